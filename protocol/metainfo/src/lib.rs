@@ -1,0 +1,14 @@
+//! What a torrent is: its metainfo, its identity, and how its bytes are cut into pieces, blocks and files.
+//!
+//! Invariant: input is data. Nothing here panics, recurses by what it reads, or allocates by a length that the input
+//! merely claims.
+
+pub mod bitfield;
+pub mod geometry;
+pub mod info_hash;
+pub mod verifier;
+
+pub use bitfield::Bitfield;
+pub use geometry::{BLOCK_LENGTH, Block, BlockIndex, BlockRun, FileIndex, Layout, PieceIndex};
+pub use info_hash::{InfoHash, InfoHashV1, InfoHashV2, InfoHashes};
+pub use verifier::{PieceDigests, Verdict, Verifier};
