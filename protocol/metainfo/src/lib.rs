@@ -7,6 +7,7 @@ pub mod bencode;
 pub mod bitfield;
 pub mod geometry;
 pub mod info_hash;
+pub mod names;
 pub mod verifier;
 
 pub use bitfield::Bitfield;
