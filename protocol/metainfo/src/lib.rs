@@ -3,6 +3,7 @@
 //! Invariant: input is data. Nothing here panics, recurses by what it reads, or allocates by a length that the input
 //! merely claims.
 
+pub mod bencode;
 pub mod bitfield;
 pub mod geometry;
 pub mod info_hash;
