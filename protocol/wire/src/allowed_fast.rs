@@ -82,7 +82,10 @@ mod tests {
     #[test]
     fn neighbours_share_a_set_and_mapped_addresses_are_ipv4() {
         assert_eq!(set(9, 1313, "80.4.4.1"), set(9, 1313, "80.4.4.200"));
-        assert_eq!(set(9, 1313, "::ffff:80.4.4.200"), set(9, 1313, "80.4.4.200"));
+        assert_eq!(
+            set(9, 1313, "::ffff:80.4.4.200"),
+            set(9, 1313, "80.4.4.200")
+        );
         assert_ne!(set(9, 1313, "80.4.5.200"), set(9, 1313, "80.4.4.200"));
         assert_ne!(set(9, 1313, "2001:db8::1"), set(9, 1313, "2001:db8::2"));
     }

@@ -34,11 +34,14 @@ pub const MAX_EXTENDED_HANDSHAKE: u32 = 16 * 1024;
 /// minute of peer exchange may bring (BEP 11).
 pub const MAX_EXTENDED_PAYLOAD: u32 = 64 * 1024;
 
-/// Bytes of a hash request: the root and four numbers.
-const HASH_REQUEST_LENGTH: usize = 32 + 4 * 4;
+/// The shortest payload of a hashes message: what was asked (the root and four numbers), and no hash.
+const MIN_HASHES_PAYLOAD: u32 = 32 + 4 * 4;
 
-/// The most hashes in one message: the base layer and an uncle for each layer of the tallest tree.
-const MAX_HASHES_IN_MESSAGE: u32 = MAX_HASHES + MAX_LAYERS;
+/// Bytes of a hash request, as a subscript.
+const HASH_REQUEST_LENGTH: usize = MIN_HASHES_PAYLOAD as usize;
+
+/// The longest payload of a hashes message: the base layer and an uncle for each layer of the tallest tree.
+const MAX_HASHES_PAYLOAD: u32 = MIN_HASHES_PAYLOAD + 32 * (MAX_HASHES + MAX_LAYERS);
 
 /// What the torrent says about how long a remote's messages may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,10 +59,9 @@ impl Limits {
     /// The most bytes, prefix included, that a decoder ever needs at once. A driver's buffer need not be larger.
     #[must_use]
     pub fn longest_frame(self) -> usize {
-        let hashes = HASH_REQUEST_LENGTH + 32 * MAX_HASHES_IN_MESSAGE as usize;
-        let extended = 1 + MAX_EXTENDED_PAYLOAD.max(MAX_EXTENDED_HANDSHAKE) as usize;
-        let bitfield = self.max_bitfield() as usize;
-        PREFIX_LENGTH + 1 + hashes.max(extended).max(bitfield)
+        let extended = 1 + MAX_EXTENDED_PAYLOAD.max(MAX_EXTENDED_HANDSHAKE);
+        let payload = MAX_HASHES_PAYLOAD.max(extended).max(self.max_bitfield());
+        PREFIX_LENGTH + 1 + payload as usize
     }
 }
 

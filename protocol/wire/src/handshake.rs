@@ -131,7 +131,9 @@ pub enum Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HandshakeError {
     /// Another protocol, or encryption.
-    #[error("byte {at} of the handshake is not BitTorrent's; the remote speaks another protocol or encrypts")]
+    #[error(
+        "byte {at} of the handshake is not BitTorrent's; the remote speaks another protocol or encrypts"
+    )]
     Protocol {
         /// The first byte that differs.
         at: usize,

@@ -18,7 +18,9 @@ pub enum HashError {
     #[error("a hash request for {0} hashes; it must be for a power of two from 2 to {MAX_HASHES}")]
     Length(u32),
     /// BEP 52: the first hash begins a subtree.
-    #[error("a hash request from index {index}, which is no multiple of its length {length}, or whose end overflows")]
+    #[error(
+        "a hash request from index {index}, which is no multiple of its length {length}, or whose end overflows"
+    )]
     Index {
         /// The first hash.
         index: u32,
@@ -26,7 +28,9 @@ pub enum HashError {
         length: u32,
     },
     /// Taller than any tree.
-    #[error("a hash request from layer {base_layer} up through {proof_layers} more; no tree has over {MAX_LAYERS}")]
+    #[error(
+        "a hash request from layer {base_layer} up through {proof_layers} more; no tree has over {MAX_LAYERS}"
+    )]
     Layers {
         /// Layers above the leaves.
         base_layer: u32,

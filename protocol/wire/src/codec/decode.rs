@@ -4,7 +4,8 @@
 
 use super::{
     HASH_REQUEST_LENGTH, Limits, MAX_BLOCK_PAYLOAD, MAX_EXTENDED_HANDSHAKE, MAX_EXTENDED_PAYLOAD,
-    MAX_HASHES_IN_MESSAGE, MAX_MESSAGE_LENGTH, PIECE_HEADER_LENGTH, PREFIX_LENGTH, id,
+    MAX_HASHES_PAYLOAD, MAX_MESSAGE_LENGTH, MIN_HASHES_PAYLOAD, PIECE_HEADER_LENGTH, PREFIX_LENGTH,
+    id,
 };
 use crate::extended_handshake::{self, ExtendedHandshakeError};
 use crate::extension::LOCAL_DONT_HAVE;
@@ -31,7 +32,9 @@ pub enum DecodeError {
         most: u32,
     },
     /// An extension message of the wrong length.
-    #[error("an extension message with id {id} and {length} bytes of payload; it has {least} to {most}")]
+    #[error(
+        "an extension message with id {id} and {length} bytes of payload; it has {least} to {most}"
+    )]
     ExtendedLength {
         /// The extension message id.
         id: u8,
@@ -211,11 +214,17 @@ impl<'a> Frame<'a> {
             id::HAVE => self.exactly()?.map(|bytes| Message::Have(piece(bytes))),
             id::BITFIELD => {
                 let most = limits.max_bitfield();
-                let least = if limits.piece_count.is_some() { most } else { 0 };
+                let least = if limits.piece_count.is_some() {
+                    most
+                } else {
+                    0
+                };
                 self.within(least, most)?
                     .map(|bytes| Message::Bitfield(bytes.to_vec()))
             }
-            id::REQUEST => self.exactly()?.map(|bytes| Message::Request(request(bytes))),
+            id::REQUEST => self
+                .exactly()?
+                .map(|bytes| Message::Request(request(bytes))),
             id::CANCEL => self.exactly()?.map(|bytes| Message::Cancel(request(bytes))),
             id::PORT => self
                 .exactly()?
@@ -307,15 +316,14 @@ impl<'a> Frame<'a> {
     }
 
     fn hash_list(self) -> Result<Option<Message>, DecodeError> {
-        const HEADER: u32 = HASH_REQUEST_LENGTH as u32;
-        let (least, most) = (HEADER, HEADER + 32 * MAX_HASHES_IN_MESSAGE);
+        let (least, most) = (MIN_HASHES_PAYLOAD, MAX_HASHES_PAYLOAD);
         let Some(payload) = self.within(least, most)? else {
             return Ok(None);
         };
-        let (Some(header), (list, [])) = (
-            payload.first_chunk(),
-            payload[HASH_REQUEST_LENGTH..].as_chunks::<32>(),
-        ) else {
+        let Some((header, list)) = payload.split_first_chunk::<HASH_REQUEST_LENGTH>() else {
+            return Err(self.wrong_length(least, most));
+        };
+        let (list, []) = list.as_chunks::<32>() else {
             return Err(self.wrong_length(least, most));
         };
         let hashes = Hashes {

@@ -7,7 +7,7 @@ use crate::extended_handshake;
 use crate::extension::{Extension, RemoteExtensions};
 use crate::message::{HashRequest, Message, Request};
 
-/// Appends `message` to `out`. Of a block this is the 13 bytes of header; its payload is whoever sends it's to append.
+/// Appends `message` to `out`. Of a block this is the header of 13 bytes; whoever sends it appends the payload.
 ///
 /// Extension messages go out under the ids in `remote`; one that the remote did not ask for is not written at all.
 pub fn encode(message: &Message, remote: &RemoteExtensions, out: &mut Vec<u8>) {

@@ -61,9 +61,8 @@ fn messages_written_by_hand_are_read_and_written_back() {
     let numbers = [1, 2, 3, 4, 0, 0, 0x40, 0, 0, 0, 0x20, 0];
     let hash_numbers = [0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0, 2, 0, 0, 0, 3];
     let three = |id: u8| [&[0, 0, 0, 13, id][..], &numbers].concat();
-    let hash = |id: u8, length: u8| {
-        [&[0, 0, 0, length, id][..], &[0xab; 32], &hash_numbers].concat()
-    };
+    let hash =
+        |id: u8, length: u8| [&[0, 0, 0, length, id][..], &[0xab; 32], &hash_numbers].concat();
     let list = [[0xcd; 32]; 5];
     let vectors: Vec<(Message, Vec<u8>)> = vec![
         (Message::KeepAlive, vec![0, 0, 0, 0]),
@@ -71,17 +70,32 @@ fn messages_written_by_hand_are_read_and_written_back() {
         (Message::Unchoke, vec![0, 0, 0, 1, 1]),
         (Message::Interested, vec![0, 0, 0, 1, 2]),
         (Message::NotInterested, vec![0, 0, 0, 1, 3]),
-        (Message::Have(PieceIndex(258)), vec![0, 0, 0, 5, 4, 0, 0, 1, 2]),
-        (Message::Bitfield(vec![0xff, 0x80]), vec![0, 0, 0, 3, 5, 0xff, 0x80]),
+        (
+            Message::Have(PieceIndex(258)),
+            vec![0, 0, 0, 5, 4, 0, 0, 1, 2],
+        ),
+        (
+            Message::Bitfield(vec![0xff, 0x80]),
+            vec![0, 0, 0, 3, 5, 0xff, 0x80],
+        ),
         (Message::Request(REQUEST), three(6)),
-        (Message::Piece(REQUEST), vec![0, 0, 0x20, 9, 7, 1, 2, 3, 4, 0, 0, 0x40, 0]),
+        (
+            Message::Piece(REQUEST),
+            vec![0, 0, 0x20, 9, 7, 1, 2, 3, 4, 0, 0, 0x40, 0],
+        ),
         (Message::Cancel(REQUEST), three(8)),
         (Message::Port(6881), vec![0, 0, 0, 3, 9, 0x1a, 0xe1]),
-        (Message::Suggest(PieceIndex(7)), vec![0, 0, 0, 5, 0x0d, 0, 0, 0, 7]),
+        (
+            Message::Suggest(PieceIndex(7)),
+            vec![0, 0, 0, 5, 0x0d, 0, 0, 0, 7],
+        ),
         (Message::HaveAll, vec![0, 0, 0, 1, 0x0e]),
         (Message::HaveNone, vec![0, 0, 0, 1, 0x0f]),
         (Message::Reject(REQUEST), three(0x10)),
-        (Message::AllowedFast(PieceIndex(7)), vec![0, 0, 0, 5, 0x11, 0, 0, 0, 7]),
+        (
+            Message::AllowedFast(PieceIndex(7)),
+            vec![0, 0, 0, 5, 0x11, 0, 0, 0, 7],
+        ),
         (
             Message::ExtendedHandshake(ExtendedHandshake {
                 port: Some(80),
@@ -94,12 +108,18 @@ fn messages_written_by_hand_are_read_and_written_back() {
             vec![0, 0, 0, 6, 20, LOCAL_DONT_HAVE, 0, 0, 0, 9],
         ),
         (
-            Message::Extended { id: 200, payload: b"abc".to_vec() },
+            Message::Extended {
+                id: 200,
+                payload: b"abc".to_vec(),
+            },
             [&[0, 0, 0, 5, 20, 200][..], b"abc"].concat(),
         ),
         (Message::HashRequest(fair_hash_request()), hash(21, 49)),
         (
-            Message::Hashes(Hashes { request: fair_hash_request(), hashes: list.to_vec() }),
+            Message::Hashes(Hashes {
+                request: fair_hash_request(),
+                hashes: list.to_vec(),
+            }),
             [&hash(22, 49 + 5 * 32)[..], list.as_flattened()].concat(),
         ),
         (Message::HashReject(fair_hash_request()), hash(23, 49)),
@@ -130,17 +150,29 @@ fn a_lost_piece_is_told_under_the_remotes_id_or_not_at_all() {
 
 #[test]
 fn a_block_is_left_to_the_driver() {
-    let mut bytes = bytes_of(&Message::Piece(Request { length: 5, ..REQUEST }));
+    let mut bytes = bytes_of(&Message::Piece(Request {
+        length: 5,
+        ..REQUEST
+    }));
     bytes.extend(b"abcde");
     bytes.extend(bytes_of(&Message::Choke));
     let mut decoder = decoder();
-    let Ok(Decoded::Message { consumed, message: Message::Piece(header) }) = decoder.decode(&bytes)
+    let Ok(Decoded::Message {
+        consumed,
+        message: Message::Piece(header),
+    }) = decoder.decode(&bytes)
     else {
         panic!("no block");
     };
     assert_eq!((consumed, header.length), (PIECE_HEADER_LENGTH, 5));
     let next = decoder.decode(&bytes[consumed + 5..]);
-    assert_eq!(next, Ok(Decoded::Message { consumed: 5, message: Message::Choke }));
+    assert_eq!(
+        next,
+        Ok(Decoded::Message {
+            consumed: 5,
+            message: Message::Choke
+        })
+    );
 }
 
 #[test]
@@ -148,20 +180,48 @@ fn what_nobody_defined_is_skipped_as_it_comes() {
     let mut decoder = decoder();
     let unknown = Message::Unknown(42);
     let start = frame(7, &[42]);
-    assert_eq!(decoder.decode(&start), Ok(Decoded::Message { consumed: 5, message: unknown }));
+    assert_eq!(
+        decoder.decode(&start),
+        Ok(Decoded::Message {
+            consumed: 5,
+            message: unknown
+        })
+    );
     assert_eq!(decoder.decode(&[]), Ok(Decoded::Incomplete { need: 1 }));
-    assert_eq!(decoder.decode(&[1, 2]), Ok(Decoded::Skipped { consumed: 2 }));
+    assert_eq!(
+        decoder.decode(&[1, 2]),
+        Ok(Decoded::Skipped { consumed: 2 })
+    );
     let rest = [&[3, 4, 5, 6][..], &[0, 0, 0, 0]].concat();
     assert_eq!(decoder.decode(&rest), Ok(Decoded::Skipped { consumed: 4 }));
     let alive = Message::KeepAlive;
-    assert_eq!(decoder.decode(&rest[4..]), Ok(Decoded::Message { consumed: 4, message: alive }));
+    assert_eq!(
+        decoder.decode(&rest[4..]),
+        Ok(Decoded::Message {
+            consumed: 4,
+            message: alive
+        })
+    );
 }
 
 #[test]
 fn a_wrong_fixed_length_fails_before_the_payload_is_there() {
     let fixed = [
-        (0, 0), (1, 0), (2, 0), (3, 0), (4, 4), (6, 12), (8, 12), (9, 2), (13, 4), (14, 0), (15, 0),
-        (16, 12), (17, 4), (21, 48), (23, 48),
+        (0, 0),
+        (1, 0),
+        (2, 0),
+        (3, 0),
+        (4, 4),
+        (6, 12),
+        (8, 12),
+        (9, 2),
+        (13, 4),
+        (14, 0),
+        (15, 0),
+        (16, 12),
+        (17, 4),
+        (21, 48),
+        (23, 48),
     ];
     for (id, payload) in fixed {
         let length = payload + 1;
@@ -170,7 +230,15 @@ fn a_wrong_fixed_length_fails_before_the_payload_is_there() {
         for wrong in wrong.into_iter().filter(|&wrong| wrong != length) {
             let error = judge(Limits::default(), wrong, &[id]);
             let (length, least, most) = (wrong - 1, payload, payload);
-            assert_eq!(error, Err(DecodeError::PayloadLength { id, length, least, most }));
+            assert_eq!(
+                error,
+                Err(DecodeError::PayloadLength {
+                    id,
+                    length,
+                    least,
+                    most
+                })
+            );
         }
     }
 }
@@ -187,11 +255,23 @@ fn no_message_is_longer_than_the_longest() {
 
 #[test]
 fn a_bitfield_is_as_long_as_the_torrent_says() {
-    let of = |pieces| Limits { piece_count: Some(pieces) };
+    let of = |pieces| Limits {
+        piece_count: Some(pieces),
+    };
     for (pieces, length, right) in [
-        (9, 2, false), (9, 3, true), (9, 4, false), (8, 2, true), (8, 3, false), (0, 1, true), (0, 2, false),
+        (9, 2, false),
+        (9, 3, true),
+        (9, 4, false),
+        (8, 2, true),
+        (8, 3, false),
+        (0, 1, true),
+        (0, 2, false),
     ] {
-        assert_eq!(accepted(of(pieces), length, &[5]), right, "{pieces} {length}");
+        assert_eq!(
+            accepted(of(pieces), length, &[5]),
+            right,
+            "{pieces} {length}"
+        );
     }
     let longest = 1 + MAX_PIECES / 8;
     assert!(accepted(Limits::default(), longest, &[5]));
@@ -203,7 +283,12 @@ fn a_bitfield_is_as_long_as_the_torrent_says() {
 
 #[test]
 fn a_blocks_payload_is_bounded() {
-    for (length, right) in [(8, false), (9, true), (9 + MAX_BLOCK_PAYLOAD, true), (10 + MAX_BLOCK_PAYLOAD, false)] {
+    for (length, right) in [
+        (8, false),
+        (9, true),
+        (9 + MAX_BLOCK_PAYLOAD, true),
+        (10 + MAX_BLOCK_PAYLOAD, false),
+    ] {
         assert_eq!(accepted(Limits::default(), length, &[7]), right, "{length}");
     }
 }
@@ -220,37 +305,70 @@ fn extension_messages_are_bounded_by_their_kind() {
         (LOCAL_DONT_HAVE, 4, true),
         (LOCAL_DONT_HAVE, 5, false),
     ] {
-        assert_eq!(accepted(Limits::default(), payload + 2, &[20, id]), right, "{id} {payload}");
+        assert_eq!(
+            accepted(Limits::default(), payload + 2, &[20, id]),
+            right,
+            "{id} {payload}"
+        );
     }
     assert!(!accepted(Limits::default(), 1, &[20]), "no extension id");
-    assert!(!accepted(Limits::default(), MAX_EXTENDED_PAYLOAD + 3, &[20]));
+    assert!(!accepted(
+        Limits::default(),
+        MAX_EXTENDED_PAYLOAD + 3,
+        &[20]
+    ));
 }
 
 #[test]
 fn hashes_are_bounded_and_as_many_as_were_asked_for() {
     let longest = 49 + 32 * (MAX_HASHES + MAX_LAYERS);
-    for (length, right) in [(48, false), (49, true), (longest, true), (longest + 1, false)] {
-        assert_eq!(accepted(Limits::default(), length, &[22]), right, "{length}");
+    for (length, right) in [
+        (48, false),
+        (49, true),
+        (longest, true),
+        (longest + 1, false),
+    ] {
+        assert_eq!(
+            accepted(Limits::default(), length, &[22]),
+            right,
+            "{length}"
+        );
     }
     let answer = |count| {
         let request = fair_hash_request();
-        bytes_of(&Message::Hashes(Hashes { request, hashes: vec![[1; 32]; count] }))
+        bytes_of(&Message::Hashes(Hashes {
+            request,
+            hashes: vec![[1; 32]; count],
+        }))
     };
     assert!(decoder().decode(&answer(5)).is_ok());
-    assert!(matches!(decoder().decode(&answer(4)), Err(DecodeError::Hashes(_))));
+    assert!(matches!(
+        decoder().decode(&answer(4)),
+        Err(DecodeError::Hashes(_))
+    ));
     let mut crooked = answer(5);
     crooked[3] += 1;
     crooked.push(0);
-    assert!(matches!(decoder().decode(&crooked), Err(DecodeError::PayloadLength { .. })));
+    assert!(matches!(
+        decoder().decode(&crooked),
+        Err(DecodeError::PayloadLength { .. })
+    ));
 }
 
 #[test]
 fn the_longest_frame_holds_every_message() {
-    let pieces = |count| Limits { piece_count: Some(count) };
+    let pieces = |count| Limits {
+        piece_count: Some(count),
+    };
     assert_eq!(pieces(1).longest_frame(), 4 + 2 + 64 * 1024);
     assert_eq!(Limits::default().longest_frame(), 4 + 1 + 256 * 1024);
     let need = judge(pieces(1), 2 + MAX_EXTENDED_PAYLOAD, &[20, 200]);
-    assert_eq!(need, Ok(Decoded::Incomplete { need: pieces(1).longest_frame() }));
+    assert_eq!(
+        need,
+        Ok(Decoded::Incomplete {
+            need: pieces(1).longest_frame()
+        })
+    );
 }
 
 fn any_request() -> impl Strategy<Value = Request> {
@@ -312,7 +430,8 @@ fn any_extended_handshake() -> impl Strategy<Value = ExtendedHandshake> {
 fn any_message() -> impl Strategy<Value = Message> {
     let payload = || proptest::collection::vec(any::<u8>(), 0..300);
     let piece = || any::<u32>().prop_map(PieceIndex);
-    let block = (any_request(), 0u32..2000).prop_map(|(request, length)| Request { length, ..request });
+    let block =
+        (any_request(), 0u32..2000).prop_map(|(request, length)| Request { length, ..request });
     prop_oneof![
         proptest::sample::select(vec![
             Message::KeepAlive,
@@ -334,7 +453,8 @@ fn any_message() -> impl Strategy<Value = Message> {
         piece().prop_map(Message::AllowedFast),
         any_extended_handshake().prop_map(Message::ExtendedHandshake),
         piece().prop_map(Message::DontHave),
-        (LOCAL_DONT_HAVE + 1.., payload()).prop_map(|(id, payload)| Message::Extended { id, payload }),
+        (LOCAL_DONT_HAVE + 1.., payload())
+            .prop_map(|(id, payload)| Message::Extended { id, payload }),
         any_hash_request().prop_map(Message::HashRequest),
         any_hashes().prop_map(Message::Hashes),
         any_hash_request().prop_map(Message::HashReject),
