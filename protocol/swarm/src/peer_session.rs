@@ -12,18 +12,17 @@ mod timers;
 mod transfer;
 mod upload;
 
-pub(crate) use download::{around, overlap};
 pub(crate) use remote::Pieces;
 pub use upload::MAX_QUEUED_REQUESTS;
 
 use crate::message::{CloseReason, FromPeer, Has, Report, ReturnReason, ToPeer};
-use crate::rate::Rate;
-use crate::window::RequestWindow;
+use crate::rate::Meter;
+use crate::window::Window;
 use core::net::IpAddr;
 use core::time::Duration;
 use download::Download;
 use shoal_machine::{Machine, Moment};
-use shoal_metainfo::{Bitfield, Block, BlockRun, Layout, PieceIndex};
+use shoal_metainfo::{BLOCK_LENGTH, Bitfield, Block, BlockRun, Layout, PieceIndex};
 use shoal_wire::{BlockHeader, ExtendedHandshake, HashRequest, Hashes, Message, Request};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -115,15 +114,14 @@ pub struct PeerSettings {
 /// What we call ourselves in the extension handshake.
 const CLIENT: &str = concat!("Shoal ", env!("CARGO_PKG_VERSION"));
 
+/// BEP 54, and the id we want it under.
+const DONT_HAVE: (&str, u8) = ("lt_donthave", 3);
+
 /// The name under which `upload_only` messages are known (libtorrent's extension), and the id we want them under.
 const UPLOAD_ONLY: (&str, u8) = ("upload_only", 4);
 
-/// The most requests we ever have outstanding at one remote: 64 MiB of blocks, more than any window, as most remotes
-/// queue 500 to 2,000.
-const MAX_OUTSTANDING: u32 = 4_096;
-
-/// How many requests a remote queues that does not say (`reqq`): libtorrent's default.
-const DEFAULT_REMOTE_QUEUE: u32 = 250;
+/// The most requests we ever have outstanding at one remote: what the window allows.
+const MAX_OUTSTANDING: u32 = crate::window::MAX_BYTES / BLOCK_LENGTH;
 
 /// The field's clients close a connection that was silent for two minutes, give or take (BEP 3).
 const KEEP_ALIVE: Duration = Duration::from_secs(110);
@@ -137,8 +135,11 @@ const STATEMENT: Duration = Duration::from_secs(20);
 /// A remote from which no block came for so long snubs us, if it is not slow anyway.
 const SNUB: Duration = Duration::from_secs(20);
 
-/// ... and where it is slow: several times what a block takes.
-const SNUB_BLOCKS: u64 = 4;
+/// ... and where it is slow: several times the usual time between blocks,
+const SNUB_GAPS: u32 = 4;
+
+/// ... but not for ever.
+const MAX_PATIENCE: Duration = Duration::from_secs(120);
 
 /// A request that others have overtaken for so long was lost by the remote.
 const OVERDUE: Duration = Duration::from_secs(60);
@@ -196,7 +197,6 @@ pub struct PeerSession {
     /// What the remote has; `None` until it has said so, which is when the torrent hears of it first.
     theirs: Option<Pieces>,
     client: Option<String>,
-    remote_queue: u32,
     remote_dont_have: bool,
     remote_upload_only: bool,
 
@@ -206,8 +206,7 @@ pub struct PeerSession {
     remote_is_interested: bool,
 
     download: Download,
-    window: RequestWindow,
-    download_rate: Rate,
+    window: Window,
     downloaded_bytes: u64,
     received: Batch,
     rejected: Batch,
@@ -215,12 +214,14 @@ pub struct PeerSession {
     wished: u32,
     /// When a block last came, or was last first waited for.
     last_block: Moment,
+    /// The time between blocks, smoothed.
+    block_gap: Duration,
     snubbed: bool,
     allowed_fast: Vec<PieceIndex>,
     suggestions: u32,
 
     upload: Upload,
-    upload_rate: Rate,
+    upload_rate: Meter,
     uploaded_bytes: u64,
     /// What the remote may still fetch while choked.
     fast_budget_bytes: u64,
@@ -260,7 +261,6 @@ impl PeerSession {
             backpressure: false,
             theirs: None,
             client: None,
-            remote_queue: DEFAULT_REMOTE_QUEUE,
             remote_dont_have: false,
             remote_upload_only: false,
             we_choke: true,
@@ -268,18 +268,18 @@ impl PeerSession {
             remote_chokes: true,
             remote_is_interested: false,
             download: Download::default(),
-            window: RequestWindow::new(),
-            download_rate: Rate::new(),
+            window: Window::new(None),
             downloaded_bytes: 0,
             received: Batch::default(),
             rejected: Batch::default(),
             wished: 0,
             last_block: now,
+            block_gap: Duration::ZERO,
             snubbed: false,
             allowed_fast: Vec::new(),
             suggestions: 0,
             upload: Upload::default(),
-            upload_rate: Rate::new(),
+            upload_rate: Meter::new(),
             uploaded_bytes: 0,
             fast_budget_bytes: 0,
             granted_fast: Vec::new(),
@@ -327,8 +327,8 @@ impl PeerSession {
         if !self.negotiated.extended {
             return;
         }
-        let mut extensions = Extension::offer();
-        extensions.push((UPLOAD_ONLY.0.to_owned(), UPLOAD_ONLY.1));
+        let offered = [DONT_HAVE, UPLOAD_ONLY];
+        let extensions = offered.map(|(name, id)| (name.to_owned(), id)).to_vec();
         self.send(Message::ExtendedHandshake(ExtendedHandshake {
             extensions,
             client: Some(CLIENT.to_owned()),
@@ -395,7 +395,10 @@ impl PeerSession {
     /// all that a swarm in its middle age sends. That we need nothing any more, it learns by `upload_only`.
     fn on_our_pieces(&mut self, pieces: &[PieceIndex]) {
         for &piece in pieces {
-            let known = self.theirs.as_ref().is_some_and(|theirs| theirs.contains(piece));
+            let known = self
+                .theirs
+                .as_ref()
+                .is_some_and(|theirs| theirs.contains(piece));
             if self.ours.insert(piece) && !known {
                 self.send(Message::Have(piece));
             }
@@ -441,8 +444,8 @@ impl PeerSession {
         let report = Report {
             downloaded_bytes: self.downloaded_bytes,
             uploaded_bytes: self.uploaded_bytes,
-            download_rate: self.download_rate.bytes_per_s(self.now),
-            upload_rate: self.upload_rate.bytes_per_s(self.now),
+            download_rate: self.window.rate_bytes_per_s(self.now),
+            upload_rate: self.upload_rate.rate(self.now),
             snubbed: self.snubbed,
         };
         if report.download_rate > 0 || report.upload_rate > 0 {
@@ -458,7 +461,8 @@ impl PeerSession {
         if self.closed {
             return;
         }
-        self.timers.set(Timer::KeepAlive, self.last_sent + KEEP_ALIVE);
+        self.timers
+            .set(Timer::KeepAlive, self.last_sent + KEEP_ALIVE);
         for timer in [Timer::Idle, Timer::Snub, Timer::Overdue] {
             self.timers.stop(timer);
         }
@@ -468,8 +472,10 @@ impl PeerSession {
         }
         self.timers.set(Timer::Idle, self.last_heard + IDLE);
         if let Some(oldest) = self.download.oldest() {
-            self.timers.set(Timer::Snub, self.last_block + self.patience());
-            self.timers.set(Timer::Overdue, oldest + OVERDUE.max(2 * self.patience()));
+            self.timers
+                .set(Timer::Snub, self.last_block + self.patience());
+            self.timers
+                .set(Timer::Overdue, oldest + OVERDUE.max(2 * self.patience()));
         }
     }
 }

@@ -123,7 +123,11 @@ impl Download {
     /// that were requested.
     pub(super) fn revoke(&mut self, run: BlockRun) -> (Vec<BlockRun>, Vec<Block>) {
         let mut reserved = Vec::new();
-        if self.reserve.iter().any(|held| overlap(*held, run).is_some()) {
+        if self
+            .reserve
+            .iter()
+            .any(|held| overlap(*held, run).is_some())
+        {
             let held = core::mem::take(&mut self.reserve);
             for held in held {
                 match overlap(held, run) {
@@ -146,10 +150,9 @@ impl Download {
 
     /// Takes the reserved blocks of all pieces but those that `keep` names.
     pub(super) fn drop_reserve(&mut self, keep: impl Fn(PieceIndex) -> bool) -> Vec<BlockRun> {
-        let (kept, dropped): (VecDeque<_>, Vec<_>) = core::mem::take(&mut self.reserve)
-            .into_iter()
-            .partition(|run| keep(run.piece));
-        self.reserve = kept;
+        let (kept, dropped): (Vec<_>, Vec<_>) =
+            self.reserve.drain(..).partition(|run| keep(run.piece));
+        self.reserve = kept.into();
         self.reserve_blocks = self.reserve.iter().map(|run| run.count).sum();
         dropped
     }
@@ -196,7 +199,10 @@ impl Download {
     }
 
     fn take_outstanding(&mut self, block: Block) -> bool {
-        let at = self.outstanding.iter().position(|request| request.block == block);
+        let at = self
+            .outstanding
+            .iter()
+            .position(|request| request.block == block);
         let Some(request) = at.and_then(|at| self.outstanding.remove(at)) else {
             return false;
         };
@@ -211,9 +217,13 @@ impl Download {
 }
 
 /// The blocks that are in both runs.
-pub(crate) fn overlap(a: BlockRun, b: BlockRun) -> Option<BlockRun> {
+fn overlap(a: BlockRun, b: BlockRun) -> Option<BlockRun> {
     let first = a.first.max(b.first);
-    let end = a.first.0.saturating_add(a.count).min(b.first.0.saturating_add(b.count));
+    let end = a
+        .first
+        .0
+        .saturating_add(a.count)
+        .min(b.first.0.saturating_add(b.count));
     (a.piece == b.piece && first.0 < end).then(|| BlockRun {
         piece: a.piece,
         first,
@@ -222,17 +232,20 @@ pub(crate) fn overlap(a: BlockRun, b: BlockRun) -> Option<BlockRun> {
 }
 
 /// What is left of `run` before and after its part `taken`.
-pub(crate) fn around(run: BlockRun, taken: BlockRun) -> impl Iterator<Item = BlockRun> {
+fn around(run: BlockRun, taken: BlockRun) -> impl Iterator<Item = BlockRun> {
     let after = taken.first.0 + taken.count;
     let parts = [
         (run.first.0, taken.first.0 - run.first.0),
         (after, run.first.0 + run.count - after),
     ];
-    parts.into_iter().filter(|&(_, count)| count > 0).map(move |(first, count)| BlockRun {
-        piece: run.piece,
-        first: BlockIndex(first),
-        count,
-    })
+    parts
+        .into_iter()
+        .filter(|&(_, count)| count > 0)
+        .map(move |(first, count)| BlockRun {
+            piece: run.piece,
+            first: BlockIndex(first),
+            count,
+        })
 }
 
 #[cfg(test)]

@@ -68,9 +68,8 @@ impl Upload {
 
     /// Takes the waiting requests that `which` names.
     pub(super) fn flush(&mut self, which: impl Fn(&Request) -> bool) -> Vec<Request> {
-        let (taken, kept): (Vec<_>, VecDeque<_>) =
-            core::mem::take(&mut self.waiting).into_iter().partition(which);
-        self.waiting = kept;
+        let (taken, kept): (Vec<_>, Vec<_>) = self.waiting.drain(..).partition(which);
+        self.waiting = kept.into();
         taken
     }
 
