@@ -6,11 +6,14 @@
 pub mod bencode;
 pub mod bitfield;
 pub mod geometry;
+pub mod hasher;
 pub mod info_hash;
+pub mod merkle;
 pub mod names;
 pub mod verifier;
 
 pub use bitfield::Bitfield;
 pub use geometry::{BLOCK_LENGTH, Block, BlockIndex, BlockRun, FileIndex, Layout, PieceIndex};
+pub use hasher::PieceHasher;
 pub use info_hash::{InfoHash, InfoHashV1, InfoHashV2, InfoHashes};
 pub use verifier::{PieceDigests, Verdict, Verifier};
