@@ -10,6 +10,7 @@ pub mod geometry;
 pub mod hasher;
 pub mod info_hash;
 pub mod merkle;
+pub mod names;
 pub mod verifier;
 
 pub use bitfield::Bitfield;
