@@ -14,9 +14,11 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-use crate::geometry::{BLOCK_LENGTH, Layout, LayoutError, PieceIndex};
+use crate::bencode::Limits;
+use crate::geometry::{BLOCK_LENGTH, Layout, LayoutError, MAX_PIECES, PieceIndex};
 use crate::hasher::PieceHasher;
 use crate::merkle;
+use crate::names::{NameError, Names, Place, sanitise};
 use crate::verifier::{Needs, PieceDigests};
 
 /// The longest piece we make: other clients refuse longer ones.
@@ -25,6 +27,9 @@ pub const MAX_CREATED_PIECE_LENGTH: u32 = 128 * 1024 * 1024;
 /// The most directories a file may lie under: with the dictionaries around them they stay below the depth of 100 to which
 /// we and others read metainfo.
 pub const MAX_PATH_DEPTH: usize = 90;
+
+/// The most lists, dictionaries, strings and numbers that are not about files: trackers, web seeds and the rest.
+const MAX_OTHER_ENTRIES: usize = 100_000;
 
 /// The longest automatic piece length, with which libtorrent's table ends.
 const MAX_AUTOMATIC_PIECE_LENGTH: u32 = 16 * 1024 * 1024;
@@ -147,6 +152,15 @@ pub struct PieceHash {
     pub root: Option<[u8; 32]>,
 }
 
+/// A name that is published as it is, but that those who download it will see as another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renamed {
+    /// The path of the file, or the torrent's name.
+    pub published: String,
+    /// What it will be on disks.
+    pub becomes: String,
+}
+
 /// A torrent of which everything is decided but the hashes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -155,6 +169,7 @@ pub struct Plan {
     sources: Vec<SourceFile>,
     files: Vec<PlannedFile>,
     layout: Layout,
+    renamed: Vec<Renamed>,
 }
 
 impl Plan {
@@ -187,12 +202,15 @@ impl Plan {
             Kind::V2 => Layout::aligned(files.iter().map(|file| file.length), piece_length)?,
             _ => Layout::contiguous(files.last().map_or(0, PlannedFile::end), piece_length)?,
         };
+        check_size(&sources, &layout, options.kind)?;
+        let renamed = find_renamed(&name, &sources, &files)?;
         Ok(Plan {
             name,
             options,
             sources,
             files,
             layout,
+            renamed,
         })
     }
 
@@ -224,6 +242,13 @@ impl Plan {
     #[must_use]
     pub const fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// The names that readers will change because disks cannot hold them or people would mistake them. They are worth a
+    /// warning before anything is hashed.
+    #[must_use]
+    pub fn renamed(&self) -> &[Renamed] {
+        &self.renamed
     }
 
     /// Which digests are needed of each piece.
@@ -324,13 +349,14 @@ fn choose_piece_length(options: &Options, total: u64) -> Result<u32, CreateError
     Ok(length)
 }
 
+/// The length of all files, so far below 2^64 that padding cannot lift it there.
 fn total_length(sources: &[SourceFile]) -> Result<u64, CreateError> {
-    let total = sources
-        .iter()
-        .try_fold(0u64, |sum, file| sum.checked_add(file.length));
-    match total {
+    const MAX_TOTAL_LENGTH: u64 = MAX_PIECES as u64 * MAX_CREATED_PIECE_LENGTH as u64;
+    let mut lengths = sources.iter().map(|file| file.length);
+    match lengths.try_fold(0u64, u64::checked_add) {
         None => Err(LayoutError::TooLong.into()),
         Some(0) => Err(LayoutError::Empty.into()),
+        Some(total) if total > MAX_TOTAL_LENGTH => Err(LayoutError::TooManyPieces.into()),
         Some(total) => Ok(total),
     }
 }
@@ -383,7 +409,70 @@ fn check_places(sources: &[SourceFile], order: &[usize]) -> Result<(), CreateErr
     }
 }
 
-/// Puts files at their offsets, once the sum of their lengths is known to be below 2^64.
+/// Refuses, before anything is hashed, a torrent that would be too large to be read. Its size is estimated from above, but
+/// for file names and trackers, which [`Plan::finish`] counts.
+fn check_size(sources: &[SourceFile], layout: &Layout, kind: Kind) -> Result<(), CreateError> {
+    let (v1, v2) = (usize::from(kind.has_v1()), usize::from(kind.has_v2()));
+    let hash_bytes = (v1 * 20 + v2 * 32) * layout.piece_count() as usize;
+    if hash_bytes > Limits::LOCAL.bytes {
+        return Err(CreateError::TooLarge(hash_bytes));
+    }
+    let entries = sources.iter().map(|source| {
+        let link = source.symlink.as_ref().map_or(0, Vec::len);
+        // In the list of files: a dictionary with attributes, length and path, and as much for padding behind it.
+        let listed = 18 + source.path.len() + link;
+        // In the file tree: a key and a dictionary for each component, then the same things and the root.
+        let in_tree = 12 + 2 * source.path.len() + link;
+        v1 * listed + v2 * in_tree
+    });
+    if entries.sum::<usize>() > Limits::LOCAL.tokens - MAX_OTHER_ENTRIES {
+        return Err(CreateError::TooManyFiles(sources.len()));
+    }
+    Ok(())
+}
+
+/// What readers will call the files, where that is not their name.
+fn find_renamed(
+    name: &str,
+    sources: &[SourceFile],
+    files: &[PlannedFile],
+) -> Result<Vec<Renamed>, CreateError> {
+    let mut renamed = Vec::new();
+    let safe = sanitise(name.as_bytes());
+    if safe != name {
+        renamed.push(Renamed {
+            published: name.to_owned(),
+            becomes: safe,
+        });
+    }
+    let mut names = Names::new();
+    let (mut paths, mut places) = (Vec::new(), Vec::new());
+    for source in files.iter().filter_map(|file| file.source) {
+        let path = &sources[source].path;
+        let Some((name, directories)) = path.split_last() else {
+            continue;
+        };
+        let mut directory = Names::ROOT;
+        for component in directories {
+            directory = names.directory(directory, component.as_bytes())?;
+        }
+        paths.push(path);
+        places.push(Place {
+            directory,
+            name: name.as_bytes(),
+        });
+    }
+    let changed = names.resolve(&places)?.into_iter().zip(paths);
+    renamed.extend(changed.filter(|(resolved, _)| resolved.raw.is_some()).map(
+        |(resolved, path)| Renamed {
+            published: path.join("/"),
+            becomes: resolved.path,
+        },
+    ));
+    Ok(renamed)
+}
+
+/// Puts files at their offsets.
 struct Placement<'a> {
     sources: &'a [SourceFile],
     piece_length: u64,
@@ -480,9 +569,17 @@ pub enum CreateError {
     /// A hash that [`Plan::needs`] asks for is missing.
     #[error("piece {0} has not been hashed in full")]
     HashMissing(PieceIndex),
+    /// A name that every reader would refuse.
+    #[error(transparent)]
+    Names(#[from] NameError),
     /// A result that readers would refuse for its length.
     #[error(
-        "the .torrent file would be {0} bytes long, more than other programs read: choose longer pieces"
+        "the .torrent file would be at least {0} bytes long, more than programs read: choose longer pieces"
     )]
     TooLarge(usize),
+    /// More files than readers take.
+    #[error(
+        "the .torrent file would list {0} files, more than programs read: publish fewer, or an archive of them"
+    )]
+    TooManyFiles(usize),
 }
