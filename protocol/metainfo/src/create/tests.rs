@@ -1,7 +1,7 @@
 //! What libtorrent 2.1.1 makes of the same input, what reading a created torrent gives, and what is refused.
 
 use super::*;
-use crate::bencode;
+use crate::bencode::{self, Limits};
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
