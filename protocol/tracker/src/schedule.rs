@@ -24,7 +24,7 @@ use entry::Entry;
 use shoal_machine::{Machine, Moment, earliest};
 use shoal_metainfo::InfoHash;
 use std::collections::VecDeque;
-use tiers::Tiers;
+use tiers::{Standing, Tiers};
 use url::Url;
 
 /// Public torrents carry lists of up to some dozens; more only cost packets.
@@ -360,6 +360,7 @@ impl Schedule {
         }
         if let Phase::Stopping(until) = self.phase
             && event == Some(Event::Completed)
+            && self.entries[index].standing() != Standing::Unusable
             && now < until
         {
             self.announce(index, Some(Event::Stopped), until);
