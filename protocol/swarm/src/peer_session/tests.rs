@@ -719,7 +719,7 @@ fn a_piece_we_lost_is_taken_back_and_not_served_again() {
 fn new_pieces_are_told_to_those_who_lack_them() {
     let mut bench = Bench::downloading(true);
     let pieces = vec![PieceIndex(0), PieceIndex(1)];
-    assert!(sent(&bench.tell(ToPeer::Have(pieces.clone()))).is_empty());
+    assert!(sent(&bench.tell(ToPeer::Have(pieces))).is_empty());
     bench.hear(Message::DontHave(PieceIndex(2)));
     let outputs = bench.tell(ToPeer::Have(vec![PieceIndex(1), PieceIndex(2)]));
     assert_eq!(sent(&outputs), [Message::Have(PieceIndex(2))]);
@@ -970,10 +970,9 @@ proptest! {
         let ours = if seed { Has::All } else { Has::None };
         let mut bench = Bench::new(negotiated(fast, ours), PeerSettings::default());
         for (input, pause_ms) in inputs {
-            if let Input::Torrent(ToPeer::Lease(runs)) = &input {
-                if bench.left || runs[0].blocks().any(|block| bench.leased.contains_key(&block)) {
-                    continue;
-                }
+            let again = |block: Block| bench.leased.contains_key(&block);
+            if matches!(&input, Input::Torrent(ToPeer::Lease(runs)) if bench.left || runs[0].blocks().any(again)) {
+                continue;
             }
             bench.now = bench.now + Duration::from_millis(pause_ms);
             bench.handle(input);
