@@ -38,7 +38,7 @@ pub struct TransportConfig {
     pub isolated: bool,
     /// Limits of all torrents together.
     pub limits: RateLimits,
-    /// How long a peer has to answer a dial.
+    /// How long a peer or an HTTP server has to answer a dial.
     pub connect_timeout: Duration,
     /// How long a look-up may take.
     pub resolve_timeout: Duration,
@@ -294,6 +294,10 @@ impl Transport {
     #[must_use]
     pub fn binding(&self) -> &Binding {
         &self.inner.binding
+    }
+
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.inner.connect_timeout
     }
 
     /// Whether the policy lets `origin` make us speak `protocol` to `target`, for those who want to know before they

@@ -1,5 +1,7 @@
 //! Peers, listeners, datagrams and name resolution over loopback.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::io::{self, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::AsFd;
