@@ -9,6 +9,7 @@
 //! pieces ([`Plan::segments`], [`Plan::hasher`], [`Plan::piece_hash`]), in any order and on any number of threads; and
 //! [`Plan::finish`] writes the file. Memory is in proportion to files and pieces, never to content.
 
+mod check;
 mod write;
 
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod tests;
 use crate::geometry::{BLOCK_LENGTH, Layout, LayoutError, PieceIndex};
 use crate::hasher::PieceHasher;
 use crate::merkle;
+use crate::names::NameError;
 use crate::verifier::{Needs, PieceDigests};
 
 /// The longest piece we make: other clients refuse longer ones.
@@ -147,6 +149,15 @@ pub struct PieceHash {
     pub root: Option<[u8; 32]>,
 }
 
+/// A name that is published as it is, but that those who download it will see as another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renamed {
+    /// The path of the file, or the torrent's name.
+    pub published: String,
+    /// What it will be on disks.
+    pub becomes: String,
+}
+
 /// A torrent of which everything is decided but the hashes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -155,6 +166,7 @@ pub struct Plan {
     sources: Vec<SourceFile>,
     files: Vec<PlannedFile>,
     layout: Layout,
+    renamed: Vec<Renamed>,
 }
 
 impl Plan {
@@ -169,11 +181,11 @@ impl Plan {
         sources: Vec<SourceFile>,
         options: Options,
     ) -> Result<Self, CreateError> {
-        check_names(&name, &sources)?;
-        let total = total_length(&sources)?;
+        check::names(&name, &sources)?;
+        let total = check::total_length(&sources)?;
         let piece_length = choose_piece_length(&options, total)?;
         let order = tree_order(&sources);
-        check_places(&sources, &order)?;
+        check::places(&sources, &order)?;
         let place = Placement {
             sources: &sources,
             piece_length: u64::from(piece_length),
@@ -187,12 +199,15 @@ impl Plan {
             Kind::V2 => Layout::aligned(files.iter().map(|file| file.length), piece_length)?,
             _ => Layout::contiguous(files.last().map_or(0, PlannedFile::end), piece_length)?,
         };
+        check::size(&sources, &layout, options.kind)?;
+        let renamed = check::renamed(&name, &sources, &files)?;
         Ok(Plan {
             name,
             options,
             sources,
             files,
             layout,
+            renamed,
         })
     }
 
@@ -224,6 +239,13 @@ impl Plan {
     #[must_use]
     pub const fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// The names that readers will change because disks cannot hold them or people would mistake them. They are worth a
+    /// warning before anything is hashed.
+    #[must_use]
+    pub fn renamed(&self) -> &[Renamed] {
+        &self.renamed
     }
 
     /// Which digests are needed of each piece.
@@ -324,46 +346,6 @@ fn choose_piece_length(options: &Options, total: u64) -> Result<u32, CreateError
     Ok(length)
 }
 
-fn total_length(sources: &[SourceFile]) -> Result<u64, CreateError> {
-    let total = sources
-        .iter()
-        .try_fold(0u64, |sum, file| sum.checked_add(file.length));
-    match total {
-        None => Err(LayoutError::TooLong.into()),
-        Some(0) => Err(LayoutError::Empty.into()),
-        Some(total) => Ok(total),
-    }
-}
-
-/// Refuses what no file system could hold or no reader would take for the same path.
-fn check_names(name: &str, sources: &[SourceFile]) -> Result<(), CreateError> {
-    if !is_component(name) {
-        return Err(CreateError::Name(name.to_owned()));
-    }
-    for source in sources {
-        let path = || source.path.join("/");
-        let target = source.symlink.as_deref();
-        let mut components = source.path.iter().chain(target.into_iter().flatten());
-        if components.any(|component| !is_component(component)) {
-            return Err(CreateError::Name(path()));
-        }
-        if source.path.len() > MAX_PATH_DEPTH {
-            return Err(CreateError::TooDeep(path()));
-        }
-        if source.path.is_empty() && sources.len() > 1 {
-            return Err(CreateError::Conflict(name.to_owned()));
-        }
-        if target.is_some_and(<[String]>::is_empty) || target.is_some() && source.length > 0 {
-            return Err(CreateError::Symlink(path()));
-        }
-    }
-    Ok(())
-}
-
-fn is_component(name: &str) -> bool {
-    !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
-}
-
 /// The sources by the order of their path components, which is the order of the keys of the file tree.
 fn tree_order(sources: &[SourceFile]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..sources.len()).collect();
@@ -371,19 +353,7 @@ fn tree_order(sources: &[SourceFile]) -> Vec<usize> {
     order
 }
 
-/// Refuses two files of one path, and files below a file. In tree order such two are neighbours.
-fn check_places(sources: &[SourceFile], order: &[usize]) -> Result<(), CreateError> {
-    let paths = || order.iter().map(|&at| &sources[at].path);
-    match paths()
-        .zip(paths().skip(1))
-        .find(|(path, next)| next.starts_with(path))
-    {
-        Some((path, _)) => Err(CreateError::Conflict(path.join("/"))),
-        None => Ok(()),
-    }
-}
-
-/// Puts files at their offsets, once the sum of their lengths is known to be below 2^64.
+/// Puts files at their offsets.
 struct Placement<'a> {
     sources: &'a [SourceFile],
     piece_length: u64,
@@ -480,9 +450,17 @@ pub enum CreateError {
     /// A hash that [`Plan::needs`] asks for is missing.
     #[error("piece {0} has not been hashed in full")]
     HashMissing(PieceIndex),
+    /// A name that every reader would refuse.
+    #[error(transparent)]
+    Names(#[from] NameError),
     /// A result that readers would refuse for its length.
     #[error(
-        "the .torrent file would be {0} bytes long, more than other programs read: choose longer pieces"
+        "the .torrent file would be at least {0} bytes long, more than programs read: choose longer pieces"
     )]
     TooLarge(usize),
+    /// More files than readers take.
+    #[error(
+        "the .torrent file would list {0} files, more than programs read: publish fewer, or an archive of them"
+    )]
+    TooManyFiles(usize),
 }

@@ -9,12 +9,16 @@ pub mod create;
 pub mod geometry;
 pub mod hasher;
 pub mod info_hash;
-pub mod names;
+pub mod magnet;
 pub mod merkle;
+pub mod metainfo;
+pub mod names;
 pub mod verifier;
 
 pub use bitfield::Bitfield;
 pub use geometry::{BLOCK_LENGTH, Block, BlockIndex, BlockRun, FileIndex, Layout, PieceIndex};
 pub use hasher::PieceHasher;
 pub use info_hash::{InfoHash, InfoHashV1, InfoHashV2, InfoHashes};
+pub use magnet::Magnet;
+pub use metainfo::{File, Metainfo};
 pub use verifier::{PieceDigests, Verdict, Verifier};

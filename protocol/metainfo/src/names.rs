@@ -358,7 +358,8 @@ impl Taken {
     }
 }
 
-fn refuse_climbing(raw: &[u8]) -> Result<(), NameError> {
+/// Refuses names that lead out of the folder they are meant for.
+pub(crate) fn refuse_climbing(raw: &[u8]) -> Result<(), NameError> {
     if climbs(raw) {
         let shown = String::from_utf8_lossy(&raw[..raw.len().min(MAX_NAME_BYTES)]);
         return Err(NameError::Climbs(shown.into_owned()));

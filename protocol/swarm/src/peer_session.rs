@@ -191,6 +191,8 @@ pub struct PeerSession {
     last_heard: Moment,
     last_sent: Moment,
     backpressure: bool,
+    /// When storage last made room.
+    reading_since: Moment,
 
     /// What we have, as the remote may ask for it.
     ours: Pieces,
@@ -259,6 +261,7 @@ impl PeerSession {
             last_heard: now,
             last_sent: now,
             backpressure: false,
+            reading_since: now,
             theirs: None,
             client: None,
             remote_dont_have: false,
@@ -474,8 +477,9 @@ impl PeerSession {
         if let Some(oldest) = self.download.oldest() {
             self.timers
                 .set(Timer::Snub, self.last_block + self.patience());
+            let since = oldest.max(self.reading_since);
             self.timers
-                .set(Timer::Overdue, oldest + OVERDUE.max(2 * self.patience()));
+                .set(Timer::Overdue, since + OVERDUE.max(2 * self.patience()));
         }
     }
 }
@@ -503,6 +507,7 @@ impl Machine for PeerSession {
             Input::HashesServed { request, hashes } => self.on_hashes_served(request, hashes),
             Input::Backpressure(on) => {
                 self.backpressure = on;
+                self.reading_since = self.now;
                 (self.last_heard, self.last_block) = (self.now, self.now);
             }
             Input::Disconnected => self.close(CloseReason::Remote),

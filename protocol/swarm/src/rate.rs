@@ -5,13 +5,13 @@
 use shoal_machine::Moment;
 
 /// Seconds that a rate looks back: long enough to smooth a round trip and a burst, short enough to notice a stall.
-pub const SPAN_S: u64 = 5;
+pub const SPAN_S: u64 = BUCKETS as u64;
 
 /// A rate must not explode because its first bytes came at once: it is taken over at least this long.
 const MIN_SPAN_NS: u64 = 500_000_000;
 
 const SECOND_NS: u64 = 1_000_000_000;
-const BUCKETS: usize = SPAN_S as usize;
+const BUCKETS: usize = 5;
 
 /// Counts bytes in a ring of one-second buckets.
 #[derive(Clone, Debug, Default)]

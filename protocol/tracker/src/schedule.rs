@@ -24,7 +24,7 @@ use entry::Entry;
 use shoal_machine::{Machine, Moment, earliest};
 use shoal_metainfo::InfoHash;
 use std::collections::VecDeque;
-use tiers::Tiers;
+use tiers::{Standing, Tiers};
 use url::Url;
 
 /// Public torrents carry lists of up to some dozens; more only cost packets.
@@ -81,15 +81,16 @@ impl Default for ScheduleSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AnnounceId(u64);
 
-/// What can happen to a schedule.
-#[derive(Clone, Debug)]
+/// What can happen to a schedule. Without `Debug`, as URLs may hold secrets and replies addresses.
+#[derive(Clone)]
 pub enum Input {
     /// Begin.
     Start {
         /// The torrent is complete: no `Completed` will be sent.
         complete: bool,
     },
-    /// The torrent has too few peers to try: announce early where `min interval` allows.
+    /// The torrent has too few peers to try: announce early where `min interval` allows. Has no effect on a tracker whose
+    /// answer is awaited; to be said again whenever it is so.
     WantsCandidates,
     /// The torrent became complete.
     Completed,
@@ -360,6 +361,7 @@ impl Schedule {
         }
         if let Phase::Stopping(until) = self.phase
             && event == Some(Event::Completed)
+            && self.entries[index].standing() != Standing::Unusable
             && now < until
         {
             self.announce(index, Some(Event::Stopped), until);

@@ -7,10 +7,12 @@ mod packet;
 
 use crate::announce::{AnnounceReply, AnnounceRequest, MAX_SCRAPE_HASHES, ScrapeReply};
 use crate::error::Error;
+use core::fmt;
 use core::time::Duration;
 use packet::Answer;
 use shoal_machine::{Machine, Moment, earliest};
 use shoal_metainfo::InfoHash;
+use std::collections::VecDeque;
 use url::{Host, Url};
 
 /// A client may use a connection id for a minute after it got it (BEP 15).
@@ -75,8 +77,8 @@ impl ConnectionId {
     }
 }
 
-/// What can happen to an exchange.
-#[derive(Clone, Debug)]
+/// What can happen to an exchange. Without `Debug`, as datagrams hold addresses.
+#[derive(Clone)]
 pub enum Input {
     /// Begin; the time limit counts from here.
     Start,
@@ -87,12 +89,22 @@ pub enum Input {
 }
 
 /// What an exchange wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Output {
     /// Send this datagram to the tracker's address.
     Send(Vec<u8>),
     /// It is over.
     Done(Result<UdpReply, Error>),
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // The datagram may hold a passkey.
+            Output::Send(datagram) => write!(f, "Send({} bytes)", datagram.len()),
+            Output::Done(result) => f.debug_tuple("Done").field(result).finish(),
+        }
+    }
 }
 
 /// Where a tracker with a `udp` URL listens.
@@ -165,7 +177,7 @@ pub struct UdpExchange {
     repeat_at: Moment,
     /// End the exchange without an answer.
     give_up_at: Moment,
-    outputs: std::collections::VecDeque<Output>,
+    outputs: VecDeque<Output>,
 }
 
 impl UdpExchange {
@@ -202,7 +214,7 @@ impl UdpExchange {
             repetitions: 0,
             repeat_at: Moment::NEVER,
             give_up_at: Moment::NEVER,
-            outputs: std::collections::VecDeque::new(),
+            outputs: VecDeque::new(),
         })
     }
 
@@ -266,7 +278,6 @@ impl UdpExchange {
             Some(Answer::Failed(_)) if self.phase == Phase::Asking && self.connection_is_cached => {
                 // Most likely the tracker restarted and does not know the connection id any more.
                 self.connection = None;
-                self.connection_is_cached = false;
                 self.repetitions = 0;
                 self.send(now);
             }

@@ -19,7 +19,8 @@ use crate::token_bucket::TokenBucket;
 const BURST_PER_SECOND: u64 = 4;
 /// The least burst: low limits still move a few packets at a time.
 const MIN_BURST_BYTES: u64 = 4096;
-/// Waiters are woken for this much or a tenth of a second's worth, not for each byte that flows in.
+/// The least grant is this much or a tenth of a second's worth (or all that is wanted), so that a low limit does not
+/// turn into a system call for each byte that flows in.
 const MAX_QUANTUM_BYTES: u64 = 16 * 1024;
 
 /// Which way bytes travel, seen from here.
@@ -96,7 +97,7 @@ impl TorrentLimiter {
         granted
     }
 
-    /// What may pass at once, up to `wanted_bytes`: 0 if nothing may, or others wait already.
+    /// What may pass at once, up to `wanted_bytes`: 0 if too little to be worth a system call may, or others wait.
     #[must_use]
     pub fn try_acquire(&self, direction: Direction, wanted_bytes: u64) -> u64 {
         let own = self.own.gate(direction);
@@ -213,7 +214,7 @@ impl Gate {
             return wanted_bytes;
         }
         match self.turn.try_acquire() {
-            Ok(_turn) => self.bucket().take(self.now(), wanted_bytes),
+            Ok(_turn) => self.take_quantum(wanted_bytes).unwrap_or(0),
             Err(_) => 0,
         }
     }
@@ -253,4 +254,136 @@ impl Gate {
 
 fn burst_bytes(rate_bytes_per_s: u64) -> u64 {
     (rate_bytes_per_s / BURST_PER_SECOND).max(MIN_BURST_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: u64 = 100_000;
+
+    fn up(rate: u64) -> RateLimits {
+        RateLimits {
+            up_bytes_per_s: NonZeroU64::new(rate),
+            ..RateLimits::default()
+        }
+    }
+
+    /// Bytes that `tasks` greedy takers of each limiter get within `seconds`.
+    async fn take_for(limiters: &[TorrentLimiter], tasks: usize, seconds: u64) -> Vec<u64> {
+        let end = Instant::now() + Duration::from_secs(seconds);
+        let mut running = Vec::new();
+        for limiter in limiters {
+            for _ in 0..tasks {
+                let limiter = limiter.clone();
+                running.push(tokio::spawn(async move {
+                    let mut taken = 0;
+                    let endless = async {
+                        loop {
+                            taken += limiter.acquire(Direction::Up, 16 * 1024).await;
+                        }
+                    };
+                    let _: Result<(), _> = tokio::time::timeout_at(end, endless).await;
+                    taken
+                }));
+            }
+        }
+        let mut taken = Vec::new();
+        for task in running {
+            taken.push(task.await.unwrap());
+        }
+        taken
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_takers_together_get_the_rate_and_each_its_share() {
+        let limiter = Limiter::new(up(RATE)).torrent(RateLimits::default());
+        let taken = take_for(&[limiter], 20, 100).await;
+        let total: u64 = taken.iter().sum();
+        assert!(total <= RATE * 100 + burst_bytes(RATE), "{total}");
+        assert!(total >= RATE * 99, "{total}");
+        let share = RATE * 100 / 20;
+        for one in taken {
+            assert!(
+                (share * 8 / 10..=share * 12 / 10).contains(&one),
+                "{one} of {share}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_torrent_keeps_its_own_limit_and_leaves_the_rest_to_others() {
+        let global = Limiter::new(up(RATE));
+        let slow = global.torrent(up(RATE / 10));
+        let free = global.torrent(RateLimits::default());
+        let taken = take_for(&[slow, free], 1, 100).await;
+        assert!(taken[0] <= RATE * 10 + burst_bytes(RATE / 10), "{taken:?}");
+        assert!(taken[0] >= RATE * 9, "{taken:?}");
+        assert!(
+            taken.iter().sum::<u64>() <= RATE * 100 + burst_bytes(RATE),
+            "{taken:?}"
+        );
+        assert!(taken.iter().sum::<u64>() >= RATE * 98, "{taken:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_very_low_limit_still_flows() {
+        let limiter = Limiter::new(up(10)).torrent(RateLimits::default());
+        let total: u64 = take_for(&[limiter], 3, 1000).await.iter().sum();
+        assert!(
+            (9_900..=10_000 + MIN_BURST_BYTES).contains(&total),
+            "{total}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn directions_do_not_share() {
+        let limiter = Limiter::new(up(1)).torrent(RateLimits::default());
+        assert_eq!(limiter.acquire(Direction::Down, u64::MAX).await, u64::MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lifting_a_limit_frees_who_waits() {
+        let global = Limiter::new(up(1));
+        let limiter = global.torrent(RateLimits::default());
+        assert_eq!(
+            limiter.acquire(Direction::Up, MIN_BURST_BYTES).await,
+            MIN_BURST_BYTES
+        );
+        let waiting = {
+            let limiter = limiter.clone();
+            tokio::spawn(async move { limiter.acquire(Direction::Up, 1_000_000).await })
+        };
+        tokio::task::yield_now().await;
+        assert_eq!(limiter.try_acquire(Direction::Up, 1), 0, "others wait");
+        global.set_limits(RateLimits::default());
+        assert_eq!(waiting.await.unwrap(), 1_000_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_up_waiting_takes_nothing() {
+        let global = Limiter::new(up(1000));
+        let limiter = global.torrent(up(1_000_000));
+        let full = burst_bytes(1000);
+        assert_eq!(limiter.try_acquire(Direction::Up, full), full);
+        let before = limiter.own.up.bucket().available(limiter.own.up.now());
+        let wait = limiter.acquire(Direction::Up, 16 * 1024);
+        assert!(
+            tokio::time::timeout(Duration::from_millis(1), wait)
+                .await
+                .is_err()
+        );
+        let after = limiter.own.up.bucket().available(limiter.own.up.now());
+        assert!(after >= before, "{after} < {before}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_given_back_can_be_taken_again() {
+        let limiter = Limiter::new(up(1000)).torrent(RateLimits::default());
+        let full = burst_bytes(1000);
+        assert_eq!(limiter.try_acquire(Direction::Up, u64::MAX), full);
+        assert_eq!(limiter.try_acquire(Direction::Up, 500), 0);
+        limiter.give_back(Direction::Up, 500);
+        assert_eq!(limiter.try_acquire(Direction::Up, u64::MAX), 500);
+    }
 }

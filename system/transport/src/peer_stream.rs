@@ -81,7 +81,10 @@ impl PeerStream {
     ) -> io::Result<usize> {
         self.stream.try_io(Interest::WRITABLE, || {
             let mut position = offset;
-            let sent = rustix::fs::sendfile(self.stream.as_fd(), file, Some(&mut position), len)?;
+            let socket = self.stream.as_fd();
+            let sent = rustix::io::retry_on_intr(|| {
+                rustix::fs::sendfile(socket, file, Some(&mut position), len)
+            })?;
             Ok(sent)
         })
     }

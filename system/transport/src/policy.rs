@@ -235,3 +235,187 @@ impl fmt::Display for Protocol {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    /// `A` always, `S` on a shared network, `O` only if opened, for Global, Private, LinkLocal and Loopback. The four
+    /// classes in which nobody can be are not listed: nothing reaches them.
+    const PEER: [(OriginClass, &str); 10] = [
+        (OriginClass::User, "AAAA"),
+        (OriginClass::Metainfo, "ASOO"),
+        (OriginClass::Tracker, "ASOO"),
+        (OriginClass::PeerExchange, "ASOO"),
+        (OriginClass::Dht, "ASOO"),
+        (OriginClass::Local, "AAAO"),
+        (OriginClass::Incoming, "ASOO"),
+        (OriginClass::Resume, "ASOO"),
+        (OriginClass::Redirect, "AOOO"),
+        (OriginClass::Feed, "ASOO"),
+    ];
+    /// The same for each of the other protocols.
+    const REQUEST: [(OriginClass, &str); 10] = [
+        (OriginClass::User, "AAAA"),
+        (OriginClass::Metainfo, "AOOO"),
+        (OriginClass::Tracker, "AOOO"),
+        (OriginClass::PeerExchange, "AOOO"),
+        (OriginClass::Dht, "AOOO"),
+        (OriginClass::Local, "AOOO"),
+        (OriginClass::Incoming, "AOOO"),
+        (OriginClass::Resume, "AOOO"),
+        (OriginClass::Redirect, "AOOO"),
+        (OriginClass::Feed, "AOOO"),
+    ];
+    const TARGETS: [(TargetClass, &str, &str); 8] = [
+        (TargetClass::Global, "8.8.8.8", "2600::1"),
+        (TargetClass::Private, "10.1.2.3", "fd00::1"),
+        (TargetClass::LinkLocal, "169.254.169.254", "fe80::1"),
+        (TargetClass::Loopback, "127.0.0.1", "::1"),
+        (TargetClass::Unspecified, "0.0.0.0", "::"),
+        (TargetClass::Multicast, "239.192.152.143", "ff15::efc0:988f"),
+        (TargetClass::Documentation, "192.0.2.1", "2001:db8::1"),
+        (TargetClass::Reserved, "240.0.0.1", "100::1"),
+    ];
+
+    fn everything() -> Vec<IpNet> {
+        vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()]
+    }
+
+    fn cell(origin: OriginClass, class: usize, protocol: Protocol) -> char {
+        let table = if protocol == Protocol::Peer {
+            PEER
+        } else {
+            REQUEST
+        };
+        let (_, row) = table.into_iter().find(|(row, _)| *row == origin).unwrap();
+        row.chars().nth(class).unwrap_or('N')
+    }
+
+    /// What one cell means, spelled out: (nothing said, on a shared network, opened, isolated, isolated and opened).
+    fn expected(cell: char, origin: OriginClass) -> [bool; 5] {
+        let by_user = origin == OriginClass::User;
+        match cell {
+            'A' => [true, true, true, by_user, true],
+            'S' => [false, true, true, false, true],
+            'O' => [false, false, true, false, true],
+            'N' => [false; 5],
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn every_cell_of_the_table_is_as_listed() {
+        let policy = |opened: bool, isolated| Policy {
+            allow_net: if opened { everything() } else { Vec::new() },
+            isolated,
+        };
+        for (index, (class, v4, v6)) in TARGETS.into_iter().enumerate() {
+            assert_eq!(TargetClass::ALL[index], class);
+            for target in [v4, v6].map(|text| text.parse::<IpAddr>().unwrap()) {
+                assert_eq!(TargetClass::of(target), class, "{target}");
+                for origin in OriginClass::ALL {
+                    for protocol in Protocol::ALL {
+                        let may = |policy: Policy, shared: &[IpNet]| {
+                            policy.check(target, origin, protocol, shared).is_ok()
+                        };
+                        let found = [
+                            may(policy(false, false), &[]),
+                            may(policy(false, false), &everything()),
+                            may(policy(true, false), &[]),
+                            may(policy(false, true), &everything()),
+                            may(policy(true, true), &[]),
+                        ];
+                        let cell = cell(origin, index, protocol);
+                        assert_eq!(
+                            found,
+                            expected(cell, origin),
+                            "{origin:?} {target} {protocol:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_why_and_what_opens_it() {
+        let refusal = Policy::default()
+            .check(
+                "::ffff:127.0.0.1".parse().unwrap(),
+                OriginClass::Redirect,
+                Protocol::Http,
+                &[],
+            )
+            .unwrap_err();
+        assert_eq!(
+            refusal.to_string(),
+            "127.0.0.1 (loopback), which a redirect named, is refused as a web address: \
+             only you may name local addresses; open it with --allow-net 127.0.0.1/32"
+        );
+    }
+
+    fn any_address() -> impl Strategy<Value = IpAddr> {
+        prop_oneof![
+            any::<u32>().prop_map(|bits| Ipv4Addr::from_bits(bits).into()),
+            any::<u128>().prop_map(|bits| Ipv6Addr::from_bits(bits).into()),
+            (0..TARGETS.len(), any::<bool>()).prop_map(|(index, six)| {
+                let (_, v4, v6) = TARGETS[index];
+                if six { v6 } else { v4 }.parse().unwrap()
+            }),
+        ]
+    }
+
+    fn any_origin() -> impl Strategy<Value = OriginClass> {
+        prop::sample::select(OriginClass::ALL.as_slice())
+    }
+
+    fn any_protocol() -> impl Strategy<Value = Protocol> {
+        prop::sample::select(Protocol::ALL.as_slice())
+    }
+
+    proptest! {
+        #[test]
+        fn no_stranger_reaches_this_machine_in_any_spelling(
+            low in 0_u32..1 << 24, origin in any_origin(), protocol in any_protocol(), spelling in 0..4_u8,
+        ) {
+            prop_assume!(origin != OriginClass::User);
+            let v4 = Ipv4Addr::from_bits(127 << 24 | low);
+            let wide = u128::from(v4.to_bits());
+            let target: IpAddr = match spelling {
+                0 => v4.into(),
+                1 => v4.to_ipv6_mapped().into(),
+                2 => Ipv6Addr::from_bits(0x0064_ff9b << 96 | wide).into(),
+                _ => Ipv6Addr::from_bits(0x2002 << 112 | wide << 80).into(),
+            };
+            let policy = Policy::default();
+            prop_assert!(policy.check(target, origin, protocol, &everything()).is_err());
+        }
+
+        #[test]
+        fn opening_a_range_never_closes_anything(
+            target in any_address(), origin in any_origin(), protocol in any_protocol(), isolated: bool,
+        ) {
+            let closed = Policy { allow_net: Vec::new(), isolated };
+            let open = Policy { allow_net: vec![IpNet::host(target)], isolated };
+            if closed.check(target, origin, protocol, &[]).is_ok() {
+                prop_assert!(open.check(target, origin, protocol, &[]).is_ok());
+            }
+        }
+
+        #[test]
+        fn nobody_reaches_more_than_the_user_and_isolation_never_opens(
+            target in any_address(), origin in any_origin(), protocol in any_protocol(),
+        ) {
+            let policy = Policy::default();
+            if policy.check(target, origin, protocol, &everything()).is_ok() {
+                prop_assert!(policy.check(target, OriginClass::User, protocol, &[]).is_ok());
+            } else {
+                let isolated = Policy { isolated: true, ..Policy::default() };
+                prop_assert!(isolated.check(target, origin, protocol, &everything()).is_err());
+            }
+        }
+    }
+}

@@ -24,18 +24,19 @@ pub(crate) fn next_hop(first: &Url, current: &Url, location: &str) -> Result<Url
             to: site(&next),
         });
     }
-    let (username, password) = if next.origin() == current.origin() {
-        match (next.username(), current.username()) {
-            ("", _) if next.password().is_none() => (current.username(), current.password()),
-            _ => return Ok(next),
-        }
+    let same_origin = next.origin() == current.origin();
+    let has_own = !next.username().is_empty() || next.password().is_some();
+    if same_origin && has_own {
+        return Ok(next);
+    }
+    let (username, password) = if same_origin {
+        (current.username(), current.password())
     } else {
         ("", None)
     };
-    let (username, password) = (username.to_owned(), password.map(str::to_owned));
     let set = next
-        .set_username(&username)
-        .and_then(|()| next.set_password(password.as_deref()));
+        .set_username(username)
+        .and_then(|()| next.set_password(password));
     set.map_err(|()| HttpError::BadRedirect(site(current)))?;
     Ok(next)
 }
@@ -51,4 +52,75 @@ pub(crate) fn check_scheme(url: &Url) -> Result<(), HttpError> {
 /// Scheme, host and port: the part of a URL that can be shown, since trackers put keys into path and query.
 pub(crate) fn site(url: &Url) -> String {
     url.origin().ascii_serialization()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hop(first: &str, current: &str, location: &str) -> Result<String, HttpError> {
+        let parse = |text: &str| Url::parse(text).unwrap();
+        next_hop(&parse(first), &parse(current), location).map(String::from)
+    }
+
+    #[test]
+    fn credentials_stay_with_the_origin_they_were_given_for() {
+        let from = "http://me:secret@tracker.test/a/b";
+        for (location, expected) in [
+            ("c", "http://me:secret@tracker.test/a/c"),
+            ("/c", "http://me:secret@tracker.test/c"),
+            ("http://tracker.test/c", "http://me:secret@tracker.test/c"),
+            (
+                "http://tracker.test:80/c",
+                "http://me:secret@tracker.test/c",
+            ),
+            ("http://other@tracker.test/c", "http://other@tracker.test/c"),
+            ("//evil.test/c", "http://evil.test/c"),
+            ("http://tracker.test:81/c", "http://tracker.test:81/c"),
+            ("https://tracker.test/c", "https://tracker.test/c"),
+            ("http://admin:admin@evil.test/", "http://evil.test/"),
+        ] {
+            assert_eq!(hop(from, from, location).unwrap(), expected, "{location}");
+        }
+    }
+
+    #[test]
+    fn what_began_encrypted_stays_encrypted() {
+        let https = "https://tracker.test/";
+        assert!(matches!(
+            hop(https, https, "http://tracker.test/"),
+            Err(HttpError::Downgrade { .. })
+        ));
+        assert!(hop(https, https, "https://other.test/").is_ok());
+        assert!(hop("http://a.test/", https, "http://b.test/").is_ok());
+    }
+
+    #[test]
+    fn only_http_is_followed() {
+        let from = "http://tracker.test/";
+        for location in [
+            "file:///etc/passwd",
+            "ftp://x.test/",
+            "data:,x",
+            "javascript:1",
+        ] {
+            assert!(
+                matches!(
+                    hop(from, from, location),
+                    Err(HttpError::UnsupportedScheme(_))
+                ),
+                "{location}"
+            );
+        }
+        assert!(matches!(
+            hop(from, from, "http://[nonsense"),
+            Err(HttpError::BadRedirect(_))
+        ));
+    }
+
+    #[test]
+    fn a_key_in_a_path_is_not_shown() {
+        let url = Url::parse("https://me:secret@tracker.test:8443/passkey/announce?key=1").unwrap();
+        assert_eq!(site(&url), "https://tracker.test:8443");
+    }
 }

@@ -38,7 +38,7 @@ pub struct TransportConfig {
     pub isolated: bool,
     /// Limits of all torrents together.
     pub limits: RateLimits,
-    /// How long a peer has to answer a dial.
+    /// How long a peer or an HTTP server has to answer a dial.
     pub connect_timeout: Duration,
     /// How long a look-up may take.
     pub resolve_timeout: Duration,
@@ -260,6 +260,10 @@ impl Transport {
             .await
             .map_err(|_| DialError::TimedOut { target, after })?
             .map_err(io_error)?;
+        // A dial to a free local port may pick that very port as its source and meet itself (simultaneous open).
+        if stream.local_addr().map_err(io_error)? == target {
+            return Err(io_error(io::ErrorKind::ConnectionRefused.into()));
+        }
         PeerStream::new(stream).map_err(io_error)
     }
 
@@ -290,6 +294,10 @@ impl Transport {
     #[must_use]
     pub fn binding(&self) -> &Binding {
         &self.inner.binding
+    }
+
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.inner.connect_timeout
     }
 
     /// Whether the policy lets `origin` make us speak `protocol` to `target`, for those who want to know before they
@@ -457,5 +465,49 @@ fn outside(address: SocketAddr, binding: &Binding) -> TransportError {
     TransportError::ListenOutsideBinding {
         address,
         binding: binding.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listen(configured: &[&str], bound: &str) -> Result<Vec<String>, TransportError> {
+        let configured: Vec<SocketAddr> = configured
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .collect();
+        let binding = Binding::Address(bound.parse().unwrap());
+        let addresses = listen_addresses(&configured, &binding)?;
+        Ok(addresses.iter().map(SocketAddr::to_string).collect())
+    }
+
+    #[test]
+    fn listening_everywhere_narrows_to_the_bound_address() {
+        assert_eq!(
+            listen(&["0.0.0.0:7", "[::]:7"], "10.1.1.1").unwrap(),
+            ["10.1.1.1:7"]
+        );
+        assert_eq!(
+            listen(&["0.0.0.0:7", "[::]:7"], "fd00::1").unwrap(),
+            ["[fd00::1]:7"]
+        );
+        assert_eq!(listen(&["10.1.1.1:7"], "10.1.1.1").unwrap(), ["10.1.1.1:7"]);
+        assert!(listen(&[], "10.1.1.1").unwrap().is_empty());
+    }
+
+    #[test]
+    fn listening_outside_the_binding_is_an_error_and_not_a_leak() {
+        for configured in [
+            &["10.2.2.2:7"][..],
+            &["0.0.0.0:7", "127.0.0.1:7"],
+            &["[::]:7"],
+        ] {
+            let error = listen(configured, "10.1.1.1").unwrap_err();
+            assert!(
+                matches!(error, TransportError::ListenOutsideBinding { .. }),
+                "{error}"
+            );
+        }
     }
 }

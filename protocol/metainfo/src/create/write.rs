@@ -1,15 +1,12 @@
 //! Writes the .torrent file of a plan once its pieces are hashed.
 
 use super::{CreateError, PieceHash, Plan, PlannedFile};
-use crate::bencode::Bencode;
+use crate::bencode::{Bencode, Limits};
 use crate::geometry::PieceIndex;
 use crate::merkle;
 use std::collections::BTreeMap;
 
 type Dict = BTreeMap<Vec<u8>, Bencode>;
-
-/// The longest .torrent file we write, which is the longest we read from disk.
-const MAX_TORRENT_BYTES: usize = 64 * 1024 * 1024;
 
 impl Plan {
     /// The bytes of the .torrent file, where `hashes` has one entry for each piece, in order.
@@ -35,7 +32,7 @@ impl Plan {
         }
         put(&mut torrent, "info", Bencode::Dict(info));
         let bytes = Bencode::Dict(torrent).encode();
-        if bytes.len() > MAX_TORRENT_BYTES {
+        if bytes.len() > Limits::LOCAL.bytes {
             return Err(CreateError::TooLarge(bytes.len()));
         }
         Ok(bytes)

@@ -15,7 +15,6 @@ const MAX_WITHDRAWN: usize = 2 * super::MAX_OUTSTANDING as usize;
 #[derive(Clone, Copy, Debug)]
 struct Outstanding {
     block: Block,
-    bytes: u32,
     since: Moment,
 }
 
@@ -38,7 +37,6 @@ pub(super) struct Download {
     reserve_blocks: u32,
     /// Requested, the oldest first.
     outstanding: VecDeque<Outstanding>,
-    outstanding_bytes: u64,
     /// Blocks whose header has come and whose bytes have not been stored. One, as long as the driver keeps its rule.
     arriving: VecDeque<Block>,
     withdrawn: VecDeque<Block>,
@@ -51,10 +49,6 @@ impl Download {
 
     pub(super) fn outstanding(&self) -> usize {
         self.outstanding.len()
-    }
-
-    pub(super) const fn outstanding_bytes(&self) -> u64 {
-        self.outstanding_bytes
     }
 
     /// When the oldest outstanding request was sent.
@@ -85,14 +79,9 @@ impl Download {
             self.reserve.pop_front();
         }
         self.reserve_blocks -= 1;
-        let bytes = layout.block_length(block);
-        self.outstanding_bytes += u64::from(bytes);
-        self.outstanding.push_back(Outstanding {
-            block,
-            bytes,
-            since: now,
-        });
-        Some((block, bytes))
+        self.outstanding
+            .push_back(Outstanding { block, since: now });
+        Some((block, layout.block_length(block)))
     }
 
     /// The header of `block` has come.
@@ -163,11 +152,9 @@ impl Download {
             return Vec::new();
         }
         let mut taken = Vec::new();
-        let bytes = &mut self.outstanding_bytes;
         self.outstanding.retain(|request| {
             let take = which(request.block);
             if take {
-                *bytes -= u64::from(request.bytes);
                 taken.push(request.block);
             }
             !take
@@ -194,7 +181,7 @@ impl Download {
             BlockRun::push(&mut runs, request.block);
         }
         runs.extend(self.reserve.drain(..));
-        (self.outstanding_bytes, self.reserve_blocks) = (0, 0);
+        self.reserve_blocks = 0;
         runs
     }
 
@@ -203,11 +190,7 @@ impl Download {
             .outstanding
             .iter()
             .position(|request| request.block == block);
-        let Some(request) = at.and_then(|at| self.outstanding.remove(at)) else {
-            return false;
-        };
-        self.outstanding_bytes -= u64::from(request.bytes);
-        true
+        at.is_some_and(|at| self.outstanding.remove(at).is_some())
     }
 
     fn take_withdrawn(&mut self, block: Block) -> bool {
