@@ -5,6 +5,7 @@
 
 pub mod bencode;
 pub mod bitfield;
+pub mod create;
 pub mod geometry;
 pub mod hasher;
 pub mod info_hash;

@@ -7,8 +7,13 @@
 //! Invariant: a block is leased by the torrent before it is requested, and every leased block comes back exactly once:
 //! received, or returned.
 
+pub mod candidates;
 pub mod message;
 pub mod peer_session;
+pub mod picker;
+pub mod rate;
+pub mod smart_ban;
 pub mod torrent;
+pub mod window;
 
 pub use message::{Blame, CloseReason, FromPeer, Has, PeerKey, Report, ReturnReason, ToPeer};

@@ -1,0 +1,82 @@
+//! One pick while it goes on: who asks, how much is left to find, and when the next block would arrive.
+
+use super::{Ask, Block, BlockRun, PieceIndex};
+use crate::message::Has;
+use core::time::Duration;
+use shoal_machine::Moment;
+use shoal_metainfo::BLOCK_LENGTH;
+
+/// A peer that fetches a whole piece within this time gets pieces for itself: nobody holds up its piece, and a bad piece has
+/// one author.
+const WHOLE_PIECE_S: u64 = 30;
+
+/// When a block is expected from a peer whose rate is unknown.
+const UNKNOWN_ARRIVAL: Duration = Duration::from_secs(10);
+
+pub(super) struct Hunt<'a> {
+    pub(super) now: Moment,
+    pub(super) ask: &'a Ask<'a>,
+    /// Blocks still to find.
+    pub(super) left: u32,
+    pub(super) fast: bool,
+    /// Live leases of the peer, those of this pick included.
+    pub(super) leased: u32,
+    per_block: Option<Duration>,
+    pub(super) rng: &'a mut fastrand::Rng,
+    out: &'a mut Vec<BlockRun>,
+}
+
+impl<'a> Hunt<'a> {
+    pub(super) fn new(
+        now: Moment,
+        ask: &'a Ask<'a>,
+        blocks: u32,
+        (leased, piece_length): (u32, u32),
+        rng: &'a mut fastrand::Rng,
+        out: &'a mut Vec<BlockRun>,
+    ) -> Self {
+        let rate = ask.rate_bytes_per_s;
+        Hunt {
+            now,
+            ask,
+            left: blocks,
+            fast: rate.saturating_mul(WHOLE_PIECE_S) >= u64::from(piece_length),
+            leased,
+            per_block: (u64::from(BLOCK_LENGTH) * 1_000_000_000)
+                .checked_div(rate)
+                .map(Duration::from_nanos),
+            rng,
+            out,
+        }
+    }
+
+    /// Whether the peer would serve a piece now.
+    pub(super) fn serves(&self, piece: PieceIndex) -> bool {
+        holds(self.ask.has, piece) && self.ask.only.is_none_or(|only| only.contains(&piece))
+    }
+
+    /// When one block more than it has been asked for would be here.
+    pub(super) fn arrival(&self) -> Moment {
+        match self.per_block {
+            Some(per_block) => self.now + per_block.saturating_mul(self.leased + 1),
+            None => self.now + UNKNOWN_ARRIVAL,
+        }
+    }
+
+    /// Notes a lease; returns when its block is expected.
+    pub(super) fn take(&mut self, block: Block) -> Moment {
+        let arrival = self.arrival();
+        BlockRun::push(self.out, block);
+        self.left -= 1;
+        self.leased += 1;
+        arrival
+    }
+}
+
+pub(super) fn holds(has: &Has, piece: PieceIndex) -> bool {
+    match has {
+        Has::All => true,
+        Has::None => false,
+        Has::Some(pieces) => pieces.get(piece),
+    }
+}
