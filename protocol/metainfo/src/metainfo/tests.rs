@@ -476,6 +476,7 @@ fn names_are_made_safe_and_the_original_is_kept() {
     assert_eq!(
         metainfo.warnings(),
         [
+            Warning::SanitisedName(path("ab")),
             Warning::Renamed {
                 path: path("_CON (1)")
             },
@@ -483,7 +484,7 @@ fn names_are_made_safe_and_the_original_is_kept() {
                 path: path("été (1)")
             },
             Warning::Sanitised {
-                count: 4,
+                count: 2,
                 first: path("_con")
             },
         ]

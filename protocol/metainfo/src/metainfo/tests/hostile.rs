@@ -35,7 +35,7 @@ fn what_is_no_torrent_is_refused() {
     let refused = |bytes: &[u8]| Metainfo::parse(bytes, Limits::REMOTE).unwrap_err();
     assert_eq!(refused(b""), bencode(0, UnexpectedEnd));
     assert_eq!(refused(b"<html>"), bencode(0, UnexpectedByte(b'<')));
-    assert_eq!(refused(b"le"), malformed("the whole", "a dictionary"));
+    assert_eq!(refused(b"le"), Error::NotADictionary);
     assert_eq!(refused(b"de"), Error::Missing("info"));
     assert_eq!(refused(b"d4:info3:abce"), malformed("info", "a dictionary"));
     assert_eq!(refused(b"d4:infodee"), Error::Missing("piece length"));
@@ -281,6 +281,10 @@ fn hostile_v2_torrents_are_refused() {
         (
             with(v2(), &in_tree("a", "pieces root"), "short"),
             Error::MissingRoot("a".into()),
+        ),
+        (
+            with(v2(), &in_tree("e", "pieces root"), vec![0u8; 32]),
+            Error::MissingRoot("e".into()),
         ),
         (
             without(v2(), &in_tree("a", "length")),
