@@ -126,8 +126,8 @@ impl PeerTask {
             key,
             stream,
             session,
-            layout: Arc::clone(&layout),
             inbound: Inbound::new(layout.piece_count(), leftover),
+            layout,
             outbound: Outbound::default(),
             remote: RemoteExtensions::default(),
             mailbox,
@@ -142,6 +142,9 @@ impl PeerTask {
 
     /// Runs until the connection is over.
     pub(crate) async fn run(mut self) {
+        // A session has something to say from the start, and the remote may have sent more than its handshake.
+        let first = self.drain();
+        first.into_iter().for_each(|input| self.handle(input));
         self.understand();
         loop {
             self.settle();
@@ -270,11 +273,20 @@ impl PeerTask {
     fn handle(&mut self, input: Input) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
+            tracing::trace!(peer = self.key.0, ?input);
             self.session.handle(self.around.clock.now(), input);
-            while let Some(output) = self.session.poll() {
-                inputs.extend(self.carry_out(output));
-            }
+            inputs.extend(self.drain());
         }
+    }
+
+    /// Carries out what the session says until it says no more; gives the inputs that follow from that at once.
+    fn drain(&mut self) -> Vec<Input> {
+        let mut inputs = Vec::new();
+        while let Some(output) = self.session.poll() {
+            tracing::trace!(peer = self.key.0, ?output);
+            inputs.extend(self.carry_out(output));
+        }
+        inputs
     }
 
     /// Does what the session says; what that leads to at once is the session's next input.

@@ -95,7 +95,12 @@ impl Sample {
 async fn engine() -> Engine {
     // Shown where a test fails and RUST_LOG asks for it; a second initialisation is refused and changes nothing.
     let filter = tracing_subscriber::EnvFilter::from_default_env();
-    drop(tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init());
+    drop(
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_test_writer()
+            .try_init(),
+    );
     let transport = TransportConfig {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         isolated: true,
