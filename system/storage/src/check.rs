@@ -24,7 +24,8 @@ pub(crate) struct CheckWork {
     checked: Arc<AtomicU32>,
 }
 
-/// A check that is going on. Dropping it does not stop it.
+/// A check that is going on. Dropping it does not stop it; closing the content does, and so does dropping the receiver of
+/// its events.
 #[derive(Clone, Debug)]
 pub struct Check {
     cancelled: Arc<AtomicBool>,
@@ -80,6 +81,9 @@ impl CheckWork {
         }
         {
             let mut state = self.content.state();
+            if state.closing || self.content.events.is_closed() {
+                return;
+            }
             if state.is_crowded() {
                 state.parked = true;
                 state.parked_checks.push(Arc::clone(&self));

@@ -351,13 +351,15 @@ impl Inner {
         };
         let prints = self.changed_fingerprints(dirty.into_iter());
         let mut journal = self.journal();
-        let Some(journal) = journal.as_mut() else {
+        let Some(open) = journal.as_mut() else {
             return Ok(());
         };
-        let result = journal
-            .append_all(&prints)
-            .and_then(|()| journal.synced(upto));
-        result.map_err(|error| StorageError::io(journal.path(), error))
+        let path = open.path().to_owned();
+        let result = open.append_all(&prints).and_then(|()| open.synced(upto));
+        drop(journal);
+        result
+            .and_then(|file| self.shared.disk.sync(&file))
+            .map_err(|error| StorageError::io(path, error))
     }
 
     pub(crate) fn sync_in_background(&self) {
@@ -420,22 +422,17 @@ impl Inner {
             state = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
         }
         state.partials.clear();
-        let used = !state.have.is_clear();
         drop(state);
         self.sync()?;
-        if used {
-            let slots = (0..=self.files.parts_slot()).filter(|&slot| self.is_on_disk(slot));
-            let mut records = self.changed_fingerprints(slots);
-            records.push(Record::Closed);
-            let mut journal = self.journal();
-            if let Some(open) = journal.as_mut() {
-                let result = open.append_all(&records);
-                result.map_err(|error| StorageError::io(open.path(), error))?;
-            }
-            *journal = None;
-        }
-        *self.journal() = None;
-        Ok(())
+        let slots = (0..=self.files.parts_slot()).filter(|&slot| self.is_on_disk(slot));
+        let mut records = self.changed_fingerprints(slots);
+        records.push(Record::Closed);
+        // Taken out, which unlocks it for others.
+        let Some(mut journal) = self.journal().take() else {
+            return Ok(());
+        };
+        let result = journal.append_all(&records);
+        result.map_err(|error| StorageError::io(journal.path(), error))
     }
 
     fn is_on_disk(&self, slot: usize) -> bool {

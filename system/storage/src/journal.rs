@@ -149,7 +149,7 @@ impl Knowledge {
 #[derive(Debug)]
 pub(crate) struct Journal {
     disk: Arc<dyn Disk>,
-    file: File,
+    file: Arc<File>,
     path: PathBuf,
     identity: Identity,
     end: u64,
@@ -197,7 +197,7 @@ impl Journal {
         }
         let mut journal = Journal {
             disk,
-            file,
+            file: Arc::new(file),
             path: path.to_owned(),
             identity,
             end,
@@ -260,14 +260,14 @@ impl Journal {
         Ok(())
     }
 
-    /// Records that everything before `upto` survives a power failure, and makes that record survive, too. Rewrites a
-    /// journal that grew long.
-    pub(crate) fn synced(&mut self, upto: u64) -> io::Result<()> {
+    /// Records that everything before `upto` survives a power failure, and rewrites a journal that grew long. The caller
+    /// syncs the returned file, without keeping others from the journal meanwhile.
+    pub(crate) fn synced(&mut self, upto: u64) -> io::Result<Arc<File>> {
         self.append(Record::Synced(upto))?;
         if self.records > COMPACT_RECORDS + 2 * u64::from(self.identity.piece_count) {
-            return self.rewrite();
+            self.rewrite()?;
         }
-        self.disk.sync(&self.file)
+        Ok(Arc::clone(&self.file))
     }
 
     /// Writes what is known to a new file that then takes the journal's place.
@@ -319,7 +319,7 @@ impl Journal {
         {
             File::open(parent)?.sync_all()?;
         }
-        self.file = file;
+        self.file = Arc::new(file);
         let mut knowledge = Knowledge::new(synced);
         self.end = start;
         for &record in &records {
@@ -496,6 +496,7 @@ pub(crate) fn boot_id() -> [u8; 16] {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "the sizes here are small")]
 mod tests {
     use super::*;
     use crate::disk::SystemDisk;
