@@ -156,6 +156,8 @@ pub(crate) struct Journal {
     records: u64,
     knowledge: Knowledge,
     written_at: Instant,
+    /// What could not be appended yet: the latest about each piece.
+    pending: BTreeMap<PieceIndex, Record>,
     /// When the journal was last written before it was opened, in nanoseconds since 1970.
     pub(crate) mtime_ns: i64,
 }
@@ -204,6 +206,7 @@ impl Journal {
             records,
             knowledge,
             written_at: Instant::now(),
+            pending: BTreeMap::new(),
             mtime_ns,
         };
         let rebooted = boot != identity.boot || boot == UNKNOWN_BOOT;
@@ -239,8 +242,31 @@ impl Journal {
         self.append_all(&[record])
     }
 
+    /// Appends records about pieces, or keeps them to be appended before whatever is appended next.
+    pub(crate) fn append_or_keep(&mut self, records: &[Record]) -> io::Result<()> {
+        for &record in records {
+            if let Record::Verified(piece) | Record::Lost(piece) | Record::Suspect(piece) = record {
+                self.pending.insert(piece, record);
+            }
+        }
+        self.flush()
+    }
+
+    /// Appends what was kept.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        let records: Vec<Record> = self.pending.values().copied().collect();
+        self.append_now(&records)?;
+        self.pending.clear();
+        Ok(())
+    }
+
     /// Appends records by one write. On failure the journal is as it was, or has the first of them.
     pub(crate) fn append_all(&mut self, records: &[Record]) -> io::Result<()> {
+        self.flush()?;
+        self.append_now(records)
+    }
+
+    fn append_now(&mut self, records: &[Record]) -> io::Result<()> {
         if records.is_empty() {
             return Ok(());
         }

@@ -247,6 +247,22 @@ fn what_cannot_be_written_safely_is_refused_before_the_first_byte() {
     assert!(!world.journal().exists());
 }
 
+#[test]
+fn a_directory_that_cannot_be_written_to_is_refused_unless_one_only_reads() {
+    if rustix::process::geteuid().is_root() {
+        // Permissions do not bind root, and mounting something read-only is not for a test to do.
+        return;
+    }
+    let world = World::new();
+    let mut spec = world.spec();
+    fs::set_permissions(world.target(), fs::Permissions::from_mode(0o555)).unwrap();
+    let refused = Rig::open_on(spec.clone(), config(), FaultyDisk::sound()).map(|_| ());
+    assert!(matches!(refused, Err(StorageError::ReadOnly(_))));
+    spec.mode = Mode::Seed;
+    assert!(Rig::open_on(spec, config(), FaultyDisk::sound()).is_ok());
+    fs::set_permissions(world.target(), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
 #[tokio::test]
 async fn a_link_planted_later_is_not_followed() {
     let world = World::new();
