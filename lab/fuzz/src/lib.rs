@@ -1,1 +1,137 @@
-//! Placeholder.
+//! Fuzz targets: everything that reads what a stranger wrote, as functions that panic where a promise is broken.
+//!
+//! One list serves two runs. On the stable compiler, the tests replay each target's corpus and mutations of it, always
+//! the same ones. On nightly, `libfuzzer/` explores each target guided by coverage; what it finds that is worth keeping
+//! becomes a file of the corpus.
+//!
+//! Invariant: a target is a pure function of its input, so that a file of bytes is a whole bug report.
+
+pub mod metainfo;
+pub mod mutate;
+pub mod wire;
+
+/// One thing to fuzz.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// The name of its folder in `corpus/` and of its file in `libfuzzer/fuzz_targets/`.
+    pub name: &'static str,
+    /// Panics where the code under test breaks a promise.
+    pub run: fn(&[u8]),
+    /// Pieces of its language, for a mutator that does not watch coverage and would not find them.
+    pub words: &'static [&'static [u8]],
+}
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "bencode",
+        run: metainfo::bencode,
+        words: BENCODE_WORDS,
+    },
+    Target {
+        name: "extended_handshake",
+        run: wire::extended_handshake,
+        words: BENCODE_WORDS,
+    },
+    Target {
+        name: "handshake",
+        run: wire::handshake,
+        words: &[
+            b"\x13BitTorrent protocol",
+            b"-SH0100-",
+            b"\0\0\0\0\0\x10\0\x15",
+        ],
+    },
+    Target {
+        name: "magnet",
+        run: metainfo::magnet,
+        words: &[
+            b"magnet:?",
+            b"&xt=urn:btih:",
+            b"&xt=urn:btmh:1220",
+            b"&dn=",
+            b"&tr=http://t.example/",
+            b"&ws=",
+            b"&x.pe=[::1]:1",
+            b"&so=0-4,",
+            b"&xl=",
+            b"%",
+            b"%E2%80%AE",
+        ],
+    },
+    Target {
+        name: "metainfo",
+        run: metainfo::metainfo,
+        words: BENCODE_WORDS,
+    },
+    Target {
+        name: "names",
+        run: metainfo::names,
+        words: &[
+            b"..",
+            b"/",
+            b"\\",
+            b".",
+            b" ",
+            b"\0",
+            b"\n",
+            b"CON",
+            b"lpt1.txt",
+            b"\xe2\x80\xae",
+            b"\xff",
+            b"a (1).txt",
+        ],
+    },
+    Target {
+        name: "wire",
+        run: wire::messages,
+        words: &[
+            b"\0\0\0\0",
+            b"\0\0\0\x01",
+            b"\0\0\0\x05",
+            b"\0\0\0\x0d",
+            b"\0\0\0\x31",
+            b"\0\0\x01\x0a\x07",
+            b"\0\0\0\x06\x14\x03",
+            b"\0\0\0\x10\x14\0d1:mde1:pi80ee",
+        ],
+    },
+];
+
+/// Fragments of bencode and the keys that our readers know.
+const BENCODE_WORDS: &[&[u8]] = &[
+    b"d",
+    b"l",
+    b"e",
+    b"i",
+    b":",
+    b"0:",
+    b"de",
+    b"le",
+    b"i0e",
+    b"i-1e",
+    b"i9223372036854775807e",
+    b"1:m",
+    b"1:v",
+    b"1:p",
+    b"4:reqq",
+    b"6:yourip",
+    b"11:upload_only",
+    b"13:metadata_size",
+    b"4:info",
+    b"4:name",
+    b"5:files",
+    b"6:length",
+    b"6:pieces",
+    b"12:piece length",
+    b"4:path",
+    b"9:file tree",
+    b"11:pieces root",
+    b"12:piece layers",
+    b"12:meta version",
+    b"4:attr",
+    b"8:announce",
+    b"13:announce-list",
+    b"8:url-list",
+    b"7:private",
+];

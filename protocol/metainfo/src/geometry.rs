@@ -347,7 +347,7 @@ mod tests {
             let total: u64 = lengths.iter().sum();
             for layout in [
                 Layout::contiguous(total, 1 << shift).unwrap(),
-                Layout::aligned(lengths.clone(), 1 << shift).unwrap(),
+                Layout::aligned(lengths, 1 << shift).unwrap(),
             ] {
                 let mut sum = 0u64;
                 for piece in layout.pieces() {

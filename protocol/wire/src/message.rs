@@ -1,4 +1,7 @@
 //! The messages, as values.
+//!
+//! Invariant: numbers in them are as the remote sent them. The length of each message is bounded, but that a piece, an
+//! offset or a block exists is for whoever knows the torrent.
 
 use shoal_metainfo::PieceIndex;
 
@@ -45,17 +48,17 @@ pub struct Hashes {
 pub struct ExtendedHandshake {
     /// Name of each extension the sender speaks and the message id it wants it under; 0 switches one off.
     pub extensions: Vec<(String, u8)>,
-    /// `v`: the sender's client, cut to a bound and cleaned of control characters.
+    /// `v`: the sender's client, cut to a bound and cleaned of control and formatting characters.
     pub client: Option<String>,
-    /// `p`: the port the sender listens on.
+    /// `p`: the port the sender listens on, not 0.
     pub port: Option<u16>,
-    /// `reqq`: how many requests the sender queues.
+    /// `reqq`: how many requests the sender queues, not 0.
     pub reqq: Option<u32>,
     /// `upload_only` (BEP 21): the sender will not download.
     pub upload_only: bool,
     /// `yourip`: our address as the sender sees it.
     pub your_ip: Option<core::net::IpAddr>,
-    /// `metadata_size` (BEP 9).
+    /// `metadata_size` (BEP 9) in bytes, not 0 and bounded.
     pub metadata_size: Option<u32>,
 }
 
@@ -100,17 +103,17 @@ pub enum Message {
     DontHave(PieceIndex),
     /// Another extension message: its local id and its payload, bounded.
     Extended {
-        /// The id under which the receiver asked for it.
+        /// The id under which the receiver asked for it: ours where it came in, the remote's where it goes out.
         id: u8,
         /// What follows.
         payload: Vec<u8>,
     },
-    /// 21: (BEP 52)
+    /// 21: (BEP 52). Not judged yet: an unfair one is answered by a reject.
     HashRequest(HashRequest),
-    /// 22: (BEP 52)
+    /// 22: (BEP 52). Fair and of the right count when decoded; whether the hashes are right is for who has the root.
     Hashes(Hashes),
     /// 23: (BEP 52)
     HashReject(HashRequest),
-    /// A message id that nobody defined; its payload was skipped.
+    /// A message id that nobody defined; its payload is skipped. Never sent.
     Unknown(u8),
 }

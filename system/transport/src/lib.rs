@@ -1,1 +1,33 @@
-//! Placeholder.
+//! The only crate that opens sockets: routes, rate limits and the address policy.
+//!
+//! Invariant: no packet leaves that the policy table ([`policy`]) did not allow, and no socket is opened outside the
+//! configured [`Binding`]: where a bind is impossible the operation fails, it never falls back to another route.
+//! The one thing that does not follow the binding is the system's own name resolution, which [`Resolve`] replaces.
+
+pub mod http;
+pub mod ip_net;
+pub mod limiter;
+pub mod policy;
+
+mod address_class;
+mod binding;
+mod interfaces;
+mod listener;
+mod peer_stream;
+mod redirect;
+mod resolver;
+mod sockets;
+mod transport;
+mod udp;
+
+pub use address_class::TargetClass;
+pub use binding::Binding;
+pub use http::{HttpClient, HttpError, HttpLimits, HttpReply};
+pub use ip_net::{IpNet, ParseIpNetError};
+pub use limiter::{Direction, Limiter, RateLimits, TorrentLimiter};
+pub use listener::Listener;
+pub use peer_stream::{DetachedStream, PeerStream};
+pub use policy::{OriginClass, Policy, Protocol, Refusal, RefusalReason};
+pub use resolver::{AddressFamily, Lookup, Resolve, ResolveError, SystemResolver};
+pub use transport::{DialError, Transport, TransportConfig, TransportError};
+pub use udp::UdpChannel;

@@ -1,0 +1,319 @@
+//! Writes the seeds of the corpora: `cargo run -p shoal-fuzz --example seeds`.
+//!
+//! Invariant: small files with a name that says what is in them. Running it again changes nothing.
+
+use shoal_metainfo::PieceIndex;
+use shoal_metainfo::create::{Kind, Options, PieceHash, Plan, SourceFile};
+use shoal_wire::handshake::{HANDSHAKE_LENGTH, PeerId, Reserved};
+use shoal_wire::{
+    ExtendedHandshake, Extension, Feature, Handshake, HashRequest, Hashes, Message,
+    RemoteExtensions, Request, encode, extended_handshake as extension_handshake,
+};
+use std::io;
+use std::path::Path;
+
+fn main() -> io::Result<()> {
+    bencode()?;
+    handshakes()?;
+    extended_handshakes()?;
+    magnets()?;
+    torrents()?;
+    names()?;
+    messages()
+}
+
+fn seed(target: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("corpus")
+        .join(target);
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join(name), bytes)
+}
+
+fn bencode() -> io::Result<()> {
+    let seeds: [(&str, &[u8]); 12] = [
+        ("integer", b"i-42e"),
+        ("integer-least", b"i-9223372036854775808e"),
+        ("integer-leading-zero", b"i03e"),
+        ("string", b"5:hello"),
+        ("string-too-long", b"99999999999999999999:a"),
+        ("list", b"li1e2:abl0:ee"),
+        ("dictionary", b"d3:inti-42e4:listl1:a0:e4:text4:teste"),
+        ("dictionary-unsorted", b"d1:bi1e1:ai2eejunk"),
+        ("dictionary-duplicate", b"d1:bi1e1:ali0ee1:bi2ee"),
+        ("deep", &[[b'l'; 100], [b'e'; 100]].concat()),
+        ("too-deep", &[b'l'; 300]),
+        (
+            "torrent",
+            b"d8:announce18:http://a/announce4:infod6:lengthi5e4:name1:f12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee",
+        ),
+    ];
+    seeds
+        .iter()
+        .try_for_each(|(name, bytes)| seed("bencode", name, bytes))
+}
+
+fn handshakes() -> io::Result<()> {
+    let features = [
+        Feature::Dht,
+        Feature::Fast,
+        Feature::Extended,
+        Feature::V2Upgrade,
+    ];
+    let whole = Handshake {
+        reserved: features
+            .into_iter()
+            .fold(Reserved::default(), Reserved::with),
+        info_hash: shoal_metainfo::InfoHash([0xaa; 20]),
+        peer_id: PeerId(*b"-SH0100-abcdefghijkl"),
+    };
+    let whole = whole.encode();
+    seed("handshake", "whole", &whole)?;
+    seed("handshake", "no-peer-id", &whole[..HANDSHAKE_LENGTH - 20])?;
+    seed("handshake", "protocol-only", &whole[..20])?;
+    seed(
+        "handshake",
+        "keep-alive-follows",
+        &[&whole[..], &[0; 4]].concat(),
+    )?;
+    seed("handshake", "http", b"GET /announce HTTP/1.1\r\n\r\n")
+}
+
+fn rich_handshake() -> ExtendedHandshake {
+    ExtendedHandshake {
+        extensions: vec![
+            ("lt_donthave".into(), 7),
+            ("ut_metadata".into(), 1),
+            ("ut_pex".into(), 2),
+        ],
+        client: Some("Shoal 0.1.0".into()),
+        port: Some(6881),
+        reqq: Some(500),
+        upload_only: true,
+        your_ip: Some([127, 0, 0, 1].into()),
+        metadata_size: Some(31235),
+    }
+}
+
+fn extended_handshakes() -> io::Result<()> {
+    let target = "extended_handshake";
+    let v6 = ExtendedHandshake {
+        your_ip: Some([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into()),
+        ..ExtendedHandshake::default()
+    };
+    seed(
+        target,
+        "rich",
+        &extension_handshake::encode(&rich_handshake()),
+    )?;
+    seed(target, "ipv6", &extension_handshake::encode(&v6))?;
+    seed(target, "empty", b"de")?;
+    seed(
+        target,
+        "bep-10",
+        b"d1:md11:LT_metadatai1e7:\xc2\xb5T_PEXi2ee1:pi6881e1:v13:\xc2\xb5Torrent 1.2e",
+    )?;
+    seed(
+        target,
+        "wrong-types",
+        b"d1:mli1ee1:pd1:ai1ee4:reqq3:2501:vi7e6:yourip3:abce",
+    )?;
+    seed(
+        target,
+        "unsorted-and-trailing",
+        b"d1:v3:abc4:reqqi250e1:pi1eejunk",
+    )?;
+    seed(
+        target,
+        "deceptive-client",
+        "d1:v19:a\u{202e}b\u{200b}c\u{1b}[31m\u{7f}\r\ne".as_bytes(),
+    )
+}
+
+fn magnets() -> io::Result<()> {
+    const V1: &str = "xt=urn:btih:0123456789abcdef0123456789abcdef01234567";
+    const V2: &str =
+        "xt=urn:btmh:1220caf1e1c30e81cb361b9ee167c4aa64228a7fa4fa9f6105232b28ad099f3a302e";
+    let seeds = [
+        ("v1", V1.to_owned()),
+        ("v2", V2.to_owned()),
+        (
+            "base32",
+            "xt=urn:btih:AERUKZ4JVPG66AJDIVTYTK6N54ASGRLH".to_owned(),
+        ),
+        (
+            "rich",
+            format!(
+                "{V1}&{V2}&dn=a+b%C3%A9&xl=5&tr=http%3A%2F%2Ft.example%2Fannounce&tr.1=udp://t.example:6969\
+                 &ws=https%3A%2F%2Fw.example%2Fd%2F&x.pe=192.0.2.1:6881&x.pe=%5B2001%3Adb8::1%5D:6882&so=0,2,4-8"
+            ),
+        ),
+        (
+            "odd",
+            format!("{V1}&tr=ftp://t/&tr=&x.pe=h:0&so=3-1&xl=-4&=&novalue&dn=100%"),
+        ),
+        ("conflict", format!("{V1}&xt=urn:btih:{}", "f".repeat(40))),
+    ];
+    let link = |query| format!("magnet:?{query}");
+    seeds
+        .into_iter()
+        .try_for_each(|(name, query)| seed("magnet", name, link(query).as_bytes()))
+}
+
+/// Torrents of every kind, with hashes of nothing in particular: readers cannot tell.
+fn torrents() -> io::Result<()> {
+    let file = |path: &str, length| SourceFile {
+        path: path
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        length,
+        ..SourceFile::default()
+    };
+    let many = vec![
+        file("a.txt", 5),
+        file("b/c.bin", 40_000),
+        file("b/empty", 0),
+        file("d", 16_384),
+    ];
+    for (label, kind) in [("v1", Kind::V1), ("v2", Kind::V2), ("hybrid", Kind::Hybrid)] {
+        for (shape, files) in [("single", vec![file("", 20_000)]), ("many", many.clone())] {
+            let options = Options {
+                kind,
+                piece_length: Some(16_384),
+                trackers: vec![vec!["http://t.example/announce".into()]],
+                web_seeds: vec!["http://w.example/".into()],
+                private: true,
+                ..Options::default()
+            };
+            let plan = Plan::new("name".into(), files, options).map_err(io::Error::other)?;
+            let hash = PieceHash {
+                sha1: plan.needs().sha1.then_some([1; 20]),
+                root: plan.needs().blocks.then_some([2; 32]),
+            };
+            let hashes = vec![hash; plan.layout().piece_count() as usize];
+            let torrent = plan.finish(&hashes).map_err(io::Error::other)?;
+            seed("metainfo", &format!("{label}-{shape}"), &torrent)?;
+        }
+    }
+    let hostile: &[u8] = b"d4:infod5:filesld6:lengthi5e4:pathl2:..1:aeee4:name1:f12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
+    seed("metainfo", "climbing", hostile)
+}
+
+fn names() -> io::Result<()> {
+    let seeds: [(&str, &[u8]); 8] = [
+        ("plain", b"a.txt\nb.txt\ndir\0c.txt"),
+        ("duplicates", b"a.txt\nA.TXT\na.txt\na (1).txt\na.txt"),
+        ("file-and-directory", b"a\na\0b\nA\0B"),
+        ("climbing", b"dir\0..\0a\n../a\n..\\a"),
+        ("devices", b"CON\nlpt1.txt\nNUL .tar.gz\nCOM\xc2\xb9"),
+        (
+            "invisible",
+            "a\u{202e}txt.exe\na\u{200b}\n\u{feff}\n\u{2028}".as_bytes(),
+        ),
+        ("not-utf-8", b"\xff\xfe\na\x80b\n\xc3\n\x1b[2J"),
+        (
+            "long",
+            &[
+                &[b'x'; 300][..],
+                b".tar.gz\n",
+                &[b'x'; 300],
+                b".tar.gz\n. . .\n",
+            ]
+            .concat(),
+        ),
+    ];
+    seeds
+        .iter()
+        .try_for_each(|(name, bytes)| seed("names", name, bytes))
+}
+
+/// A stream for a torrent of 20 pieces that is cut into chunks of 8 bytes.
+fn stream(name: &str, messages: &[Message]) -> io::Result<()> {
+    let mut remote = RemoteExtensions::default();
+    remote.update(&ExtendedHandshake {
+        extensions: Extension::offer(),
+        ..ExtendedHandshake::default()
+    });
+    let mut bytes = vec![20, 7];
+    for message in messages {
+        encode(message, &remote, &mut bytes);
+        if let Message::Piece(header) = message {
+            bytes.resize(bytes.len() + header.length as usize, 0xee);
+        }
+    }
+    seed("wire", name, &bytes)
+}
+
+fn messages() -> io::Result<()> {
+    let piece = PieceIndex(3);
+    let request = Request {
+        piece,
+        begin: 16384,
+        length: 40,
+    };
+    let hashes = HashRequest {
+        pieces_root: [0xab; 32],
+        base_layer: 1,
+        index: 4,
+        length: 2,
+        proof_layers: 3,
+    };
+    stream(
+        "bep-3",
+        &[
+            Message::Bitfield(vec![0xff, 0xff, 0xf0]),
+            Message::Interested,
+            Message::Unchoke,
+            Message::Have(piece),
+            Message::Request(request),
+            Message::Piece(request),
+            Message::Cancel(request),
+            Message::KeepAlive,
+            Message::NotInterested,
+            Message::Choke,
+            Message::Port(6881),
+        ],
+    )?;
+    stream(
+        "bep-6",
+        &[
+            Message::HaveAll,
+            Message::AllowedFast(piece),
+            Message::Suggest(piece),
+            Message::Reject(request),
+            Message::HaveNone,
+        ],
+    )?;
+    stream(
+        "bep-10",
+        &[
+            Message::ExtendedHandshake(rich_handshake()),
+            Message::DontHave(piece),
+            Message::Extended {
+                id: 1,
+                payload: b"d8:msg_typei0e5:piecei0ee".to_vec(),
+            },
+        ],
+    )?;
+    stream(
+        "bep-52",
+        &[
+            Message::HashRequest(hashes),
+            Message::Hashes(Hashes {
+                request: hashes,
+                hashes: vec![[0xcd; 32]; 5],
+            }),
+            Message::HashReject(hashes),
+        ],
+    )?;
+    let skipped = [20, 7, 0, 0, 0, 9, 99, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 1, 2];
+    seed("wire", "undefined", &skipped)?;
+    seed(
+        "wire",
+        "no-piece-count",
+        &[0, 3, 0, 0, 0, 3, 5, 0xff, 0x80, 0, 0, 0, 1, 1],
+    )?;
+    seed("wire", "too-long", &[20, 0, 0, 0x10, 0, 1, 99])
+}

@@ -1,0 +1,640 @@
+//! The session's decisions over time: choke rounds, optimistic unchokes, and who may open a connection.
+//!
+//! Invariant: a peer is unchoked only while its torrent reports it as interested; the number unchoked never exceeds the slots
+//! by rank plus the optimistic ones; connections, open and half-open, never exceed their limits through grants of ours.
+
+use crate::choker::{self, Candidate, SeedingPolicy, Slots, Turn};
+use crate::{PeerId, TorrentKey};
+use core::time::Duration;
+use shoal_machine::{Machine, Moment};
+use shoal_swarm::PeerKey;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// What can be set.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Peers unchoked by rank.
+    pub slots: Slots,
+    /// How a seed gives its slots.
+    pub seeding: SeedingPolicy,
+    /// Connections of all torrents together.
+    pub max_connections: u32,
+    /// Connections of one torrent.
+    pub max_connections_per_torrent: u32,
+    /// Connections being opened, of all torrents together. Home routers fall over when too many are.
+    pub max_half_open: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            slots: Slots::Automatic,
+            seeding: SeedingPolicy::default(),
+            max_connections: 500,
+            max_connections_per_torrent: 200,
+            max_half_open: 30,
+        }
+    }
+}
+
+/// Time between two rounds of choking: shorter makes peers flap, longer leaves slots with those who left (BEP 3).
+pub const ROUND: Duration = Duration::from_secs(10);
+/// How long an optimistic unchoke lasts (BEP 3).
+pub const OPTIMISTIC_TURN: Duration = Duration::from_secs(30);
+/// One optimistic slot for each so many slots by rank, at least one.
+pub const SLOTS_PER_OPTIMISTIC: u32 = 5;
+/// A connection this young is three times as likely to be unchoked optimistically (BEP 3), because it has nothing to
+/// give yet.
+pub const NEWCOMER_AGE: Duration = Duration::from_secs(60);
+const NEWCOMER_WEIGHT: usize = 3;
+
+/// What can happen to a session.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A torrent is there.
+    Added(TorrentKey),
+    /// A torrent is gone, with its connections.
+    Removed(TorrentKey),
+    /// A torrent could use this many connections more; replaces its last wish.
+    WantsDials {
+        /// Which torrent.
+        torrent: TorrentKey,
+        /// How many.
+        count: u32,
+    },
+    /// A granted dial ended.
+    DialEnded {
+        /// Whose.
+        torrent: TorrentKey,
+        /// Whether there is a connection now.
+        connected: bool,
+    },
+    /// A connection was accepted from outside.
+    Accepted(TorrentKey),
+    /// A connection is over.
+    Disconnected(TorrentKey),
+    /// The peers of a torrent as they are: sent about once a second, and when one becomes interested.
+    Peers {
+        /// Which torrent.
+        torrent: TorrentKey,
+        /// All its peers.
+        peers: Vec<Candidate>,
+    },
+    /// A deadline passed.
+    Tick,
+}
+
+/// What a session wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// The torrent may open this many connections more.
+    GrantDials {
+        /// Which torrent.
+        torrent: TorrentKey,
+        /// How many.
+        count: u32,
+    },
+    /// These peers of the torrent are unchoked, all its others are choked.
+    Unchoked {
+        /// Which torrent.
+        torrent: TorrentKey,
+        /// The peers.
+        peers: Vec<PeerKey>,
+    },
+}
+
+#[derive(Debug, Default)]
+struct TorrentState {
+    wants: u32,
+    dialling: u32,
+    connected: u32,
+    peers: Vec<Candidate>,
+    /// What was last said to be unchoked.
+    unchoked: BTreeSet<PeerKey>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Session {
+    settings: Settings,
+    rng: fastrand::Rng,
+    torrents: BTreeMap<TorrentKey, TorrentState>,
+    turns: BTreeMap<PeerId, Turn>,
+    /// Since when each optimistically unchoked peer is.
+    optimistic: BTreeMap<PeerId, Moment>,
+    next_round: Option<Moment>,
+    /// The torrent that was last granted a dial; the next one in order is first in turn.
+    last_granted: Option<TorrentKey>,
+    outputs: VecDeque<Output>,
+}
+
+impl Session {
+    /// An empty session. `seed` decides its dice.
+    #[must_use]
+    pub fn new(settings: Settings, seed: u64) -> Self {
+        Session {
+            settings,
+            rng: fastrand::Rng::with_seed(seed),
+            torrents: BTreeMap::new(),
+            turns: BTreeMap::new(),
+            optimistic: BTreeMap::new(),
+            next_round: None,
+            last_granted: None,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Whether one more connection from outside may be kept for `torrent`.
+    #[must_use]
+    pub fn admits(&self, torrent: TorrentKey) -> bool {
+        self.room(torrent) > 0
+    }
+
+    fn on_peers(&mut self, now: Moment, torrent: TorrentKey, peers: Vec<Candidate>) {
+        let Some(state) = self.torrents.get_mut(&torrent) else {
+            return;
+        };
+        state.peers = peers;
+        let present: BTreeSet<PeerKey> = state.peers.iter().map(|peer| peer.id.peer).collect();
+        state.unchoked.retain(|peer| present.contains(peer));
+        let gone = |id: &PeerId| id.torrent == torrent && !present.contains(&id.peer);
+        self.turns.retain(|id, _| !gone(id));
+        self.optimistic.retain(|id, _| !gone(id));
+        if self.next_round.is_none_or(|at| at <= now) {
+            self.round(now);
+        } else {
+            self.fill_free_slots(now);
+        }
+    }
+
+    /// A whole round: everybody's slot is open to question.
+    fn round(&mut self, now: Moment) {
+        let anybody = self.torrents.values().any(|state| !state.peers.is_empty());
+        self.next_round = anybody.then(|| now + ROUND);
+        let ranked = self.ranked(now);
+        let slots = self.slots();
+        let mut chosen: BTreeSet<PeerId> = ranked
+            .iter()
+            .take(slots)
+            .map(|candidate| candidate.id)
+            .collect();
+        self.rotate_optimistic(now, &ranked, &mut chosen);
+        self.apply(now, &chosen);
+    }
+
+    /// Between rounds nobody loses a slot, but a free one is not left empty until the next round.
+    fn fill_free_slots(&mut self, now: Moment) {
+        let mut chosen = self.unchoked_and_interested();
+        let most = self.slots() + self.optimistic_slots();
+        if chosen.len() < most {
+            let ranked = self.ranked(now);
+            let waiting: Vec<PeerId> = ranked
+                .iter()
+                .map(|candidate| candidate.id)
+                .filter(|id| !chosen.contains(id))
+                .take(most - chosen.len())
+                .collect();
+            chosen.extend(waiting);
+        }
+        self.apply(now, &chosen);
+    }
+
+    fn rotate_optimistic(
+        &mut self,
+        now: Moment,
+        ranked: &[Candidate],
+        chosen: &mut BTreeSet<PeerId>,
+    ) {
+        self.optimistic.retain(|id, since| {
+            now.since(*since) < OPTIMISTIC_TURN
+                && !chosen.contains(id)
+                && ranked.iter().any(|candidate| candidate.id == *id)
+        });
+        while self.optimistic.len() < self.optimistic_slots() {
+            let mut urn: Vec<PeerId> = Vec::new();
+            for candidate in ranked {
+                if chosen.contains(&candidate.id) || self.optimistic.contains_key(&candidate.id) {
+                    continue;
+                }
+                let newcomer = now.since(candidate.joined) < NEWCOMER_AGE;
+                let weight = if newcomer { NEWCOMER_WEIGHT } else { 1 };
+                urn.extend(core::iter::repeat_n(candidate.id, weight));
+            }
+            let Some(&drawn) = self.rng.choice(&urn) else {
+                break;
+            };
+            self.optimistic.insert(drawn, now);
+        }
+        chosen.extend(self.optimistic.keys().copied());
+    }
+
+    fn apply(&mut self, now: Moment, chosen: &BTreeSet<PeerId>) {
+        for (&torrent, state) in &mut self.torrents {
+            let wanted: BTreeSet<PeerKey> = chosen
+                .iter()
+                .filter(|id| id.torrent == torrent)
+                .map(|id| id.peer)
+                .collect();
+            if wanted == state.unchoked {
+                continue;
+            }
+            for candidate in &state.peers {
+                let (was, is) = (
+                    state.unchoked.contains(&candidate.id.peer),
+                    wanted.contains(&candidate.id.peer),
+                );
+                let turn = self.turns.entry(candidate.id).or_default();
+                if is && !was {
+                    turn.unchoked_at = Some(now);
+                    turn.uploaded_at_unchoke = candidate.uploaded_bytes;
+                } else if was && !is {
+                    turn.unchoked_at = None;
+                    turn.choked_at = Some(now);
+                }
+            }
+            let peers = wanted.iter().copied().collect();
+            state.unchoked = wanted;
+            self.outputs.push_back(Output::Unchoked { torrent, peers });
+        }
+    }
+
+    fn ranked(&self, now: Moment) -> Vec<Candidate> {
+        let all = self.torrents.values().flat_map(|state| &state.peers);
+        choker::rank(all, self.settings.seeding, now, |id| {
+            self.turns.get(&id).copied().unwrap_or_default()
+        })
+    }
+
+    fn slots(&self) -> usize {
+        let mut rates: Vec<u64> = self
+            .torrents
+            .values()
+            .flat_map(|state| {
+                state
+                    .peers
+                    .iter()
+                    .filter(|peer| state.unchoked.contains(&peer.id.peer))
+            })
+            .map(|peer| peer.upload_rate)
+            .collect();
+        choker::slots(self.settings.slots, &mut rates) as usize
+    }
+
+    fn optimistic_slots(&self) -> usize {
+        (self.slots() / SLOTS_PER_OPTIMISTIC as usize).max(1)
+    }
+
+    fn unchoked_and_interested(&self) -> BTreeSet<PeerId> {
+        self.torrents
+            .values()
+            .flat_map(|state| {
+                state
+                    .peers
+                    .iter()
+                    .filter(|peer| peer.interested && state.unchoked.contains(&peer.id.peer))
+            })
+            .map(|peer| peer.id)
+            .collect()
+    }
+
+    /// Connections that `torrent` may still have.
+    fn room(&self, torrent: TorrentKey) -> u32 {
+        let Some(state) = self.torrents.get(&torrent) else {
+            return 0;
+        };
+        let (mut connected, mut dialling) = (0, 0);
+        for state in self.torrents.values() {
+            connected += state.connected;
+            dialling += state.dialling;
+        }
+        let of_all = self
+            .settings
+            .max_connections
+            .saturating_sub(connected + dialling);
+        let of_torrent = self
+            .settings
+            .max_connections_per_torrent
+            .saturating_sub(state.connected + state.dialling);
+        of_all.min(of_torrent)
+    }
+
+    /// Gives dials in turn, one each, so that a torrent with thousands of addresses does not starve the others.
+    fn grant_dials(&mut self) {
+        let mut granted: BTreeMap<TorrentKey, u32> = BTreeMap::new();
+        let mut keys: Vec<TorrentKey> = self.torrents.keys().copied().collect();
+        let first = keys.partition_point(|&key| self.last_granted.is_some_and(|last| key <= last));
+        keys.rotate_left(first);
+        let mut half_open: u32 = self.torrents.values().map(|state| state.dialling).sum();
+        let mut progress = true;
+        while progress && half_open < self.settings.max_half_open {
+            progress = false;
+            for &torrent in &keys {
+                let room = self.room(torrent);
+                let Some(state) = self.torrents.get_mut(&torrent) else {
+                    continue;
+                };
+                if state.wants == 0 || room == 0 || half_open >= self.settings.max_half_open {
+                    continue;
+                }
+                state.wants -= 1;
+                state.dialling += 1;
+                half_open += 1;
+                self.last_granted = Some(torrent);
+                *granted.entry(torrent).or_default() += 1;
+                progress = true;
+            }
+        }
+        for (torrent, count) in granted {
+            self.outputs
+                .push_back(Output::GrantDials { torrent, count });
+        }
+    }
+}
+
+impl Machine for Session {
+    type Input = Input;
+    type Output = Output;
+
+    fn handle(&mut self, now: Moment, input: Input) {
+        match input {
+            Input::Added(torrent) => {
+                self.torrents.entry(torrent).or_default();
+            }
+            Input::Removed(torrent) => {
+                self.torrents.remove(&torrent);
+                self.turns.retain(|id, _| id.torrent != torrent);
+                self.optimistic.retain(|id, _| id.torrent != torrent);
+            }
+            Input::WantsDials { torrent, count } => {
+                if let Some(state) = self.torrents.get_mut(&torrent) {
+                    state.wants = count;
+                }
+            }
+            Input::DialEnded { torrent, connected } => {
+                if let Some(state) = self.torrents.get_mut(&torrent) {
+                    state.dialling = state.dialling.saturating_sub(1);
+                    state.connected += u32::from(connected);
+                }
+            }
+            Input::Accepted(torrent) => {
+                if let Some(state) = self.torrents.get_mut(&torrent) {
+                    state.connected += 1;
+                }
+            }
+            Input::Disconnected(torrent) => {
+                if let Some(state) = self.torrents.get_mut(&torrent) {
+                    state.connected = state.connected.saturating_sub(1);
+                }
+            }
+            Input::Peers { torrent, peers } => self.on_peers(now, torrent, peers),
+            Input::Tick => {
+                if self.next_round.is_some_and(|at| at <= now) {
+                    self.round(now);
+                }
+            }
+        }
+        self.grant_dials();
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        self.next_round
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const T: TorrentKey = TorrentKey(1);
+
+    fn session(settings: Settings) -> Session {
+        let mut session = Session::new(settings, 7);
+        session.handle(Moment::ZERO, Input::Added(T));
+        session
+    }
+
+    fn fixed(count: u32) -> Settings {
+        Settings {
+            slots: Slots::Fixed(count),
+            ..Settings::default()
+        }
+    }
+
+    fn leech(key: u64, download_rate: u64) -> Candidate {
+        Candidate {
+            id: PeerId {
+                torrent: T,
+                peer: PeerKey(key),
+            },
+            interested: true,
+            seeding: false,
+            snubbed: false,
+            download_rate,
+            upload_rate: 0,
+            uploaded_bytes: 0,
+            has_permille: 0,
+            joined: Moment::ZERO,
+        }
+    }
+
+    fn drain(session: &mut Session) -> Vec<Output> {
+        core::iter::from_fn(|| session.poll()).collect()
+    }
+
+    fn report(session: &mut Session, now: Moment, peers: Vec<Candidate>) -> Option<Vec<u64>> {
+        session.handle(now, Input::Peers { torrent: T, peers });
+        last_unchoked(session)
+    }
+
+    fn last_unchoked(session: &mut Session) -> Option<Vec<u64>> {
+        drain(session)
+            .into_iter()
+            .rev()
+            .find_map(|output| match output {
+                Output::Unchoked { peers, .. } => Some(peers.iter().map(|peer| peer.0).collect()),
+                Output::GrantDials { .. } => None,
+            })
+    }
+
+    #[test]
+    fn the_best_givers_and_one_optimistic_peer_are_unchoked() {
+        let mut session = session(fixed(2));
+        let peers = (0..10).map(|key| leech(key, key * 100)).collect();
+        let unchoked = report(&mut session, Moment::from_secs(1), peers).unwrap();
+        assert_eq!(unchoked.len(), 3);
+        assert!(unchoked.contains(&8) && unchoked.contains(&9));
+    }
+
+    #[test]
+    fn a_newly_interested_peer_gets_a_free_slot_without_waiting_for_the_round() {
+        let mut session = session(fixed(4));
+        report(&mut session, Moment::from_secs(1), vec![leech(1, 0)]);
+        let unchoked = report(
+            &mut session,
+            Moment::from_secs(2),
+            vec![leech(1, 0), leech(2, 0)],
+        );
+        assert_eq!(unchoked, Some(vec![1, 2]));
+    }
+
+    #[test]
+    fn between_rounds_nobody_loses_a_slot_to_a_better_peer() {
+        let mut session = session(fixed(1));
+        report(
+            &mut session,
+            Moment::from_secs(1),
+            vec![leech(1, 10), leech(2, 5)],
+        );
+        let better = vec![leech(1, 10), leech(2, 5), leech(3, 1_000)];
+        assert_eq!(report(&mut session, Moment::from_secs(2), better), None);
+        session.handle(Moment::from_secs(11), Input::Tick);
+        assert!(last_unchoked(&mut session).unwrap().contains(&3));
+    }
+
+    #[test]
+    fn the_optimistic_slot_reaches_everybody_in_time() {
+        let mut session = session(fixed(1));
+        let peers: Vec<Candidate> = (0..6).map(|key| leech(key, 1_000 - key)).collect();
+        let mut seen = BTreeSet::new();
+        for s in 1..2_000 {
+            let now = Moment::from_secs(s);
+            session.handle(
+                now,
+                Input::Peers {
+                    torrent: T,
+                    peers: peers.clone(),
+                },
+            );
+            session.handle(now, Input::Tick);
+            seen.extend(last_unchoked(&mut session).unwrap_or_default());
+        }
+        assert_eq!(seen.len(), 6);
+    }
+
+    #[test]
+    fn who_loses_interest_loses_the_slot() {
+        let mut session = session(fixed(4));
+        report(&mut session, Moment::from_secs(1), vec![leech(1, 0)]);
+        let bored = Candidate {
+            interested: false,
+            ..leech(1, 0)
+        };
+        assert_eq!(
+            report(&mut session, Moment::from_secs(2), vec![bored]),
+            Some(vec![])
+        );
+    }
+
+    #[test]
+    fn dials_are_shared_between_torrents_and_bounded_by_half_open() {
+        let mut session = session(Settings {
+            max_half_open: 4,
+            ..Settings::default()
+        });
+        session.handle(Moment::ZERO, Input::Added(TorrentKey(2)));
+        session.handle(
+            Moment::ZERO,
+            Input::WantsDials {
+                torrent: T,
+                count: 1_000,
+            },
+        );
+        let first = drain(&mut session);
+        assert_eq!(
+            first,
+            [Output::GrantDials {
+                torrent: T,
+                count: 4
+            }]
+        );
+        session.handle(
+            Moment::ZERO,
+            Input::WantsDials {
+                torrent: TorrentKey(2),
+                count: 1,
+            },
+        );
+        assert_eq!(drain(&mut session), []);
+        for _ in 0..2 {
+            session.handle(
+                Moment::ZERO,
+                Input::DialEnded {
+                    torrent: T,
+                    connected: false,
+                },
+            );
+        }
+        let then = drain(&mut session);
+        assert!(
+            then.contains(&Output::GrantDials {
+                torrent: TorrentKey(2),
+                count: 1
+            }),
+            "{then:?}"
+        );
+    }
+
+    #[test]
+    fn a_full_session_admits_nobody() {
+        let mut session = session(Settings {
+            max_connections: 2,
+            ..Settings::default()
+        });
+        assert!(session.admits(T));
+        session.handle(Moment::ZERO, Input::Accepted(T));
+        session.handle(Moment::ZERO, Input::Accepted(T));
+        assert!(!session.admits(T));
+        session.handle(Moment::ZERO, Input::Disconnected(T));
+        assert!(session.admits(T));
+        assert!(!session.admits(TorrentKey(99)));
+    }
+
+    proptest! {
+        #[test]
+        fn limits_hold_whatever_happens(
+            ops in proptest::collection::vec((0u8..8, 1u64..4, 0u32..20, any::<u64>()), 1..200),
+            slots in 1u32..6,
+        ) {
+            let settings = Settings { max_connections: 12, max_connections_per_torrent: 7, max_half_open: 5, ..fixed(slots) };
+            let mut session = Session::new(settings.clone(), 3);
+            let mut now = Moment::ZERO;
+            for (op, key, number, dice) in ops {
+                let torrent = TorrentKey(key);
+                now = now + Duration::from_millis(dice % 4_000);
+                let input = match op {
+                    0 => Input::Added(torrent),
+                    1 => Input::Removed(torrent),
+                    2 => Input::WantsDials { torrent, count: number },
+                    3 => Input::DialEnded { torrent, connected: dice % 2 == 0 },
+                    4 => Input::Disconnected(torrent),
+                    5 => Input::Peers { torrent, peers: (0..u64::from(number)).map(|peer| Candidate {
+                        id: PeerId { torrent, peer: PeerKey(peer) },
+                        interested: (dice >> (peer % 60)) & 1 == 1,
+                        ..leech(peer, dice % (peer + 1))
+                    }).collect() },
+                    _ => Input::Tick,
+                };
+                session.handle(now, input);
+                drain(&mut session);
+                let open: u32 = session.torrents.values().map(|state| state.connected + state.dialling).sum();
+                prop_assert!(open <= settings.max_connections);
+                prop_assert!(session.torrents.values().map(|state| state.dialling).sum::<u32>() <= settings.max_half_open);
+                let mut unchoked = 0;
+                for state in session.torrents.values() {
+                    prop_assert!(state.connected + state.dialling <= settings.max_connections_per_torrent);
+                    for peer in &state.unchoked {
+                        let known = state.peers.iter().find(|candidate| candidate.id.peer == *peer);
+                        prop_assert!(known.is_some());
+                        unchoked += 1;
+                    }
+                }
+                prop_assert!(unchoked <= slots + (slots / SLOTS_PER_OPTIMISTIC).max(1));
+            }
+        }
+    }
+}

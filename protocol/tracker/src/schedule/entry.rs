@@ -1,0 +1,263 @@
+//! What a schedule knows of one tracker.
+//!
+//! Invariant: `started` and `completed` turn true once, when the tracker answered such an announce, and never back.
+
+use super::tiers::Standing;
+use super::{
+    AnnounceId, DEFAULT_MIN_INTERVAL, FIRST_RETRY, MAX_INTERVAL, MAX_RETRY, TrackerState,
+    TrackerStatus,
+};
+use crate::announce::{AnnounceReply, Event};
+use crate::error::{Error, RetryIn};
+use crate::udp;
+use core::time::Duration;
+use shoal_machine::Moment;
+use url::Url;
+
+/// The least pause that a tracker can ask for (BEP 31 counts in minutes).
+const MIN_RETRY_IN: Duration = Duration::from_secs(60);
+
+/// Whether a tracker is spoken to at all.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Usable,
+    /// It said never (BEP 31).
+    Refused,
+    Unsupported,
+}
+
+struct InFlight {
+    id: AnnounceId,
+    event: Option<Event>,
+    give_up_at: Moment,
+}
+
+/// One tracker.
+pub(super) struct Entry {
+    pub(super) url: Url,
+    /// When it may hear of us next, if its tier lets it.
+    pub(super) next_at: Moment,
+    pub(super) tracker_id: Option<Vec<u8>>,
+    usable: Use,
+    in_flight: Option<InFlight>,
+    /// The earliest moment for an announce that is not for an event.
+    not_before: Moment,
+    failures: u32,
+    started: bool,
+    completed: bool,
+    seeds: Option<u32>,
+    leeches: Option<u32>,
+    downloads: Option<u32>,
+    message: Option<String>,
+}
+
+impl Entry {
+    pub(super) fn new(url: Url, due_at: Moment) -> Self {
+        let unusable = unusable(&url);
+        Entry {
+            url,
+            next_at: due_at,
+            tracker_id: None,
+            usable: if unusable.is_none() {
+                Use::Usable
+            } else {
+                Use::Unsupported
+            },
+            in_flight: None,
+            not_before: due_at,
+            failures: 0,
+            started: false,
+            completed: false,
+            seeds: None,
+            leeches: None,
+            downloads: None,
+            message: unusable.map(|error| error.to_string()),
+        }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        let busy = self.is_busy();
+        match (self.usable, self.failures) {
+            (Use::Refused | Use::Unsupported, _) => Standing::Unusable,
+            (Use::Usable, 0) => Standing::Sound { busy },
+            (Use::Usable, _) => Standing::Failing { busy },
+        }
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    pub(super) fn give_up_at(&self) -> Option<Moment> {
+        self.in_flight.as_ref().map(|sent| sent.give_up_at)
+    }
+
+    pub(super) fn awaits(&self, id: AnnounceId) -> bool {
+        self.in_flight.as_ref().is_some_and(|sent| sent.id == id)
+    }
+
+    /// The announce that was not answered in time.
+    pub(super) fn expired(&self, now: Moment) -> Option<AnnounceId> {
+        let sent = self.in_flight.as_ref()?;
+        (sent.give_up_at <= now).then_some(sent.id)
+    }
+
+    /// Why the next announce is made.
+    pub(super) fn event(&self, became_complete: bool, partial_seed: bool) -> Option<Event> {
+        if !self.started {
+            Some(Event::Started)
+        } else if became_complete && !self.completed {
+            Some(Event::Completed)
+        } else {
+            partial_seed.then_some(Event::Paused)
+        }
+    }
+
+    pub(super) fn sent(&mut self, id: AnnounceId, event: Option<Event>, give_up_at: Moment) {
+        self.in_flight = Some(InFlight {
+            id,
+            event,
+            give_up_at,
+        });
+    }
+
+    /// Awaits no answer any more; says what the announce was for.
+    pub(super) fn answered(&mut self) -> Option<Event> {
+        self.in_flight.take().and_then(|sent| sent.event)
+    }
+
+    /// Awaits no answer any more.
+    pub(super) fn forget_sent(&mut self) {
+        self.in_flight = None;
+    }
+
+    pub(super) fn succeed(
+        &mut self,
+        now: Moment,
+        event: Option<Event>,
+        reply: AnnounceReply,
+        floor: Duration,
+    ) {
+        self.failures = 0;
+        self.started |= event == Some(Event::Started);
+        self.completed |= event == Some(Event::Completed);
+        let bounded = |interval: Duration| interval.max(floor).min(MAX_INTERVAL);
+        let stated_min = reply.min_interval.map_or(Duration::ZERO, bounded);
+        let interval = bounded(reply.interval).max(stated_min);
+        let min_interval = match reply.min_interval {
+            Some(_) => stated_min,
+            None => bounded(DEFAULT_MIN_INTERVAL).min(interval),
+        };
+        self.next_at = now + interval;
+        self.not_before = now + min_interval;
+        if reply.tracker_id.is_some() {
+            self.tracker_id = reply.tracker_id;
+        }
+        self.seeds = reply.seeds;
+        self.leeches = reply.leeches;
+        self.downloads = reply.downloads;
+        self.message = reply.warning;
+    }
+
+    pub(super) fn fail(&mut self, now: Moment, error: &Error, rng: &mut fastrand::Rng) {
+        self.failures = self.failures.saturating_add(1);
+        self.message = Some(error.to_string());
+        let pause = match error {
+            Error::Failure {
+                retry_in: Some(RetryIn::Never),
+                ..
+            } => {
+                self.usable = Use::Refused;
+                MAX_INTERVAL
+            }
+            Error::Failure {
+                retry_in: Some(RetryIn::Minutes(minutes)),
+                ..
+            } => {
+                let stated = Duration::from_secs(u64::from(*minutes) * 60);
+                stated.clamp(MIN_RETRY_IN, MAX_INTERVAL)
+            }
+            Error::UnusableUrl(_) => {
+                self.usable = Use::Unsupported;
+                MAX_INTERVAL
+            }
+            _ => retry_pause(self.failures, rng),
+        };
+        self.next_at = now + pause;
+    }
+
+    /// The torrent needs peers: announce as soon as the tracker allows, if it works and has answered before.
+    pub(super) fn bring_forward(&mut self) {
+        if self.started && self.failures == 0 {
+            self.next_at = self.next_at.min(self.not_before);
+        }
+    }
+
+    /// The tracker is owed a `Completed`: at once if it works, else with the next attempt.
+    pub(super) fn bring_forward_completed(&mut self, now: Moment) {
+        if self.started && !self.completed && self.failures == 0 {
+            self.next_at = now;
+        }
+    }
+
+    /// The first announce of leave, if one is to be made at once: none to who never heard of us, and none yet where a
+    /// `Completed` is on its way, as `Stopped` comes after its answer. Other announces on their way are forgotten.
+    pub(super) fn take_leave(&mut self, became_complete: bool) -> Option<Event> {
+        let waits = matches!(&self.in_flight, Some(sent) if sent.event == Some(Event::Completed));
+        if waits {
+            return None;
+        }
+        self.in_flight = None;
+        let hears = self.started && self.usable == Use::Usable;
+        let owed = if became_complete && !self.completed {
+            Event::Completed
+        } else {
+            Event::Stopped
+        };
+        hears.then_some(owed)
+    }
+
+    pub(super) fn status(&self, tier: usize, next_announce: Option<Moment>) -> TrackerStatus<'_> {
+        let state = match self.usable {
+            Use::Unsupported => TrackerState::Unsupported,
+            Use::Refused => TrackerState::Refused,
+            Use::Usable if self.is_busy() => TrackerState::Announcing,
+            Use::Usable if self.failures > 0 => TrackerState::Failing,
+            Use::Usable if self.started => TrackerState::Working,
+            Use::Usable => TrackerState::Untried,
+        };
+        TrackerStatus {
+            url: &self.url,
+            tier,
+            state,
+            failures: self.failures,
+            next_announce,
+            seeds: self.seeds,
+            leeches: self.leeches,
+            downloads: self.downloads,
+            message: self.message.as_deref(),
+        }
+    }
+}
+
+/// Why a tracker can never be spoken to, `None` where it can.
+fn unusable(url: &Url) -> Option<Error> {
+    match url.scheme() {
+        "http" | "https" => None,
+        "udp" => udp::endpoint(url).err(),
+        "ws" | "wss" => Some(Error::UnusableUrl(
+            "trackers over WebSocket are not spoken to",
+        )),
+        _ => Some(Error::UnusableUrl(
+            "trackers are spoken to over http, https and udp",
+        )),
+    }
+}
+
+/// How long to pause after that many failures in a row: doubling, to a cap. Up to a quarter less by chance, so that clients
+/// that lost a tracker at the same moment do not all come back at the same moment.
+fn retry_pause(failures: u32, rng: &mut fastrand::Rng) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    let pause = (FIRST_RETRY * (1 << doublings)).min(MAX_RETRY);
+    pause.mul_f64(0.75 + 0.25 * rng.f64())
+}

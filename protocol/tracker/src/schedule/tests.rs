@@ -1,0 +1,876 @@
+use super::*;
+use crate::RetryIn;
+use proptest::prelude::*;
+
+const HASH: InfoHash = InfoHash([7; 20]);
+const MINUTE: Duration = Duration::from_secs(60);
+const HALF_HOUR: Duration = Duration::from_secs(1800);
+
+fn at(s: u64) -> Moment {
+    Moment::from_secs(s)
+}
+
+fn url(name: &str) -> Url {
+    Url::parse(&format!("http://{name}.example/announce")).unwrap()
+}
+
+fn reply(interval_s: u64) -> Result<AnnounceReply, Error> {
+    Ok(AnnounceReply {
+        interval: Duration::from_secs(interval_s),
+        seeds: Some(1),
+        leeches: Some(2),
+        ..AnnounceReply::default()
+    })
+}
+
+fn refusal(retry_in: RetryIn) -> Result<AnnounceReply, Error> {
+    let reason = "no".to_owned();
+    Err(Error::Failure {
+        reason,
+        retry_in: Some(retry_in),
+    })
+}
+
+/// One announce, as the driver sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Announced {
+    id: AnnounceId,
+    tracker: String,
+    event: Option<Event>,
+    num_want: u32,
+}
+
+/// A schedule and its virtual time.
+struct Bench {
+    schedule: Schedule,
+    now: Moment,
+    stopped: bool,
+}
+
+impl Bench {
+    fn with(tiers: &[&[&str]], settings: ScheduleSettings) -> Self {
+        let tiers = tiers
+            .iter()
+            .map(|tier| tier.iter().map(|name| url(name)).collect())
+            .collect();
+        let rng = fastrand::Rng::with_seed(3);
+        let schedule = Schedule::new(HASH, tiers, settings, rng);
+        Bench {
+            schedule,
+            now: Moment::ZERO,
+            stopped: false,
+        }
+    }
+
+    fn new(tiers: &[&[&str]]) -> Self {
+        Bench::with(tiers, ScheduleSettings::default())
+    }
+
+    fn say(&mut self, input: Input) -> Vec<Announced> {
+        self.schedule.handle(self.now, input);
+        let mut announced = Vec::new();
+        while let Some(output) = self.schedule.poll() {
+            match output {
+                Output::StoppedAll => self.stopped = true,
+                Output::Announce {
+                    id,
+                    tracker,
+                    info_hash,
+                    event,
+                    num_want,
+                    ..
+                } => {
+                    assert!(!self.stopped);
+                    assert_eq!(info_hash, HASH);
+                    let host = tracker.host_str().unwrap();
+                    let tracker = host.trim_end_matches(".example").to_owned();
+                    announced.push(Announced {
+                        id,
+                        tracker,
+                        event,
+                        num_want,
+                    });
+                }
+            }
+        }
+        announced
+    }
+
+    fn start(&mut self) -> Vec<Announced> {
+        self.say(Input::Start { complete: false })
+    }
+
+    fn answer(&mut self, to: &Announced, result: Result<AnnounceReply, Error>) -> Vec<Announced> {
+        self.say(Input::Reply { id: to.id, result })
+    }
+
+    /// Goes to the next deadline.
+    fn wait(&mut self) -> Vec<Announced> {
+        self.now = self.schedule.deadline().unwrap().max(self.now);
+        self.say(Input::Tick)
+    }
+
+    /// Goes on by that much, ticking at every deadline.
+    fn pass(&mut self, time: Duration) -> Vec<Announced> {
+        let end = self.now + time;
+        let mut announced = Vec::new();
+        while self
+            .schedule
+            .deadline()
+            .is_some_and(|deadline| deadline <= end)
+        {
+            announced.extend(self.wait());
+        }
+        self.now = end;
+        announced
+    }
+
+    fn state(&self, tracker: &str) -> TrackerState {
+        let url = url(tracker);
+        let status = self.schedule.status();
+        status
+            .into_iter()
+            .find(|status| *status.url == url)
+            .unwrap()
+            .state
+    }
+}
+
+/// The one announce that is there.
+fn one(announced: Vec<Announced>) -> Announced {
+    let [announced] = <[Announced; 1]>::try_from(announced).unwrap();
+    announced
+}
+
+fn trackers(announced: &[Announced]) -> Vec<&str> {
+    announced
+        .iter()
+        .map(|announced| announced.tracker.as_str())
+        .collect()
+}
+
+#[test]
+fn a_tracker_hears_of_us_at_its_interval() {
+    let mut bench = Bench::new(&[&["a"]]);
+    let first = one(bench.start());
+    assert_eq!((first.event, first.num_want), (Some(Event::Started), 200));
+    assert_eq!(bench.answer(&first, reply(1800)), []);
+    assert_eq!(bench.state("a"), TrackerState::Working);
+    assert_eq!(bench.pass(HALF_HOUR - Duration::from_secs(1)), []);
+    let second = one(bench.wait());
+    assert_eq!((bench.now, second.event), (at(1800), None));
+}
+
+#[test]
+fn an_interval_is_bounded_on_both_sides() {
+    for (stated, kept) in [(0, 60), (59, 60), (61, 61), (u64::MAX, 86_400)] {
+        let mut bench = Bench::new(&[&["a"]]);
+        let first = one(bench.start());
+        bench.answer(&first, reply(stated));
+        assert_eq!(bench.schedule.deadline(), Some(at(kept)), "{stated}");
+    }
+}
+
+#[test]
+fn a_min_interval_above_the_interval_counts() {
+    let mut bench = Bench::new(&[&["a"]]);
+    let first = one(bench.start());
+    let min_interval = Some(HALF_HOUR);
+    bench.answer(
+        &first,
+        reply(120).map(|reply| AnnounceReply {
+            min_interval,
+            ..reply
+        }),
+    );
+    assert_eq!(bench.schedule.deadline(), Some(at(1800)));
+}
+
+#[test]
+fn a_torrent_in_need_asks_early_but_not_before_the_min_interval() {
+    for (min_interval, expected) in [(None, 300), (Some(600), 600), (Some(1), 60)] {
+        let mut bench = Bench::new(&[&["a"]]);
+        let first = one(bench.start());
+        let min_interval = min_interval.map(Duration::from_secs);
+        bench.answer(
+            &first,
+            reply(1800).map(|reply| AnnounceReply {
+                min_interval,
+                ..reply
+            }),
+        );
+        bench.now = at(10);
+        assert_eq!(bench.say(Input::WantsCandidates), []);
+        let early = one(bench.wait());
+        assert_eq!((bench.now, early.event), (at(expected), None));
+    }
+}
+
+#[test]
+fn a_torrent_in_need_does_not_shorten_the_pause_of_a_dead_tracker() {
+    let mut bench = Bench::new(&[&["a"]]);
+    let first = one(bench.start());
+    bench.answer(&first, Err(Error::TimedOut));
+    let retry_at = bench.schedule.deadline();
+    assert_eq!(bench.say(Input::WantsCandidates), []);
+    assert_eq!(bench.schedule.deadline(), retry_at);
+}
+
+#[test]
+fn a_dead_tracker_is_retried_with_growing_pauses() {
+    let mut bench = Bench::new(&[&["a"]]);
+    let mut announced = one(bench.start());
+    let mut pauses = Vec::new();
+    for _ in 0..14 {
+        assert_eq!(announced.event, Some(Event::Started));
+        let failed_at = bench.now;
+        assert_eq!(bench.answer(&announced, Err(Error::TimedOut)), []);
+        announced = one(bench.wait());
+        pauses.push(bench.now - failed_at);
+    }
+    assert!(
+        pauses[0] >= FIRST_RETRY * 3 / 4 && pauses[0] <= FIRST_RETRY,
+        "{pauses:?}"
+    );
+    assert!(pauses[..8].is_sorted_by(|a, b| a < b), "{pauses:?}");
+    assert!(
+        pauses[9..]
+            .iter()
+            .all(|&pause| pause >= MAX_RETRY * 3 / 4 && pause <= MAX_RETRY)
+    );
+    bench.answer(&announced, reply(1800));
+    let next = one(bench.wait());
+    bench.answer(&next, Err(Error::TimedOut));
+    assert!(bench.schedule.deadline().unwrap() - bench.now <= FIRST_RETRY);
+}
+
+#[test]
+fn an_announce_without_an_answer_fails_at_its_time_limit() {
+    let mut bench = Bench::new(&[&["a"]]);
+    let silent = one(bench.start());
+    assert_eq!(bench.wait(), []);
+    assert_eq!(bench.now, Moment::ZERO + ANNOUNCE_TIME_LIMIT);
+    assert_eq!(bench.state("a"), TrackerState::Failing);
+    // An answer that comes later than that is not listened to.
+    assert_eq!(bench.answer(&silent, reply(1800)), []);
+    assert_eq!(bench.state("a"), TrackerState::Failing);
+}
+
+#[test]
+fn a_tracker_says_when_to_come_back_or_never() {
+    let mut bench = Bench::new(&[&["a"]]);
+    let first = one(bench.start());
+    bench.answer(&first, refusal(RetryIn::Minutes(7)));
+    assert_eq!(bench.schedule.deadline(), Some(at(7 * 60)));
+    let second = one(bench.wait());
+    bench.answer(&second, refusal(RetryIn::Never));
+    assert_eq!(bench.state("a"), TrackerState::Refused);
+    assert_eq!(bench.schedule.deadline(), None);
+    assert_eq!(bench.say(Input::WantsCandidates), []);
+    assert_eq!(bench.say(Input::Completed), []);
+}
+
+#[test]
+fn the_next_of_a_tier_is_tried_when_one_fails_and_moves_to_the_front_when_it_answers() {
+    let mut bench = Bench::new(&[&["a", "b", "c"]]);
+    let first = one(bench.start());
+    let second = one(bench.answer(&first, Err(Error::TimedOut)));
+    assert_ne!(second.tracker, first.tracker);
+    assert_eq!(second.event, Some(Event::Started));
+    assert_eq!(bench.answer(&second, reply(1800)), []);
+    let status = bench.schedule.status();
+    assert_eq!(*status[0].url, url(&second.tracker));
+    assert_eq!(status[1].next_announce, None);
+    // The one that failed is left alone while this one works.
+    assert_eq!(one(bench.pass(HALF_HOUR)).tracker, second.tracker);
+}
+
+#[test]
+fn trackers_of_a_tier_are_shuffled_and_tiers_keep_their_order() {
+    let first_of = |seed| {
+        let tiers = vec![vec![url("a"), url("b"), url("c")], vec![url("d")]];
+        let rng = fastrand::Rng::with_seed(seed);
+        let schedule = Schedule::new(HASH, tiers, ScheduleSettings::default(), rng);
+        let status = schedule.status();
+        assert_eq!(*status[3].url, url("d"));
+        assert_eq!(status[3].tier, 1);
+        status[0].url.to_string()
+    };
+    let firsts: std::collections::BTreeSet<String> = (0..20).map(first_of).collect();
+    assert_eq!(firsts.len(), 3);
+    assert_eq!(first_of(5), first_of(5));
+}
+
+#[test]
+fn a_dead_tracker_does_not_delay_another_tier() {
+    let mut bench = Bench::new(&[&["a"], &["b"]]);
+    assert_eq!(trackers(&bench.start()), ["a", "b"]);
+}
+
+#[test]
+fn one_tier_at_a_time_is_served_where_a_person_wants_that() {
+    let settings = ScheduleSettings {
+        announce_to_all_tiers: false,
+        ..Default::default()
+    };
+    let mut bench = Bench::with(&[&["a"], &["b"]], settings);
+    let first = one(bench.start());
+    assert_eq!(first.tracker, "a");
+    let second = one(bench.answer(&first, Err(Error::TimedOut)));
+    assert_eq!(second.tracker, "b");
+    bench.answer(&second, reply(1800));
+    // The first tier is back: the second is left alone.
+    let retry = one(bench.wait());
+    assert_eq!(retry.tracker, "a");
+    bench.answer(&retry, reply(600));
+    let later = bench.pass(Duration::from_secs(599));
+    assert_eq!(later, []);
+    assert_eq!(trackers(&bench.wait()), ["a"]);
+}
+
+#[test]
+fn all_trackers_of_a_tier_are_served_where_a_person_wants_that() {
+    let settings = ScheduleSettings {
+        announce_to_all_trackers: true,
+        ..Default::default()
+    };
+    let mut bench = Bench::with(&[&["a", "b"], &["c"]], settings);
+    assert_eq!(bench.start().len(), 3);
+}
+
+#[test]
+fn started_is_repeated_until_it_succeeds_and_never_after() {
+    let mut bench = Bench::new(&[&["a"]]);
+    let first = one(bench.start());
+    bench.answer(&first, Err(Error::HttpStatus(502)));
+    let second = one(bench.wait());
+    assert_eq!(second.event, Some(Event::Started));
+    bench.answer(&second, reply(60));
+    let third = one(bench.wait());
+    assert_eq!(third.event, None);
+    bench.answer(&third, Err(Error::TimedOut));
+    assert_eq!(one(bench.wait()).event, None);
+}
+
+#[test]
+fn completed_is_sent_at_once_and_once() {
+    let mut bench = Bench::new(&[&["a"]]);
+    let first = one(bench.start());
+    bench.answer(&first, reply(1800));
+    bench.now = at(5);
+    let completed = one(bench.say(Input::Completed));
+    assert_eq!(completed.event, Some(Event::Completed));
+    assert_eq!(bench.say(Input::Completed), []);
+    bench.answer(&completed, reply(1800));
+    assert_eq!(bench.say(Input::Completed), []);
+    assert_eq!(one(bench.wait()).event, None);
+}
+
+#[test]
+fn completed_waits_for_started() {
+    let mut bench = Bench::new(&[&["a"]]);
+    let first = one(bench.start());
+    assert_eq!(bench.say(Input::Completed), []);
+    let completed = one(bench.answer(&first, reply(1800)));
+    assert_eq!(completed.event, Some(Event::Completed));
+    bench.answer(&completed, Err(Error::TimedOut));
+    assert_eq!(one(bench.wait()).event, Some(Event::Completed));
+}
+
+#[test]
+fn a_completed_event_is_never_sent_for_a_torrent_that_was_complete() {
+    let mut bench = Bench::new(&[&["a"]]);
+    let first = one(bench.say(Input::Start { complete: true }));
+    bench.answer(&first, reply(1800));
+    assert_eq!(bench.say(Input::Completed), []);
+    assert_eq!(one(bench.wait()).event, None);
+    assert_eq!(one(bench.say(Input::Stop)).event, Some(Event::Stopped));
+}
+
+#[test]
+fn a_partial_seed_says_so_where_no_event_does() {
+    let mut bench = Bench::new(&[&["a"]]);
+    bench.say(Input::PartialSeed(true));
+    let first = one(bench.start());
+    assert_eq!(first.event, Some(Event::Started));
+    bench.answer(&first, reply(60));
+    let second = one(bench.wait());
+    assert_eq!(second.event, Some(Event::Paused));
+    bench.answer(&second, reply(60));
+    bench.say(Input::PartialSeed(false));
+    assert_eq!(one(bench.wait()).event, None);
+}
+
+#[test]
+fn stopped_is_sent_only_where_started_succeeded() {
+    let mut bench = Bench::new(&[&["works"], &["dead"], &["silent"]]);
+    let announced = bench.start();
+    bench.answer(&announced[0], reply(1800));
+    bench.answer(&announced[1], Err(Error::TimedOut));
+    let stopped = one(bench.say(Input::Stop));
+    assert_eq!(
+        (stopped.tracker.as_str(), stopped.event),
+        ("works", Some(Event::Stopped))
+    );
+    assert_eq!(stopped.num_want, 0);
+    assert!(!bench.stopped);
+    assert_eq!(bench.answer(&stopped, reply(1800)), []);
+    assert!(bench.stopped);
+}
+
+#[test]
+fn stop_ends_at_once_where_there_is_nobody_to_tell() {
+    let mut bench = Bench::new(&[&["a"]]);
+    bench.start();
+    assert_eq!(bench.say(Input::Stop), []);
+    assert!(bench.stopped);
+    let mut bench = Bench::new(&[]);
+    assert_eq!(bench.say(Input::Stop), []);
+    assert!(bench.stopped);
+}
+
+#[test]
+fn stop_ends_at_its_time_limit_and_nothing_follows() {
+    let mut bench = Bench::new(&[&["a"]]);
+    let first = one(bench.start());
+    bench.answer(&first, reply(60));
+    bench.now = at(10);
+    let stopped = one(bench.say(Input::Stop));
+    assert_eq!(bench.schedule.deadline(), Some(Moment::from_millis(11_500)));
+    assert_eq!(bench.wait(), []);
+    assert!(bench.stopped);
+    assert_eq!(bench.schedule.deadline(), None);
+    assert_eq!(bench.answer(&stopped, reply(60)), []);
+    for input in [
+        Input::Start { complete: false },
+        Input::Completed,
+        Input::Add(url("b")),
+        Input::WantsCandidates,
+        Input::Tick,
+        Input::Stop,
+    ] {
+        bench.schedule.handle(at(1000), input);
+        assert_eq!(bench.schedule.poll(), None);
+    }
+}
+
+#[test]
+fn a_torrent_that_completes_and_stops_says_both_in_order() {
+    // The announce of completion is on its way when it stops.
+    let mut bench = Bench::new(&[&["a"]]);
+    let first = one(bench.start());
+    bench.answer(&first, reply(1800));
+    let completed = one(bench.say(Input::Completed));
+    assert_eq!(bench.say(Input::Stop), []);
+    let stopped = one(bench.answer(&completed, reply(1800)));
+    assert_eq!(stopped.event, Some(Event::Stopped));
+    assert!(!bench.stopped);
+    bench.answer(&stopped, Err(Error::TimedOut));
+    assert!(bench.stopped);
+
+    // Another announce is on its way when it completes and stops.
+    let mut bench = Bench::new(&[&["a"]]);
+    let first = one(bench.start());
+    bench.answer(&first, reply(60));
+    let regular = one(bench.wait());
+    assert_eq!(bench.say(Input::Completed), []);
+    let completed = one(bench.say(Input::Stop));
+    assert_eq!(completed.event, Some(Event::Completed));
+    assert_eq!(bench.answer(&regular, reply(60)), []);
+    let stopped = one(bench.answer(&completed, Err(Error::TimedOut)));
+    assert_eq!(stopped.event, Some(Event::Stopped));
+}
+
+#[test]
+fn a_tracker_that_says_never_while_leave_is_taken_hears_no_more() {
+    let mut bench = Bench::new(&[&["a"]]);
+    let first = one(bench.start());
+    bench.answer(&first, reply(1800));
+    let completed = one(bench.say(Input::Completed));
+    bench.say(Input::Stop);
+    assert_eq!(bench.answer(&completed, refusal(RetryIn::Never)), []);
+    assert!(bench.stopped);
+}
+
+#[test]
+fn a_tracker_we_do_not_speak_to_is_skipped_and_says_so() {
+    let tiers = [
+        ["wss://a.example/", "udp://b.example/announce"],
+        ["ftp://c.example/", "http://d.example/"],
+    ];
+    let tiers = tiers
+        .map(|tier| tier.map(|text| Url::parse(text).unwrap()).to_vec())
+        .to_vec();
+    let rng = fastrand::Rng::with_seed(1);
+    let schedule = Schedule::new(HASH, tiers, ScheduleSettings::default(), rng);
+    let mut bench = Bench {
+        schedule,
+        now: Moment::ZERO,
+        stopped: false,
+    };
+    assert_eq!(trackers(&bench.start()), ["d"]);
+    for status in bench.schedule.status() {
+        let spoken_to = status.url.scheme() == "http";
+        assert_eq!(status.state == TrackerState::Unsupported, !spoken_to);
+        assert_eq!(status.message.is_some(), !spoken_to);
+    }
+}
+
+#[test]
+fn a_url_that_turns_out_unusable_is_not_tried_again() {
+    let mut bench = Bench::new(&[&["a"]]);
+    let first = one(bench.start());
+    assert_eq!(
+        bench.answer(&first, Err(Error::UnusableUrl("its query is ours"))),
+        []
+    );
+    assert_eq!(bench.state("a"), TrackerState::Unsupported);
+    assert_eq!(bench.schedule.deadline(), None);
+}
+
+#[test]
+fn an_added_tracker_hears_of_us_at_once_and_a_known_one_does_not() {
+    let mut bench = Bench::new(&[&["a"]]);
+    bench.start();
+    assert_eq!(bench.say(Input::Add(url("a"))), []);
+    assert_eq!(trackers(&bench.say(Input::Add(url("b")))), ["b"]);
+    assert_eq!(bench.schedule.status()[1].tier, 1);
+}
+
+#[test]
+fn trackers_beyond_the_bound_are_left_out() {
+    let tiers = (0..MAX_TRACKERS + 5)
+        .map(|i| vec![url(&format!("t{i}")), url("t0")])
+        .collect();
+    let rng = fastrand::Rng::with_seed(1);
+    let mut schedule = Schedule::new(HASH, tiers, ScheduleSettings::default(), rng);
+    assert_eq!(schedule.status().len(), MAX_TRACKERS);
+    schedule.handle(at(0), Input::Add(url("more")));
+    assert_eq!(schedule.status().len(), MAX_TRACKERS);
+}
+
+#[test]
+fn status_tells_what_a_person_wants_to_know() {
+    let mut bench = Bench::new(&[&["a"]]);
+    let first = one(bench.start());
+    assert_eq!(bench.state("a"), TrackerState::Announcing);
+    let warning = Some("slow down".to_owned());
+    bench.answer(
+        &first,
+        reply(1800).map(|reply| AnnounceReply { warning, ..reply }),
+    );
+    let status = &bench.schedule.status()[0];
+    assert_eq!(
+        (status.seeds, status.leeches, status.downloads),
+        (Some(1), Some(2), None)
+    );
+    assert_eq!(status.message, Some("slow down"));
+    assert_eq!(status.next_announce, Some(at(1800)));
+    let second = one(bench.wait());
+    bench.answer(&second, Err(Error::HttpStatus(500)));
+    let status = &bench.schedule.status()[0];
+    assert_eq!((status.state, status.failures), (TrackerState::Failing, 1));
+    assert_eq!(
+        status.message,
+        Some("the tracker answered with HTTP status 500")
+    );
+}
+
+#[test]
+fn the_tracker_id_is_repeated_and_secrets_are_not_printed() {
+    let tracker = Url::parse("http://t.example/s3cret/announce?passkey=s3cret").unwrap();
+    let rng = fastrand::Rng::with_seed(1);
+    let mut schedule = Schedule::new(HASH, vec![vec![tracker]], ScheduleSettings::default(), rng);
+    schedule.handle(at(0), Input::Start { complete: false });
+    let output = schedule.poll().unwrap();
+    let shown = format!("{output:?}");
+    assert!(
+        shown.contains("t.example") && !shown.contains("s3cret"),
+        "{shown}"
+    );
+    let Output::Announce { id, .. } = output else {
+        panic!("{shown}")
+    };
+    let tracker_id = Some(b"x".to_vec());
+    let result = reply(60).map(|reply| AnnounceReply {
+        tracker_id,
+        ..reply
+    });
+    schedule.handle(at(0), Input::Reply { id, result });
+    schedule.handle(at(60), Input::Tick);
+    let next = schedule.poll();
+    assert!(matches!(next, Some(Output::Announce { tracker_id: Some(id), .. }) if id == b"x"));
+}
+
+/// What may happen, for the property test.
+#[derive(Clone, Copy, Debug)]
+enum Operation {
+    Wait,
+    Pass(u64),
+    Succeed {
+        which: usize,
+        interval_s: u64,
+        min_interval_s: Option<u64>,
+    },
+    Fail {
+        which: usize,
+        retry_in: Option<RetryIn>,
+    },
+    WantsCandidates,
+    Completed,
+    PartialSeed(bool),
+    Add(u8),
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let retry_in = prop_oneof![
+        8 => Just(None),
+        1 => Just(Some(RetryIn::Never)),
+        2 => (0u32..10_000).prop_map(|minutes| Some(RetryIn::Minutes(minutes))),
+    ];
+    prop_oneof![
+        6 => Just(Operation::Wait),
+        3 => (0u64..4000).prop_map(Operation::Pass),
+        6 => (any::<usize>(), 0u64..4000, prop::option::of(0u64..4000)).prop_map(
+            |(which, interval_s, min_interval_s)| Operation::Succeed { which, interval_s, min_interval_s }
+        ),
+        4 => (any::<usize>(), retry_in).prop_map(|(which, retry_in)| Operation::Fail { which, retry_in }),
+        2 => Just(Operation::WantsCandidates),
+        1 => Just(Operation::Completed),
+        1 => any::<bool>().prop_map(Operation::PartialSeed),
+        1 => (0u8..12).prop_map(Operation::Add),
+    ]
+}
+
+/// What an independent observer knows of one tracker.
+#[derive(Default)]
+struct Observed {
+    awaited: Option<(AnnounceId, Option<Event>, Moment)>,
+    started: bool,
+    completed: bool,
+    stopped: bool,
+    /// The earliest moment for an announce without an event, by the last success.
+    not_before: Moment,
+    /// The earliest moment for any announce, by the last failure.
+    pause_until: Moment,
+}
+
+struct Observer {
+    schedule: Schedule,
+    now: Moment,
+    trackers: std::collections::BTreeMap<String, Observed>,
+    complete_at_start: bool,
+    completed: bool,
+    stopping: bool,
+    over: bool,
+}
+
+impl Observer {
+    fn say(&mut self, input: Input) {
+        // An announce that its limit has overtaken is a failure from the tick on.
+        if matches!(input, Input::Tick) && !self.stopping {
+            for tracker in self.trackers.values_mut() {
+                if tracker
+                    .awaited
+                    .is_some_and(|(_, _, limit)| limit <= self.now)
+                {
+                    tracker.awaited = None;
+                    tracker.pause_until = self.now + FIRST_RETRY * 3 / 4;
+                }
+            }
+        }
+        self.schedule.handle(self.now, input);
+        while let Some(output) = self.schedule.poll() {
+            self.check(output);
+        }
+    }
+
+    fn check(&mut self, output: Output) {
+        assert!(!self.over, "something follows StoppedAll");
+        let Output::Announce {
+            id,
+            tracker,
+            event,
+            give_up_at,
+            ..
+        } = output
+        else {
+            assert!(self.stopping);
+            self.over = true;
+            return;
+        };
+        let known = self.trackers.entry(tracker.to_string()).or_default();
+        assert!(
+            known.awaited.is_none() || self.stopping,
+            "two announces on their way"
+        );
+        match event {
+            Some(Event::Started) => assert!(!known.started && !self.stopping),
+            Some(Event::Completed) => {
+                assert!(known.started && !known.completed && self.completed);
+                assert!(!self.complete_at_start);
+            }
+            Some(Event::Stopped) => {
+                assert!(known.started && !known.stopped && self.stopping);
+                known.stopped = true;
+            }
+            Some(Event::Paused) | None => {
+                assert!(known.started && !self.stopping);
+                assert!(self.now >= known.not_before, "faster than the min interval");
+            }
+        }
+        assert!(
+            known.pause_until != Moment::NEVER,
+            "asked again who said never"
+        );
+        assert!(
+            self.stopping || self.now >= known.pause_until,
+            "no pause after a failure"
+        );
+        known.awaited = Some((id, event, give_up_at));
+    }
+
+    /// Answers one of the awaited announces.
+    fn answer(&mut self, which: usize, result: Result<AnnounceReply, Error>) {
+        let mut awaited: Vec<_> = self
+            .trackers
+            .values_mut()
+            .filter(|tracker| tracker.awaited.is_some())
+            .collect();
+        if awaited.is_empty() || self.over {
+            return;
+        }
+        let index = which % awaited.len();
+        let known = &mut awaited[index];
+        let (id, event, _) = known.awaited.take().unwrap();
+        match &result {
+            Ok(reply) => {
+                known.started |= event == Some(Event::Started);
+                known.completed |= event == Some(Event::Completed);
+                let floor = reply
+                    .min_interval
+                    .unwrap_or(reply.interval.min(DEFAULT_MIN_INTERVAL));
+                known.not_before = self.now + floor.max(MINUTE);
+                known.pause_until = Moment::ZERO;
+            }
+            Err(Error::Failure {
+                retry_in: Some(RetryIn::Never),
+                ..
+            }) => {
+                known.pause_until = Moment::NEVER;
+            }
+            Err(Error::Failure {
+                retry_in: Some(RetryIn::Minutes(minutes)),
+                ..
+            }) => {
+                let pause = (MINUTE * *minutes).clamp(MINUTE, MAX_INTERVAL);
+                known.pause_until = self.now + pause;
+            }
+            Err(_) => known.pause_until = self.now + FIRST_RETRY * 3 / 4,
+        }
+        self.say(Input::Reply { id, result });
+    }
+
+    fn operate(&mut self, operation: Operation) {
+        match operation {
+            Operation::Wait => {
+                if let Some(deadline) = self.schedule.deadline() {
+                    assert!(
+                        deadline > self.now || self.now == Moment::ZERO,
+                        "it wants ticks for ever"
+                    );
+                    self.now = deadline.max(self.now);
+                    self.say(Input::Tick);
+                }
+            }
+            Operation::Pass(s) => {
+                self.now = self.now + Duration::from_secs(s);
+                self.say(Input::Tick);
+            }
+            Operation::Succeed {
+                which,
+                interval_s,
+                min_interval_s,
+            } => {
+                let min_interval = min_interval_s.map(Duration::from_secs);
+                let reply = reply(interval_s).map(|reply| AnnounceReply {
+                    min_interval,
+                    ..reply
+                });
+                self.answer(which, reply);
+            }
+            Operation::Fail { which, retry_in } => {
+                let result = retry_in.map_or(Err(Error::TimedOut), refusal);
+                self.answer(which, result);
+            }
+            Operation::WantsCandidates => self.say(Input::WantsCandidates),
+            Operation::Completed => {
+                self.completed = true;
+                self.say(Input::Completed);
+            }
+            Operation::PartialSeed(partial) => self.say(Input::PartialSeed(partial)),
+            Operation::Add(i) => self.say(Input::Add(url(&format!("t{i}")))),
+        }
+        let _ = self.schedule.status();
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_trackers_are_treated_well_and_stop_ends(
+        tiers in prop::collection::vec(prop::collection::vec(0u8..12, 0..4), 0..4),
+        all_tiers in any::<bool>(),
+        all_trackers in any::<bool>(),
+        complete in any::<bool>(),
+        seed in any::<u64>(),
+        before in prop::collection::vec(operation(), 0..80),
+        after in prop::collection::vec(operation(), 0..10),
+    ) {
+        let tiers = tiers
+            .into_iter()
+            .map(|tier| tier.into_iter().map(|i| url(&format!("t{i}"))).collect())
+            .collect();
+        let settings = ScheduleSettings {
+            announce_to_all_tiers: all_tiers,
+            announce_to_all_trackers: all_trackers,
+            ..ScheduleSettings::default()
+        };
+        let rng = fastrand::Rng::with_seed(seed);
+        let mut observer = Observer {
+            schedule: Schedule::new(HASH, tiers, settings, rng),
+            now: Moment::ZERO,
+            trackers: std::collections::BTreeMap::new(),
+            complete_at_start: complete,
+            completed: false,
+            stopping: false,
+            over: false,
+        };
+        observer.say(Input::Start { complete });
+        for operation in before {
+            observer.operate(operation);
+        }
+        observer.stopping = true;
+        for tracker in observer.trackers.values_mut() {
+            // Of the announces on their way, only those of completion are still awaited.
+            tracker.awaited = tracker.awaited.filter(|awaited| awaited.1 == Some(Event::Completed));
+        }
+        let stopped_at = observer.now;
+        observer.say(Input::Stop);
+        for operation in after {
+            observer.operate(operation);
+        }
+        while let Some(deadline) = observer.schedule.deadline() {
+            prop_assert!(deadline <= stopped_at + settings.stop_time_limit);
+            observer.now = deadline.max(observer.now);
+            observer.say(Input::Tick);
+        }
+        prop_assert!(observer.over);
+        for (name, tracker) in &observer.trackers {
+            let refused = tracker.pause_until == Moment::NEVER;
+            let owes_completed =
+                matches!(tracker.awaited, Some((_, Some(Event::Completed), _)));
+            let expected = tracker.started && !owes_completed;
+            prop_assert!(refused || tracker.stopped == expected, "{name}");
+        }
+    }
+}

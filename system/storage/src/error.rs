@@ -1,0 +1,83 @@
+//! What can go wrong, in sentences that say where and what to do.
+
+use std::io;
+use std::path::PathBuf;
+
+use shoal_metainfo::PieceIndex;
+
+/// Why content could not be opened, hashed or kept.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The target directory does not exist or is not a directory.
+    #[error("{}: there is no such directory; create it or choose another", .0.display())]
+    NoDirectory(PathBuf),
+    /// The target directory cannot be written to.
+    #[error("{}: the directory cannot be written to; change its permissions or choose another", .0.display())]
+    ReadOnly(PathBuf),
+    /// A path of the content is a symbolic link, or leads through one.
+    #[error("{}: refused, because it is a symbolic link or leads through one; move it away", .0.display())]
+    Link(PathBuf),
+    /// A path of the content exists and is a directory, a device or the like.
+    #[error("{}: refused, because it exists and is not a regular file; move it away", .0.display())]
+    NotAFile(PathBuf),
+    /// A path that is absolute, empty, or has a component such as `..`.
+    #[error("{}: refused, because it is not a plain relative path", .0.display())]
+    Path(PathBuf),
+    /// The specification contradicts itself.
+    #[error("the content is described inconsistently: {0}")]
+    Spec(&'static str),
+    /// Another process downloads to the same journal.
+    #[error("{}: another process is using this download; stop it first", .0.display())]
+    Locked(PathBuf),
+    /// A file changed its length while it was hashed.
+    #[error("{}: the file changed while it was read; try again when nothing writes to it", .0.display())]
+    Changed(PathBuf),
+    /// A name that is not UTF-8.
+    #[error("{}: the name is not UTF-8, as torrents need it; rename it", .0.display())]
+    NotText(PathBuf),
+    /// Directories nested deeper than other programs read.
+    #[error("{}: the directories are nested too deeply to be published; move them up", .0.display())]
+    TooDeep(PathBuf),
+    /// The caller cancelled the work.
+    #[error("cancelled")]
+    Cancelled,
+    /// Any other failure of the file system.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// What the operation was about.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl StorageError {
+    pub(crate) fn io(path: impl Into<PathBuf>, source: io::Error) -> Self {
+        StorageError::Io {
+            path: path.into(),
+            source,
+        }
+    }
+}
+
+/// Why bytes cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The piece is not verified: nothing of it is ever shown.
+    #[error("piece {0} is not verified")]
+    NotVerified(PieceIndex),
+    /// The range is not within the piece.
+    #[error("the range lies outside piece {0}")]
+    OutOfRange(PieceIndex),
+    /// A file of the piece was changed, truncated or removed by somebody else; `Lost` events follow.
+    #[error("{}: the file was changed by somebody else", .0.display())]
+    Changed(PathBuf),
+    /// Any other failure of the file system.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,136 @@
+//! A TCP connection to a peer, driven by readiness.
+//!
+//! Invariant: no method buffers: what a `try_` method reports as moved has reached the kernel or the caller, nothing
+//! else has.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::net::SendFlags;
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// A connection without delay (`TCP_NODELAY`), for a driver that is one loop: wait for readiness, then call the `try_`
+/// methods until they say [`io::ErrorKind::WouldBlock`].
+///
+/// It belongs to the runtime it was made on; [`detach`](Self::detach) and [`DetachedStream::attach`] move it.
+#[derive(Debug)]
+pub struct PeerStream {
+    stream: TcpStream,
+}
+
+impl PeerStream {
+    pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        Ok(Self { stream })
+    }
+
+    /// The other end.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.stream.peer_addr()
+    }
+
+    /// This end.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.stream.local_addr()
+    }
+
+    /// Waits until a read may succeed, tell the end, or fail. Safe to cancel.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.stream.readable().await
+    }
+
+    /// Waits until a write may succeed or fail. Safe to cancel.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.stream.writable().await
+    }
+
+    /// Reads what is there: `Ok(0)` is the end of the stream if `buffer` is not empty.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.try_read(buffer)
+    }
+
+    /// Reads what is there into several buffers, in order.
+    pub fn try_read_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.stream.try_read_vectored(buffers)
+    }
+
+    /// As [`try_write`](Self::try_write), where more follows at once: the kernel may hold a segment back that is not full
+    /// (`MSG_MORE`), so that a block's header travels with its payload and costs no packet of its own.
+    pub fn try_write_more(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.try_io(Interest::WRITABLE, || {
+            let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+            Ok(rustix::net::send(self.stream.as_fd(), bytes, flags)?)
+        })
+    }
+
+    /// Writes as much as the kernel takes.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.try_write(bytes)
+    }
+
+    /// Writes as much of several buffers as the kernel takes, in order.
+    pub fn try_write_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.stream.try_write_vectored(buffers)
+    }
+
+    /// Sends up to `len` bytes of `file` from `offset`, from the page cache to the socket without a copy through this
+    /// process (sendfile(2)); the file's own position stays. Returns what the kernel took.
+    ///
+    /// `Ok(0)` with `len > 0` means that the file ends at or before `offset`: it was truncated since its length was
+    /// learned, and waiting for the socket would not help. The read from disk may block the thread where the region is
+    /// not cached.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub fn try_send_file(
+        &self,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        len: usize,
+    ) -> io::Result<usize> {
+        self.stream.try_io(Interest::WRITABLE, || {
+            let mut position = offset;
+            let socket = self.stream.as_fd();
+            let sent = rustix::io::retry_on_intr(|| {
+                rustix::fs::sendfile(socket, file, Some(&mut position), len)
+            })?;
+            Ok(sent)
+        })
+    }
+
+    /// While `true`, the kernel holds back segments that are not full (`TCP_CORK`, for 200 ms at most), so that a
+    /// block's header travels with its payload. `false` sends what is held.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub fn set_cork(&self, cork: bool) -> io::Result<()> {
+        SockRef::from(&self.stream).set_tcp_cork(cork)
+    }
+
+    /// Tells the peer that no more will be written, or stops reading, or both. What was written still arrives.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        SockRef::from(&self.stream).shutdown(how)
+    }
+
+    /// Takes the connection off its runtime.
+    pub fn detach(self) -> io::Result<DetachedStream> {
+        self.stream
+            .into_std()
+            .map(|stream| DetachedStream { stream })
+    }
+}
+
+/// A connection on its way from one runtime to another. Dropping it closes the connection.
+#[derive(Debug)]
+pub struct DetachedStream {
+    stream: std::net::TcpStream,
+}
+
+impl DetachedStream {
+    /// Puts the connection on the runtime that calls this.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with IO.
+    pub fn attach(self) -> io::Result<PeerStream> {
+        TcpStream::from_std(self.stream).map(|stream| PeerStream { stream })
+    }
+}

@@ -1,0 +1,62 @@
+//! Where sockets are made.
+//!
+//! Invariant: each is non-blocking and bound as [`Binding`] says before anyone gets hold of it. HTTP connections are
+//! made by the client library, which [`crate::http`] gives the same binding.
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpSocket, UdpSocket};
+
+use crate::binding::Binding;
+
+/// Connections that may wait to be accepted. A swarm that finds a new seed arrives all at once.
+const LISTEN_BACKLOG: i32 = 512;
+
+/// A TCP socket that can connect to `target`.
+pub(crate) fn tcp_to(target: SocketAddr, binding: &Binding) -> io::Result<TcpSocket> {
+    let socket = new_socket(target, Type::STREAM, Protocol::TCP)?;
+    binding.apply_to_client(&socket, target)?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(TcpSocket::from_std_stream(socket.into()))
+}
+
+/// A UDP socket that exchanges datagrams with `target` only.
+pub(crate) fn udp_to(target: SocketAddr, binding: &Binding) -> io::Result<UdpSocket> {
+    let socket = new_socket(target, Type::DGRAM, Protocol::UDP)?;
+    binding.apply_to_client(&socket, target)?;
+    socket.connect(&target.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// A TCP socket that listens on `address`, IPv6 without IPv4 in it.
+pub(crate) fn tcp_on(address: SocketAddr, binding: &Binding) -> io::Result<TcpListener> {
+    let socket = new_socket(address, Type::STREAM, Protocol::TCP)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // A restart must not wait until the last run's closed connections are forgotten.
+    socket.set_reuse_address(true)?;
+    binding.apply_to_listener(&socket)?;
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Finds out whether the system lets us use `binding`, without a packet.
+pub(crate) fn probe(binding: &Binding) -> io::Result<()> {
+    let any = match binding {
+        Binding::Any => return Ok(()),
+        Binding::Address(source) => SocketAddr::new(*source, 0),
+        Binding::Interface(_) => SocketAddr::from(([0, 0, 0, 0], 0)),
+    };
+    let socket = new_socket(any, Type::DGRAM, Protocol::UDP)?;
+    binding.apply_to_client(&socket, any)
+}
+
+fn new_socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}

@@ -1,0 +1,517 @@
+//! The handle through which everything else reaches the network.
+//!
+//! Invariant: each of its methods asks the policy before it opens a socket.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::address_class::TargetClass;
+use crate::binding::Binding;
+use crate::http::HttpClient;
+use crate::interfaces::shared_networks;
+use crate::ip_net::IpNet;
+use crate::limiter::{Limiter, RateLimits};
+use crate::listener::Listener;
+use crate::peer_stream::PeerStream;
+use crate::policy::{OriginClass, Policy, Protocol, Refusal};
+use crate::resolver::{self, AddressFamily, Resolve, ResolveError, SystemResolver};
+use crate::sockets;
+use crate::udp::UdpChannel;
+
+/// Tries for one free port on every address that asked for any.
+const PORT_ATTEMPTS: usize = 16;
+
+/// How the process reaches the network.
+#[derive(Clone)]
+pub struct TransportConfig {
+    /// Where peers may connect. An unspecified address means the binding's; addresses with port 0 share one port that
+    /// the system chooses.
+    pub listen: Vec<SocketAddr>,
+    /// What every socket is bound to.
+    pub binding: Binding,
+    /// Ranges that everybody's addresses may lie in.
+    pub allow_net: Vec<IpNet>,
+    /// Dial only what the user named or opened; accept who comes.
+    pub isolated: bool,
+    /// Limits of all torrents together.
+    pub limits: RateLimits,
+    /// How long a peer or an HTTP server has to answer a dial.
+    pub connect_timeout: Duration,
+    /// How long a look-up may take.
+    pub resolve_timeout: Duration,
+    /// Who resolves names.
+    pub resolver: Arc<dyn Resolve>,
+}
+
+impl Default for TransportConfig {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            binding: Binding::Any,
+            allow_net: Vec::new(),
+            isolated: false,
+            limits: RateLimits::default(),
+            // Two lost SYNs cost 1 s and 2 s; who needs a third is no peer worth a half-open slot.
+            connect_timeout: Duration::from_secs(10),
+            resolve_timeout: Duration::from_secs(10),
+            resolver: Arc::new(SystemResolver::default()),
+        }
+    }
+}
+
+/// Why the network cannot be used as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// The system does not let us use the address or interface.
+    #[error("cannot use {binding}: {source}; {}", advice(source))]
+    Binding {
+        /// What was configured.
+        binding: Binding,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A listening address that the binding does not cover.
+    #[error("cannot listen on {address}, which is not {binding}: listen there or bind elsewhere")]
+    ListenOutsideBinding {
+        /// What was configured.
+        address: SocketAddr,
+        /// The route in force.
+        binding: Binding,
+    },
+    /// The system does not let us listen.
+    #[error("cannot listen on {address}: {source}; {}", advice(source))]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// What to do about an error of bind(2) and its like.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "stop the other program or choose another port",
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address: check its interfaces",
+        io::ErrorKind::PermissionDenied => "choose a port from 1024 up, or run with the permission",
+        io::ErrorKind::NotFound => "check the interface's name",
+        io::ErrorKind::Unsupported => "this system cannot do that: bind to an address instead",
+        _ if rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::NODEV) => {
+            "check the interface's name"
+        }
+        _ => "check the address and this machine's network",
+    }
+}
+
+/// Why a peer was not reached.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The policy does not allow it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Port 0.
+    #[error("{0} has no port to connect to")]
+    NoPort(SocketAddr),
+    /// The binding is of the other family.
+    #[error("{target} cannot be reached from {binding}")]
+    OutOfReach {
+        /// The address.
+        target: SocketAddr,
+        /// The route in force.
+        binding: Binding,
+    },
+    /// No answer in time.
+    #[error("{target} did not answer within {} s", after.as_secs())]
+    TimedOut {
+        /// The address.
+        target: SocketAddr,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The system or the peer refused.
+    #[error("cannot connect to {target}: {source}")]
+    Io {
+        /// The address.
+        target: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The network, as far as this process may use it. Clones share it.
+#[derive(Clone)]
+pub struct Transport {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    listen: Vec<SocketAddr>,
+    binding: Binding,
+    policy: Policy,
+    limiter: Limiter,
+    connect_timeout: Duration,
+    resolve_timeout: Duration,
+    resolver: Arc<dyn Resolve>,
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport")
+            .field("listen", &self.inner.listen)
+            .field("binding", &self.inner.binding)
+            .field("policy", &self.inner.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Transport {
+    /// Checks the configuration against this machine. Opens nothing that stays open and sends nothing.
+    pub fn start(config: TransportConfig) -> Result<Self, TransportError> {
+        sockets::probe(&config.binding).map_err(|source| TransportError::Binding {
+            binding: config.binding.clone(),
+            source,
+        })?;
+        let listen = listen_addresses(&config.listen, &config.binding)?;
+        let inner = Inner {
+            listen,
+            binding: config.binding,
+            policy: Policy {
+                allow_net: config.allow_net,
+                isolated: config.isolated,
+            },
+            limiter: Limiter::new(config.limits),
+            connect_timeout: config.connect_timeout,
+            resolve_timeout: config.resolve_timeout,
+            resolver: config.resolver,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Starts to listen on every configured address. IPv6 is skipped where the machine has none and IPv4 was asked for
+    /// too.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with IO.
+    pub fn listen(&self) -> Result<Vec<Listener>, TransportError> {
+        let mut attempt = 1;
+        loop {
+            match self.listen_once() {
+                Err(TransportError::Listen { address, source })
+                    if source.kind() == io::ErrorKind::AddrInUse
+                        && attempt < PORT_ATTEMPTS
+                        && !self.inner.listen.contains(&address) =>
+                {
+                    // The port that the system chose for one address is taken on another: let it choose again.
+                    attempt += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn listen_once(&self) -> Result<Vec<Listener>, TransportError> {
+        let mut listeners: Vec<Listener> = Vec::with_capacity(self.inner.listen.len());
+        let mut chosen_port = 0;
+        for configured in &self.inner.listen {
+            let mut address = *configured;
+            if address.port() == 0 {
+                address.set_port(chosen_port);
+            }
+            let listener = sockets::tcp_on(address, &self.inner.binding).and_then(Listener::new);
+            match listener {
+                Ok(listener) => {
+                    if configured.port() == 0 {
+                        chosen_port = listener.local_addr().port();
+                    }
+                    listeners.push(listener);
+                }
+                Err(error) if self.may_lack(address, &error) => {
+                    tracing::info!(%address, %error, "this machine has no IPv6: not listening there");
+                }
+                Err(source) => return Err(TransportError::Listen { address, source }),
+            }
+        }
+        Ok(listeners)
+    }
+
+    fn may_lack(&self, address: SocketAddr, error: &io::Error) -> bool {
+        let without_ipv6 = error.kind() == io::ErrorKind::AddrNotAvailable
+            || rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::AFNOSUPPORT);
+        let is_any_v6 = address.is_ipv6() && address.ip().is_unspecified();
+        is_any_v6 && without_ipv6 && self.inner.listen.iter().any(SocketAddr::is_ipv4)
+    }
+
+    /// Connects to a peer that `origin` named. Safe to cancel.
+    pub async fn dial(
+        &self,
+        target: SocketAddr,
+        origin: OriginClass,
+    ) -> Result<PeerStream, DialError> {
+        let target = self.checked(target, origin, Protocol::Peer)?;
+        let io_error = |source| DialError::Io { target, source };
+        let socket = sockets::tcp_to(target, &self.inner.binding).map_err(io_error)?;
+        let after = self.inner.connect_timeout;
+        let stream = tokio::time::timeout(after, socket.connect(target))
+            .await
+            .map_err(|_| DialError::TimedOut { target, after })?
+            .map_err(io_error)?;
+        // A dial to a free local port may pick that very port as its source and meet itself (simultaneous open).
+        if stream.local_addr().map_err(io_error)? == target {
+            return Err(io_error(io::ErrorKind::ConnectionRefused.into()));
+        }
+        PeerStream::new(stream).map_err(io_error)
+    }
+
+    /// A channel to a UDP tracker that `origin` named. Nothing is sent yet.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with IO.
+    pub fn udp(&self, target: SocketAddr, origin: OriginClass) -> Result<UdpChannel, DialError> {
+        let target = self.checked(target, origin, Protocol::TrackerUdp)?;
+        sockets::udp_to(target, &self.inner.binding)
+            .map(UdpChannel::new)
+            .map_err(|source| DialError::Io { target, source })
+    }
+
+    /// Makes HTTP requests.
+    #[must_use]
+    pub fn http(&self) -> HttpClient {
+        HttpClient::new(self.clone())
+    }
+
+    /// The limit of all torrents together, and the source of each torrent's.
+    #[must_use]
+    pub fn limiter(&self) -> &Limiter {
+        &self.inner.limiter
+    }
+
+    /// What every socket is bound to.
+    #[must_use]
+    pub fn binding(&self) -> &Binding {
+        &self.inner.binding
+    }
+
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.inner.connect_timeout
+    }
+
+    /// Whether the policy lets `origin` make us speak `protocol` to `target`, for those who want to know before they
+    /// spend a slot on it.
+    pub fn check(
+        &self,
+        target: IpAddr,
+        origin: OriginClass,
+        protocol: Protocol,
+    ) -> Result<(), Refusal> {
+        // Networks come and go with cables and tunnels, so they are read when they matter.
+        let shared = match TargetClass::of(target) {
+            TargetClass::Private => shared_networks(&self.inner.binding),
+            _ => Vec::new(),
+        };
+        self.inner.policy.check(target, origin, protocol, &shared)
+    }
+
+    /// The addresses of `host` (a name, an address, or an IPv6 address in brackets) that `origin` may make us speak
+    /// `protocol` to: at least one.
+    pub async fn resolve(
+        &self,
+        host: &str,
+        port: u16,
+        origin: OriginClass,
+        protocol: Protocol,
+    ) -> Result<Vec<SocketAddr>, ResolveError> {
+        self.resolve_for(host, port, &[origin], protocol, None)
+            .await
+    }
+
+    /// As [`resolve`](Self::resolve), where every one of `origins` must be allowed, and only over `family`.
+    pub(crate) async fn resolve_for(
+        &self,
+        host: &str,
+        port: u16,
+        origins: &[OriginClass],
+        protocol: Protocol,
+        family: Option<AddressFamily>,
+    ) -> Result<Vec<SocketAddr>, ResolveError> {
+        let found = self.lookup(host, origins, protocol).await?;
+        let mut reachable = Vec::new();
+        let mut first_refusal = None;
+        for address in found.into_iter().map(|address| address.to_canonical()) {
+            let wanted = family.is_none_or(|family| family.holds(address));
+            let target = SocketAddr::new(address, port);
+            if !wanted || !self.inner.binding.reaches(address) || reachable.contains(&target) {
+                continue;
+            }
+            match origins
+                .iter()
+                .try_for_each(|origin| self.check(address, *origin, protocol))
+            {
+                Ok(()) => reachable.push(target),
+                Err(refusal) => first_refusal = first_refusal.or(Some(refusal)),
+            }
+        }
+        if !reachable.is_empty() {
+            return Ok(reachable);
+        }
+        let host = host.to_owned();
+        Err(match first_refusal {
+            Some(refusal) => ResolveError::Refused { host, refusal },
+            None => ResolveError::WrongFamily {
+                host,
+                binding: self.inner.binding.clone(),
+            },
+        })
+    }
+
+    /// What the name stands for, unfiltered.
+    async fn lookup(
+        &self,
+        host: &str,
+        origins: &[OriginClass],
+        protocol: Protocol,
+    ) -> Result<Vec<IpAddr>, ResolveError> {
+        resolver::check_name(host)?;
+        let literal = host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+            .unwrap_or(host);
+        if let Ok(address) = literal.parse() {
+            return Ok(vec![address]);
+        }
+        if resolver::is_localhost(host) {
+            return Ok(resolver::LOCALHOST.to_vec());
+        }
+        if !origins
+            .iter()
+            .all(|origin| self.inner.policy.names(*origin, protocol))
+        {
+            return Err(ResolveError::Isolated {
+                host: host.to_owned(),
+            });
+        }
+        let after = self.inner.resolve_timeout;
+        let mut found = tokio::time::timeout(after, self.inner.resolver.lookup(host))
+            .await
+            .map_err(|_| ResolveError::TimedOut {
+                host: host.to_owned(),
+                after,
+            })?
+            .map_err(|source| ResolveError::Lookup {
+                host: host.to_owned(),
+                source,
+            })?;
+        found.truncate(resolver::MAX_ADDRESSES_PER_NAME);
+        Ok(found)
+    }
+
+    /// What every dial has in common before its socket exists.
+    fn checked(
+        &self,
+        target: SocketAddr,
+        origin: OriginClass,
+        protocol: Protocol,
+    ) -> Result<SocketAddr, DialError> {
+        let target = canonical(target);
+        self.check(target.ip(), origin, protocol)?;
+        if target.port() == 0 {
+            return Err(DialError::NoPort(target));
+        }
+        if !self.inner.binding.reaches(target.ip()) {
+            return Err(DialError::OutOfReach {
+                target,
+                binding: self.inner.binding.clone(),
+            });
+        }
+        Ok(target)
+    }
+}
+
+/// An IPv4-mapped address as IPv4, so that it takes the route that the policy looked at.
+fn canonical(target: SocketAddr) -> SocketAddr {
+    match target.ip().to_canonical() {
+        IpAddr::V4(v4) => SocketAddr::new(v4.into(), target.port()),
+        IpAddr::V6(_) => target,
+    }
+}
+
+/// Where to listen under `binding`. "Everywhere" narrows to the bound address, and to nothing in the other family, since
+/// nothing there could be bound; any other address outside the binding is a contradiction.
+fn listen_addresses(
+    configured: &[SocketAddr],
+    binding: &Binding,
+) -> Result<Vec<SocketAddr>, TransportError> {
+    let Binding::Address(bound) = binding else {
+        return Ok(configured.to_vec());
+    };
+    let mut narrowed = Vec::with_capacity(configured.len());
+    for address in configured {
+        let same_family = address.is_ipv4() == bound.is_ipv4();
+        if address.ip().is_unspecified() && same_family {
+            narrowed.push(SocketAddr::new(*bound, address.port()));
+        } else if address.ip() == *bound {
+            narrowed.push(*address);
+        } else if !address.ip().is_unspecified() {
+            return Err(outside(*address, binding));
+        }
+    }
+    match configured.first() {
+        Some(address) if narrowed.is_empty() => Err(outside(*address, binding)),
+        _ => Ok(narrowed),
+    }
+}
+
+fn outside(address: SocketAddr, binding: &Binding) -> TransportError {
+    TransportError::ListenOutsideBinding {
+        address,
+        binding: binding.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listen(configured: &[&str], bound: &str) -> Result<Vec<String>, TransportError> {
+        let configured: Vec<SocketAddr> = configured
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .collect();
+        let binding = Binding::Address(bound.parse().unwrap());
+        let addresses = listen_addresses(&configured, &binding)?;
+        Ok(addresses.iter().map(SocketAddr::to_string).collect())
+    }
+
+    #[test]
+    fn listening_everywhere_narrows_to_the_bound_address() {
+        assert_eq!(
+            listen(&["0.0.0.0:7", "[::]:7"], "10.1.1.1").unwrap(),
+            ["10.1.1.1:7"]
+        );
+        assert_eq!(
+            listen(&["0.0.0.0:7", "[::]:7"], "fd00::1").unwrap(),
+            ["[fd00::1]:7"]
+        );
+        assert_eq!(listen(&["10.1.1.1:7"], "10.1.1.1").unwrap(), ["10.1.1.1:7"]);
+        assert!(listen(&[], "10.1.1.1").unwrap().is_empty());
+    }
+
+    #[test]
+    fn listening_outside_the_binding_is_an_error_and_not_a_leak() {
+        for configured in [
+            &["10.2.2.2:7"][..],
+            &["0.0.0.0:7", "127.0.0.1:7"],
+            &["[::]:7"],
+        ] {
+            let error = listen(configured, "10.1.1.1").unwrap_err();
+            assert!(
+                matches!(error, TransportError::ListenOutsideBinding { .. }),
+                "{error}"
+            );
+        }
+    }
+}
