@@ -379,10 +379,15 @@ impl Files {
         self.states[slot].dirty.store(true, Ordering::Release);
     }
 
+    /// Makes what was written to the file survive a power failure. A file that somebody removed has nothing to survive.
     pub(crate) fn sync(&self, slot: usize) -> Result<(), Failure> {
-        self.open(slot, false)
+        match self
+            .open(slot, false)
             .and_then(|file| self.disk.sync(&file))
-            .map_err(|error| self.failure(slot, error))
+        {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failure(slot, error)),
+            _ => Ok(()),
+        }
     }
 
     /// Removes the parts file; sources into it that are still around stay right.

@@ -241,6 +241,9 @@ impl Journal {
 
     /// Appends records by one write. On failure the journal is as it was, or has the first of them.
     pub(crate) fn append_all(&mut self, records: &[Record]) -> io::Result<()> {
+        if records.is_empty() {
+            return Ok(());
+        }
         let mut bytes = Vec::with_capacity(records.len() * RECORD_BYTES);
         for record in records {
             bytes.extend_from_slice(&encode(record));

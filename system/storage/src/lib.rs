@@ -4,6 +4,7 @@
 //! only after its bytes were written.
 
 mod advance;
+pub mod author;
 mod check;
 mod content;
 mod disk;
@@ -19,6 +20,8 @@ mod pool;
 mod shared;
 mod source;
 mod spec;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

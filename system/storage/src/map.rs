@@ -76,7 +76,7 @@ impl FileMap {
         let end = range.end;
         self.entries[first..]
             .iter()
-            .take_while(move |entry| entry.start < end)
+            .take_while(move |entry| entry.start.max(range.start) < end)
             .map(move |entry| {
                 let address = entry.start.max(range.start);
                 Span {
