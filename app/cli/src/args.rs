@@ -22,14 +22,18 @@ use crate::exit::{Exit, Failure};
 use crate::output::{self, Format};
 use crate::units;
 
-pub(crate) use selection::Selection;
+pub(crate) use selection::{Selection, numbered};
 
 /// Publish and fetch files over a peer-to-peer network
 ///
 /// Shoal makes, shows, downloads, seeds and checks BitTorrent torrents: v1, v2 and hybrid ones.
 #[derive(Debug, Parser)]
 #[command(name = "shoal", version, max_term_width = 100)]
-#[command(propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 pub(crate) struct CommandLine {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -270,7 +274,12 @@ impl NetworkArgs {
 #[derive(Debug, Args)]
 pub(crate) struct StateArgs {
     /// Where to remember which pieces are verified [default: $XDG_STATE_HOME/shoal, else ~/.local/state/shoal]
-    #[arg(long, value_name = "DIR", env = "SHOAL_STATE_DIR", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "SHOAL_STATE_DIR",
+        hide_env_values = true
+    )]
     pub(crate) state_dir: Option<PathBuf>,
 }
 
@@ -281,8 +290,9 @@ fn parse_tracker_text(text: &str) -> Result<String, String> {
 }
 
 fn parse_tracker(text: &str) -> Result<Url, String> {
-    let tracker = TrackerUrl::parse(text)
-        .map_err(|problem| format!("{problem}; write a URL like https://tracker.example/announce"))?;
+    let tracker = TrackerUrl::parse(text).map_err(|problem| {
+        format!("{problem}; write a URL like https://tracker.example/announce")
+    })?;
     if !tracker.scheme.is_supported() {
         return Err("only http, https and udp trackers can be asked".to_owned());
     }

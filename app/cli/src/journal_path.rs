@@ -29,10 +29,18 @@ pub(crate) fn of(
     let folder = folder.join("journals");
     fs::create_dir_all(&folder).map_err(|error| {
         let then = format!("{error}; choose another with --state-dir");
-        Failure::at(Exit::Unusable, "cannot create the state folder", &folder, then)
+        Failure::at(
+            Exit::Unusable,
+            "cannot create the state folder",
+            &folder,
+            then,
+        )
     })?;
     let digest = Sha256::digest(target.as_os_str().as_encoded_bytes());
-    let short: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let short: String = digest[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     Ok(folder.join(format!("{info_hash}-{short}.journal")))
 }
 
@@ -41,7 +49,8 @@ pub(crate) fn of(
 /// # Errors
 /// Where it is no folder.
 pub(crate) fn canonical(target: &Path) -> Result<PathBuf, Failure> {
-    let unusable = |then: String| Failure::at(Exit::Unusable, "cannot use the folder", target, then);
+    let unusable =
+        |then: String| Failure::at(Exit::Unusable, "cannot use the folder", target, then);
     let path = target.canonicalize().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             unusable("there is no such folder; create it or choose another".to_owned())
@@ -56,7 +65,11 @@ pub(crate) fn canonical(target: &Path) -> Result<PathBuf, Failure> {
 
 /// As the XDG base directory specification has it: a relative path counts as none.
 fn default_state_dir() -> Result<PathBuf, Failure> {
-    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let absolute = |name| {
+        env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
     let base = absolute("XDG_STATE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
     base.map(|base| base.join("shoal")).ok_or_else(|| {

@@ -79,10 +79,7 @@ mod tests {
 
     #[test]
     fn numbers_and_ranges_are_read() {
-        assert_eq!(
-            "1, 3-5".parse(),
-            Ok(Selection(vec![1..=1, 3..=5])),
-        );
+        assert_eq!("1, 3-5".parse(), Ok(Selection(vec![1..=1, 3..=5])),);
         for bad in ["", "0", "1,", "5-3", "a", "1-2-3", "-1", "1-"] {
             assert!(bad.parse::<Selection>().is_err(), "{bad}");
         }

@@ -42,7 +42,10 @@ pub(super) struct Amount {
 impl Event {
     /// Comes many times a second, each replacing the one before.
     pub(super) const fn is_progress(&self) -> bool {
-        matches!(self, Event::Hashing(_) | Event::Checking(_) | Event::Progress(_))
+        matches!(
+            self,
+            Event::Hashing(_) | Event::Checking(_) | Event::Progress(_)
+        )
     }
 
     /// Is worth saying to whoever asked for quiet.

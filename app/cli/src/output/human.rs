@@ -14,8 +14,15 @@ const MAX_RUNS_SHOWN: usize = 10;
 pub(super) fn lines(event: &Event) -> Vec<Line> {
     match event {
         Event::Listening(listening) => {
-            let addresses: Vec<String> = listening.addresses.iter().map(ToString::to_string).collect();
-            vec![Line::plain(format!("listening on {}", addresses.join(", ")))]
+            let addresses: Vec<String> = listening
+                .addresses
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            vec![Line::plain(format!(
+                "listening on {}",
+                addresses.join(", ")
+            ))]
         }
         Event::Torrent(torrent) => show_torrent(torrent),
         Event::Magnet(magnet) => show_magnet(magnet),
@@ -26,7 +33,8 @@ pub(super) fn lines(event: &Event) -> Vec<Line> {
         }
         Event::Tracker(tracker) => vec![show_tracker(tracker)],
         Event::Suspended(suspended) => vec![
-            Line::bad("waiting: ").then(format!("{}: {}; ", suspended.path, suspended.reason))
+            Line::bad("waiting: ")
+                .then(format!("{}: {}; ", suspended.path, suspended.reason))
                 .then("it goes on by itself when this is over"),
         ],
         Event::Continued(_) => vec![Line::plain("going on: writing works again")],
@@ -46,7 +54,10 @@ pub(super) fn progress(event: &Event) -> String {
         Event::Hashing(hashing) => {
             let (done, total) = (Size(hashing.done_bytes), Size(hashing.total_bytes));
             let rate = Size(hashing.rate_bytes_per_s);
-            format!("hashing: {done} of {total}, {rate}/s{}", left(hashing.time_left_s))
+            format!(
+                "hashing: {done} of {total}, {rate}/s{}",
+                left(hashing.time_left_s)
+            )
         }
         Event::Checking(checking) => format!(
             "checking: {} of {} pieces{}",
@@ -60,7 +71,9 @@ pub(super) fn progress(event: &Event) -> String {
 }
 
 fn left(time_left_s: Option<u64>) -> String {
-    time_left_s.map_or_else(String::new, |seconds| format!(", {} left", Seconds(seconds)))
+    time_left_s.map_or_else(String::new, |seconds| {
+        format!(", {} left", Seconds(seconds))
+    })
 }
 
 fn show_progress(progress: &Progress) -> String {
@@ -90,7 +103,10 @@ fn show_torrent(torrent: &TorrentEvent) -> Vec<Line> {
     lines.extend(info_hashes(&torrent.info_hash_v1, &torrent.info_hash_v2));
     lines.push(size(torrent.size_bytes));
     lines.push(pieces(torrent.piece_count, torrent.piece_length_bytes));
-    lines.push(Line::field("private", if torrent.private { "yes" } else { "no" }));
+    lines.push(Line::field(
+        "private",
+        if torrent.private { "yes" } else { "no" },
+    ));
     lines.extend(optional("source", &torrent.source));
     lines.extend(optional("comment", &torrent.comment));
     lines.extend(optional("created by", &torrent.created_by));
@@ -100,7 +116,12 @@ fn show_torrent(torrent: &TorrentEvent) -> Vec<Line> {
         let label = format!("tracker {tier}");
         lines.extend(urls.iter().map(|url| Line::field(&label, url)));
     }
-    lines.extend(torrent.web_seeds.iter().map(|url| Line::field("web seed", url)));
+    lines.extend(
+        torrent
+            .web_seeds
+            .iter()
+            .map(|url| Line::field("web seed", url)),
+    );
     lines.push(Line::field("magnet", &torrent.magnet));
     let shown = torrent.files.iter().filter(|file| file.number.is_some());
     lines.push(Line::field("files", shown.count()));
@@ -110,7 +131,9 @@ fn show_torrent(torrent: &TorrentEvent) -> Vec<Line> {
 }
 
 fn warnings(warnings: &[String]) -> impl Iterator<Item = Line> + '_ {
-    warnings.iter().map(|warning| Line::bad("warning: ").then(warning))
+    warnings
+        .iter()
+        .map(|warning| Line::bad("warning: ").then(warning))
 }
 
 /// The files as a tree: a line for each directory where it begins, and one for each file with its number and size.
@@ -119,11 +142,22 @@ fn tree(files: &[TorrentFile], lines: &mut Vec<Line>) {
     for file in files {
         let mut components: Vec<&str> = file.path.split('/').collect();
         let name = components.pop().unwrap_or_default();
-        let common = above.iter().zip(&components).take_while(|(a, b)| a == b).count();
+        let common = above
+            .iter()
+            .zip(&components)
+            .take_while(|(a, b)| a == b)
+            .count();
         for (depth, directory) in components.iter().enumerate().skip(common) {
-            lines.push(Line::plain(format!("{:20}{:2$}{directory}/", "", "", depth * 2)));
+            lines.push(Line::plain(format!(
+                "{:20}{:2$}{directory}/",
+                "",
+                "",
+                depth * 2
+            )));
         }
-        let number = file.number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+        let number = file
+            .number
+            .map_or_else(|| "-".to_owned(), |number| number.to_string());
         let column = format!("{number:>6}  {:>10}  ", Size(file.size_bytes));
         let mut line = Line::label(column).then(format!("{:1$}{name}", "", components.len() * 2));
         if let Some(target) = &file.symlink {
@@ -146,8 +180,18 @@ fn show_magnet(magnet: &MagnetEvent) -> Vec<Line> {
     lines.push(Line::field("kind", magnet.kind));
     lines.extend(info_hashes(&magnet.info_hash_v1, &magnet.info_hash_v2));
     lines.extend(magnet.size_bytes.map(size));
-    lines.extend(magnet.trackers.iter().map(|url| Line::field("tracker", url)));
-    lines.extend(magnet.web_seeds.iter().map(|url| Line::field("web seed", url)));
+    lines.extend(
+        magnet
+            .trackers
+            .iter()
+            .map(|url| Line::field("tracker", url)),
+    );
+    lines.extend(
+        magnet
+            .web_seeds
+            .iter()
+            .map(|url| Line::field("web seed", url)),
+    );
     lines.extend(magnet.peers.iter().map(|peer| Line::field("peer", peer)));
     lines.extend(optional("selected", &magnet.selected));
     lines.extend(warnings(&magnet.warnings));
@@ -237,7 +281,10 @@ fn show_wrong_file(file: &FileEvent) -> Line {
         })
         .collect();
     if file.wrong_pieces.len() > MAX_RUNS_SHOWN {
-        runs.push(format!("and {} more runs", file.wrong_pieces.len() - MAX_RUNS_SHOWN));
+        runs.push(format!(
+            "and {} more runs",
+            file.wrong_pieces.len() - MAX_RUNS_SHOWN
+        ));
     }
     line.then(format!(" (pieces {})", runs.join(", ")))
 }
@@ -245,7 +292,10 @@ fn show_wrong_file(file: &FileEvent) -> Line {
 fn show_checked(checked: &Checked) -> Line {
     let total = checked.right_pieces + checked.wrong_pieces;
     if checked.right {
-        let text = format!("{}: all {total} pieces of {} files", checked.name, checked.right_files);
+        let text = format!(
+            "{}: all {total} pieces of {} files",
+            checked.name, checked.right_files
+        );
         return Line::good("right: ").then(text);
     }
     Line::bad("wrong: ").then(format!(
@@ -258,7 +308,9 @@ fn show_checked(checked: &Checked) -> Line {
 }
 
 fn info_hashes(v1: &Option<String>, v2: &Option<String>) -> impl Iterator<Item = Line> {
-    [optional("info hash v1", v1), optional("info hash v2", v2)].into_iter().flatten()
+    [optional("info hash v1", v1), optional("info hash v2", v2)]
+        .into_iter()
+        .flatten()
 }
 
 fn optional(label: &str, value: &Option<String>) -> Option<Line> {
@@ -270,5 +322,8 @@ fn size(bytes: u64) -> Line {
 }
 
 fn pieces(count: u32, length_bytes: u32) -> Line {
-    Line::field("pieces", format!("{count} of {}", PieceLength(length_bytes)))
+    Line::field(
+        "pieces",
+        format!("{count} of {}", PieceLength(length_bytes)),
+    )
 }
