@@ -11,7 +11,7 @@ use crate::outbound::{Flushed, Outbound};
 use crate::torrent::ToTorrent;
 use shoal_machine::Machine;
 use shoal_metainfo::Layout;
-use shoal_storage::{BlockBuffer, Content, Storage};
+use shoal_storage::{BlockBuffer, Content, Storage, Stored};
 use shoal_swarm::peer_session::{Input, Output, PeerSession};
 use shoal_swarm::{CloseReason, FromPeer, PeerKey, ToPeer};
 use shoal_transport::{Direction, PeerStream, TorrentLimiter};
@@ -126,8 +126,8 @@ impl PeerTask {
             key,
             stream,
             session,
-            layout: Arc::clone(&layout),
             inbound: Inbound::new(layout.piece_count(), leftover),
+            layout,
             outbound: Outbound::default(),
             remote: RemoteExtensions::default(),
             mailbox,
@@ -142,6 +142,9 @@ impl PeerTask {
 
     /// Runs until the connection is over.
     pub(crate) async fn run(mut self) {
+        // A session has something to say from the start, and the remote may have sent more than its handshake.
+        let first = self.drain();
+        first.into_iter().for_each(|input| self.handle(input));
         self.understand();
         loop {
             self.settle();
@@ -230,8 +233,10 @@ impl PeerTask {
                     self.handle(Input::Message(message));
                 }
                 Ok(Found::Block(block, buffer)) => {
-                    self.around.content.write(block, buffer);
-                    self.handle(Input::BlockStored(block));
+                    self.handle(match self.around.content.write(block, buffer) {
+                        Stored::Kept => Input::BlockStored(block),
+                        Stored::Duplicate | Stored::Refused => Input::BlockKnown(block),
+                    });
                 }
                 Ok(Found::NeedsBuffer) => return self.handle(Input::Backpressure(true)),
                 Ok(Found::NeedsBytes) => return,
@@ -270,11 +275,20 @@ impl PeerTask {
     fn handle(&mut self, input: Input) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
+            tracing::trace!(peer = self.key.0, ?input);
             self.session.handle(self.around.clock.now(), input);
-            while let Some(output) = self.session.poll() {
-                inputs.extend(self.carry_out(output));
-            }
+            inputs.extend(self.drain());
         }
+    }
+
+    /// Carries out what the session says until it says no more; gives the inputs that follow from that at once.
+    fn drain(&mut self) -> Vec<Input> {
+        let mut inputs = Vec::new();
+        while let Some(output) = self.session.poll() {
+            tracing::trace!(peer = self.key.0, ?output);
+            inputs.extend(self.carry_out(output));
+        }
+        inputs
     }
 
     /// Does what the session says; what that leads to at once is the session's next input.

@@ -141,6 +141,8 @@ impl TorrentTask {
 
     /// Runs until it was stopped and its last connection has gone.
     pub(crate) async fn run(mut self) {
+        // What was said before it ran, such as where its first peers are.
+        self.drain();
         self.show();
         loop {
             self.report();
@@ -361,6 +363,10 @@ impl TorrentTask {
     /// One input and all its outputs.
     fn handle(&mut self, input: Input) {
         self.torrent.handle(self.around.clock.now(), input);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
         while let Some(output) = self.torrent.poll() {
             self.carry_out(output);
         }
