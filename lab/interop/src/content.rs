@@ -90,6 +90,20 @@ impl Content {
         Ok(())
     }
 
+    /// As [`Content::check`], of files that are not empty.
+    ///
+    /// # Errors
+    ///
+    /// Names the first file that is missing or differs.
+    pub fn check_but_empty(&self, folder: &Path) -> Result<()> {
+        let empty: [u8; 32] = Sha256::digest([]).into();
+        for (path, hash) in self.files.iter().filter(|(_, hash)| **hash != empty) {
+            let found = sha256_of(&folder.join(path))?;
+            ensure!(found == *hash, "{} differs", path.display());
+        }
+        Ok(())
+    }
+
     /// As [`Content::check`], and that there is nothing else.
     ///
     /// # Errors

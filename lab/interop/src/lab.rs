@@ -25,7 +25,7 @@ const NETWORK: [u8; 3] = [10, 99, 0];
 /// Addresses of the network that can be used.
 const ADDRESSES: u8 = 100;
 /// How much of a log is shown where a test fails.
-const SHOWN_LINES: usize = 60;
+const SHOWN_LINES: usize = 15;
 
 /// The room of one test.
 pub struct Lab {

@@ -16,12 +16,13 @@ mod process;
 mod program;
 mod torrent;
 mod tracker;
+pub mod wire;
 
 pub use client::shoal;
 pub use client::{Client, Job, Role, Running};
 pub use content::{Content, Shape, sha256_of};
 pub use lab::{Lab, Outcome, isolated, run_isolated};
-pub use process::Process;
+pub use process::{Process, eventually, output_of};
 pub use program::Program;
-pub use torrent::{Kind, Maker, Recipe, info_of};
+pub use torrent::{Kind, Maker, Recipe, info_of, swarms_of};
 pub use tracker::{Protocol, Seen, Tracker, TrackerKind};

@@ -126,6 +126,8 @@ impl Cell {
         seed.stop();
         match self.leech {
             Client::Shoal => content.check_exactly(&target),
+            // They make no empty files.
+            Client::Transmission | Client::WebTorrent => content.check_but_empty(&target),
             _ => content.check(&target),
         }
     }

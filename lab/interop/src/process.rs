@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a program may take to leave after it was asked to.
-const LEAVE_WITHIN: Duration = Duration::from_secs(10);
+const LEAVE_WITHIN: Duration = Duration::from_secs(3);
 /// How often anything is looked at that cannot be waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -130,7 +130,7 @@ impl Drop for Process {
 /// # Errors
 ///
 /// It does not start, or does not end well; the error has what it said.
-pub(crate) fn output_of(command: &mut Command) -> Result<String> {
+pub fn output_of(command: &mut Command) -> Result<String> {
     let name = Path::new(command.get_program()).display().to_string();
     let output = command
         .stdin(Stdio::null())
@@ -144,8 +144,12 @@ pub(crate) fn output_of(command: &mut Command) -> Result<String> {
     Ok(text(&output.stdout))
 }
 
-/// Waits until `condition` holds, looking often. An error of the condition ends the wait.
-pub(crate) fn eventually(
+/// Waits until `condition` holds, looking often.
+///
+/// # Errors
+///
+/// It does not hold in time, or cannot be looked at.
+pub fn eventually(
     within: Duration,
     what: &str,
     mut condition: impl FnMut() -> Result<bool>,

@@ -135,13 +135,14 @@ pub fn info_of(torrent: &Path) -> Result<Vec<u8>> {
     Ok(parse(torrent)?.raw_info().to_vec())
 }
 
-/// The hashes under which trackers know a torrent, in hexadecimal.
-pub(crate) fn swarms_of(torrent: &Path) -> Result<Vec<String>> {
-    let hex = |hash: shoal_metainfo::InfoHash| -> String {
-        hash.0.iter().map(|byte| format!("{byte:02x}")).collect()
-    };
-    let metainfo = parse(torrent)?;
-    Ok(metainfo.info_hashes().swarms().map(hex).collect())
+/// The hashes under which peers and trackers know a torrent: one, or two for a hybrid.
+///
+/// # Errors
+///
+/// It cannot be read, or is no torrent.
+pub fn swarms_of(torrent: &Path) -> Result<Vec<[u8; 20]>> {
+    let swarms = parse(torrent)?.info_hashes().swarms();
+    Ok(swarms.map(|hash| hash.0).collect())
 }
 
 fn parse(torrent: &Path) -> Result<shoal_metainfo::Metainfo> {

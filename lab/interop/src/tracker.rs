@@ -145,7 +145,8 @@ fn start_opentracker(lab: &Lab, address: SocketAddr, torrents: &[&Path]) -> Resu
     let mut allowed = String::new();
     for torrent in torrents {
         for hash in swarms_of(torrent)? {
-            allowed += &hash;
+            let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+            allowed += &hex;
             allowed.push('\n');
         }
     }
