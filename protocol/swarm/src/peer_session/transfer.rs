@@ -10,7 +10,7 @@ use super::{
 };
 use crate::message::{FromPeer, ReturnReason};
 use core::time::Duration;
-use shoal_metainfo::{Block, BlockRun, PieceIndex};
+use shoal_metainfo::{BLOCK_LENGTH, Block, BlockRun, PieceIndex};
 use shoal_wire::{BlockHeader, Message, Request};
 
 impl PeerSession {
@@ -239,12 +239,20 @@ impl PeerSession {
         }
     }
 
-    /// Any part of a piece that exists, up to [`MAX_REQUEST_LENGTH`]: requests need not name whole blocks.
+    /// Any part of a piece that exists, up to [`MAX_REQUEST_LENGTH`]: requests need not name whole blocks. Where v2 is spoken
+    /// the last block of a short piece may be asked for with the padding behind it, as libtorrent 2.0 does.
     fn is_possible(&self, request: Request) -> bool {
+        let there = self.layout.length_of(request.piece);
+        let most = if self.negotiated.v2 {
+            let padded = there.next_multiple_of(BLOCK_LENGTH);
+            padded.min(self.layout.piece_length())
+        } else {
+            there
+        };
         let end = request.begin.checked_add(request.length);
-        let length = 1..=MAX_REQUEST_LENGTH;
-        length.contains(&request.length)
-            && end.is_some_and(|end| end <= self.layout.length_of(request.piece))
+        (1..=MAX_REQUEST_LENGTH).contains(&request.length)
+            && request.begin < there
+            && end.is_some_and(|end| end <= most)
     }
 
     /// Whether a choked remote gets this after all: a piece of its allowed fast set, once, while it has next to nothing.
