@@ -58,7 +58,10 @@ impl Client {
     /// Whether it can be told of a peer by address. The others find peers through trackers, or are found.
     #[must_use]
     pub const fn takes_addresses(self) -> bool {
-        !matches!(self, Client::Transmission | Client::Aria2)
+        !matches!(
+            self,
+            Client::Transmission | Client::Aria2 | Client::RTorrent
+        )
     }
 
     /// Why it cannot have torrents of this kind, where it is known not to.

@@ -17,6 +17,9 @@ const PIECE_BYTES: u32 = 64 * 1024;
 /// The slowest peer begins after 25 seconds.
 const COMPLETE_WITHIN: Duration = Duration::from_secs(90);
 
+/// The slowest peer announces itself after 15 seconds.
+const ANNOUNCED_WITHIN: Duration = Duration::from_secs(40);
+
 /// How the leech finds the seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
@@ -100,6 +103,10 @@ impl Cell {
         if let Found::ByTracker(_, protocol) = self.found {
             recipe = recipe.tracker(&protocol.url(tracker));
         }
+        if self.found == Found::ByAddress && self.seed == Client::RTorrent {
+            // It hangs where a torrent has no tracker at all. Nobody is at this one.
+            recipe = recipe.tracker(&Protocol::Http.url(tracker));
+        }
         let maker = if self.seed == Client::Shoal {
             Maker::Shoal
         } else {
@@ -107,13 +114,16 @@ impl Cell {
         };
         let torrent = content.parent.with_extension("torrent");
         recipe.make(maker, &content, &torrent)?;
-        let _tracker = match self.found {
+        let tracker = match self.found {
             Found::ByTracker(kind, _) => Some(Tracker::start(lab, kind, tracker, &[&torrent])?),
             Found::ByAddress => None,
         };
 
         let job = Job::seed(&torrent, &content.parent, lab.address());
         let seed = self.seed.start(lab, &job)?;
+        if let Some(tracker) = &tracker {
+            tracker.wait_seed(&torrent, ANNOUNCED_WITHIN)?;
+        }
         let addresses = match self.found {
             Found::ByAddress => vec![seed.address],
             Found::ByTracker(..) => Vec::new(),

@@ -80,6 +80,7 @@ pub struct Seen {
 /// A tracker that runs.
 pub struct Tracker {
     process: Process,
+    address: SocketAddr,
 }
 
 impl Tracker {
@@ -102,7 +103,28 @@ impl Tracker {
         eventually(START_WITHIN, &format!("{kind} to answer"), || {
             Ok(http::get(address, "/stats").is_ok())
         })?;
-        Ok(Tracker { process })
+        Ok(Tracker { process, address })
+    }
+
+    /// Waits until it knows of a seed. A leech that announces before that hears of nobody, and asks again after minutes.
+    ///
+    /// # Errors
+    ///
+    /// No seed announces in time.
+    pub fn wait_seed(&self, torrent: &Path, within: Duration) -> Result<()> {
+        let mut paths = Vec::new();
+        for hash in swarms_of(torrent)? {
+            let escaped: String = hash.iter().map(|byte| format!("%{byte:02x}")).collect();
+            paths.push(format!("/scrape?info_hash={escaped}"));
+        }
+        eventually(within, "a seed to announce itself", || {
+            let known = |path: &String| -> Result<bool> {
+                let body = http::get(self.address, path)?.into_body()?;
+                Ok(body.contains("8:completei") && !body.contains("8:completei0e"))
+            };
+            // A client that uses a hybrid as v1 announces itself to one of the swarms.
+            Ok(paths.iter().any(|path| known(path).unwrap_or(false)))
+        })
     }
 
     /// The announces with an event so far, of a bittorrent-tracker.

@@ -71,7 +71,7 @@ fn shoal_gets_v1_from_aria2() -> Result<()> {
 
 #[test]
 fn rtorrent_gets_v1_from_shoal() -> Result<()> {
-    isolated(&[Program::RTorrent], |lab| {
+    isolated(&[Program::RTorrent, Program::OpenTracker], |lab| {
         transfer(lab, Client::Shoal, Client::RTorrent)
     })
 }

@@ -1,4 +1,4 @@
-//! rTorrent 0.9.8: v1.
+//! rTorrent 0.9.8: v1, and peers only through trackers. It hangs where a torrent has no tracker at all.
 
 use super::{Client, Job, Role, Running, accepts};
 use crate::lab::Lab;
@@ -10,10 +10,14 @@ use std::process::Command;
 
 pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
     let state = lab.folder(&job.name(Client::RTorrent))?;
-    let (session, finished) = (state.join("session"), state.join("finished"));
+    let (session, reached) = (state.join("session"), state.join("reached"));
     fs::create_dir(&session)?;
     let (ip, port) = (job.address.ip(), job.address.port());
-    let mut settings = format!(
+    let event = match job.role {
+        Role::Seed => "hash_done",
+        Role::Leech => "finished",
+    };
+    let settings = format!(
         "system.daemon.set = true\n\
          network.bind_address.set = {ip}\n\
          network.local_address.set = {ip}\n\
@@ -22,18 +26,13 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
          dht.mode.set = disable\n\
          directory.default.set = {}\n\
          session.path.set = {}\n\
-         method.set_key = event.download.finished, mark, \"execute2={{touch,{}}}\"\n",
+         method.set_key = event.download.{event}, mark, \"execute2={{touch,{}}}\"\n\
+         schedule2 = load, 1, 0, \"load.start={}\"\n",
         job.folder.display(),
         session.display(),
-        finished.display(),
+        reached.display(),
+        job.torrent.display(),
     );
-    let told: String = job
-        .connect
-        .iter()
-        .map(|peer| format!(", \"d.add_peer={peer}\""))
-        .collect();
-    let torrent = job.torrent.display();
-    settings += &format!("schedule2 = load, 1, 0, ((load.start, \"{torrent}\"{told}))\n");
     let file = state.join("rtorrent.rc");
     fs::write(&file, settings)?;
     let mut command = Command::new(Program::RTorrent.find()?);
@@ -46,8 +45,8 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
         job,
         process,
         Box::new(move |_| match role {
-            Role::Seed => Ok(finished.exists() && accepts(address)),
-            Role::Leech => Ok(finished.exists()),
+            Role::Seed => Ok(reached.exists() && accepts(address)),
+            Role::Leech => Ok(reached.exists()),
         }),
     ))
 }
