@@ -110,9 +110,9 @@ impl Torrent {
     /// Blocks of these pieces were announced, which may be older or younger than what storage said.
     pub(super) fn note_late(&mut self, runs: &[BlockRun]) {
         for run in runs {
-            match self.verdicts.get_mut(&run.piece) {
-                Some(Verdict::Wrong { late, .. } | Verdict::Dropped { late }) => *late = true,
-                _ => {}
+            let verdict = self.verdicts.get_mut(&run.piece);
+            if let Some(Verdict::Wrong { late, .. } | Verdict::Dropped { late }) = verdict {
+                *late = true;
             }
         }
     }
