@@ -77,7 +77,11 @@ fn left(time_left_s: Option<u64>) -> String {
 }
 
 fn show_progress(progress: &Progress) -> String {
-    let peers = format!("{} peers ({} seeds)", progress.peers, progress.seeds);
+    let peers = format!(
+        "{} ({})",
+        count(progress.peers, "peer"),
+        count(progress.seeds, "seed")
+    );
     let (down, up) = (
         Size(progress.download_rate_bytes_per_s),
         Size(progress.upload_rate_bytes_per_s),
@@ -93,6 +97,12 @@ fn show_progress(progress: &Progress) -> String {
         Size(progress.wanted_bytes),
         left(progress.time_left_s)
     )
+}
+
+/// A number of things, as one says it.
+fn count(number: usize, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{plural}")
 }
 
 fn show_torrent(torrent: &TorrentEvent) -> Vec<Line> {
@@ -111,7 +121,7 @@ fn show_torrent(torrent: &TorrentEvent) -> Vec<Line> {
     lines.extend(optional("comment", &torrent.comment));
     lines.extend(optional("created by", &torrent.created_by));
     let created = torrent.creation_date_unix_s.map(Timestamp);
-    lines.extend(created.map(|date| Line::field("created", date)));
+    lines.extend(created.map(|date| Line::field("created", date.to_string())));
     for (tier, urls) in (1..).zip(&torrent.trackers) {
         let label = format!("tracker {tier}");
         lines.extend(urls.iter().map(|url| Line::field(&label, url)));
@@ -124,7 +134,7 @@ fn show_torrent(torrent: &TorrentEvent) -> Vec<Line> {
     );
     lines.push(Line::field("magnet", &torrent.magnet));
     let shown = torrent.files.iter().filter(|file| file.number.is_some());
-    lines.push(Line::field("files", shown.count()));
+    lines.push(Line::field("files", shown.count().to_string()));
     tree(&torrent.files, &mut lines);
     lines.extend(warnings(&torrent.warnings));
     lines
@@ -206,7 +216,7 @@ fn show_created(created: &Created) -> Vec<Line> {
     lines.extend(info_hashes(&created.info_hash_v1, &created.info_hash_v2));
     lines.push(size(created.size_bytes));
     lines.push(pieces(created.piece_count, created.piece_length_bytes));
-    lines.push(Line::field("files", created.file_count));
+    lines.push(Line::field("files", created.file_count.to_string()));
     lines.push(Line::field("magnet", &created.magnet));
     lines
 }
