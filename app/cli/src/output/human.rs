@@ -76,25 +76,34 @@ fn left(time_left_s: Option<u64>) -> String {
     })
 }
 
+/// As [`progress`], where a bar shows the amount: 80 columns have to do.
+pub(super) fn beside_bar(event: &Event) -> String {
+    match event {
+        Event::Progress(progress) if progress.phase == "downloading" => pace(progress),
+        _ => progress(event),
+    }
+}
+
 fn show_progress(progress: &Progress) -> String {
-    let peers = format!(
-        "{} ({})",
-        count(progress.peers, "peer"),
-        count(progress.seeds, "seed")
-    );
-    let (down, up) = (
-        Size(progress.download_rate_bytes_per_s),
-        Size(progress.upload_rate_bytes_per_s),
-    );
     if progress.phase == "seeding" {
-        let uploaded = Size(progress.uploaded_bytes);
+        let (uploaded, up) = (
+            Size(progress.uploaded_bytes),
+            Size(progress.upload_rate_bytes_per_s),
+        );
+        let peers = count(progress.peers, "peer");
         return format!("seeding: {uploaded} uploaded, {up}/s up, {peers}");
     }
+    let (done, total) = (Size(progress.verified_bytes), Size(progress.wanted_bytes));
+    format!("{}: {done} of {total}, {}", progress.phase, pace(progress))
+}
+
+/// How fast it goes.
+fn pace(progress: &Progress) -> String {
     format!(
-        "{}: {} of {}, {down}/s down, {up}/s up, {peers}{}",
-        progress.phase,
-        Size(progress.verified_bytes),
-        Size(progress.wanted_bytes),
+        "{}/s down, {}/s up, {}{}",
+        Size(progress.download_rate_bytes_per_s),
+        Size(progress.upload_rate_bytes_per_s),
+        count(progress.peers, "peer"),
         left(progress.time_left_s)
     )
 }
@@ -303,8 +312,9 @@ fn show_checked(checked: &Checked) -> Line {
     let total = checked.right_pieces + checked.wrong_pieces;
     if checked.right {
         let text = format!(
-            "{}: all {total} pieces of {} files",
-            checked.name, checked.right_files
+            "{}: all {total} pieces of {}",
+            checked.name,
+            count(checked.right_files, "file")
         );
         return Line::good("right: ").then(text);
     }

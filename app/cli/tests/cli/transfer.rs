@@ -158,6 +158,42 @@ fn a_seed_ends_well_when_it_is_told_to() {
 }
 
 #[test]
+fn a_seed_can_be_started_again_and_again() {
+    let world = World::new();
+    let torrent = world.torrent(&world.album(), "--hybrid");
+    for trust in [&["--trust"][..], &[], &[], &["--trust"]] {
+        let mut seed = world.seed(&torrent, &world.path("source"), trust);
+        let started = seed.wait_for(|event| event["event"] == "started");
+        assert_eq!(
+            started["verified_pieces"], started["piece_count"],
+            "{trust:?}"
+        );
+    }
+}
+
+#[test]
+fn what_was_downloaded_is_seeded_without_reading_it() {
+    let world = World::new();
+    let torrent = world.torrent(&world.album(), "--v2");
+    let seed = world.seed(&torrent, &world.path("source"), &[]);
+    let target = text(&world.folder("target"));
+    world.run(&get(&torrent, &target, &seed.address)).expect(0);
+    let arguments = [
+        "--json",
+        "seed",
+        &torrent,
+        "--data",
+        &target,
+        "--listen",
+        "127.0.0.1:0",
+    ];
+    let mut second = Running::start(&mut world.command(&arguments));
+    let started = second.wait_for(|event| event["event"] != "progress");
+    assert_eq!(started["event"], "started");
+    assert_eq!(started["resumed_pieces"], started["piece_count"]);
+}
+
+#[test]
 fn a_dead_tracker_neither_delays_nor_fails_a_download() {
     let world = World::new();
     let album = world.album();
