@@ -129,6 +129,7 @@ impl Starting {
             Some(have) => self.run_with(add, &wanted, have, resumed_pieces).await,
             None => {
                 torrent::close(&mut self.on_disk).await;
+                drop(self.registration);
                 self.shown.phase(Phase::Stopped);
             }
         }
@@ -142,12 +143,7 @@ impl Starting {
         }
         let resumed = content.resumed().clone();
         let mut have = resumed.have;
-        let suspects: Vec<PieceIndex> = if resumed.fresh {
-            add.metainfo.layout().pieces().collect()
-        } else {
-            resumed.suspect
-        };
-        let check = content.verify(suspects);
+        let check = content.verify(resumed.suspect);
         let mut checked = 0;
         while checked < check.total() {
             let total = check.total();
@@ -206,6 +202,7 @@ impl Starting {
             id: self.id,
             environment: self.environment,
             introduction: self.introduction,
+            registration: self.registration,
             layout,
             on_disk: self.on_disk,
             hashes: Arc::new(hash_server(metainfo)),
@@ -218,7 +215,6 @@ impl Starting {
             resumed_pieces,
         };
         TorrentTask::new(parts, torrent).run().await;
-        drop(self.registration);
     }
 
     fn start_trackers(&mut self, add: &AddTorrent, torrent: &Torrent) -> Trackers {

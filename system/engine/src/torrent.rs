@@ -7,6 +7,7 @@ mod connections;
 mod report;
 
 use crate::connect::{Introduction, Ready};
+use crate::door::Registration;
 use crate::engine::Environment;
 use crate::hashes::HashServer;
 use crate::mailbox::Mailbox;
@@ -107,6 +108,7 @@ pub(crate) struct Parts {
     pub(crate) id: TorrentId,
     pub(crate) environment: Environment,
     pub(crate) introduction: Introduction,
+    pub(crate) registration: Registration,
     pub(crate) layout: Arc<Layout>,
     pub(crate) on_disk: OnDisk,
     pub(crate) hashes: Arc<HashServer>,
@@ -181,6 +183,8 @@ impl TorrentTask {
         self.tell_session(removed).await;
         close(&mut self.parts.on_disk).await;
         self.show();
+        // Whoever sees that it has stopped may add it again.
+        drop(self.parts.registration);
         self.parts.shown.phase(Phase::Stopped);
     }
 

@@ -1,132 +1,9 @@
-//! Engines that download from each other over loopback.
+//! What is wanted arrives, whatever the kind of torrent; what is not wanted does not.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::cast_possible_truncation,
-    reason = "a test that panics has failed"
-)]
-
-use shoal_engine::{AddTorrent, Engine, EngineConfig, Phase, Snapshot, TorrentHandle};
-use shoal_metainfo::Metainfo;
-use shoal_metainfo::bencode::Limits;
-use shoal_metainfo::create::{Kind, Options, Plan, SourceFile};
-use shoal_transport::TransportConfig;
-use std::collections::BTreeMap;
+use crate::rig::{PATIENCE, Sample, engine, wait};
+use shoal_engine::{AddTorrent, Phase};
+use shoal_metainfo::create::{Kind, SourceFile};
 use std::fs;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
-
-/// Longer than any of these takes on a busy machine; a test that hangs ends here.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A torrent of files with these lengths, and their bytes by path below its folder.
-struct Sample {
-    metainfo: Arc<Metainfo>,
-    files: BTreeMap<String, Vec<u8>>,
-}
-
-impl Sample {
-    fn new(kind: Kind, lengths: &[usize], piece_length: u32) -> Self {
-        let mut rng = fastrand::Rng::with_seed(lengths.iter().sum::<usize>() as u64);
-        let files: BTreeMap<String, Vec<u8>> = (0..)
-            .zip(lengths)
-            .map(|(number, &length)| {
-                let mut bytes = vec![0; length];
-                rng.fill(&mut bytes);
-                (format!("file-{number}"), bytes)
-            })
-            .collect();
-        let sources = files
-            .iter()
-            .map(|(name, bytes)| SourceFile {
-                path: vec![name.clone()],
-                length: bytes.len() as u64,
-                ..SourceFile::default()
-            })
-            .collect();
-        let options = Options {
-            kind,
-            piece_length: Some(piece_length),
-            ..Options::default()
-        };
-        let plan = Plan::new("sample".to_owned(), sources, options).unwrap();
-        let contents: Vec<&Vec<u8>> = files.values().collect();
-        let hashes: Vec<_> = plan
-            .layout()
-            .pieces()
-            .map(|piece| {
-                let mut hasher = plan.hasher(piece);
-                for segment in plan.segments(piece) {
-                    let length = segment.length as usize;
-                    match segment.source {
-                        Some(source) => {
-                            let start = segment.offset as usize;
-                            hasher.update(&contents[source][start..start + length]);
-                        }
-                        None => hasher.update(&vec![0; length]),
-                    }
-                }
-                plan.piece_hash(piece, &hasher.finish())
-            })
-            .collect();
-        let bytes = plan.finish(&hashes).unwrap();
-        let metainfo = Metainfo::parse(&bytes, Limits::LOCAL).unwrap();
-        Sample {
-            metainfo: Arc::new(metainfo),
-            files,
-        }
-    }
-
-    fn write(&self, directory: &Path) {
-        let folder = directory.join("sample");
-        fs::create_dir_all(&folder).unwrap();
-        for (name, bytes) in &self.files {
-            fs::write(folder.join(name), bytes).unwrap();
-        }
-    }
-
-    fn assert_is_in(&self, directory: &Path) {
-        for (name, bytes) in &self.files {
-            let found = fs::read(directory.join("sample").join(name)).unwrap();
-            assert!(found == *bytes, "{name} differs");
-        }
-    }
-
-    fn add(&self, directory: &Path) -> AddTorrent {
-        AddTorrent::new(Arc::clone(&self.metainfo), directory.to_path_buf())
-    }
-}
-
-async fn engine() -> Engine {
-    // Shown where a test fails and RUST_LOG asks for it; a second initialisation is refused and changes nothing.
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
-    drop(
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_test_writer()
-            .try_init(),
-    );
-    let transport = TransportConfig {
-        listen: vec!["127.0.0.1:0".parse().unwrap()],
-        isolated: true,
-        ..TransportConfig::default()
-    };
-    Engine::start(EngineConfig {
-        transport,
-        ..EngineConfig::default()
-    })
-    .await
-    .unwrap()
-}
-
-async fn wait(torrent: &TorrentHandle, until: impl FnMut(&Snapshot) -> bool) -> Snapshot {
-    let mut watch = torrent.watch();
-    let waited = tokio::time::timeout(PATIENCE, watch.wait_for(until)).await;
-    let snapshot =
-        waited.unwrap_or_else(|_| panic!("still {:?}", torrent.watch().borrow().clone()));
-    snapshot.expect("the torrent ended").clone()
-}
 
 async fn transfer(kind: Kind, lengths: &[usize], piece_length: u32) {
     let sample = Sample::new(kind, lengths, piece_length);
@@ -267,4 +144,122 @@ async fn only_what_is_selected_is_fetched() {
     assert!(fs::read(found("file-1")).unwrap() == sample.files["file-1"]);
     assert!(!found("file-0").exists() && !found("file-2").exists());
     seed.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn nothing_is_called_complete_before_it_is_verified() {
+    let sample = Sample::new(Kind::Hybrid, &[600_000, 700_000], 32 * 1024);
+    let seed = crate::rig::usual_seed(&sample).await;
+    let target = tempfile::tempdir().unwrap();
+    let leech = engine().await;
+    let add = AddTorrent {
+        peers: seed.peers(),
+        ..sample.add(target.path())
+    };
+    let getting = leech.add(add).await.unwrap();
+    let mut watch = getting.watch();
+    let mut phases = Vec::new();
+    loop {
+        let state = watch.borrow_and_update().clone();
+        let whole = state.wanted_bytes > 0 && state.wanted_verified_bytes == state.wanted_bytes;
+        assert_eq!(state.complete, whole, "{state:?}");
+        assert_eq!(state.phase == Phase::Seeding, state.complete, "{state:?}");
+        let name = match state.phase {
+            Phase::Starting => 0,
+            Phase::Checking { checked, total } => {
+                assert!(checked <= total);
+                1
+            }
+            Phase::Downloading => 2,
+            Phase::Seeding => 3,
+            other => panic!("{other:?}"),
+        };
+        phases.push(name);
+        if state.complete {
+            break;
+        }
+        crate::rig::soon(watch.changed()).await.unwrap();
+    }
+    assert!(phases.is_sorted(), "{phases:?}");
+    sample.assert_is_in(target.path());
+    leech.stop(PATIENCE).await;
+    seed.engine.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn a_selection_without_bytes_is_complete_at_once() {
+    let link = SourceFile {
+        path: vec!["link".to_owned()],
+        symlink: Some(vec!["file-0".to_owned()]),
+        ..SourceFile::default()
+    };
+    let sample = Sample::with(Kind::V1, &[40_000, 0], 16 * 1024, &[], vec![link]);
+    let files = sample.metainfo.files();
+    assert_eq!(files.len(), 3);
+    let is_link: Vec<bool> = files.iter().map(|file| file.symlink.is_some()).collect();
+    let is_empty: Vec<bool> = files.iter().map(|file| file.path == "file-1").collect();
+    assert!(is_link.contains(&true) && is_empty.contains(&true));
+    let nothing = vec![false; 3];
+    for (selection, is_created) in [(is_link, false), (is_empty, true), (nothing, false)] {
+        let target = tempfile::tempdir().unwrap();
+        let leech = engine().await;
+        let add = AddTorrent {
+            selection: Some(selection),
+            ..sample.add(target.path())
+        };
+        let getting = leech.add(add).await.unwrap();
+        let state = wait(&getting, |state| state.complete).await;
+        assert_eq!((state.phase, state.wanted_bytes), (Phase::Seeding, 0));
+        leech.stop(PATIENCE).await;
+        let found = |name: &str| target.path().join("sample").join(name);
+        assert_eq!(found("file-1").exists(), is_created);
+        assert!(!found("file-0").exists() && found("link").symlink_metadata().is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_selection_for_another_number_of_files_is_refused() {
+    let sample = Sample::new(Kind::V1, &[10, 20], 16 * 1024);
+    let target = tempfile::tempdir().unwrap();
+    let leech = engine().await;
+    let selection = Some(vec![true]);
+    let add = AddTorrent {
+        selection,
+        ..sample.add(target.path())
+    };
+    let error = leech.add(add).await.unwrap_err().to_string();
+    assert_eq!(error, "the torrent has 2 files, and the selection is for 1");
+    let getting = leech.add(sample.add(target.path())).await.unwrap();
+    wait(&getting, |state| state.phase == Phase::Downloading).await;
+    leech.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn a_seed_that_starts_again_serves_what_its_journal_knows() {
+    let sample = Sample::new(Kind::Hybrid, &[300_000, 70_000], 32 * 1024);
+    let (source, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    sample.write(source.path());
+    let add = || AddTorrent {
+        seed_only: true,
+        journal: Some(source.path().join("journal")),
+        ..sample.add(source.path())
+    };
+    let first = engine().await;
+    let seeding = first.add(add()).await.unwrap();
+    wait(&seeding, |state| state.complete).await;
+    first.stop(PATIENCE).await;
+    let second = engine().await;
+    let seeding = second.add(add()).await.unwrap();
+    let state = wait(&seeding, |state| state.complete).await;
+    assert_eq!(state.resumed_pieces, sample.piece_count());
+    let leech = engine().await;
+    let add = AddTorrent {
+        peers: second.listening().to_vec(),
+        ..sample.add(target.path())
+    };
+    let getting = leech.add(add).await.unwrap();
+    wait(&getting, |state| state.complete).await;
+    sample.assert_is_in(target.path());
+    leech.stop(PATIENCE).await;
+    second.stop(PATIENCE).await;
 }
