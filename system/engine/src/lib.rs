@@ -6,6 +6,7 @@
 //! Invariant: one owner for each state. What goes up (connection to torrent to session) travels over bounded channels and may
 //! wait; what goes down never waits.
 
+mod allowance;
 mod clock;
 mod connect;
 mod door;
@@ -15,8 +16,10 @@ mod inbound;
 mod mailbox;
 mod outbound;
 mod peer;
+mod recheck;
 mod session;
 mod snapshot;
+mod start;
 mod torrent;
 mod tracker;
 mod worker;
