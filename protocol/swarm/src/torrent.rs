@@ -3,9 +3,27 @@
 //! Invariant: each block of a wanted piece is in exactly one state: open, leased (to one peer, or in endgame to a few),
 //! received, or verified with its piece.
 
+mod connections;
+mod peer;
+#[cfg(test)]
+mod tests;
+mod trust;
+mod view;
+mod work;
+
+pub use view::{Availability, ChokeCandidate, PeerSummary, Progress};
+
+use crate::candidates::Candidates;
 use crate::message::{CloseReason, DeadlineLease, FromPeer, PeerKey, ToPeer};
-use core::net::SocketAddr;
-use shoal_metainfo::PieceIndex;
+use crate::picker::{Picker, Revocations};
+use crate::smart_ban::SmartBan;
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+use peer::Peer;
+use shoal_machine::{Machine, Moment, earliest};
+use shoal_metainfo::{Bitfield, BlockRun, Layout, PieceIndex};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// Where an address came from; decides where a dial may go (design: one table of origin class and target class).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -155,9 +173,337 @@ pub enum Output {
     /// More addresses would help: ask the trackers early.
     WantsCandidates,
     /// Accept no more connections from this address.
-    Ban(core::net::IpAddr),
+    Ban(IpAddr),
     /// Forget the received, unverified blocks of this piece: nobody wants it any more.
     Forget(PieceIndex),
     /// Every wanted piece is verified.
     Complete,
+}
+
+/// What a torrent starts from.
+#[derive(Clone, Debug)]
+pub struct TorrentConfig {
+    /// How it is cut.
+    pub layout: Arc<Layout>,
+    /// The pieces that are verified already.
+    pub have: Bitfield,
+    /// How much each piece is wanted; those beyond the end of the list are [`Priority::Normal`].
+    pub priorities: Vec<Priority>,
+    /// Pick pieces in order rather than rarest first.
+    pub sequential: bool,
+    /// Our peer id, to recognise ourselves and to settle which of two crossing connections stays.
+    pub our_peer_id: [u8; 20],
+    /// Seeds all random choices.
+    pub seed: u64,
+    /// The most connections, those being dialled included.
+    pub max_connections: u32,
+}
+
+/// The most connections of one torrent, unless told otherwise: enough to find fast peers in any swarm.
+pub const DEFAULT_MAX_CONNECTIONS: u32 = 200;
+
+/// The most peers that are given work after one input; the others follow at once, with the next tick.
+const MAX_SERVED_PER_INPUT: u32 = 32;
+
+/// Peers for which there was no work are tried again after so long, as work also appears by time passing.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// How often connections are reviewed while there is something to review.
+const REVIEW: Duration = Duration::from_secs(10);
+
+/// The owner of what the peers of one torrent share.
+///
+/// Driven like every machine; its getters show it to a person and to the choker. It says nothing on its own about pieces
+/// it has at the start: whoever builds it complete knows.
+#[derive(Debug)]
+pub struct Torrent {
+    layout: Arc<Layout>,
+    our_peer_id: [u8; 20],
+    max_connections: u32,
+    rng: fastrand::Rng,
+    now: Moment,
+    outputs: VecDeque<Output>,
+
+    picker: Picker,
+    smart_ban: SmartBan,
+    candidates: Candidates,
+    peers: BTreeMap<PeerKey, Peer>,
+    dialing: BTreeMap<PeerKey, (SocketAddr, Origin)>,
+    next_key: u64,
+    /// The addresses of peers that left after they had delivered blocks, for when their pieces fail.
+    departed: BTreeMap<PeerKey, IpAddr>,
+
+    /// Peers that want work, in the order in which they get some.
+    hungry: VecDeque<PeerKey>,
+    /// Peers that want more work than there was.
+    starved: BTreeSet<PeerKey>,
+    retry_at: Option<Moment>,
+    review_at: Option<Moment>,
+
+    /// New pieces that no peer has been told of.
+    news: Vec<PieceIndex>,
+    suspended: bool,
+    stopped: bool,
+    complete: bool,
+    missing: Tally,
+    have: Tally,
+    wanted: Tally,
+    wasted_bytes: u64,
+    failed_bytes: u64,
+    /// What `WantsDials` said last; `None` where it has to be said again.
+    stated_dials: Option<u32>,
+    asked_candidates: Option<Moment>,
+}
+
+/// Pieces and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    pieces: u32,
+    bytes: u64,
+}
+
+impl Tally {
+    fn of(layout: &Layout, pieces: impl Iterator<Item = PieceIndex>) -> Self {
+        let mut tally = Tally::default();
+        pieces.for_each(|piece| tally.add(layout, piece));
+        tally
+    }
+
+    fn add(&mut self, layout: &Layout, piece: PieceIndex) {
+        self.pieces += 1;
+        self.bytes += u64::from(layout.length_of(piece));
+    }
+
+    fn remove(&mut self, layout: &Layout, piece: PieceIndex) {
+        self.pieces -= 1;
+        self.bytes -= u64::from(layout.length_of(piece));
+    }
+}
+
+impl Torrent {
+    /// A torrent without peers.
+    #[must_use]
+    pub fn new(config: TorrentConfig) -> Self {
+        let mut rng = fastrand::Rng::with_seed(config.seed);
+        let layout = config.layout;
+        let mut picker = Picker::new((*layout).clone(), &config.have, &mut rng);
+        for (piece, priority) in layout.pieces().zip(config.priorities) {
+            if priority != Priority::default() {
+                // Nobody holds a lease yet that would have to be taken back.
+                let _none = picker.set_priority(piece, priority);
+            }
+        }
+        picker.set_sequential(config.sequential);
+        let mut torrent = Torrent {
+            have: Tally::of(&layout, picker.have().iter()),
+            candidates: Candidates::new(rng.u64(..)),
+            complete: picker.is_complete(),
+            layout,
+            our_peer_id: config.our_peer_id,
+            max_connections: config.max_connections,
+            rng,
+            now: Moment::ZERO,
+            outputs: VecDeque::new(),
+            picker,
+            smart_ban: SmartBan::new(),
+            peers: BTreeMap::new(),
+            dialing: BTreeMap::new(),
+            next_key: 0,
+            departed: BTreeMap::new(),
+            hungry: VecDeque::new(),
+            starved: BTreeSet::new(),
+            retry_at: None,
+            review_at: None,
+            news: Vec::new(),
+            suspended: false,
+            stopped: false,
+            missing: Tally::default(),
+            wanted: Tally::default(),
+            wasted_bytes: 0,
+            failed_bytes: 0,
+            stated_dials: Some(0),
+            asked_candidates: None,
+        };
+        torrent.recount();
+        torrent
+    }
+
+    /// A key for an accepted connection. Never given twice.
+    pub fn next_key(&mut self) -> PeerKey {
+        self.next_key += 1;
+        PeerKey(self.next_key)
+    }
+
+    fn tell(&mut self, peer: PeerKey, message: ToPeer) {
+        self.outputs.push_back(Output::Peer { peer, message });
+    }
+
+    /// Ends a connection. It stays among the peers until it has said that it left.
+    fn close(&mut self, key: PeerKey, reason: CloseReason) {
+        if let Some(peer) = self.peers.get_mut(&key).filter(|peer| !peer.closing) {
+            peer.closing = true;
+            peer.wish = 0;
+            self.starved.remove(&key);
+            self.tell(key, ToPeer::Close(reason));
+        }
+    }
+
+    /// Takes leases back from those who may still hold them.
+    fn revoke(&mut self, revocations: Revocations) {
+        let mut by_peer: BTreeMap<PeerKey, Vec<BlockRun>> = BTreeMap::new();
+        for (key, run) in revocations {
+            let Some(peer) = self.peers.get(&key) else {
+                continue;
+            };
+            let runs = by_peer.entry(key).or_default();
+            for block in run.blocks().filter(|block| peer.leases.contains(block)) {
+                BlockRun::push(runs, block);
+            }
+        }
+        for (key, runs) in by_peer.into_iter().filter(|(_, runs)| !runs.is_empty()) {
+            self.tell(key, ToPeer::Revoke(runs));
+        }
+    }
+
+    /// Says of all new pieces that we have them.
+    fn tell_news(&mut self) {
+        if !self.news.is_empty() {
+            let pieces = core::mem::take(&mut self.news);
+            self.outputs
+                .push_back(Output::Broadcast(ToPeer::Have(pieces)));
+        }
+    }
+
+    fn on_priorities(&mut self, priorities: &[Priority]) {
+        let layout = self.layout.clone();
+        for (piece, &priority) in layout.pieces().zip(priorities) {
+            if self.picker.priority(piece) == priority {
+                continue;
+            }
+            let forgotten = priority == Priority::Skip && self.picker.is_in_progress(piece);
+            let revocations = self.picker.set_priority(piece, priority);
+            self.revoke(revocations);
+            if forgotten {
+                self.outputs.push_back(Output::Forget(piece));
+            }
+        }
+        self.recount();
+        for peer in self.peers.values_mut() {
+            peer.recount(self.picker.wanted_missing());
+        }
+        self.review_interest();
+        self.review_completeness();
+        self.wake_all();
+    }
+
+    /// Counts what is wanted and what is missing anew: looks at every piece.
+    fn recount(&mut self) {
+        let wanted = |piece: &PieceIndex| self.picker.priority(*piece) != Priority::Skip;
+        self.wanted = Tally::of(&self.layout, self.layout.pieces().filter(wanted));
+        self.missing = Tally::of(&self.layout, self.picker.wanted_missing().iter());
+    }
+
+    /// Says so when the last wanted piece is verified, or when more is wanted afterwards.
+    fn review_completeness(&mut self) {
+        let complete = self.picker.is_complete();
+        if complete == self.complete {
+            return;
+        }
+        self.complete = complete;
+        if complete {
+            // What completed it goes before, so that nobody hears that we are done before hearing what we have.
+            self.tell_news();
+            self.outputs.push_back(Output::Complete);
+        }
+        self.outputs
+            .push_back(Output::Broadcast(ToPeer::UploadOnly(complete)));
+        self.close_useless_seeds();
+    }
+
+    fn on_stop(&mut self) {
+        self.stopped = true;
+        self.hungry.clear();
+        self.starved.clear();
+        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        for key in keys {
+            self.close(key, CloseReason::Stopping);
+        }
+    }
+
+    fn on_tick(&mut self) {
+        if self.retry_at.is_some_and(|at| at <= self.now) {
+            self.retry_at = None;
+            self.wake_all();
+        }
+        if self.review_at.is_some_and(|at| at <= self.now) {
+            self.review_at = None;
+            self.make_room();
+        }
+    }
+}
+
+impl Machine for Torrent {
+    type Input = Input;
+    type Output = Output;
+
+    fn handle(&mut self, now: Moment, input: Input) {
+        self.now = self.now.max(now);
+        match input {
+            Input::Candidates { origin, addresses } => self.on_candidates(origin, addresses),
+            Input::DialGranted(count) => self.dial(count),
+            Input::Connected {
+                peer,
+                address,
+                peer_id,
+                origin,
+            } => self.on_connected(peer, address, peer_id, origin),
+            Input::DialFailed { peer } => self.on_dial_failed(peer),
+            Input::Peer { peer, message } => self.on_peer(peer, message),
+            Input::Verified { piece, blocks } => self.on_verified(piece, &blocks),
+            Input::Failed { piece, bad, blocks } => self.on_failed(piece, &bad, &blocks),
+            Input::Dropped { piece } => {
+                self.picker.dropped(piece);
+                self.wake_all();
+            }
+            Input::Lost { piece } => self.on_lost(piece),
+            Input::Suspended(suspended) => {
+                self.suspended = suspended;
+                self.wake_all();
+            }
+            Input::Unchoked(peers) => self.on_unchoked(&peers),
+            Input::Priorities(priorities) => self.on_priorities(&priorities),
+            Input::Sequential(sequential) => self.picker.set_sequential(sequential),
+            Input::Deadline(lease) => {
+                // Beyond the most claims that are kept, the newest one is not: its pieces come in their turn.
+                let _kept = self.picker.set_due(lease);
+                self.wake_all();
+            }
+            Input::DeadlineEnded { id } => self.picker.end_due(id),
+            Input::Stop => self.on_stop(),
+            Input::Tick => self.on_tick(),
+        }
+        self.feed();
+        self.state_needs();
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() {
+            self.tell_news();
+        }
+        self.outputs.pop_front()
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        if self.stopped {
+            return None;
+        }
+        let work = match self.hungry.is_empty() || self.suspended {
+            true => self.retry_at,
+            false => Some(self.now),
+        };
+        // Once it said that it could dial, the next address that becomes worth it changes nothing.
+        let dial = self.candidates.deadline();
+        let dial = dial.filter(|_| self.stated_dials == Some(0) && self.room() > 0);
+        earliest(earliest(work, self.review_at), dial)
+    }
 }

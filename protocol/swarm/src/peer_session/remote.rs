@@ -1,6 +1,6 @@
 //! What the remote has, as it says.
 //!
-//! Invariant: a remote that has every piece is `Has::All`, so that seeds cost nothing.
+//! Invariant: a remote that has every piece and never lost one is `Has::All`, so that seeds cost nothing.
 
 use crate::message::Has;
 use shoal_metainfo::{Bitfield, PieceIndex};
@@ -43,6 +43,9 @@ pub(crate) struct Pieces {
     has: Has,
     count: u32,
     piece_count: u32,
+    /// It has lost a piece. From then on it stays a bitfield, so that a remote that loses and regains its only missing
+    /// piece, over and over, does not make us build one each time.
+    unsteady: bool,
 }
 
 impl Pieces {
@@ -52,6 +55,7 @@ impl Pieces {
             has,
             count,
             piece_count,
+            unsteady: false,
         }
     }
 
@@ -64,11 +68,11 @@ impl Pieces {
     }
 
     pub(crate) fn contains(&self, piece: PieceIndex) -> bool {
-        self.has.contains(piece)
+        piece.0 < self.piece_count && self.has.contains(piece)
     }
 
     pub(crate) const fn is_all(&self) -> bool {
-        matches!(self.has, Has::All)
+        self.count == self.piece_count
     }
 
     /// Adds `piece`; returns whether it was new.
@@ -84,7 +88,7 @@ impl Pieces {
         };
         let new = field.insert(piece);
         self.count += u32::from(new);
-        if self.count == self.piece_count {
+        if self.is_all() && !self.unsteady {
             self.has = Has::All;
         }
         new
@@ -95,7 +99,7 @@ impl Pieces {
         if piece.0 >= self.piece_count {
             return false;
         }
-        if self.is_all() {
+        if matches!(self.has, Has::All) {
             self.has = Has::Some(Bitfield::full(self.piece_count));
         }
         let Has::Some(field) = &mut self.has else {
@@ -103,9 +107,7 @@ impl Pieces {
         };
         let was = field.remove(piece);
         self.count -= u32::from(was);
-        if self.count == 0 {
-            self.has = Has::None;
-        }
+        self.unsteady |= was;
         was
     }
 }
@@ -129,7 +131,7 @@ mod tests {
                 prop_assert_eq!(a, b);
                 prop_assert_eq!(pieces.count(), model.count());
                 prop_assert_eq!(pieces.is_all(), model.is_full());
-                prop_assert_eq!(matches!(pieces.has(), Has::None), model.is_clear());
+                prop_assert_eq!(pieces.has().count(5), model.count());
                 prop_assert!((0..5).all(|p| pieces.contains(PieceIndex(p)) == model.get(PieceIndex(p))));
             }
         }

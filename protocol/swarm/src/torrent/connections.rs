@@ -1,0 +1,228 @@
+//! Which connections a torrent opens, accepts and ends.
+//!
+//! Invariant: at most `max_connections` are open or being dialled, no two to the same peer, and none to ourselves or to
+//! someone banned. A connection that was told to close does not count.
+
+use super::peer::Peer;
+use super::{Origin, Output, REVIEW, Torrent};
+use crate::message::{Blame, CloseReason, PeerKey, ToPeer};
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::collections::BTreeSet;
+
+/// The most addresses taken from one message of a tracker or peer: more than any sends in good faith.
+const MAX_CANDIDATES_AT_ONCE: usize = 2_000;
+
+/// When fewer addresses than this are left to try, more would help.
+const FEW_CANDIDATES: usize = 10;
+
+/// With so many connections, there is no hurry for more addresses.
+const ENOUGH_CONNECTIONS: usize = 30;
+
+/// How often more addresses are asked for at most. Whoever announces has bounds of its own.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+
+/// Two peers that want nothing of each other for so long may part when others wait.
+const INDIFFERENT: Duration = Duration::from_secs(60);
+
+/// Two connections between the same two peers crossed if the first is younger than this.
+const CROSSING: Duration = Duration::from_secs(20);
+
+impl Torrent {
+    pub(super) fn on_candidates(&mut self, origin: Origin, addresses: Vec<SocketAddr>) {
+        for address in addresses.into_iter().take(MAX_CANDIDATES_AT_ONCE) {
+            self.candidates.add(self.now, address, origin);
+        }
+    }
+
+    fn open(&self) -> impl Iterator<Item = (PeerKey, &Peer)> {
+        let open = self.peers.iter().filter(|(_, peer)| !peer.closing);
+        open.map(|(&key, peer)| (key, peer))
+    }
+
+    /// How many connections more there may be.
+    pub(super) fn room(&self) -> u32 {
+        if self.stopped {
+            return 0;
+        }
+        let used = u32::try_from(self.open().count() + self.dialing.len()).unwrap_or(u32::MAX);
+        self.max_connections.saturating_sub(used)
+    }
+
+    pub(super) fn dial(&mut self, count: u32) {
+        // Whatever was granted is used up; what is needed beyond it is said anew.
+        self.stated_dials = None;
+        for _ in 0..count.min(self.room()) {
+            let Some((address, origin)) = self.candidates.next_dial(self.now) else {
+                break;
+            };
+            let peer = self.next_key();
+            self.dialing.insert(peer, (address, origin));
+            self.outputs.push_back(Output::Dial {
+                peer,
+                address,
+                origin,
+            });
+        }
+    }
+
+    pub(super) fn on_dial_failed(&mut self, peer: PeerKey) {
+        if let Some((address, _)) = self.dialing.remove(&peer) {
+            self.candidates.failed(self.now, address);
+        }
+    }
+
+    pub(super) fn on_connected(
+        &mut self,
+        key: PeerKey,
+        address: SocketAddr,
+        peer_id: [u8; 20],
+        origin: Origin,
+    ) {
+        let dialled = self.dialing.remove(&key).map(|(address, _)| address);
+        if self.peers.contains_key(&key) {
+            return;
+        }
+        if let Err(reason) = self.admit(address, peer_id, dialled.is_some()) {
+            if let Some(dialled) = dialled {
+                match reason {
+                    CloseReason::Ourselves => self.candidates.set_ours(dialled),
+                    _ => self.candidates.failed(self.now, dialled),
+                }
+            }
+            return self.outputs.push_back(Output::Refuse { peer: key, reason });
+        }
+        self.candidates
+            .connected(self.now, dialled.unwrap_or(address));
+        self.peers
+            .insert(key, Peer::new(self.now, address, peer_id, origin));
+    }
+
+    /// Whether a new connection may stay; ends the one that has to give way to it.
+    fn admit(
+        &mut self,
+        address: SocketAddr,
+        peer_id: [u8; 20],
+        outgoing: bool,
+    ) -> Result<(), CloseReason> {
+        if self.stopped {
+            return Err(CloseReason::Stopping);
+        }
+        if peer_id == self.our_peer_id {
+            return Err(CloseReason::Ourselves);
+        }
+        if self.candidates.is_banned(address.ip()) {
+            return Err(CloseReason::Banned(Blame::Certain));
+        }
+        let same = |peer: &Peer| peer.peer_id == peer_id || peer.address == address;
+        let twin = self.open().find(|(_, peer)| same(peer)).map(|(key, _)| key);
+        if let Some(twin) = twin {
+            if !self.gives_way(twin, peer_id, outgoing) {
+                return Err(CloseReason::Duplicate);
+            }
+            self.close(twin, CloseReason::Duplicate);
+        }
+        if self.room() == 0 {
+            let idle = self.most_indifferent().ok_or(CloseReason::Useless)?;
+            self.close(idle, CloseReason::Useless);
+        }
+        Ok(())
+    }
+
+    /// Two peers that dial each other at once have two connections and must drop the same one: the one that the side with
+    /// the lesser peer id opened.
+    fn gives_way(&self, twin: PeerKey, peer_id: [u8; 20], outgoing: bool) -> bool {
+        let Some(peer) = self.peers.get(&twin) else {
+            return false;
+        };
+        let twin_outgoing = peer.origin != Origin::Incoming;
+        let crossed = twin_outgoing != outgoing && self.now - peer.since < CROSSING;
+        crossed && peer.peer_id == peer_id && outgoing == (self.our_peer_id > peer_id)
+    }
+
+    /// The connection that has been of no interest to either side for longest, and for long.
+    fn most_indifferent(&self) -> Option<PeerKey> {
+        let indifferent =
+            |peer: &Peer| peer.is_indifferent() && self.now - peer.indifferent_since >= INDIFFERENT;
+        self.open()
+            .filter(|(_, peer)| indifferent(peer))
+            .min_by_key(|(_, peer)| peer.indifferent_since)
+            .map(|(key, _)| key)
+    }
+
+    /// Makes room for one of those who wait, if somebody is of no use.
+    pub(super) fn make_room(&mut self) {
+        if self.room() == 0 && self.candidates.idle() > 0 {
+            if let Some(key) = self.most_indifferent() {
+                self.close(key, CloseReason::Useless);
+            }
+        }
+    }
+
+    /// Once we have all we want, whoever downloads nothing either is only a connection.
+    pub(super) fn close_if_useless(&mut self, key: PeerKey) {
+        let useless = |peer: &Peer| peer.is_seed() || (peer.upload_only && peer.has.is_some());
+        if self.complete && self.peers.get(&key).is_some_and(useless) {
+            self.close(key, CloseReason::Useless);
+        }
+    }
+
+    pub(super) fn close_useless_seeds(&mut self) {
+        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        keys.into_iter().for_each(|key| self.close_if_useless(key));
+    }
+
+    pub(super) fn forget_connection(&mut self, peer: &Peer, reason: &CloseReason) {
+        let broken = matches!(reason, CloseReason::Protocol(_)) || peer.has.is_none();
+        if broken && !peer.moved_payload() {
+            self.candidates.failed(self.now, peer.address);
+        } else {
+            self.candidates
+                .disconnected(self.now, peer.address, peer.moved_payload());
+        }
+    }
+
+    pub(super) fn on_unchoked(&mut self, keys: &[PeerKey]) {
+        let unchoked: BTreeSet<PeerKey> = keys.iter().copied().collect();
+        let mut changed = Vec::new();
+        for (&key, peer) in self.peers.iter_mut().filter(|(_, peer)| !peer.closing) {
+            let unchoke = unchoked.contains(&key);
+            if peer.unchoked != unchoke {
+                peer.unchoked = unchoke;
+                changed.push((key, !unchoke));
+            }
+        }
+        for (key, choke) in changed {
+            self.tell(key, ToPeer::Choke(choke));
+        }
+    }
+
+    /// Says what it could use, where that has changed: connections, addresses, a review.
+    pub(super) fn state_needs(&mut self) {
+        let due = self.candidates.deadline().is_some_and(|at| at <= self.now);
+        let idle = u32::try_from(self.candidates.idle()).unwrap_or(u32::MAX);
+        let dials = if due { self.room().min(idle) } else { 0 };
+        if self.stated_dials != Some(dials) {
+            self.stated_dials = Some(dials);
+            self.outputs.push_back(Output::WantsDials(dials));
+        }
+        let short = !self.stopped && !self.complete && self.candidates.idle() < FEW_CANDIDATES;
+        let few = self.peers.len() + self.dialing.len()
+            < ENOUGH_CONNECTIONS.min(self.max_connections as usize);
+        if short && few {
+            self.ask_for_candidates();
+        }
+        let full = self.room() == 0 && self.candidates.idle() > 0;
+        if (full || (short && few)) && self.review_at.is_none() && !self.stopped {
+            self.review_at = Some(self.now + REVIEW);
+        }
+    }
+
+    fn ask_for_candidates(&mut self) {
+        let recently = |at| self.now - at < ASK_AGAIN;
+        if !self.asked_candidates.is_some_and(recently) {
+            self.asked_candidates = Some(self.now);
+            self.outputs.push_back(Output::WantsCandidates);
+        }
+    }
+}
