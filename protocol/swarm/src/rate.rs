@@ -76,3 +76,68 @@ impl Meter {
 fn slot(second: u64) -> usize {
     usize::try_from(second % SPAN_S).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_steady_stream_is_measured_from_its_first_second_on() {
+        let mut meter = Meter::new();
+        for tick in 0..200 {
+            let now = Moment::from_millis(12_340 + tick * 100);
+            meter.add(now, 1_000);
+            if tick >= 10 {
+                assert!(
+                    (9_500..=11_000).contains(&meter.rate(now)),
+                    "{}",
+                    meter.rate(now)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_bytes_do_not_make_an_absurd_rate() {
+        let mut meter = Meter::new();
+        let now = Moment::from_secs(100);
+        meter.add(now, 16_384);
+        assert_eq!(meter.rate(now), 32_768);
+    }
+
+    #[test]
+    fn silence_brings_the_rate_to_zero_within_the_span() {
+        let mut meter = Meter::new();
+        for ms in (0..5_000).step_by(100) {
+            meter.add(Moment::from_millis(ms), 1_000);
+        }
+        let rates: Vec<u64> = (5..=10).map(|s| meter.rate(Moment::from_secs(s))).collect();
+        assert!(rates.is_sorted_by(|a, b| a >= b));
+        assert_eq!(rates[5], 0);
+        meter.add(Moment::from_secs(1_000), 1_000);
+        assert_eq!(
+            meter.rate(Moment::from_secs(1_000)),
+            2_000,
+            "it begins anew"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn counts_what_a_list_of_all_bytes_would(
+            adds in proptest::collection::vec((0u64..2_500, 0u64..100_000), 1..60),
+        ) {
+            let (mut meter, mut all, mut now_ms) = (Meter::new(), Vec::new(), 0);
+            for (wait_ms, bytes) in adds {
+                now_ms += wait_ms;
+                meter.add(Moment::from_millis(now_ms), bytes);
+                all.push((now_ms / 1_000, bytes));
+                let recent = all.iter().filter(|(second, _)| second + SPAN_S > now_ms / 1_000);
+                let bytes: u64 = recent.map(|(_, bytes)| bytes).sum();
+                let rate = meter.rate(Moment::from_millis(now_ms));
+                prop_assert!(rate >= bytes / SPAN_S && rate <= bytes * 2);
+            }
+        }
+    }
+}

@@ -24,6 +24,7 @@ use shoal_machine::{Machine, Moment, earliest};
 use shoal_metainfo::{Bitfield, BlockRun, Layout, PieceIndex};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use trust::Verdict;
 
 /// Where an address came from; decides where a dial may go (design: one table of origin class and target class).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,7 +101,7 @@ pub enum Input {
         /// Short digests of its blocks where an earlier attempt had failed; empty otherwise.
         blocks: Vec<u64>,
     },
-    /// Storage found a piece wrong and has forgotten its bytes.
+    /// Storage found a piece wrong and has forgotten its bytes: those of the blocks in `bad`, or all where `bad` is empty.
     Failed {
         /// The piece.
         piece: PieceIndex,
@@ -228,6 +229,8 @@ pub struct Torrent {
     smart_ban: SmartBan,
     candidates: Candidates,
     peers: BTreeMap<PeerKey, Peer>,
+    /// How many peers were not told to close.
+    open: u32,
     dialing: BTreeMap<PeerKey, (SocketAddr, Origin)>,
     next_key: u64,
     /// The addresses of peers that left after they had delivered blocks, for when their pieces fail.
@@ -240,6 +243,8 @@ pub struct Torrent {
     retry_at: Option<Moment>,
     review_at: Option<Moment>,
 
+    /// What storage said and waits for what peers have still to say.
+    verdicts: BTreeMap<PieceIndex, Verdict>,
     /// New pieces that no peer has been told of.
     news: Vec<PieceIndex>,
     suspended: bool,
@@ -253,6 +258,10 @@ pub struct Torrent {
     /// What `WantsDials` said last; `None` where it has to be said again.
     stated_dials: Option<u32>,
     asked_candidates: Option<Moment>,
+    /// When the next address becomes worth a dial, as of the last look.
+    dial_at: Option<Moment>,
+    /// What is needed of connections and addresses has to be looked at again.
+    connections_changed: bool,
 }
 
 /// Pieces and their bytes.
@@ -307,6 +316,7 @@ impl Torrent {
             picker,
             smart_ban: SmartBan::new(),
             peers: BTreeMap::new(),
+            open: 0,
             dialing: BTreeMap::new(),
             next_key: 0,
             departed: BTreeMap::new(),
@@ -314,6 +324,7 @@ impl Torrent {
             starved: BTreeSet::new(),
             retry_at: None,
             review_at: None,
+            verdicts: BTreeMap::new(),
             news: Vec::new(),
             suspended: false,
             stopped: false,
@@ -323,6 +334,8 @@ impl Torrent {
             failed_bytes: 0,
             stated_dials: Some(0),
             asked_candidates: None,
+            dial_at: None,
+            connections_changed: true,
         };
         torrent.recount();
         torrent
@@ -342,6 +355,8 @@ impl Torrent {
     fn close(&mut self, key: PeerKey, reason: CloseReason) {
         if let Some(peer) = self.peers.get_mut(&key).filter(|peer| !peer.closing) {
             peer.closing = true;
+            self.open -= 1;
+            self.connections_changed = true;
             peer.wish = 0;
             self.starved.remove(&key);
             self.tell(key, ToPeer::Close(reason));
@@ -410,6 +425,7 @@ impl Torrent {
             return;
         }
         self.complete = complete;
+        self.connections_changed = true;
         if complete {
             // What completed it goes before, so that nobody hears that we are done before hearing what we have.
             self.tell_news();
@@ -422,15 +438,19 @@ impl Torrent {
 
     fn on_stop(&mut self) {
         self.stopped = true;
+        self.connections_changed = true;
         self.hungry.clear();
         self.starved.clear();
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
         for key in keys {
             self.close(key, CloseReason::Stopping);
         }
+        self.settle_waiting();
     }
 
     fn on_tick(&mut self) {
+        self.connections_changed = true;
+        self.settle_waiting();
         if self.retry_at.is_some_and(|at| at <= self.now) {
             self.retry_at = None;
             self.wake_all();
@@ -459,12 +479,12 @@ impl Machine for Torrent {
             } => self.on_connected(peer, address, peer_id, origin),
             Input::DialFailed { peer } => self.on_dial_failed(peer),
             Input::Peer { peer, message } => self.on_peer(peer, message),
-            Input::Verified { piece, blocks } => self.on_verified(piece, &blocks),
-            Input::Failed { piece, bad, blocks } => self.on_failed(piece, &bad, &blocks),
-            Input::Dropped { piece } => {
-                self.picker.dropped(piece);
-                self.wake_all();
+            Input::Verified { piece, blocks } => self.on_verdict(piece, self.right(blocks)),
+            Input::Failed { piece, bad, blocks } => {
+                let digests = blocks;
+                self.on_verdict(piece, Verdict::Wrong { bad, digests });
             }
+            Input::Dropped { piece } => self.on_verdict(piece, Verdict::Dropped),
             Input::Lost { piece } => self.on_lost(piece),
             Input::Suspended(suspended) => {
                 self.suspended = suspended;
@@ -502,8 +522,10 @@ impl Machine for Torrent {
             false => Some(self.now),
         };
         // Once it said that it could dial, the next address that becomes worth it changes nothing.
-        let dial = self.candidates.deadline();
-        let dial = dial.filter(|_| self.stated_dials == Some(0) && self.room() > 0);
-        earliest(earliest(work, self.review_at), dial)
+        let dial = self
+            .dial_at
+            .filter(|_| self.stated_dials == Some(0) && self.room() > 0);
+        let connections = earliest(self.review_at, dial);
+        earliest(earliest(work, connections), self.next_verdict())
     }
 }

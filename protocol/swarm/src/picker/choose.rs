@@ -23,12 +23,13 @@ const MIN_OPEN_PIECES: u32 = 4;
 /// lease begins a piece, so that nobody waits for a piece whose peers have left.
 const MAX_BLOCKS_IN_PROGRESS: u64 = 262_144;
 
-/// How many open pieces are compared before the one closest to its end is taken.
-const PARTIAL_PROBES: usize = 32;
+/// How many open pieces are compared before the one closest to its end is taken. Few in tests, so that small torrents
+/// reach the bound.
+const PARTIAL_PROBES: usize = if cfg!(test) { 3 } else { 32 };
 
 /// How many of the rarest pieces are looked at before the peer's own pieces are all compared. Most peers have one of the
-/// first few.
-const ORDER_PROBES: usize = 512;
+/// first few. Few in tests, too.
+const ORDER_PROBES: usize = if cfg!(test) { 3 } else { 512 };
 
 /// For so many of the most urgent pieces a block that would be late is asked for again elsewhere.
 const LATE_PIECES: usize = 4;

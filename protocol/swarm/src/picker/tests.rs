@@ -581,7 +581,7 @@ fn check_exclusive(before: &Picker, ask: &Ask<'_>, piece: PieceIndex) -> TestCas
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn behaves_like_a_model_that_knows_every_block(

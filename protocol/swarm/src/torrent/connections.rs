@@ -30,12 +30,13 @@ const CROSSING: Duration = Duration::from_secs(20);
 
 impl Torrent {
     pub(super) fn on_candidates(&mut self, origin: Origin, addresses: Vec<SocketAddr>) {
+        self.connections_changed = true;
         for address in addresses.into_iter().take(MAX_CANDIDATES_AT_ONCE) {
             self.candidates.add(self.now, address, origin);
         }
     }
 
-    fn open(&self) -> impl Iterator<Item = (PeerKey, &Peer)> {
+    fn open_peers(&self) -> impl Iterator<Item = (PeerKey, &Peer)> {
         let open = self.peers.iter().filter(|(_, peer)| !peer.closing);
         open.map(|(&key, peer)| (key, peer))
     }
@@ -45,11 +46,13 @@ impl Torrent {
         if self.stopped {
             return 0;
         }
-        let used = u32::try_from(self.open().count() + self.dialing.len()).unwrap_or(u32::MAX);
-        self.max_connections.saturating_sub(used)
+        let dialing = u32::try_from(self.dialing.len()).unwrap_or(u32::MAX);
+        self.max_connections
+            .saturating_sub(self.open.saturating_add(dialing))
     }
 
     pub(super) fn dial(&mut self, count: u32) {
+        self.connections_changed = true;
         // Whatever was granted is used up; what is needed beyond it is said anew.
         self.stated_dials = None;
         for _ in 0..count.min(self.room()) {
@@ -67,6 +70,7 @@ impl Torrent {
     }
 
     pub(super) fn on_dial_failed(&mut self, peer: PeerKey) {
+        self.connections_changed = true;
         if let Some((address, _)) = self.dialing.remove(&peer) {
             self.candidates.failed(self.now, address);
         }
@@ -79,6 +83,7 @@ impl Torrent {
         peer_id: [u8; 20],
         origin: Origin,
     ) {
+        self.connections_changed = true;
         let dialled = self.dialing.remove(&key).map(|(address, _)| address);
         if self.peers.contains_key(&key) {
             return;
@@ -94,6 +99,7 @@ impl Torrent {
         }
         self.candidates
             .connected(self.now, dialled.unwrap_or(address));
+        self.open += 1;
         self.peers
             .insert(key, Peer::new(self.now, address, peer_id, origin));
     }
@@ -115,7 +121,10 @@ impl Torrent {
             return Err(CloseReason::Banned(Blame::Certain));
         }
         let same = |peer: &Peer| peer.peer_id == peer_id || peer.address == address;
-        let twin = self.open().find(|(_, peer)| same(peer)).map(|(key, _)| key);
+        let twin = self
+            .open_peers()
+            .find(|(_, peer)| same(peer))
+            .map(|(key, _)| key);
         if let Some(twin) = twin {
             if !self.gives_way(twin, peer_id, outgoing) {
                 return Err(CloseReason::Duplicate);
@@ -144,7 +153,7 @@ impl Torrent {
     fn most_indifferent(&self) -> Option<PeerKey> {
         let indifferent =
             |peer: &Peer| peer.is_indifferent() && self.now - peer.indifferent_since >= INDIFFERENT;
-        self.open()
+        self.open_peers()
             .filter(|(_, peer)| indifferent(peer))
             .min_by_key(|(_, peer)| peer.indifferent_since)
             .map(|(key, _)| key)
@@ -152,10 +161,9 @@ impl Torrent {
 
     /// Makes room for one of those who wait, if somebody is of no use.
     pub(super) fn make_room(&mut self) {
-        if self.room() == 0 && self.candidates.idle() > 0 {
-            if let Some(key) = self.most_indifferent() {
-                self.close(key, CloseReason::Useless);
-            }
+        let wanted = self.room() == 0 && self.candidates.idle() > 0;
+        if let Some(key) = self.most_indifferent().filter(|_| wanted) {
+            self.close(key, CloseReason::Useless);
         }
     }
 
@@ -173,6 +181,7 @@ impl Torrent {
     }
 
     pub(super) fn forget_connection(&mut self, peer: &Peer, reason: &CloseReason) {
+        self.connections_changed = true;
         let broken = matches!(reason, CloseReason::Protocol(_)) || peer.has.is_none();
         if broken && !peer.moved_payload() {
             self.candidates.failed(self.now, peer.address);
@@ -199,7 +208,11 @@ impl Torrent {
 
     /// Says what it could use, where that has changed: connections, addresses, a review.
     pub(super) fn state_needs(&mut self) {
-        let due = self.candidates.deadline().is_some_and(|at| at <= self.now);
+        if !core::mem::take(&mut self.connections_changed) {
+            return;
+        }
+        self.dial_at = self.candidates.deadline();
+        let due = self.dial_at.is_some_and(|at| at <= self.now);
         let idle = u32::try_from(self.candidates.idle()).unwrap_or(u32::MAX);
         let dials = if due { self.room().min(idle) } else { 0 };
         if self.stated_dials != Some(dials) {

@@ -7,7 +7,7 @@ use crate::message::{Has, Report};
 use crate::peer_session::Pieces;
 use core::net::SocketAddr;
 use shoal_machine::Moment;
-use shoal_metainfo::{Bitfield, Block, PieceIndex};
+use shoal_metainfo::{Bitfield, Block, BlockIndex, BlockRun, PieceIndex};
 use std::collections::BTreeSet;
 
 /// The most suggestions that are remembered: the last ones, as they say what the remote has in its cache.
@@ -75,6 +75,19 @@ impl Peer {
 
     pub(super) fn has(&self, piece: PieceIndex) -> bool {
         self.has.as_ref().is_some_and(|has| has.contains(piece))
+    }
+
+    /// The blocks of a piece that its session may still hold.
+    pub(super) fn leases_on(&self, piece: PieceIndex) -> Vec<BlockRun> {
+        let at = |block| Block {
+            piece,
+            block: BlockIndex(block),
+        };
+        let mut runs = Vec::new();
+        for &block in self.leases.range(at(0)..=at(u32::MAX)) {
+            BlockRun::push(&mut runs, block);
+        }
+        runs
     }
 
     pub(super) fn is_seed(&self) -> bool {

@@ -6,17 +6,109 @@ use super::peer::Peer;
 use super::{Output, Torrent};
 use crate::message::{Blame, CloseReason, PeerKey, ToPeer};
 use core::net::IpAddr;
-use shoal_metainfo::{BlockIndex, PieceIndex};
+use core::time::Duration;
+use shoal_machine::Moment;
+use shoal_metainfo::{Block, BlockIndex, PieceIndex};
 
 /// The most peers that left whose addresses are remembered for pieces that they took part in: those of a torrent's whole
 /// stock of pieces in progress, many times over.
 const MAX_DEPARTED: usize = 1_024;
 
+/// How long a verified piece waits to hear who delivered its last blocks.
+const HEARSAY: Duration = Duration::from_millis(100);
+
+/// What storage said of a piece before the sessions had said all that they delivered to it: storage is told by the
+/// session's driver at once, the torrent in batches, so that its news can be older.
+#[derive(Clone, Debug)]
+pub(super) enum Verdict {
+    /// It is right. Waits for the names of those who delivered it, until a moment.
+    Right { digests: Vec<u64>, until: Moment },
+    /// It is wrong. Waits until nobody holds a lease on it: a block that was announced afterwards would count as received,
+    /// and storage has forgotten it.
+    Wrong {
+        bad: Vec<BlockIndex>,
+        digests: Vec<u64>,
+    },
+    /// Its blocks were not kept. Waits as a wrong one does.
+    Dropped,
+}
+
 impl Torrent {
-    pub(super) fn on_verified(&mut self, piece: PieceIndex, digests: &[u64]) {
+    pub(super) fn on_verdict(&mut self, piece: PieceIndex, verdict: Verdict) {
         if !self.layout.contains(piece) || self.picker.have().get(piece) {
             return;
         }
+        if !matches!(verdict, Verdict::Right { .. }) {
+            self.recall(piece);
+        }
+        self.verdicts.insert(piece, verdict);
+        self.settle(piece);
+    }
+
+    /// Takes back all leases on a piece.
+    fn recall(&mut self, piece: PieceIndex) {
+        let mut recalled = Vec::new();
+        for (&key, peer) in &self.peers {
+            let runs = peer.leases_on(piece).into_iter().map(|run| (key, run));
+            recalled.extend(runs);
+        }
+        self.revoke(recalled);
+    }
+
+    /// Acts on everything that has waited long enough.
+    pub(super) fn settle_waiting(&mut self) {
+        let waiting: Vec<PieceIndex> = self.verdicts.keys().copied().collect();
+        waiting.into_iter().for_each(|piece| self.settle(piece));
+    }
+
+    /// Acts on what storage said of a piece, once all is known that bears on it.
+    pub(super) fn settle(&mut self, piece: PieceIndex) {
+        let ripe = match self.verdicts.get(&piece) {
+            None => return,
+            Some(Verdict::Right { until, .. }) => {
+                *until <= self.now || self.stopped || self.is_whole(piece)
+            }
+            Some(_) => self
+                .peers
+                .values()
+                .all(|peer| peer.leases_on(piece).is_empty()),
+        };
+        if !ripe {
+            return;
+        }
+        match self.verdicts.remove(&piece) {
+            None => {}
+            Some(Verdict::Right { digests, .. }) => self.on_verified(piece, &digests),
+            Some(Verdict::Wrong { bad, digests }) => self.on_failed(piece, &bad, &digests),
+            Some(Verdict::Dropped) => {
+                self.picker.dropped(piece);
+                self.wake_all();
+            }
+        }
+    }
+
+    /// Whether it is known who delivered each block of a piece, or nobody was asked for any.
+    fn is_whole(&self, piece: PieceIndex) -> bool {
+        !self.picker.is_in_progress(piece)
+            || self.picker.sources(piece).len() == self.layout.block_count(piece) as usize
+    }
+
+    /// When the next verified piece has waited long enough.
+    pub(super) fn next_verdict(&self) -> Option<Moment> {
+        let until = |verdict: &Verdict| match verdict {
+            Verdict::Right { until, .. } => Some(*until),
+            _ => None,
+        };
+        self.verdicts.values().filter_map(until).min()
+    }
+
+    /// The verdict of `Verified`.
+    pub(super) fn right(&self, digests: Vec<u64>) -> Verdict {
+        let until = self.now + HEARSAY;
+        Verdict::Right { digests, until }
+    }
+
+    fn on_verified(&mut self, piece: PieceIndex, digests: &[u64]) {
         let contributors = self.addresses_of(self.picker.contributors(piece).into_iter());
         let was_missing = self.picker.wanted_missing().get(piece);
         let revocations = self.picker.verified(piece);
@@ -32,19 +124,13 @@ impl Torrent {
         self.review_completeness();
     }
 
-    pub(super) fn on_failed(&mut self, piece: PieceIndex, bad: &[BlockIndex], digests: &[u64]) {
-        if !self.layout.contains(piece) || self.picker.have().get(piece) {
-            return;
-        }
+    fn on_failed(&mut self, piece: PieceIndex, bad: &[BlockIndex], digests: &[u64]) {
         let sources = self.picker.sources(piece);
         let sources: Vec<(BlockIndex, IpAddr)> = sources
             .into_iter()
             .filter_map(|(block, key)| self.address_of(key).map(|address| (block, address)))
             .collect();
-        let length = |&block| {
-            self.layout
-                .block_length(shoal_metainfo::Block { piece, block })
-        };
+        let length = |&block| self.layout.block_length(Block { piece, block });
         self.failed_bytes += match bad {
             [] => u64::from(self.layout.length_of(piece)),
             bad => bad.iter().map(|block| u64::from(length(block))).sum(),

@@ -7,7 +7,7 @@ use super::{MAX_SERVED_PER_INPUT, RETRY, Torrent};
 use crate::message::{CloseReason, FromPeer, Has, PeerKey, ReturnReason, ToPeer};
 use crate::peer_session::Pieces;
 use crate::picker::{Ask, Receipt};
-use shoal_metainfo::{Block, BlockRun, PieceIndex};
+use shoal_metainfo::{BlockRun, PieceIndex};
 
 impl Torrent {
     pub(super) fn on_peer(&mut self, key: PeerKey, message: FromPeer) {
@@ -201,11 +201,13 @@ impl Torrent {
             .pick(self.now, &ask, peer.wish, &mut self.rng, &mut picked);
         let mut runs = Vec::new();
         for block in picked.into_iter().flat_map(BlockRun::blocks) {
-            if peer.leases.insert(block) {
+            let unsettled = self.verdicts.contains_key(&block.piece);
+            if !unsettled && peer.leases.insert(block) {
                 peer.wish = peer.wish.saturating_sub(1);
                 BlockRun::push(&mut runs, block);
             } else {
-                // An earlier lease was taken back and its return is on its way. Two would be told apart by nobody.
+                // Storage is done with the piece, or an earlier lease was taken back and its return is on its way: nobody
+                // could tell the two apart.
                 self.picker.returned(block, key);
             }
         }
@@ -239,6 +241,14 @@ impl Torrent {
             }
         }
         self.revoke(revocations);
+        self.settle_all(runs);
+    }
+
+    /// What came back may be what the verdict on a piece waits for.
+    fn settle_all(&mut self, runs: &[BlockRun]) {
+        if !self.verdicts.is_empty() {
+            runs.iter().for_each(|run| self.settle(run.piece));
+        }
     }
 
     fn on_returned(&mut self, key: PeerKey, runs: &[BlockRun], reason: ReturnReason) {
@@ -246,12 +256,22 @@ impl Torrent {
             return;
         };
         for block in runs.iter().flat_map(|run| run.blocks()) {
-            if peer.leases.remove(&block) {
+            if !peer.leases.remove(&block) {
+                continue;
+            }
+            if reason == ReturnReason::Duplicate {
+                self.wasted_bytes += u64::from(self.layout.block_length(block));
+            }
+            // Whoever was first announces it. If nobody can, storage has a block of which the torrent does not know.
+            if reason == ReturnReason::Duplicate && self.picker.holders(block)[..] == [key] {
+                let _receipt = self.picker.received(block, key);
+            } else {
                 self.picker.returned(block, key);
             }
         }
-        // What we took back ourselves is no new work, except for what is on its way back twice.
-        if reason != ReturnReason::Cancelled {
+        self.settle_all(runs);
+        // What we took back ourselves, or have, is no new work.
+        if !matches!(reason, ReturnReason::Cancelled | ReturnReason::Duplicate) {
             self.wake_all();
         }
     }
@@ -261,15 +281,19 @@ impl Torrent {
         let Some(peer) = self.peers.remove(&key) else {
             return;
         };
-        for &Block { piece, block } in &peer.leases {
-            self.picker.returned(Block { piece, block }, key);
+        let mut leases = Vec::new();
+        for &block in &peer.leases {
+            self.picker.returned(block, key);
+            BlockRun::push(&mut leases, block);
         }
         if let Some(has) = &peer.has {
             self.picker.peer_left(has.has());
         }
+        self.open -= u32::from(!peer.closing);
         self.starved.remove(&key);
         self.remember_departed(key, &peer);
         self.forget_connection(&peer, reason);
+        self.settle_all(&leases);
         self.wake_all();
     }
 }
