@@ -3,6 +3,7 @@
 //! Invariant: small files with a name that says what is in them. Running it again changes nothing.
 
 use shoal_metainfo::PieceIndex;
+use shoal_metainfo::create::{Kind, Options, PieceHash, Plan, SourceFile};
 use shoal_wire::handshake::{HANDSHAKE_LENGTH, PeerId, Reserved};
 use shoal_wire::{
     ExtendedHandshake, Extension, Feature, Handshake, HashRequest, Hashes, Message,
@@ -15,6 +16,8 @@ fn main() -> io::Result<()> {
     bencode()?;
     handshakes()?;
     extended_handshakes()?;
+    magnets()?;
+    torrents()?;
     names()?;
     messages()
 }
@@ -125,6 +128,77 @@ fn extended_handshakes() -> io::Result<()> {
         "deceptive-client",
         "d1:v19:a\u{202e}b\u{200b}c\u{1b}[31m\u{7f}\r\ne".as_bytes(),
     )
+}
+
+fn magnets() -> io::Result<()> {
+    const V1: &str = "xt=urn:btih:0123456789abcdef0123456789abcdef01234567";
+    const V2: &str =
+        "xt=urn:btmh:1220caf1e1c30e81cb361b9ee167c4aa64228a7fa4fa9f6105232b28ad099f3a302e";
+    let seeds = [
+        ("v1", V1.to_owned()),
+        ("v2", V2.to_owned()),
+        (
+            "base32",
+            "xt=urn:btih:AERUKZ4JVPG66AJDIVTYTK6N54ASGRLH".to_owned(),
+        ),
+        (
+            "rich",
+            format!(
+                "{V1}&{V2}&dn=a+b%C3%A9&xl=5&tr=http%3A%2F%2Ft.example%2Fannounce&tr.1=udp://t.example:6969\
+                 &ws=https%3A%2F%2Fw.example%2Fd%2F&x.pe=192.0.2.1:6881&x.pe=%5B2001%3Adb8::1%5D:6882&so=0,2,4-8"
+            ),
+        ),
+        (
+            "odd",
+            format!("{V1}&tr=ftp://t/&tr=&x.pe=h:0&so=3-1&xl=-4&=&novalue&dn=100%"),
+        ),
+        ("conflict", format!("{V1}&xt=urn:btih:{}", "f".repeat(40))),
+    ];
+    let link = |query| format!("magnet:?{query}");
+    seeds
+        .into_iter()
+        .try_for_each(|(name, query)| seed("magnet", name, link(query).as_bytes()))
+}
+
+/// Torrents of every kind, with hashes of nothing in particular: readers cannot tell.
+fn torrents() -> io::Result<()> {
+    let file = |path: &str, length| SourceFile {
+        path: path
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        length,
+        ..SourceFile::default()
+    };
+    let many = vec![
+        file("a.txt", 5),
+        file("b/c.bin", 40_000),
+        file("b/empty", 0),
+        file("d", 16_384),
+    ];
+    for (label, kind) in [("v1", Kind::V1), ("v2", Kind::V2), ("hybrid", Kind::Hybrid)] {
+        for (shape, files) in [("single", vec![file("", 20_000)]), ("many", many.clone())] {
+            let options = Options {
+                kind,
+                piece_length: Some(16_384),
+                trackers: vec![vec!["http://t.example/announce".into()]],
+                web_seeds: vec!["http://w.example/".into()],
+                private: true,
+                ..Options::default()
+            };
+            let plan = Plan::new("name".into(), files, options).map_err(io::Error::other)?;
+            let hash = PieceHash {
+                sha1: plan.needs().sha1.then_some([1; 20]),
+                root: plan.needs().blocks.then_some([2; 32]),
+            };
+            let hashes = vec![hash; plan.layout().piece_count() as usize];
+            let torrent = plan.finish(&hashes).map_err(io::Error::other)?;
+            seed("metainfo", &format!("{label}-{shape}"), &torrent)?;
+        }
+    }
+    let hostile: &[u8] = b"d4:infod5:filesld6:lengthi5e4:pathl2:..1:aeee4:name1:f12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
+    seed("metainfo", "climbing", hostile)
 }
 
 fn names() -> io::Result<()> {

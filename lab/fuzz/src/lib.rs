@@ -43,6 +43,28 @@ pub const TARGETS: &[Target] = &[
         ],
     },
     Target {
+        name: "magnet",
+        run: metainfo::magnet,
+        words: &[
+            b"magnet:?",
+            b"&xt=urn:btih:",
+            b"&xt=urn:btmh:1220",
+            b"&dn=",
+            b"&tr=http://t.example/",
+            b"&ws=",
+            b"&x.pe=[::1]:1",
+            b"&so=0-4,",
+            b"&xl=",
+            b"%",
+            b"%E2%80%AE",
+        ],
+    },
+    Target {
+        name: "metainfo",
+        run: metainfo::metainfo,
+        words: BENCODE_WORDS,
+    },
+    Target {
         name: "names",
         run: metainfo::names,
         words: &[

@@ -1,9 +1,12 @@
-//! What a torrent file or a link says: bencode and names.
+//! What a torrent file or a link says: bencode, metainfo, magnets and names.
 //!
 //! Invariant: as for the whole crate.
 
 use shoal_metainfo::bencode::{Bencode, Limits, Value, decode, decode_canonical};
+use shoal_metainfo::magnet::MAX_SELECTED_RANGES;
+use shoal_metainfo::metainfo::{MAX_CONTACTS, MAX_TRACKERS, MAX_WEB_SEEDS};
 use shoal_metainfo::names::{MAX_NAME_BYTES, Names, Place, sanitise};
+use shoal_metainfo::{FileIndex, Magnet, Metainfo};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Values lie where they say, what is canonical encodes to itself, and tight limits refuse nothing but what exceeds them.
@@ -44,6 +47,71 @@ fn rebuild(input: &[u8], value: Value<'_>) -> Bencode {
     }
 }
 
+/// A torrent that is accepted is whole: files in their places, a promise for every piece, and paths that are safe.
+pub fn metainfo(input: &[u8]) {
+    let Ok(metainfo) = Metainfo::parse(input, Limits::REMOTE) else {
+        return;
+    };
+    let again = Metainfo::parse(input, Limits::REMOTE).map(|again| again.info_hashes());
+    assert_eq!(again.ok(), Some(metainfo.info_hashes()));
+    if let Ok(document) = decode(input, Limits::REMOTE) {
+        let info = document.root().get("info").map(|info| info.raw());
+        assert_eq!(info, Some(metainfo.raw_info()));
+    }
+    let layout = metainfo.layout();
+    assert!(layout.piece_count() > 0);
+    assert_eq!(metainfo.verifier().piece_count(), layout.piece_count());
+    assert!(metainfo.trackers().iter().map(Vec::len).sum::<usize>() <= MAX_TRACKERS);
+    assert!(metainfo.web_seeds().len() <= MAX_WEB_SEEDS && metainfo.nodes().len() <= MAX_CONTACTS);
+    check_component(metainfo.name());
+    check_files(&metainfo);
+    check_paths(
+        metainfo
+            .files()
+            .iter()
+            .filter(|file| !file.padding)
+            .map(|file| file.path.as_str()),
+    );
+}
+
+/// Files lie in the address space one after the other, and each is covered by the pieces that it says.
+fn check_files(metainfo: &Metainfo) {
+    let layout = metainfo.layout();
+    let mut end = 0;
+    for (at, file) in (0..).zip(metainfo.files()) {
+        assert!(file.offset >= end || file.length == 0, "files overlap");
+        end = end.max(file.range().end);
+        let pieces = metainfo.pieces_of(FileIndex(at));
+        assert_eq!(pieces.is_empty(), file.length == 0);
+        assert!(pieces.end <= layout.piece_count());
+        let layer = metainfo.piece_layer(FileIndex(at));
+        assert!(layer.is_empty() || layer.len() == pieces.len());
+    }
+    // The last piece of a v2 torrent is as long as its content; no file ends beyond it.
+    let last = layout.pieces().next_back();
+    assert!(last.is_some_and(|last| end <= layout.range_of(last).end));
+}
+
+/// A link that is read and written says the same again.
+pub fn magnet(input: &[u8]) {
+    let Some(mut magnet) = core::str::from_utf8(input)
+        .ok()
+        .and_then(|link| Magnet::parse(link).ok())
+    else {
+        return;
+    };
+    assert!(magnet.trackers.len() <= MAX_TRACKERS && magnet.web_seeds.len() <= MAX_WEB_SEEDS);
+    assert!(magnet.peers.len() <= MAX_CONTACTS);
+    assert!(
+        magnet
+            .selected
+            .as_ref()
+            .is_none_or(|ranges| ranges.len() <= MAX_SELECTED_RANGES)
+    );
+    magnet.warnings.clear();
+    assert_eq!(Magnet::parse(&magnet.to_string()), Ok(magnet));
+}
+
 /// The input is a list of paths, a line each, their components apart by NUL. What comes out stays below the folder and no
 /// two are the same.
 pub fn names(input: &[u8]) {
@@ -69,20 +137,26 @@ pub fn names(input: &[u8]) {
         return;
     };
     assert_eq!(resolved.len(), places.len());
-    let folded: BTreeSet<String> = resolved
-        .iter()
-        .map(|file| file.path.to_lowercase())
-        .collect();
-    assert_eq!(folded.len(), places.len(), "two files with one path");
-    for file in resolved {
-        file.path.split('/').for_each(check_component);
-        let above = file.path.match_indices('/').map(|(at, _)| &file.path[..at]);
-        for directory in above {
-            assert!(
-                !folded.contains(&directory.to_lowercase()),
-                "a file is a directory"
-            );
-        }
+    check_paths(resolved.iter().map(|file| file.path.as_str()));
+}
+
+/// Paths that stay below their folder, no two the same and none within another, on disks that ignore case too.
+fn check_paths<'a>(paths: impl Iterator<Item = &'a str> + Clone) {
+    let folded: BTreeSet<String> = paths.clone().map(str::to_lowercase).collect();
+    assert_eq!(
+        folded.len(),
+        paths.clone().count(),
+        "two files with one path"
+    );
+    for path in paths {
+        path.split('/').for_each(check_component);
+        let mut above = path
+            .match_indices('/')
+            .map(|(at, _)| path[..at].to_lowercase());
+        assert!(
+            above.all(|directory| !folded.contains(&directory)),
+            "a file is a directory"
+        );
     }
 }
 

@@ -71,7 +71,15 @@ macro_rules! replay {
     };
 }
 
-replay!(bencode, extended_handshake, handshake, names, wire);
+replay!(
+    bencode,
+    extended_handshake,
+    handshake,
+    magnet,
+    metainfo,
+    names,
+    wire
+);
 
 /// The names of what is in a folder, without the endings.
 fn stems(path: &Path) -> BTreeSet<String> {
@@ -90,4 +98,12 @@ fn every_target_is_replayed_and_has_a_corpus_and_a_libfuzzer_entry() {
     assert_eq!(replayed, listed);
     assert_eq!(stems(&folder("corpus")), listed);
     assert_eq!(stems(&folder("libfuzzer/fuzz_targets")), listed);
+}
+
+#[test]
+fn the_torrents_of_the_corpus_get_past_the_parser() {
+    for (file, input) in corpus("metainfo") {
+        let read = shoal_metainfo::Metainfo::parse(&input, shoal_metainfo::bencode::Limits::REMOTE);
+        assert_eq!(read.is_ok(), file != "climbing", "{file}: {read:?}");
+    }
 }

@@ -101,16 +101,14 @@ impl Metainfo {
     pub fn parse(bytes: &[u8], limits: Limits) -> Result<Self, Error> {
         let document = decode(bytes, limits)?;
         let root = document.root();
-        let dict = |value: Value<'_>, field| match value.as_dict() {
-            Some(_) => Ok(()),
-            None => Err(Error::Malformed {
-                field,
-                expected: "a dictionary",
-            }),
-        };
-        dict(root, "the whole")?;
+        if root.as_dict().is_none() {
+            return Err(Error::NotADictionary);
+        }
         let info = root.get("info").ok_or(Error::Missing("info"))?;
-        dict(info, "info")?;
+        if info.as_dict().is_none() {
+            let (field, expected) = ("info", "a dictionary");
+            return Err(Error::Malformed { field, expected });
+        }
 
         let mut warnings = Vec::new();
         let parsed = info::parse(info, root.get("piece layers"), &mut warnings)?;

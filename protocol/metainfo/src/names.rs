@@ -23,6 +23,10 @@ pub const MAX_RENAMES: u32 = 500;
 /// tree are written once in it but stand in the path of every file, so that a small torrent could claim a lot.
 pub const MAX_PATH_BYTES: usize = 256 * 1024 * 1024;
 
+/// The most directories of one torrent, each of which takes some 250 bytes while names are made. A metainfo of a few
+/// megabytes could list millions.
+pub const MAX_DIRECTORIES: u32 = 500_000;
+
 /// The longest extension, dot included, that survives when a long name is cut.
 const MAX_EXTENSION_BYTES: usize = 16;
 
@@ -38,6 +42,9 @@ pub enum NameError {
     /// A path of more than [`MAX_PATH_DEPTH`] components.
     #[error("a path has more than {MAX_PATH_DEPTH} components")]
     TooDeep,
+    /// More directories than [`MAX_DIRECTORIES`].
+    #[error("the torrent has more than {MAX_DIRECTORIES} directories")]
+    TooManyDirectories,
     /// Too many files have the path of another file or of a directory.
     #[error("more than {MAX_RENAMES} file names are taken by other files or directories")]
     TooManyRenames,
@@ -243,7 +250,10 @@ impl<'a> Names<'a> {
         let clean = above.clean && name.as_bytes() == raw;
 
         // Every folded directory is counted by the directory that was the first of its path.
-        let id = u32::try_from(self.directories.len()).map_err(|_| NameError::TooLong)?;
+        let id = u32::try_from(self.directories.len()).unwrap_or(u32::MAX);
+        if id > MAX_DIRECTORIES {
+            return Err(NameError::TooManyDirectories);
+        }
         let taken = self.taken.entry((folded_parent, fold(&name)));
         let folded = taken.or_insert_with(|| Taken::by(Some(id))).directory;
         self.directories.push(Directory {

@@ -3,15 +3,15 @@
 //! Invariant: at most the configured number of slots, connections and half-open connections are in use at any moment, and
 //! what is granted is granted to somebody who asked.
 
-pub mod bucket;
 pub mod choker;
 pub mod session;
+pub mod token_bucket;
 
 use shoal_swarm::PeerKey;
 
-pub use bucket::TokenBucket;
 pub use choker::{Candidate, SeedingPolicy, Slots};
 pub use session::{Input, Output, Session, Settings};
+pub use token_bucket::TokenBucket;
 
 /// One torrent of the session. Never used twice within the session's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -491,10 +491,7 @@ mod tests {
             vec![leech(1, 10), leech(2, 5)],
         );
         let better = vec![leech(1, 10), leech(2, 5), leech(3, 1_000)];
-        assert_eq!(
-            report(&mut session, Moment::from_secs(2), better),
-            None
-        );
+        assert_eq!(report(&mut session, Moment::from_secs(2), better), None);
         session.handle(Moment::from_secs(11), Input::Tick);
         assert!(last_unchoked(&mut session).unwrap().contains(&3));
     }

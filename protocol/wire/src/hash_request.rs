@@ -191,6 +191,31 @@ mod tests {
     }
 
     #[test]
+    fn the_trees_of_metainfo_count_as_we_do() {
+        for length in (1..10).map(|log| 1 << log) {
+            for proof_layers in 0..MAX_LAYERS {
+                let ours = HashRequest {
+                    length,
+                    proof_layers,
+                    ..FAIR
+                };
+                let theirs = shoal_metainfo::merkle::HashRequest {
+                    base_layer: ours.base_layer,
+                    index: ours.index,
+                    length,
+                    proof_layers,
+                };
+                assert_eq!(ours.hash_count(), theirs.answer_length());
+                let fits = theirs.fits(MAX_LAYERS);
+                assert!(
+                    !fits || ours.validate().is_ok(),
+                    "fair to a tree but not to us"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn an_answer_has_exactly_the_hashes_asked_for() {
         for (count, right) in [(513, false), (514, true), (515, false)] {
             let answer = Hashes {

@@ -1,13 +1,20 @@
 //! One content: the handle through which its owner writes, reads and verifies it.
 
+use std::io;
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use shoal_metainfo::{Bitfield, Block, PieceIndex};
+use shoal_metainfo::{BLOCK_LENGTH, Bitfield, Block, BlockIndex, PieceIndex};
 
+use crate::Storage;
+use crate::check::Check;
 use crate::error::{ReadError, StorageError};
+use crate::files::Failure;
+use crate::inner::Inner;
+use crate::map;
 use crate::pool::BlockBuffer;
-use crate::source::Source;
+use crate::source::{Segment, Source};
+use crate::spec::Mode;
 
 /// What the journal knew when the content was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,66 +38,190 @@ pub enum Stored {
     Refused,
 }
 
-/// A content that is open. Cloning gives another handle to the same.
+/// A content that is open. Cloning gives another handle to the same. Dropping the last one without [`Content::close`]
+/// loses no verified piece.
 #[derive(Clone, Debug)]
-pub struct Content {}
+pub struct Content {
+    pub(crate) inner: Arc<Inner>,
+    /// Keeps the threads.
+    pub(crate) _storage: Storage,
+}
 
 impl Content {
     /// What the journal knew, without any content having been read.
     #[must_use]
     pub fn resumed(&self) -> &Resumed {
-        unreachable!()
+        &self.inner.resumed
     }
 
     /// Takes a received block. Never blocks; events follow when the piece is complete.
-    pub fn write(&self, _block: Block, _buffer: BlockBuffer) -> Stored {
-        unreachable!()
+    pub fn write(&self, block: Block, buffer: BlockBuffer) -> Stored {
+        self.inner.take_block(block, buffer)
     }
 
     /// Drops the received blocks of a piece that is not verified yet.
-    pub fn forget(&self, _piece: PieceIndex) {
-        unreachable!()
+    pub fn forget(&self, piece: PieceIndex) {
+        self.inner.forget(piece);
     }
 
-    /// Reads and hashes `pieces` on the worker threads; one [`crate::Event::Checked`] follows for each.
-    pub fn verify(&self, _pieces: Vec<PieceIndex>) -> Check {
-        unreachable!()
+    /// Reads and hashes `pieces` on the worker threads; one [`crate::Event::Checked`] follows for each. A piece that turns
+    /// out right is verified from then on, and one that turns out wrong no longer. A piece of which blocks were received
+    /// is not read and counts as wrong.
+    pub fn verify(&self, pieces: Vec<PieceIndex>) -> Check {
+        Check::start(&self.inner, pieces)
     }
 
-    /// Takes every piece of the wanted files for right where the files have their full size, without reading them.
-    /// Returns the pieces that are to be had.
+    /// Takes every piece for right whose files reach that far, without reading them. Returns the pieces that are to be had.
     pub fn trust(&self) -> Bitfield {
-        unreachable!()
+        let inner = &self.inner;
+        let there = |piece: &PieceIndex| {
+            let mut places = inner.files.places(inner.layout.range_of(*piece));
+            places.all(|place| {
+                place.slot.is_none_or(|slot| {
+                    inner
+                        .files
+                        .is_unchanged(slot, place.offset + place.len, false)
+                })
+            })
+        };
+        let pieces: Vec<PieceIndex> = inner.layout.pieces().filter(there).collect();
+        let mut state = inner.state();
+        for piece in pieces {
+            if !state.partials.contains_key(&piece) {
+                state.have.insert(piece);
+            }
+        }
+        state.have.clone()
     }
 
     /// Where the bytes of a range of a verified piece are. Reads nothing; looks at a file's state at most once a second.
     ///
     /// # Errors
     /// Where the piece is not verified, the range not within it, or a file is not what it was.
-    pub fn source(&self, _piece: PieceIndex, _begin: u32, _length: u32) -> Result<Source, ReadError> {
-        unreachable!()
+    pub fn source(&self, piece: PieceIndex, begin: u32, length: u32) -> Result<Source, ReadError> {
+        let inner = &self.inner;
+        let piece_length = inner.layout.length_of(piece);
+        let end = begin.checked_add(length).filter(|&end| end <= piece_length);
+        let end = end.ok_or(ReadError::OutOfRange(piece))?;
+        if !inner.state().have.get(piece) {
+            return self.cached_source(piece, begin..end);
+        }
+        let start = inner.layout.range_of(piece).start;
+        let mut segments = Vec::new();
+        for place in inner
+            .files
+            .places(start + u64::from(begin)..start + u64::from(end))
+        {
+            if let Some(slot) = place.slot {
+                if !inner
+                    .files
+                    .is_unchanged(slot, place.offset + place.len, false)
+                {
+                    self.lose_file(slot);
+                    return Err(ReadError::Changed(inner.files.full_path(slot)));
+                }
+                let segment = inner.files.segment(place);
+                segments.push(segment.map_err(|error| inner.files.failure(slot, error))?);
+            } else {
+                segments.push(Segment::Zeros { len: place.len });
+            }
+        }
+        Ok(Source { segments })
+    }
+
+    /// The range of a piece that is right and waits in memory to be written.
+    fn cached_source(&self, piece: PieceIndex, range: Range<u32>) -> Result<Source, ReadError> {
+        let mut segments = Vec::new();
+        let mut begin = range.start;
+        while begin < range.end {
+            let block = BlockIndex(begin / BLOCK_LENGTH);
+            let cached = self.inner.cached_right(Block { piece, block });
+            let block_buffer = cached.ok_or(ReadError::NotVerified(piece))?;
+            let start = begin - block.offset();
+            let len = (range.end - begin).min(BLOCK_LENGTH - start);
+            segments.push(Segment::Buffer {
+                block: block_buffer,
+                start: start as usize,
+                len: len as usize,
+            });
+            begin += len;
+        }
+        Ok(Source { segments })
     }
 
     /// Reads a range of a verified piece: `out` is filled. Blocks on the disk.
     ///
     /// # Errors
     /// As [`Content::source`], and where the file system fails.
-    pub fn read(&self, _piece: PieceIndex, _begin: u32, _out: &mut [u8]) -> Result<(), ReadError> {
-        unreachable!()
+    pub fn read(&self, piece: PieceIndex, begin: u32, out: &mut [u8]) -> Result<(), ReadError> {
+        let length = u32::try_from(out.len()).map_err(|_| ReadError::OutOfRange(piece))?;
+        let source = self.source(piece, begin, length)?;
+        let mut at = 0;
+        for segment in &source.segments {
+            if let Segment::Buffer { block, start, len } = segment {
+                out[at..at + len].copy_from_slice(&block[*start..start + len]);
+                at += len;
+            }
+        }
+        if at == out.len() {
+            return Ok(());
+        }
+        let start = self.inner.layout.range_of(piece).start + u64::from(begin);
+        self.inner.files.read(start, out).map_err(|failure| {
+            if failure.error.kind() != io::ErrorKind::UnexpectedEof {
+                return failure.into();
+            }
+            self.doubt(piece);
+            ReadError::Changed(failure.path)
+        })
     }
 
-    /// Tells that reading from a source of `piece` came short: the piece is lost, an event follows.
-    pub fn doubt(&self, _piece: PieceIndex) {
-        unreachable!()
+    /// Tells that reading from a source of `piece` came short or gave other bytes than promised: the piece is lost, and so
+    /// are all pieces of a file of it that changed. Events follow.
+    pub fn doubt(&self, piece: PieceIndex) {
+        let inner = &self.inner;
+        for place in inner.files.places(inner.layout.range_of(piece)) {
+            if let Some(slot) = place.slot
+                && !inner
+                    .files
+                    .is_unchanged(slot, place.offset + place.len, true)
+            {
+                self.lose_file(slot);
+            }
+        }
+        inner.lose(std::iter::once(piece));
+    }
+
+    fn lose_file(&self, slot: usize) {
+        let inner = &self.inner;
+        inner.files.reconsider(slot);
+        match inner.files.specs().get(slot) {
+            Some(spec) => inner.lose(map::pieces_of(spec, &inner.layout)),
+            None => {
+                let uses_parts = |piece: &PieceIndex| {
+                    let mut places = inner.files.places(inner.layout.range_of(*piece));
+                    places.any(|place| place.slot == Some(slot))
+                };
+                inner.lose(inner.layout.pieces().filter(uses_parts));
+            }
+        }
     }
 
     /// Changes which files are wanted. Fragments of a file that becomes wanted move from the parts file into it, so that
-    /// this blocks on the disk.
+    /// this blocks on the disk. A file that is no longer wanted keeps what it has.
     ///
     /// # Errors
-    /// Where the file system fails; the selection is then as it was.
-    pub fn select(&self, _wanted: Vec<bool>) -> Result<(), StorageError> {
-        unreachable!()
+    /// Where the selection is not over all files, a path is refused as in [`Storage::open`], or the file system fails. Files
+    /// that were not wanted before are then still not.
+    pub fn select(&self, wanted: &[bool]) -> Result<(), StorageError> {
+        if wanted.len() != self.inner.files.specs().len() {
+            return Err(StorageError::Spec("its selection is not over its files"));
+        }
+        self.inner.place(wanted)?;
+        if self.inner.mode == Mode::Download {
+            crate::open::create_empty(&self.inner.files, wanted)?;
+        }
+        Ok(())
     }
 
     /// Makes everything verified so far survive a power failure. Blocks on the disk.
@@ -98,7 +229,7 @@ impl Content {
     /// # Errors
     /// Where the file system fails.
     pub fn sync(&self) -> Result<(), StorageError> {
-        unreachable!()
+        self.inner.sync()
     }
 
     /// Writes what is verified, syncs, and records a clean end. Blocks on the disk. Afterwards writes are refused; other
@@ -107,33 +238,18 @@ impl Content {
     /// # Errors
     /// Where the file system fails; everything recorded before stays good.
     pub fn close(&self) -> Result<(), StorageError> {
-        unreachable!()
+        self.inner.close()
     }
 }
 
-/// A check that is going on. Dropping it does not stop it.
-#[derive(Clone, Debug)]
-pub struct Check {
-    cancelled: Arc<AtomicBool>,
-    checked: Arc<AtomicU32>,
-    total: u32,
-}
-
-impl Check {
-    /// Stops it soon; no event follows for the pieces that were left.
-    pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
-    }
-
-    /// How many pieces were checked so far.
-    #[must_use]
-    pub fn checked(&self) -> u32 {
-        self.checked.load(Ordering::Relaxed)
-    }
-
-    /// How many pieces were to be checked.
-    #[must_use]
-    pub const fn total(&self) -> u32 {
-        self.total
+impl From<Failure> for ReadError {
+    fn from(failure: Failure) -> Self {
+        match failure.error.kind() {
+            io::ErrorKind::NotFound => ReadError::Changed(failure.path),
+            _ => ReadError::Io {
+                path: failure.path,
+                source: failure.error,
+            },
+        }
     }
 }

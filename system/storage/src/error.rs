@@ -32,6 +32,12 @@ pub enum StorageError {
     /// A file changed its length while it was hashed.
     #[error("{}: the file changed while it was read; try again when nothing writes to it", .0.display())]
     Changed(PathBuf),
+    /// A name that is not UTF-8.
+    #[error("{}: the name is not UTF-8, as torrents need it; rename it", .0.display())]
+    NotText(PathBuf),
+    /// Directories nested deeper than other programs read.
+    #[error("{}: the directories are nested too deeply to be published; move them up", .0.display())]
+    TooDeep(PathBuf),
     /// The caller cancelled the work.
     #[error("cancelled")]
     Cancelled,

@@ -3,29 +3,58 @@
 //! Invariant: bytes that failed verification, or are not verified yet, are never handed out; a verified piece is recorded
 //! only after its bytes were written.
 
+mod advance;
+pub mod author;
+mod check;
 mod content;
+mod disk;
 mod error;
 mod event;
+mod files;
+mod inner;
+mod journal;
+mod map;
+mod open;
+mod partial;
 mod pool;
+mod shared;
 mod source;
 mod spec;
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "the sizes here are small")]
+mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 
-pub use content::{Check, Content, Resumed, Stored};
+pub use check::Check;
+pub use content::{Content, Resumed, Stored};
+pub use disk::{Access, Disk, Root};
 pub use error::{ReadError, StorageError};
 pub use event::{Event, Reason};
 pub use pool::BlockBuffer;
 pub use source::{Segment, Source};
 pub use spec::{ContentSpec, FileSpec, Mode, StorageConfig};
 
+use shared::Shared;
+
 /// The storage of a process: worker threads, block buffers and open files, shared by all contents. Cloning gives another
-/// handle to the same; the last one to go ends the threads.
+/// handle to the same; the last one to go, those within contents included, ends the threads.
 #[derive(Clone, Debug)]
 pub struct Storage {
-    pool: Arc<pool::Pool>,
+    owner: Arc<Owner>,
+}
+
+/// Ends the threads when it goes. Threads hold `Shared` only, so that none of them ever waits for itself.
+#[derive(Debug)]
+struct Owner(Arc<Shared>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.shutdown();
+    }
 }
 
 /// Counters since the start.
@@ -35,7 +64,7 @@ pub struct Stats {
     pub blocks_read_back: u64,
     /// Blocks that were written before their piece was verified, because memory ran short.
     pub blocks_spilled: u64,
-    /// Bytes written to content files.
+    /// Bytes of pieces written to files.
     pub bytes_written: u64,
     /// Buffers that are leased or cached.
     pub buffers_in_use: usize,
@@ -46,19 +75,32 @@ impl Storage {
     ///
     /// # Errors
     /// Where the system refuses a thread.
-    pub fn start(_config: StorageConfig) -> Result<Storage, StorageError> {
-        unreachable!()
+    pub fn start(config: StorageConfig) -> Result<Storage, StorageError> {
+        Storage::start_on(config, Arc::new(disk::SystemDisk))
+    }
+
+    /// As [`Storage::start`], over other operations on files than the system's, which simulations and tests let fail.
+    ///
+    /// # Errors
+    /// As [`Storage::start`].
+    pub fn start_on(config: StorageConfig, disk: Arc<dyn Disk>) -> Result<Storage, StorageError> {
+        let shared = Shared::start(config, disk)?;
+        Ok(Storage {
+            owner: Arc::new(Owner(shared)),
+        })
     }
 
     /// Waits for a buffer for one block. This waiting is what bounds memory: whoever receives blocks leases first.
     pub async fn lease(&self) -> BlockBuffer {
-        self.pool.lease().await
+        self.shared().relieve();
+        self.shared().pool.lease().await
     }
 
     /// A buffer for one block if there is one right away.
     #[must_use]
     pub fn try_lease(&self) -> Option<BlockBuffer> {
-        self.pool.try_lease()
+        self.shared().relieve();
+        self.shared().pool.try_lease()
     }
 
     /// Opens a content. Blocks on the disk. Whoever holds the other end of `events` need not drain it while it calls
@@ -69,21 +111,36 @@ impl Storage {
     /// a path that is something else than a regular file, a journal that another process uses.
     pub fn open(
         &self,
-        _spec: ContentSpec,
-        _events: mpsc::Sender<Event>,
+        spec: ContentSpec,
+        events: mpsc::Sender<Event>,
     ) -> Result<Content, StorageError> {
-        unreachable!()
+        let inner = open::open(self.shared(), spec, events)?;
+        Ok(Content {
+            inner,
+            _storage: self.clone(),
+        })
     }
 
     /// Counters since the start.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        unreachable!()
+        let shared = self.shared();
+        let counters = &shared.counters;
+        Stats {
+            blocks_read_back: counters.blocks_read_back.load(Ordering::Relaxed),
+            blocks_spilled: counters.blocks_spilled.load(Ordering::Relaxed),
+            bytes_written: counters.bytes_written.load(Ordering::Relaxed),
+            buffers_in_use: shared.pool.capacity() - shared.pool.available(),
+        }
     }
 
     /// Ends the threads after the work at hand, waiting for them for a few seconds at most. Contents should be closed
     /// before.
     pub fn shutdown(&self) {
-        unreachable!()
+        self.shared().shutdown();
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.owner.0
     }
 }

@@ -190,7 +190,7 @@ impl HttpClient {
             "https" => trusting_system_roots().await?,
             _ => trusting_nobody(),
         };
-        let client = build_client(self.transport.binding(), url, addresses, tls)
+        let client = build_client(&self.transport, url, addresses, tls)
             .map_err(|error| failed(url, error))?;
         client
             .get(url.clone())
@@ -203,7 +203,7 @@ impl HttpClient {
 /// A client for one hop. The library connects to a literal address in the URL by itself, which was checked; for a name
 /// it asks the resolver it is given, which knows that name alone.
 fn build_client(
-    binding: &Binding,
+    transport: &Transport,
     url: &Url,
     addresses: Vec<SocketAddr>,
     tls: rustls::ClientConfig,
@@ -212,6 +212,8 @@ fn build_client(
         .tls_backend_preconfigured(tls)
         .user_agent(USER_AGENT)
         .no_proxy()
+        // Shared out among the addresses, so that a dead first one leaves time for the next.
+        .connect_timeout(transport.connect_timeout())
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
@@ -227,7 +229,7 @@ fn build_client(
             },
             addresses,
         });
-    match binding {
+    match transport.binding() {
         Binding::Any => builder,
         Binding::Address(address) => builder.local_address(*address),
         Binding::Interface(name) => on_interface(builder, name),
@@ -240,7 +242,8 @@ fn on_interface(builder: reqwest::ClientBuilder, name: &str) -> reqwest::ClientB
     builder.interface(name)
 }
 
-/// Where devices cannot be bound, [`Transport::start`] has refused the binding.
+/// Where devices cannot be bound, [`Transport::start`] has refused the binding. Should one come here all the same, no
+/// socket can have this source.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn on_interface(builder: reqwest::ClientBuilder, _name: &str) -> reqwest::ClientBuilder {
     builder.local_address(std::net::IpAddr::V4(std::net::Ipv4Addr::BROADCAST))

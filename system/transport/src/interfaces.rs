@@ -30,3 +30,22 @@ pub(crate) fn shared_networks(binding: &Binding) -> Vec<IpNet> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_not_shared_with_anybody() {
+        for binding in [
+            Binding::Any,
+            Binding::Interface("lo".into()),
+            Binding::Address("127.0.0.1".parse().unwrap()),
+        ] {
+            for net in shared_networks(&binding) {
+                assert!(!net.contains("127.0.0.1".parse().unwrap()), "{net}");
+                assert!(!net.contains("::1".parse().unwrap()), "{net}");
+            }
+        }
+    }
+}

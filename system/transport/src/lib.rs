@@ -8,7 +8,6 @@ pub mod http;
 pub mod ip_net;
 pub mod limiter;
 pub mod policy;
-pub mod token_bucket;
 
 mod address_class;
 mod binding;
@@ -30,6 +29,5 @@ pub use listener::Listener;
 pub use peer_stream::{DetachedStream, PeerStream};
 pub use policy::{OriginClass, Policy, Protocol, Refusal, RefusalReason};
 pub use resolver::{AddressFamily, Lookup, Resolve, ResolveError, SystemResolver};
-pub use token_bucket::TokenBucket;
 pub use transport::{DialError, Transport, TransportConfig, TransportError};
 pub use udp::UdpChannel;

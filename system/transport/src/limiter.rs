@@ -9,10 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use shoal_machine::Moment;
+use shoal_session::TokenBucket;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
-
-use crate::token_bucket::TokenBucket;
 
 /// What may pass at once after a pause, as a part of a second's worth: short enough that a limit looks smooth to the
 /// link, long enough to outlast a timer's granularity.

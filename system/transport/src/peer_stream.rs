@@ -7,6 +7,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use rustix::net::SendFlags;
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -54,6 +55,15 @@ impl PeerStream {
     /// Reads what is there into several buffers, in order.
     pub fn try_read_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         self.stream.try_read_vectored(buffers)
+    }
+
+    /// As [`try_write`](Self::try_write), where more follows at once: the kernel may hold a segment back that is not full
+    /// (`MSG_MORE`), so that a block's header travels with its payload and costs no packet of its own.
+    pub fn try_write_more(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.try_io(Interest::WRITABLE, || {
+            let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+            Ok(rustix::net::send(self.stream.as_fd(), bytes, flags)?)
+        })
     }
 
     /// Writes as much as the kernel takes.

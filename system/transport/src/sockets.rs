@@ -36,9 +36,7 @@ pub(crate) fn tcp_on(address: SocketAddr, binding: &Binding) -> io::Result<TcpLi
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // A restart must not wait for the last run's closed connections to be forgotten. Elsewhere than on Unix the
-    // option would let another program take the port.
-    #[cfg(unix)]
+    // A restart must not wait until the last run's closed connections are forgotten.
     socket.set_reuse_address(true)?;
     binding.apply_to_listener(&socket)?;
     socket.bind(&address.into())?;

@@ -38,7 +38,7 @@ pub struct TransportConfig {
     pub isolated: bool,
     /// Limits of all torrents together.
     pub limits: RateLimits,
-    /// How long a peer has to answer a dial.
+    /// How long a peer or an HTTP server has to answer a dial.
     pub connect_timeout: Duration,
     /// How long a look-up may take.
     pub resolve_timeout: Duration,
@@ -296,6 +296,10 @@ impl Transport {
         &self.inner.binding
     }
 
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.inner.connect_timeout
+    }
+
     /// Whether the policy lets `origin` make us speak `protocol` to `target`, for those who want to know before they
     /// spend a slot on it.
     pub fn check(
@@ -334,7 +338,7 @@ impl Transport {
         protocol: Protocol,
         family: Option<AddressFamily>,
     ) -> Result<Vec<SocketAddr>, ResolveError> {
-        let found = self.lookup(host, origins).await?;
+        let found = self.lookup(host, origins, protocol).await?;
         let mut reachable = Vec::new();
         let mut first_refusal = None;
         for address in found.into_iter().map(|address| address.to_canonical()) {
@@ -369,6 +373,7 @@ impl Transport {
         &self,
         host: &str,
         origins: &[OriginClass],
+        protocol: Protocol,
     ) -> Result<Vec<IpAddr>, ResolveError> {
         resolver::check_name(host)?;
         let literal = host
@@ -381,7 +386,10 @@ impl Transport {
         if resolver::is_localhost(host) {
             return Ok(resolver::LOCALHOST.to_vec());
         }
-        if self.inner.policy.isolated && origins.iter().any(|origin| *origin != OriginClass::User) {
+        if !origins
+            .iter()
+            .all(|origin| self.inner.policy.names(*origin, protocol))
+        {
             return Err(ResolveError::Isolated {
                 host: host.to_owned(),
             });

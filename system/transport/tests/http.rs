@@ -2,6 +2,8 @@
 //!
 //! 127.0.0.1 is opened in the policy and plays the Internet; 127.0.0.2 is not and plays this machine.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
@@ -38,7 +40,16 @@ struct Server {
 
 /// Serves each request on a connection of its own with what `respond` makes of its path. Ends with the test process.
 fn serve(ip: &str, respond: impl Fn(&str, SocketAddr) -> Vec<u8> + Send + 'static) -> Server {
-    let listener = TcpListener::bind((ip.parse::<IpAddr>().unwrap(), 0)).unwrap();
+    serve_on(
+        TcpListener::bind((ip.parse::<IpAddr>().unwrap(), 0)).unwrap(),
+        respond,
+    )
+}
+
+fn serve_on(
+    listener: TcpListener,
+    respond: impl Fn(&str, SocketAddr) -> Vec<u8> + Send + 'static,
+) -> Server {
     let address = listener.local_addr().unwrap();
     let requests = Arc::new(Mutex::new(Vec::new()));
     let connections = Arc::new(AtomicUsize::new(0));
@@ -323,18 +334,7 @@ async fn a_server_that_stays_silent_costs_the_time_out() {
 
 #[tokio::test]
 async fn a_family_can_be_asked_for() {
-    let port = {
-        let four = serve("127.0.0.1", |_, _| ok(b"four"));
-        let listener = TcpListener::bind(("::1", four.address.port())).unwrap();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                read_head(&mut stream);
-                let _ = stream.write_all(&ok(b"six"));
-            }
-        });
-        four.address.port()
-    };
+    let port = serve_both_families();
     for (family, expected) in [(AddressFamily::V4, "four"), (AddressFamily::V6, "six")] {
         let url = format!("http://both.test:{port}/").parse().unwrap();
         let limits = HttpLimits {
@@ -362,6 +362,17 @@ async fn a_family_can_be_asked_for() {
         matches!(error, HttpError::Resolve(ResolveError::WrongFamily { .. })),
         "{error}"
     );
+}
+
+/// The same port on both, which another test may hold on one of them: then another is tried.
+fn serve_both_families() -> u16 {
+    loop {
+        let port = serve("127.0.0.1", |_, _| ok(b"four")).address.port();
+        if let Ok(listener) = TcpListener::bind(("::1", port)) {
+            serve_on(listener, |_, _| ok(b"six"));
+            return port;
+        }
+    }
 }
 
 #[tokio::test]
@@ -414,6 +425,9 @@ async fn https_works_with_a_trusted_certificate_only() {
         .env(CHILD_URL, url)
         .env("SSL_CERT_FILE", format!("{directory}/cert.pem"))
         .env_remove("SSL_CERT_DIR")
+        // A proxy in the environment must not be used: nobody is there.
+        .env("HTTPS_PROXY", "http://127.0.0.3:9")
+        .env("ALL_PROXY", "http://127.0.0.3:9")
         .output()
         .unwrap();
     assert!(

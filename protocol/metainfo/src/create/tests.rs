@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::bencode::{self, Limits};
+use crate::metainfo::Metainfo;
+use crate::verifier::Verdict;
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -544,5 +546,113 @@ proptest! {
         }
         prop_assert_eq!(read, lengths);
         prop_assert_eq!(plan.segments(PieceIndex(u32::MAX)).count(), 0);
+    }
+}
+
+/// Components that stay as they are on every disk; `a` beside `a.txt` is where paths and their text sort differently.
+const COMPONENTS: [&str; 7] = ["a", "a.txt", "a-b", "b", "Z", "é", "0"];
+
+fn any_sources() -> impl Strategy<Value = Vec<SourceFile>> {
+    let component = proptest::sample::select(&COMPONENTS[..]).prop_map(str::to_owned);
+    let path = proptest::collection::vec(component, 1..4);
+    let length = prop_oneof![Just(0), 1u64..90_000, Just(16_384), Just(65_536)];
+    let one = (path, length, any::<bool>(), any::<bool>());
+    let source = one.prop_map(|(path, length, executable, hidden)| SourceFile {
+        path,
+        length,
+        executable,
+        hidden,
+        symlink: None,
+    });
+    let single = (1u64..200_000).prop_map(|length| vec![file("", length)]);
+    prop_oneof![1 => single, 4 => proptest::collection::vec(source, 1..7)]
+}
+
+/// Paths of files that are not padding, with length and attributes.
+fn listed(plan: &Plan) -> Vec<(String, u64, u64, bool, bool)> {
+    let placed = plan.files().iter().filter_map(|file| {
+        let source = &plan.sources()[file.source?];
+        let path = match source.path.as_slice() {
+            [] => plan.name().to_owned(),
+            path => path.join("/"),
+        };
+        Some((
+            path,
+            file.offset,
+            file.length,
+            source.executable,
+            source.hidden,
+        ))
+    });
+    placed.collect()
+}
+
+proptest! {
+    #[test]
+    fn what_is_created_reads_back_as_planned(
+        sources in any_sources(),
+        kind in prop_oneof![Just(Kind::V1), Just(Kind::V2), Just(Kind::Hybrid)],
+        tail_padding in any::<bool>(),
+        private in any::<bool>(),
+        shift in 14u32..17,
+    ) {
+        let options = Options {
+            kind,
+            tail_padding,
+            private,
+            piece_length: Some(1 << shift),
+            trackers: vec![vec!["http://t.example/announce".to_owned()], vec!["udp://u.example:80".to_owned()]],
+            web_seeds: vec!["http://w.example/".to_owned()],
+            source: Some("S".to_owned()),
+            ..Options::default()
+        };
+        let plan = plan(sources, options);
+        prop_assume!(plan.as_ref().is_ok_and(|plan| plan.renamed().is_empty()));
+        let plan = plan.unwrap();
+        let hashes = hash(&plan);
+        let read = Metainfo::parse(&plan.finish(&hashes).unwrap(), Limits::LOCAL).unwrap();
+        prop_assert_eq!(read.warnings(), &[]);
+        prop_assert_eq!(read.name(), "name");
+        prop_assert_eq!(read.is_private(), private);
+        prop_assert_eq!(read.source(), Some("S"));
+        prop_assert_eq!((read.trackers().len(), read.web_seeds().len()), (2, 1));
+        prop_assert_eq!(read.info_hashes().v1().is_some(), kind != Kind::V2);
+        prop_assert_eq!(read.info_hashes().v2().is_some(), kind != Kind::V1);
+        prop_assert_eq!(read.layout(), plan.layout());
+        let files: Vec<_> = read
+            .files()
+            .iter()
+            .filter(|file| !file.padding)
+            .map(|file| (file.path.clone(), file.offset, file.length, file.executable, file.hidden))
+            .collect();
+        prop_assert_eq!(files, listed(&plan));
+        prop_assert_eq!(read.verifier().needs(), plan.needs());
+        prop_assert_eq!(read.verifier().piece_count(), plan.layout().piece_count());
+        for piece in plan.layout().pieces() {
+            let mut hasher = read.verifier().hasher(piece);
+            for segment in plan.segments(piece) {
+                match segment.source {
+                    Some(k) => hasher.update(&content(k, segment.offset, segment.length)),
+                    None => hasher.update(&vec![0; segment.length as usize]),
+                }
+            }
+            prop_assert_eq!(read.verifier().check(piece, &hasher.finish()), Verdict::Right);
+        }
+    }
+}
+
+#[test]
+fn every_vector_reads_back_without_a_warning() {
+    for vector in VECTORS.iter().filter(|vector| vector.what != "symlinks") {
+        let options = Options {
+            kind: vector.kind,
+            piece_length: vector.piece_length,
+            tail_padding: vector.tail_padding,
+            private: vector.private,
+            ..Options::default()
+        };
+        let torrent = create(vector.files.iter().map(source).collect(), options);
+        let read = Metainfo::parse(&torrent, Limits::LOCAL).unwrap();
+        assert_eq!(read.warnings(), [], "{}", vector.what);
     }
 }

@@ -39,6 +39,18 @@ fn a_hybrid_link_with_everything_is_read() {
 }
 
 #[test]
+fn a_torrent_has_a_link_that_leads_to_it() {
+    let torrent = b"d8:announce16:http://t.example4:infod6:lengthi5e4:name3:a b12:piece lengthi16384e6:pieces20:\
+        aaaaaaaaaaaaaaaaaaaaee";
+    let metainfo = Metainfo::parse(torrent, crate::metainfo::Limits::LOCAL).unwrap();
+    let hash = metainfo.info_hashes().primary();
+    assert_eq!(
+        Magnet::from(&metainfo).to_string(),
+        format!("magnet:?xt=urn:btih:{hash}&dn=a%20b&xl=5&tr=http%3A%2F%2Ft.example")
+    );
+}
+
+#[test]
 fn base32_and_hexadecimal_name_the_same_torrent() {
     // Python's base64.b32encode(bytes.fromhex(..)) of the same 20 bytes.
     let base32 = parse("xt=urn:btih:AERUKZ4JVPG66AJDIVTYTK6N54ASGRLH").unwrap();

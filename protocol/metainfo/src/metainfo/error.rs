@@ -10,6 +10,9 @@ pub enum Error {
     /// Not bencode, or more of it than the limits allow.
     #[error("this is no torrent: {0}")]
     Bencode(#[from] DecodeError),
+    /// Bencode, but something else than a dictionary.
+    #[error("this is no torrent: it is not a dictionary")]
+    NotADictionary,
     /// A field without which there is no torrent.
     #[error("the torrent has no `{0}`")]
     Missing(&'static str),
@@ -182,8 +185,11 @@ pub enum Warning {
         /// The path it has here.
         path: String,
     },
-    /// Files whose names could not be used as they are.
-    #[error("{count} files have names that were made safe, the first is {first:?}")]
+    /// The name of the torrent could not be used as it is.
+    #[error("the name of the torrent was made safe: it is {0:?} here")]
+    SanitisedName(String),
+    /// Files whose paths could not be used as they are; those of [`Warning::Renamed`] do not count.
+    #[error("{count} files have paths that were made safe, the first is {first:?} here")]
     Sanitised {
         /// How many.
         count: usize,

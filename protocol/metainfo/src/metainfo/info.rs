@@ -42,25 +42,13 @@ pub(super) fn parse(
     names::refuse_climbing(name)?;
 
     let mut names = Names::new();
-    let v1_files = v1.then(|| list::v1(info, &mut names)).transpose()?;
-    let v2_files = v2.then(|| v2_files(info, &mut names)).transpose()?;
-    let aligned = v1_files.is_none();
-    let folder = match (&v1_files, &v2_files) {
-        (None, Some(files)) => !is_single_file(files),
-        _ => info.get("files").is_some(),
-    };
-    let files = match (v1_files, v2_files) {
-        (Some(mut v1), Some(v2)) => {
-            pieces::join_hybrid(&mut v1, &v2, piece_length, &names)?;
-            v1
-        }
-        (Some(files), None) | (None, Some(files)) => files,
-        (None, None) => Vec::new(),
-    };
+    let (files, folder) = list_files(info, (v1, v2), piece_length, &mut names)?;
     if files.iter().all(|file| file.place.is_none()) {
         return Err(Error::NoFiles);
     }
 
+    // Files of a v2-only torrent begin at pieces of their own; the v1 part of a hybrid has padding for that.
+    let aligned = !v1;
     let layout = layout(&files, piece_length, aligned)?;
     let v1_pieces = v1.then(|| pieces::v1(info, &layout)).transpose()?;
     let v2_pieces = v2
@@ -79,10 +67,14 @@ pub(super) fn parse(
         (None, Some(v2)) => Verifier::V2(v2),
         (None, None) => return Err(Error::Missing("pieces")),
     };
+    let safe_name = names::sanitise(name);
+    if safe_name.as_bytes() != name {
+        warnings.push(Warning::SanitisedName(safe_name.clone()));
+    }
     Ok(Info {
         v1,
         v2,
-        name: names::sanitise(name),
+        name: safe_name,
         folder,
         files: place(files, names, piece_length, aligned, warnings)?,
         layout,
@@ -94,6 +86,28 @@ pub(super) fn parse(
             != 0,
         source: super::shown_text(info, "source", warnings),
     })
+}
+
+/// The files of the parts that there are, joined, and whether they are in a folder.
+fn list_files<'a>(
+    info: Value<'a>,
+    (v1, v2): (bool, bool),
+    piece_length: u32,
+    names: &mut Names<'a>,
+) -> Result<(Vec<Listed<'a>>, bool), Error> {
+    let v2_files = match info.get("file tree") {
+        Some(tree) if v2 => list::v2(tree, names)?,
+        _ => Vec::new(),
+    };
+    if !v1 {
+        let folder = !is_single_file(&v2_files);
+        return Ok((v2_files, folder));
+    }
+    let mut files = list::v1(info, names)?;
+    if v2 {
+        pieces::join_hybrid(&mut files, &v2_files, piece_length, names)?;
+    }
+    Ok((files, info.get("files").is_some()))
 }
 
 fn is_v2(info: Value<'_>) -> Result<bool, Error> {
@@ -139,11 +153,6 @@ fn piece_length(info: Value<'_>, v2: bool) -> Result<u32, Error> {
     }
 }
 
-fn v2_files<'a>(info: Value<'a>, names: &mut Names<'a>) -> Result<Vec<Listed<'a>>, Error> {
-    let tree = info.get("file tree").ok_or(Error::Missing("file tree"))?;
-    list::v2(tree, names)
-}
-
 /// Whether a file tree holds one file that is in no directory: then the torrent is that file and has no folder.
 fn is_single_file(files: &[Listed<'_>]) -> bool {
     matches!(files, [Listed { place: Some(place), .. }] if place.directory == Names::ROOT)
@@ -169,13 +178,15 @@ fn place(
     let places: Vec<_> = files.iter().filter_map(|file| file.place).collect();
     let mut paths = names.resolve(&places)?.into_iter();
     let mut offset = 0u64;
-    let mut placed = Vec::new();
+    let (mut placed, mut sanitised) = (Vec::<File>::new(), Vec::new());
     for file in files {
         let path = file.place.and_then(|_| paths.next());
         let padding = path.is_none();
         let Resolved { path, raw, renamed } = path.unwrap_or_else(|| padding_path(file.length));
         if renamed {
             warnings.push(Warning::Renamed { path: path.clone() });
+        } else if raw.is_some() {
+            sanitised.push(placed.len());
         }
         placed.push(File {
             path,
@@ -193,7 +204,12 @@ fn place(
             offset = offset.next_multiple_of(piece_length.into());
         }
     }
-    warn_of_sanitised(&placed, warnings);
+    if let Some(&first) = sanitised.first() {
+        warnings.push(Warning::Sanitised {
+            count: sanitised.len(),
+            first: placed[first].path.clone(),
+        });
+    }
     Ok(placed)
 }
 
@@ -203,15 +219,5 @@ fn padding_path(length: u64) -> Resolved {
         path: format!(".pad/{length}"),
         raw: None,
         renamed: false,
-    }
-}
-
-fn warn_of_sanitised(files: &[File], warnings: &mut Vec<Warning>) {
-    let mut changed = files.iter().filter(|file| file.raw_path.is_some());
-    if let Some(first) = changed.next() {
-        warnings.push(Warning::Sanitised {
-            count: changed.count() + 1,
-            first: first.path.clone(),
-        });
     }
 }

@@ -159,7 +159,9 @@ fn v2_file<'a>(
     let root = match length {
         0 => None,
         _ => Some(
+            // No content has a root of zeros: that is what trees are filled up with.
             root.and_then(|root| root.try_into().ok())
+                .filter(|root| *root != [0; 32])
                 .ok_or_else(|| Error::MissingRoot(names.display(place)))?,
         ),
     };

@@ -112,6 +112,18 @@ fn climbing_and_too_deep_paths_are_refused() {
 }
 
 #[test]
+fn directories_are_counted() {
+    let raw: Vec<String> = (0..=MAX_DIRECTORIES).map(|n| n.to_string()).collect();
+    let mut names = Names::new();
+    let refused = raw
+        .iter()
+        .map(|name| names.directory(Names::ROOT, name.as_bytes()).err());
+    let refused: Vec<_> = refused.collect();
+    assert_eq!(refused.iter().flatten().count(), 1);
+    assert_eq!(refused.last(), Some(&Some(NameError::TooManyDirectories)));
+}
+
+#[test]
 fn paths_that_repeat_long_directories_are_bounded() {
     let (mut names, long) = (Names::new(), "d".repeat(MAX_NAME_BYTES));
     let mut directory = Names::ROOT;

@@ -84,7 +84,7 @@ struct Work {
     /// Its live leases.
     leases: u32,
     /// The pieces in which it has live leases, by their keys.
-    partials: SmallVec<[usize; 2]>,
+    partials: SmallVec<[usize; 4]>,
 }
 
 /// Priorities above [`Priority::Skip`].
@@ -288,9 +288,11 @@ impl Picker {
         if blocks == 0 || self.missing_count == 0 {
             return;
         }
-        let leased = self.work.get(&ask.peer).map_or(0, |work| work.leases);
-        let size = (leased, self.layout.piece_length());
-        let mut hunt = Hunt::new(now, ask, blocks, size, rng, out);
+        let mut hunt = Hunt::new(now, ask, blocks, self.layout.piece_length(), rng, out);
+        if let Some(work) = self.work.get(&ask.peer) {
+            hunt.leased = work.leases;
+            hunt.own = SmallVec::from_slice(&work.partials);
+        }
         self.choose(&mut hunt);
     }
 

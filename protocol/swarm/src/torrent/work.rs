@@ -235,12 +235,17 @@ impl Torrent {
                     let run = BlockRun::one(block);
                     revocations.extend(others.into_iter().map(|other| (other, run)));
                 }
-                Receipt::Duplicate | Receipt::Unleased => {
+                receipt => {
+                    if receipt == Receipt::Duplicate {
+                        let sources = self.doubtful.entry(block.piece).or_default();
+                        sources.insert((block.block, peer.address.ip()));
+                    }
                     self.wasted_bytes += u64::from(self.layout.block_length(block));
                 }
             }
         }
         self.revoke(revocations);
+        self.note_late(runs);
         self.settle_all(runs);
     }
 

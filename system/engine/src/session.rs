@@ -1,0 +1,117 @@
+//! The owner of the session: choke rounds and dial grants over all torrents, and the door for connections from outside.
+//!
+//! Invariant: torrents and the door speak up to it over one bounded channel; it answers by mail that never waits.
+
+use crate::clock::Clock;
+use crate::connect::Ready;
+use crate::mailbox::{Mailbox, separate};
+use crate::torrent::TorrentId;
+use shoal_machine::Machine;
+use shoal_session::{Input, Output, Session, Settings, TorrentKey};
+use shoal_swarm::PeerKey;
+use std::collections::BTreeMap;
+use tokio::sync::mpsc;
+
+/// Statements that may wait for the session. Torrents speak about once a second each.
+const MAX_WAITING: usize = 256;
+
+/// What the session is told.
+pub(crate) enum ToSession {
+    /// A torrent is there, and this is where its mail goes.
+    Added(TorrentId, Mailbox<FromSession>),
+    /// What one of the torrents says.
+    Torrent(Input),
+    /// Somebody connected to a torrent.
+    Incoming(TorrentId, Box<Ready>),
+}
+
+/// What a torrent is told by the session.
+pub(crate) enum FromSession {
+    GrantDials(u32),
+    Unchoked(Vec<PeerKey>),
+    Incoming(Box<Ready>),
+}
+
+/// The owner.
+pub(crate) struct SessionTask {
+    clock: Clock,
+    session: Session,
+    torrents: BTreeMap<TorrentKey, Mailbox<FromSession>>,
+    inbox: mpsc::Receiver<ToSession>,
+}
+
+impl SessionTask {
+    pub(crate) fn new(
+        clock: Clock,
+        settings: Settings,
+        seed: u64,
+    ) -> (Self, mpsc::Sender<ToSession>) {
+        let (sender, inbox) = mpsc::channel(MAX_WAITING);
+        let session = Session::new(settings, seed);
+        (
+            SessionTask {
+                clock,
+                session,
+                torrents: BTreeMap::new(),
+                inbox,
+            },
+            sender,
+        )
+    }
+
+    /// Runs until nobody can speak to it any more.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let deadline = self.session.deadline();
+            tokio::select! {
+                message = self.inbox.recv() => match message {
+                    Some(message) => self.hear(message),
+                    None => return,
+                },
+                () = self.clock.sleep_until(deadline) => self.handle(Input::Tick),
+            }
+        }
+    }
+
+    fn hear(&mut self, message: ToSession) {
+        match message {
+            ToSession::Added(torrent, mailbox) => {
+                self.torrents.insert(torrent, mailbox);
+                self.handle(Input::Added(torrent));
+            }
+            ToSession::Torrent(input) => {
+                if let Input::Removed(torrent) = input {
+                    self.torrents.remove(&torrent);
+                }
+                self.handle(input);
+            }
+            ToSession::Incoming(torrent, ready) => {
+                // A connection that is not admitted is dropped, which closes it.
+                if self.session.admits(torrent) {
+                    self.handle(Input::Accepted(torrent));
+                    self.mail(torrent, FromSession::Incoming(ready));
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.session.handle(self.clock.now(), input);
+        while let Some(output) = self.session.poll() {
+            match output {
+                Output::GrantDials { torrent, count } => {
+                    self.mail(torrent, FromSession::GrantDials(count));
+                }
+                Output::Unchoked { torrent, peers } => {
+                    self.mail(torrent, FromSession::Unchoked(peers));
+                }
+            }
+        }
+    }
+
+    fn mail(&self, torrent: TorrentKey, message: FromSession) {
+        if let Some(mailbox) = self.torrents.get(&torrent) {
+            mailbox.push(message, separate);
+        }
+    }
+}

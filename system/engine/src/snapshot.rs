@@ -1,0 +1,98 @@
+//! What a torrent shows of itself: a value, replaced as a whole, that anybody may look at without the engine waiting.
+
+use shoal_storage::Reason;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// What a torrent is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// It was just added.
+    #[default]
+    Starting,
+    /// Files are read and hashed to find out what is there.
+    Checking {
+        /// Pieces that were checked.
+        checked: u32,
+        /// Pieces that are to be checked.
+        total: u32,
+    },
+    /// Wanted pieces are missing.
+    Downloading,
+    /// All that is wanted is verified; peers are served.
+    Seeding,
+    /// Nothing can be written; it goes on by itself.
+    Suspended {
+        /// Why.
+        reason: Reason,
+        /// What could not be written.
+        path: PathBuf,
+    },
+    /// It ended, and nothing moves any more.
+    Stopped,
+    /// It cannot go on: what happened.
+    Failed(String),
+}
+
+/// The state of a torrent at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// What it is doing.
+    pub phase: Phase,
+    /// Every wanted piece is verified.
+    pub complete: bool,
+    /// Bytes of wanted pieces.
+    pub wanted_bytes: u64,
+    /// Bytes of wanted pieces that are verified.
+    pub wanted_verified_bytes: u64,
+    /// Bytes of all verified pieces.
+    pub verified_bytes: u64,
+    /// Verified pieces.
+    pub verified_pieces: u32,
+    /// Pieces that were verified from the journal, without reading or fetching them.
+    pub resumed_pieces: u32,
+    /// Payload bytes received from peers, in this run.
+    pub downloaded_bytes: u64,
+    /// Payload bytes sent to peers, in this run.
+    pub uploaded_bytes: u64,
+    /// Payload bytes received that were of no use: duplicates and bad pieces.
+    pub wasted_bytes: u64,
+    /// Pieces that failed their check.
+    pub failed_pieces: u64,
+    /// Payload bytes a second from peers.
+    pub download_rate: u64,
+    /// Payload bytes a second to peers.
+    pub upload_rate: u64,
+    /// Connected peers.
+    pub peers: Vec<PeerLine>,
+    /// Trackers, of each swarm.
+    pub trackers: Vec<TrackerLine>,
+}
+
+/// One connected peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerLine {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// It has every piece.
+    pub seed: bool,
+    /// Payload bytes a second from it.
+    pub download_rate: u64,
+    /// Payload bytes a second to it.
+    pub upload_rate: u64,
+}
+
+/// One tracker of one swarm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrackerLine {
+    /// Scheme, host and port: the rest of a URL may hold a secret.
+    pub host: String,
+    /// It answered the last announce.
+    pub working: bool,
+    /// Why it did not, or what it warns of.
+    pub message: Option<String>,
+    /// Complete peers, as it says.
+    pub seeds: Option<u32>,
+    /// Incomplete peers, as it says.
+    pub leeches: Option<u32>,
+}

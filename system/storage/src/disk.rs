@@ -1,0 +1,304 @@
+//! The operations on files that can fail, so that tests can make each of them fail.
+//!
+//! Invariant: a path is followed component by component below its root and never through a symbolic link, whoever may be
+//! renaming things meanwhile.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path};
+
+use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+/// The directory below which a content lies.
+#[derive(Debug)]
+pub struct Root(OwnedFd);
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It must exist.
+    Read,
+    /// It is created, with its folders, where it is missing.
+    Write {
+        /// Whether a file that is created may be executed.
+        executable: bool,
+    },
+}
+
+/// The operations. Each may be called from any thread.
+pub trait Disk: fmt::Debug + Send + Sync + 'static {
+    /// Opens a regular file.
+    ///
+    /// # Errors
+    /// What the system says; `ELOOP` for a symbolic link.
+    fn open(&self, root: &Root, path: &Path, access: Access) -> io::Result<File> {
+        root.open(path, access)
+    }
+
+    /// Writes as much of `buffers` as the system takes.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn write(&self, file: &File, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        Ok(rustix::io::pwritev(file, buffers, offset)?)
+    }
+
+    /// Reads as much of `out` as there is; 0 at the end of the file.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn read(&self, file: &File, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        Ok(rustix::io::pread(file, out, offset)?)
+    }
+
+    /// Cuts or extends the file, without using room for the extension.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
+        file.set_len(len)
+    }
+
+    /// Makes the written bytes survive a power failure.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+}
+
+/// The operations as the system has them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SystemDisk;
+
+impl Disk for SystemDisk {}
+
+impl Root {
+    /// The directory at `path`, to which links may lead: it is the person's choice.
+    pub(crate) fn new(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Root(rustix::fs::open(path, flags, Mode::empty())?))
+    }
+
+    /// Whether files can be created in it.
+    pub(crate) fn is_writable(&self) -> bool {
+        use rustix::fs::Access;
+        let access = Access::WRITE_OK | Access::EXEC_OK;
+        rustix::fs::accessat(&self.0, ".", access, AtFlags::EACCESS).is_ok()
+    }
+
+    /// What is at `path`, `None` where it or one of its folders is missing. `ELOOP` where a component is a symbolic link,
+    /// `ENOTDIR` where a folder is something else.
+    pub(crate) fn inspect(&self, path: &Path) -> io::Result<Option<Stat>> {
+        let missing = |error| match error {
+            Errno::NOENT => Ok(None),
+            error => Err(error.into()),
+        };
+        match self.parent(path, false) {
+            Err(error) => missing(error),
+            Ok((folder, name)) => match stat_component(&folder, name) {
+                Err(error) => missing(error),
+                Ok(stat) => Ok(Some(stat)),
+            },
+        }
+    }
+
+    /// Opens a regular file, see [`Disk::open`].
+    fn open(&self, path: &Path, access: Access) -> io::Result<File> {
+        // NONBLOCK keeps a FIFO that somebody put there from stopping the thread.
+        let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let (flags, mode) = match access {
+            Access::Read => (flags | OFlags::RDONLY, 0),
+            Access::Write { executable } => {
+                let mode = if executable { 0o777 } else { 0o666 };
+                (flags | OFlags::RDWR | OFlags::CREATE, mode)
+            }
+        };
+        let (folder, name) = self.parent(path, access != Access::Read)?;
+        let file = rustix::fs::openat(&folder, name, flags, Mode::from_raw_mode(mode))?;
+        if !is_regular(&rustix::fs::fstat(&file)?) {
+            return Err(Errno::INVAL.into());
+        }
+        Ok(File::from(file))
+    }
+
+    /// Opens a regular file that exists, to look at it.
+    pub(crate) fn open_existing(&self, path: &Path) -> io::Result<File> {
+        self.open(path, Access::Read)
+    }
+
+    /// Removes the file at `path`.
+    pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
+        let (folder, name) = self.parent(path, false)?;
+        Ok(rustix::fs::unlinkat(&folder, name, AtFlags::empty())?)
+    }
+
+    /// The folder that `path` lies in, made where `create` says so, and the last component.
+    fn parent<'a>(
+        &self,
+        path: &'a Path,
+        create: bool,
+    ) -> Result<(OwnedFd, &'a std::ffi::OsStr), Errno> {
+        let name = path.file_name().ok_or(Errno::INVAL)?;
+        let mut folder = rustix::io::fcntl_dupfd_cloexec(&self.0, 0)?;
+        for component in path.parent().into_iter().flat_map(Path::components) {
+            let Component::Normal(component) = component else {
+                return Err(Errno::INVAL);
+            };
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let open = || rustix::fs::openat(&folder, component, flags, Mode::empty());
+            folder = match open() {
+                Err(Errno::NOENT) if create => {
+                    match rustix::fs::mkdirat(&folder, component, Mode::from_raw_mode(0o777)) {
+                        Ok(()) | Err(Errno::EXIST) => open()?,
+                        Err(error) => return Err(error),
+                    }
+                }
+                // A symbolic link is "not a directory" too: say which.
+                Err(Errno::NOTDIR) => {
+                    stat_component(&folder, component)?;
+                    return Err(Errno::NOTDIR);
+                }
+                other => other?,
+            };
+        }
+        Ok((folder, name))
+    }
+}
+
+/// Reserves room on disk for the whole file. A file system that cannot is left to grow the file as it fills.
+pub(crate) fn reserve(file: &File, len: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len) {
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the error says that there is no room, which somebody can make.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    code == Some(Errno::NOSPC.raw_os_error()) || code == Some(Errno::DQUOT.raw_os_error())
+}
+
+/// Whether the error says that a symbolic link is in the way.
+pub(crate) fn is_link(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
+}
+
+pub(crate) fn is_regular(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+}
+
+fn stat_component(folder: impl AsFd, name: &std::ffi::OsStr) -> Result<Stat, Errno> {
+    let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Symlink => Err(Errno::LOOP),
+        _ => Ok(stat),
+    }
+}
+
+/// Writes all of `buffers`, in as few operations as the system allows.
+pub(crate) fn write_all(
+    disk: &dyn Disk,
+    file: &File,
+    mut buffers: &mut [IoSlice<'_>],
+    mut offset: u64,
+) -> io::Result<()> {
+    /// `IOV_MAX` of Linux: the most slices one `pwritev` takes.
+    const MAX_SLICES: usize = 1024;
+    while !buffers.is_empty() {
+        let some = &buffers[..buffers.len().min(MAX_SLICES)];
+        match disk.write(file, some, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                offset += written as u64;
+                IoSlice::advance_slices(&mut buffers, written);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Fills `out`; `UnexpectedEof` where the file ends before.
+pub(crate) fn read_exact(
+    disk: &dyn Disk,
+    file: &File,
+    mut out: &mut [u8],
+    mut offset: u64,
+) -> io::Result<()> {
+    while !out.is_empty() {
+        match disk.read(file, out, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                offset += read as u64;
+                out = &mut out[read..];
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    const WRITE: Access = Access::Write { executable: false };
+
+    #[test]
+    fn nothing_is_opened_through_a_link_or_above_the_root() {
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("secret"), "x").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        symlink(outside.path(), dir.path().join("folder")).unwrap();
+        symlink(outside.path().join("secret"), dir.path().join("file")).unwrap();
+        symlink(outside.path().join("new"), dir.path().join("dangling")).unwrap();
+        std::fs::write(dir.path().join("plain"), "x").unwrap();
+        let root = Root::new(dir.path()).unwrap();
+        for path in ["folder/secret", "file", "dangling", "folder/new"] {
+            assert!(
+                is_link(&root.open(Path::new(path), WRITE).unwrap_err()),
+                "{path}"
+            );
+            assert!(
+                is_link(&root.inspect(Path::new(path)).unwrap_err()),
+                "{path}"
+            );
+        }
+        for path in ["../x", "/etc/hostname", "a/../../x", "plain/x", ""] {
+            assert!(root.open(Path::new(path), WRITE).is_err(), "{path}");
+        }
+        assert!(!outside.path().join("new").exists());
+    }
+
+    #[test]
+    fn only_regular_files_are_opened_and_folders_are_made_on_the_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path()).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            dir.path().join("fifo"),
+            FileType::Fifo,
+            Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        assert!(root.open(Path::new("fifo"), WRITE).is_err());
+        assert!(root.inspect(Path::new("a/b/c")).unwrap().is_none());
+        assert!(root.open(Path::new("a/b/c"), Access::Read).is_err());
+        assert!(!dir.path().join("a").exists());
+        root.open(Path::new("a/b/c"), WRITE).unwrap();
+        assert!(is_regular(
+            &root.inspect(Path::new("a/b/c")).unwrap().unwrap()
+        ));
+        assert!(root.open(Path::new("a/b"), WRITE).is_err());
+    }
+}

@@ -1,0 +1,325 @@
+//! Opening a content: what is refused, what the journal says, and what of that still holds.
+//!
+//! Invariant: whatever is refused is refused before a byte of content is written.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Component, Path};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+
+use shoal_metainfo::{Bitfield, Layout, PieceIndex};
+use tokio::sync::mpsc;
+
+use crate::content::Resumed;
+use crate::disk::{self, Root};
+use crate::error::StorageError;
+use crate::event::Event;
+use crate::files::Files;
+use crate::inner::{Inner, State, SyncState, journal_index};
+use crate::journal::{self, Fingerprint, Identity, Journal, Record};
+use crate::map::{self, FileMap};
+use crate::shared::Shared;
+use crate::spec::{ContentSpec, Mode};
+
+/// A file may be this much younger than the journal: a piece is written before its record is, and file systems count time
+/// coarsely.
+const MTIME_TOLERANCE_NS: i64 = 2_000_000_000;
+
+/// Opens the content, see [`crate::Storage::open`].
+pub(crate) fn open(
+    shared: &Arc<Shared>,
+    spec: ContentSpec,
+    events: mpsc::Sender<Event>,
+) -> Result<Arc<Inner>, StorageError> {
+    if spec.wanted.len() != spec.files.len() {
+        return Err(StorageError::Spec("its selection is not over its files"));
+    }
+    if spec.verifier.piece_count() != spec.layout.piece_count() {
+        return Err(StorageError::Spec("its hashes are not one for each piece"));
+    }
+    let map = FileMap::new(&spec.files, &spec.layout)?;
+    let root = open_root(&spec)?;
+    let ContentSpec {
+        info_hash, mode, ..
+    } = spec;
+    let (layout, verifier) = (Arc::clone(&spec.layout), Arc::clone(&spec.verifier));
+    let (wanted, preallocates) = (spec.wanted.clone(), spec.preallocate);
+    let journal_path = spec.journal.clone();
+    let id = shared.next_content();
+    let (disk, handles) = (Arc::clone(&shared.disk), Arc::clone(&shared.handles));
+    let files = Files::new(id, spec, map, root, Arc::clone(&disk), handles);
+    for (slot, file) in files.specs().iter().enumerate() {
+        if wanted[slot] && !file.padding {
+            inspect(&files, slot)?;
+        }
+    }
+    let (journal, resumed) = match journal_path {
+        Some(path) => {
+            let identity = Identity {
+                info_hash,
+                piece_count: layout.piece_count(),
+                boot: journal::boot_id(),
+            };
+            let (mut journal, fresh) = Journal::open(disk, &path, identity)?;
+            let resumed = resume(&files, &layout, &mut journal, fresh);
+            let resumed = resumed.map_err(|error| StorageError::io(path, error))?;
+            (Some(journal), resumed)
+        }
+        None => {
+            let nothing = Resumed {
+                have: Bitfield::empty(layout.piece_count()),
+                suspect: Vec::new(),
+                fresh: true,
+            };
+            (None, nothing)
+        }
+    };
+    let mut state = State::new(resumed.have.clone());
+    state.unsynced = journal
+        .as_ref()
+        .is_some_and(|journal| journal.knowledge().has_unsynced());
+    if state.unsynced {
+        // Written by a process that ended: the next sync is to cover it.
+        for slot in 0..=files.parts_slot() {
+            if files.fingerprint(slot).is_some() {
+                files.set_dirty(slot);
+            }
+        }
+    }
+    let inner = Arc::new(Inner {
+        shared: Arc::clone(shared),
+        layout,
+        verifier,
+        mode,
+        files,
+        journal: Mutex::new(journal),
+        resumed,
+        events,
+        fence: RwLock::new(()),
+        syncing: Mutex::new(SyncState::default()),
+        state: Mutex::new(state),
+        rested: Condvar::new(),
+    });
+    inner.place(&wanted)?;
+    if mode == Mode::Download {
+        create_empty(&inner.files, &wanted)?;
+        if preallocates {
+            preallocate(&inner.files, &wanted)?;
+        }
+    }
+    shared.register(&inner);
+    Ok(inner)
+}
+
+fn open_root(spec: &ContentSpec) -> Result<Root, StorageError> {
+    let directory = &spec.directory;
+    let root = Root::new(directory).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            StorageError::NoDirectory(directory.clone())
+        }
+        _ => StorageError::io(directory, error),
+    })?;
+    if spec.mode == Mode::Download && !root.is_writable() {
+        return Err(StorageError::ReadOnly(directory.clone()));
+    }
+    for file in &spec.files {
+        let mut components = file.path.components();
+        let plain = components.all(|component| matches!(component, Component::Normal(_)));
+        if !plain || file.path.as_os_str().is_empty() {
+            return Err(StorageError::Path(file.path.clone()));
+        }
+    }
+    Ok(root)
+}
+
+/// Refuses a path that is not a regular file or leads through something that is not a folder.
+fn inspect(files: &Files, slot: usize) -> Result<Option<rustix::fs::Stat>, StorageError> {
+    let path = files.full_path(slot);
+    match files.root.inspect(files.relative(slot)) {
+        Ok(Some(stat)) if !disk::is_regular(&stat) => Err(StorageError::NotAFile(path)),
+        Ok(stat) => Ok(stat),
+        Err(error) if disk::is_link(&error) => Err(StorageError::Link(path)),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            Err(StorageError::NotAFile(path))
+        }
+        Err(error) => Err(StorageError::io(path, error)),
+    }
+}
+
+/// Creates wanted files without bytes.
+pub(crate) fn create_empty(files: &Files, wanted: &[bool]) -> Result<(), StorageError> {
+    for (slot, file) in files.specs().iter().enumerate() {
+        if wanted[slot] && !file.padding && file.length == 0 {
+            files
+                .open(slot, true)
+                .map_err(|error| files.failure(slot, error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Reserves room for the wanted files.
+fn preallocate(files: &Files, wanted: &[bool]) -> Result<(), StorageError> {
+    for (slot, file) in files.specs().iter().enumerate() {
+        if wanted[slot] && !file.padding && file.length > 0 {
+            files
+                .open(slot, true)
+                .and_then(|opened| disk::reserve(&opened, file.length))
+                .map_err(|error| files.failure(slot, error))?;
+        }
+    }
+    Ok(())
+}
+
+/// What is left of a file.
+#[derive(Clone, Copy, Debug)]
+struct Health {
+    size: u64,
+    changed: bool,
+}
+
+/// What the journal says and the files do not contradict.
+fn resume(
+    files: &Files,
+    layout: &Layout,
+    journal: &mut Journal,
+    fresh: bool,
+) -> io::Result<Resumed> {
+    for &slot in &journal.knowledge().placed {
+        if (slot as usize) < files.specs().len() {
+            files.set_placed(slot as usize);
+        }
+    }
+    let mut health = BTreeMap::new();
+    let mut records = Vec::new();
+    let known = journal.knowledge();
+    let candidates: Vec<PieceIndex> = known
+        .have
+        .iter()
+        .chain(known.suspect.iter().copied())
+        .collect();
+    for piece in candidates {
+        let (mut gone, mut changed) = (false, false);
+        for place in files.places(layout.range_of(piece)) {
+            let Some(slot) = place.slot else { continue };
+            let health = *health
+                .entry(slot)
+                .or_insert_with(|| examine(files, journal, slot));
+            gone |= place.offset + place.len > health.size;
+            changed |= health.changed;
+        }
+        if gone {
+            records.push(Record::Lost(piece));
+        } else if changed && journal.knowledge().have.get(piece) {
+            records.push(Record::Suspect(piece));
+        }
+    }
+    // The journal becomes younger than the files here, which is why it has to remember what is suspect.
+    records.push(Record::Opened);
+    journal.append_all(&records)?;
+    Ok(Resumed {
+        have: journal.knowledge().have.clone(),
+        suspect: journal.knowledge().suspect.iter().copied().collect(),
+        fresh,
+    })
+}
+
+fn examine(files: &Files, journal: &Journal, slot: usize) -> Health {
+    let print = fingerprint(files, files.relative(slot));
+    let Some(print) = print else {
+        return Health {
+            size: 0,
+            changed: true,
+        };
+    };
+    let before = journal
+        .knowledge()
+        .fingerprints
+        .get(&journal_index(files, slot));
+    let changed = match before {
+        Some(before) if journal.knowledge().closed => *before != print,
+        Some(before) if before.inode != print.inode => true,
+        _ => print.mtime_ns > journal.mtime_ns.saturating_add(MTIME_TOLERANCE_NS),
+    };
+    Health {
+        size: print.size,
+        changed,
+    }
+}
+
+fn fingerprint(files: &Files, path: &Path) -> Option<Fingerprint> {
+    let file = files.root.open_existing(path).ok()?;
+    file.metadata()
+        .ok()
+        .map(|metadata| Fingerprint::of(&metadata))
+}
+
+impl Inner {
+    /// Sees to it that the bytes of the wanted files are in the files themselves. A file that was placed once stays so,
+    /// wanted or not.
+    pub(crate) fn place(&self, wanted: &[bool]) -> Result<(), StorageError> {
+        let _fence = self.fence.write().unwrap_or_else(PoisonError::into_inner);
+        let specs = self.files.specs();
+        let mut slots = Vec::new();
+        for (slot, spec) in specs.iter().enumerate() {
+            // Whoever only reads goes by what a download left, or by the files alone.
+            let needed = match self.mode {
+                Mode::Download => wanted.get(slot) == Some(&true),
+                Mode::Seed => self.resumed.fresh,
+            };
+            if needed && !spec.padding && !self.files.is_placed(slot) {
+                if self.mode == Mode::Download {
+                    inspect(&self.files, slot)?;
+                    self.move_in(slot)?;
+                }
+                slots.push(slot);
+            }
+        }
+        let indices = slots.iter().map(|&slot| journal_index(&self.files, slot));
+        let records: Vec<Record> = indices.map(Record::Placed).collect();
+        if self.mode == Mode::Download
+            && let Some(journal) = self.journal().as_mut()
+        {
+            let result = journal.append_all(&records);
+            result.map_err(|error| StorageError::io(journal.path(), error))?;
+        }
+        for &slot in &slots {
+            self.files.set_placed(slot);
+        }
+        let all = specs
+            .iter()
+            .enumerate()
+            .all(|(slot, spec)| spec.padding || spec.length == 0 || self.files.is_placed(slot));
+        if all && !slots.is_empty() && self.mode == Mode::Download {
+            let parts = self.files.parts_slot();
+            self.files
+                .remove_parts()
+                .map_err(|error| self.files.failure(parts, error))?;
+        }
+        Ok(())
+    }
+
+    /// Copies what the parts file has of a file into it, and syncs that.
+    fn move_in(&self, slot: usize) -> Result<(), StorageError> {
+        let spec = &self.files.specs()[slot];
+        let mut moved = false;
+        for piece in map::pieces_of(spec, &self.layout) {
+            let there = {
+                let state = self.state();
+                let spilled = state.partials.get(&piece).is_some_and(|p| p.has_spilled());
+                state.have.get(piece) || spilled || self.resumed.suspect.contains(&piece)
+            };
+            if there {
+                let range = self.layout.range_of(piece);
+                let end = range.end.min(spec.offset + spec.length);
+                self.files
+                    .move_fragment(slot, range.start.max(spec.offset)..end)?;
+                moved = true;
+            }
+        }
+        if moved {
+            self.files.sync(slot)?;
+        }
+        Ok(())
+    }
+}

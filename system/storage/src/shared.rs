@@ -1,0 +1,280 @@
+//! What all contents of a process share: the threads with their queue, the buffers, the open files, the counters.
+//!
+//! Invariant: a piece, a sync, a spill and each runner of a check is in the queue at most once, so that the queue is bounded
+//! by the pieces that are in the making and the threads.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use shoal_metainfo::PieceIndex;
+
+use crate::check::CheckWork;
+use crate::disk::Disk;
+use crate::error::StorageError;
+use crate::files::Handles;
+use crate::inner::Inner;
+use crate::pool::Pool;
+use crate::spec::StorageConfig;
+
+/// How often contents are looked at for retries, background syncs and events that had no room.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How long the end waits for threads: none should be busy for longer than one operation on a disk takes.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Something for a thread to do.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Hash, judge and write a piece as far as its blocks arrived.
+    Piece(Arc<Inner>, PieceIndex),
+    /// Make room in the pool.
+    Spill,
+    /// Check the next piece of a list.
+    Check(Arc<CheckWork>),
+    /// Sync a content.
+    Sync(Arc<Inner>),
+    /// Record and tell that these pieces are lost.
+    Lost(Arc<Inner>, Vec<PieceIndex>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: StorageConfig,
+    pub(crate) threads: usize,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) handles: Arc<Handles>,
+    pub(crate) counters: Counters,
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    tick: Condvar,
+    ended: Condvar,
+    contents: Mutex<Vec<Weak<Inner>>>,
+    spill_queued: AtomicBool,
+    next_content: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) blocks_read_back: AtomicU64,
+    pub(crate) blocks_spilled: AtomicU64,
+    pub(crate) bytes_written: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Pieces in the making, which hold memory.
+    urgent: VecDeque<Job>,
+    /// Checks, which can wait.
+    patient: VecDeque<Job>,
+    running: usize,
+    closed: bool,
+}
+
+impl Shared {
+    pub(crate) fn start(
+        config: StorageConfig,
+        disk: Arc<dyn Disk>,
+    ) -> Result<Arc<Self>, StorageError> {
+        /// Fewer would leave nothing to spill while a few connections fill theirs.
+        const MIN_BUFFERS: usize = 16;
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let threads = if config.threads == 0 {
+            cores
+        } else {
+            config.threads
+        };
+        let buffers = config.cache_bytes / shoal_metainfo::BLOCK_LENGTH as usize;
+        let shared = Arc::new(Shared {
+            threads,
+            pool: Arc::new(Pool::new(buffers.max(MIN_BUFFERS))),
+            disk,
+            handles: Arc::new(Handles::new(config.max_open_files)),
+            config,
+            counters: Counters::default(),
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            tick: Condvar::new(),
+            ended: Condvar::new(),
+            contents: Mutex::default(),
+            spill_queued: AtomicBool::new(false),
+            next_content: AtomicU64::new(0),
+        });
+        for index in 0..=threads {
+            let here = Arc::clone(&shared);
+            let name = if index < threads {
+                "storage"
+            } else {
+                "storage-clock"
+            };
+            shared.lock().running += 1;
+            let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || {
+                if index < here.threads {
+                    here.work();
+                } else {
+                    here.keep_house();
+                }
+                here.lock().running -= 1;
+                here.ended.notify_all();
+            });
+            if let Err(error) = spawned {
+                shared.lock().running -= 1;
+                shared.shutdown();
+                return Err(StorageError::io("starting a thread", error));
+            }
+        }
+        Ok(shared)
+    }
+
+    pub(crate) fn next_content(&self) -> u64 {
+        self.next_content.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn register(&self, content: &Arc<Inner>) {
+        let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+        contents.retain(|content| content.strong_count() > 0);
+        contents.push(Arc::downgrade(content));
+        self.tick.notify_one();
+    }
+
+    fn contents(&self) -> Vec<Arc<Inner>> {
+        let contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+        contents.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Gives a job to the next free thread. After the end nothing happens.
+    pub(crate) fn push(&self, job: Job) {
+        let mut queue = self.lock();
+        if queue.closed {
+            return;
+        }
+        match job {
+            Job::Check(_) => queue.patient.push_back(job),
+            _ => queue.urgent.push_back(job),
+        }
+        drop(queue);
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Whether so few buffers are free that pieces in the making should leave memory.
+    pub(crate) fn is_short(&self) -> bool {
+        self.pool.available() < (self.pool.capacity() / 8).max(2)
+    }
+
+    /// Sees to it that buffers become free if they are about to run out.
+    pub(crate) fn relieve(&self) {
+        if self.is_short() && !self.spill_queued.swap(true, Ordering::AcqRel) {
+            self.push(Job::Spill);
+        }
+    }
+
+    fn work(self: &Arc<Self>) {
+        let mut scratch = Vec::new();
+        while let Some(job) = self.next_job() {
+            match job {
+                Job::Piece(content, piece) => content.advance(piece, false, &mut scratch),
+                Job::Spill => self.spill(&mut scratch),
+                Job::Check(work) => work.step(&mut scratch),
+                Job::Sync(content) => content.sync_in_background(),
+                Job::Lost(content, pieces) => content.record_lost(&pieces),
+            }
+        }
+    }
+
+    fn next_job(&self) -> Option<Job> {
+        let mut queue = self.lock();
+        loop {
+            if queue.closed {
+                return None;
+            }
+            if let Some(job) = queue.urgent.pop_front() {
+                return Some(job);
+            }
+            if let Some(job) = queue.patient.pop_front() {
+                return Some(job);
+            }
+            queue = self
+                .wake
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Writes pieces in the making, those first that need not be read back, until half of the buffers are free.
+    fn spill(&self, scratch: &mut Vec<u8>) {
+        self.spill_queued.store(false, Ordering::Release);
+        let mut candidates = Vec::new();
+        for content in self.contents() {
+            for (piece, cheap, cached) in content.spillable() {
+                candidates.push((cheap, cached, Arc::clone(&content), piece));
+            }
+        }
+        candidates.sort_by_key(|&(cheap, cached, ..)| std::cmp::Reverse((cheap, cached)));
+        for (_, _, content, piece) in candidates {
+            if self.pool.available() >= self.pool.capacity() / 2 {
+                break;
+            }
+            content.advance(piece, true, scratch);
+        }
+    }
+
+    fn keep_house(self: &Arc<Self>) {
+        loop {
+            let contents = self.contents();
+            let now = Instant::now();
+            for content in &contents {
+                content.tick(now);
+            }
+            let idle = contents.is_empty();
+            drop(contents);
+            let queue = self.lock();
+            if queue.closed {
+                return;
+            }
+            // Without contents there is nothing to look after until one is registered, which may just have happened.
+            let pause = if idle { TICK * 20 } else { TICK };
+            drop(self.tick.wait_timeout(queue, pause));
+        }
+    }
+
+    /// Ends the threads after what they are doing.
+    pub(crate) fn shutdown(&self) {
+        let mut queue = self.lock();
+        queue.closed = true;
+        let jobs = (
+            std::mem::take(&mut queue.urgent),
+            std::mem::take(&mut queue.patient),
+        );
+        self.wake.notify_all();
+        self.tick.notify_all();
+        let until = Instant::now() + SHUTDOWN_PATIENCE;
+        while queue.running > 0 {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                tracing::warn!(
+                    "{} storage threads are still busy with the disk",
+                    queue.running
+                );
+                break;
+            }
+            queue = self
+                .ended
+                .wait_timeout(queue, left)
+                .map_or_else(|poisoned| poisoned.into_inner().0, |(queue, _)| queue);
+        }
+        drop(queue);
+        // Only here, because dropping a content's last job may take locks of its own.
+        drop(jobs);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,7 @@
+//! Scenarios over whole contents, most of them with a disk that fails.
+
+mod chaos;
+mod faults;
+mod resume;
+mod rig;
+mod scenarios;
