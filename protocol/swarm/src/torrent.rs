@@ -101,7 +101,7 @@ pub enum Input {
         /// Short digests of its blocks where an earlier attempt had failed; empty otherwise.
         blocks: Vec<u64>,
     },
-    /// Storage found a piece wrong and has forgotten its bytes: those of the blocks in `bad`, or all where `bad` is empty.
+    /// Storage found a piece wrong and has forgotten all its bytes.
     Failed {
         /// The piece.
         piece: PieceIndex,

@@ -1,7 +1,7 @@
 //! The state of one open content, shared by its handles and the worker threads.
 //!
 //! Invariant: the state's lock is held for bookkeeping only, never during hashing or an operation on a disk. Locks are taken
-//! in the order fence, syncing, journal, state; none is held while a later one's holder could wait for it.
+//! in the order fence, syncing, journal, state.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;

@@ -134,11 +134,12 @@ impl Picker {
     /// The open blocks of pieces of one list, piece by piece.
     fn choose_open(&mut self, hunt: &mut Hunt<'_>, class: usize, attendance: Attendance) {
         let list = list_of(class, attendance);
-        while hunt.left > 0 {
-            match self.best_open(hunt, list) {
-                Some(key) => self.take_open(hunt, key),
-                None => return,
-            }
+        let mut before = u32::MAX;
+        while (1..before).contains(&hunt.left)
+            && let Some(key) = self.best_open(hunt, list)
+        {
+            before = hunt.left;
+            self.take_open(hunt, key);
         }
     }
 

@@ -436,6 +436,24 @@ fn a_duplicate_is_credited_to_whoever_was_first() {
 }
 
 #[test]
+fn a_piece_with_one_block_known_to_be_wrong_is_fetched_again_as_a_whole() {
+    let mut bench = Bench::leech();
+    let (liar, honest) = (bench.join(1, some(&[2])), bench.join(2, some(&[2])));
+    let bad = bench.want(liar, 1);
+    let good = bench.want(honest, 3);
+    bench.receive(liar, bad.clone());
+    bench.receive(honest, good);
+    let outputs = bench.handle(Input::Failed {
+        piece: PieceIndex(2),
+        bad: vec![bad[0].first],
+        blocks: vec![7; BLOCKS as usize],
+    });
+    assert!(outputs.contains(&Output::Ban(address(1).ip())));
+    assert!(!outputs.contains(&Output::Ban(address(2).ip())));
+    assert_eq!(bench.want(honest, 4), [whole(2)]);
+}
+
+#[test]
 fn a_verdict_waits_for_the_blocks_that_are_still_being_announced() {
     let mut bench = Bench::leech();
     let peer = bench.join(1, some(&[2]));

@@ -8,7 +8,7 @@ use crate::message::{Blame, CloseReason, PeerKey, ToPeer};
 use core::net::IpAddr;
 use core::time::Duration;
 use shoal_machine::Moment;
-use shoal_metainfo::{Block, BlockIndex, BlockRun, PieceIndex};
+use shoal_metainfo::{BlockIndex, BlockRun, PieceIndex};
 use std::collections::BTreeSet;
 
 /// The most peers that left whose addresses are remembered for pieces that they took part in: those of a torrent's whole
@@ -110,9 +110,9 @@ impl Torrent {
     /// Blocks of these pieces were announced, which may be older or younger than what storage said.
     pub(super) fn note_late(&mut self, runs: &[BlockRun]) {
         for run in runs {
-            match self.verdicts.get_mut(&run.piece) {
-                Some(Verdict::Wrong { late, .. } | Verdict::Dropped { late }) => *late = true,
-                _ => {}
+            let verdict = self.verdicts.get_mut(&run.piece);
+            if let Some(Verdict::Wrong { late, .. } | Verdict::Dropped { late }) = verdict {
+                *late = true;
             }
         }
     }
@@ -156,13 +156,10 @@ impl Torrent {
 
     fn on_failed(&mut self, piece: PieceIndex, bad: &[BlockIndex], digests: &[u64]) {
         let sources = self.sources_of(piece);
-        let length = |&block| self.layout.block_length(Block { piece, block });
-        self.failed_bytes += match bad {
-            [] => u64::from(self.layout.length_of(piece)),
-            bad => bad.iter().map(|block| u64::from(length(block))).sum(),
-        };
+        self.failed_bytes += u64::from(self.layout.length_of(piece));
         let verdicts = self.smart_ban.failed(piece, &sources, bad, digests);
-        self.picker.failed(piece, bad);
+        // Storage has forgotten the right blocks with the wrong ones, whether it could tell them apart or not.
+        self.picker.failed(piece, &[]);
         self.punish(verdicts);
     }
 
