@@ -60,9 +60,38 @@ pub(crate) struct End {
     pub(crate) stalled: bool,
     /// Blocks that were read from the other end.
     pub(crate) blocks: u32,
-    pub(crate) wake_at: Option<Moment>,
+    pub(crate) wake: Wake,
     pub(crate) to_torrent: Mail<FromPeer>,
     pub(crate) to_peer: Mail<ToPeer>,
+}
+
+/// When a machine will be called, earliest first. Deadlines move to and fro many times a second; two calls that are on
+/// their way save most of the new ones.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wake {
+    first: Option<Moment>,
+    then: Option<Moment>,
+}
+
+impl Wake {
+    /// The machine wants to be called at `at`: true where a new call is needed for that.
+    pub(crate) fn wants(&mut self, at: Moment) -> bool {
+        if self.first.is_some_and(|first| first <= at) {
+            return false;
+        }
+        self.then = self.first;
+        self.first = Some(at);
+        true
+    }
+
+    /// A call came: false where it was overtaken by others, so that it means nothing.
+    pub(crate) fn came(&mut self, now: Moment) -> bool {
+        let meant = self.first.is_some_and(|first| first <= now);
+        if meant {
+            self.first = self.then.take();
+        }
+        meant
+    }
 }
 
 /// Messages of one pair on their way, in order.
@@ -100,8 +129,8 @@ pub(crate) struct Node {
     pub(crate) round: VecDeque<EndId>,
     /// What leaves the uplink at the moment.
     pub(crate) leaving: Vec<(EndId, Segment)>,
-    pub(crate) torrent_wake: Option<Moment>,
-    pub(crate) session_wake: Option<Moment>,
+    pub(crate) torrent_wake: Wake,
+    pub(crate) session_wake: Wake,
     pub(crate) report_wake: Option<Moment>,
     /// Ends that wait for room in the cache.
     pub(crate) disk_queue: VecDeque<EndId>,

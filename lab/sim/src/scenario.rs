@@ -89,6 +89,21 @@ pub const ALL: &[Scenario] = &[
         setup: permuted,
     },
     Scenario {
+        name: "late-liars",
+        summary: "two liars, and machines that hear of each other late",
+        setup: |seed| late_liars(seed, Proof::Pieces),
+    },
+    Scenario {
+        name: "late-liars-v2",
+        summary: "the same with block hashes",
+        setup: |seed| late_liars(seed, Proof::Blocks),
+    },
+    Scenario {
+        name: "late-company",
+        summary: "odd company, and machines that hear of each other late",
+        setup: late_company,
+    },
+    Scenario {
         name: "odd-company",
         summary: "rejecters, flappers, peers that stop mid-block, NAT, loss",
         setup: odd_company,
@@ -310,6 +325,28 @@ pub fn odd_company(seed: u64) -> Setup {
         });
     }
     setup
+}
+
+/// As [`liars`], two of them and little content, with machines up to half a second apart.
+#[must_use]
+pub fn late_liars(seed: u64, proof: Proof) -> Setup {
+    late(liars(seed, 2, proof))
+}
+
+/// As [`odd_company`], with little content and machines up to half a second apart.
+#[must_use]
+pub fn late_company(seed: u64) -> Setup {
+    late(odd_company(seed))
+}
+
+fn late(setup: Setup) -> Setup {
+    Setup {
+        total_bytes: 2 * 1024 * 1024,
+        delivery: Delivery::Permuted {
+            longest: Duration::from_millis(500),
+        },
+        ..setup
+    }
 }
 
 /// Four nodes have every fourth piece each; four have nothing.

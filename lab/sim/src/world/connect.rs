@@ -5,7 +5,7 @@
 use super::machines::TORRENT;
 use super::{Event, Work, World};
 use crate::link::Pipe;
-use crate::node::{End, EndId, Mail, Stage, address_of, node_at, peer_id_of};
+use crate::node::{End, EndId, Mail, Stage, Wake, address_of, node_at, peer_id_of};
 use crate::setup::NodeId;
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -42,7 +42,7 @@ impl World {
             waiting: None,
             stalled: false,
             blocks: 0,
-            wake_at: None,
+            wake: Wake::default(),
             to_torrent: Mail::new(),
             to_peer: Mail::new(),
         }

@@ -9,7 +9,7 @@ use super::machines::TORRENT;
 use super::{Event, STANDSTILL, WATCH, World};
 use crate::disk::Disk;
 use crate::link::Link;
-use crate::node::{Mail, Node, address_of, peer_id_of};
+use crate::node::{Mail, Node, Wake, address_of, peer_id_of};
 use crate::setup::{Action, Behaviour, NodeConfig, NodeId, Setup, Start};
 use core::fmt::Write;
 use core::time::Duration;
@@ -86,8 +86,8 @@ pub(super) fn newborn(
         down: Link::new(config.down_bytes_per_s),
         round: VecDeque::new(),
         leaving: Vec::new(),
-        torrent_wake: None,
-        session_wake: None,
+        torrent_wake: Wake::default(),
+        session_wake: Wake::default(),
         report_wake: None,
         disk_queue: VecDeque::new(),
         from_disk: Mail::new(),
@@ -213,7 +213,8 @@ impl World {
         state.round.clear();
         state.leaving.clear();
         state.disk_queue.clear();
-        (state.torrent_wake, state.session_wake, state.report_wake) = (None, None, None);
+        (state.torrent_wake, state.session_wake) = (Wake::default(), Wake::default());
+        state.report_wake = None;
         (state.from_disk, state.to_session, state.from_session) =
             (Mail::new(), Mail::new(), Mail::new());
         state.last_announce = None;

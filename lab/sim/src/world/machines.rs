@@ -12,7 +12,7 @@ use shoal_machine::{Machine, Moment};
 use shoal_metainfo::Block;
 use shoal_session::{Candidate, PeerId, TorrentKey};
 use shoal_swarm::peer_session::{Input, Output};
-use shoal_swarm::{FromPeer, ToPeer, torrent};
+use shoal_swarm::{CloseReason, FromPeer, ToPeer, torrent};
 use shoal_wire::{Message, Request};
 use std::collections::VecDeque;
 
@@ -104,9 +104,24 @@ impl World {
                 let now = self.now;
                 self.trace
                     .line(now, || format!("end {} closes: {reason:?}", end.0));
+                self.check_closing(end, &reason);
                 self.on_session_closed(end);
                 None
             }
+        }
+    }
+
+    /// Honest peers keep the protocol and are not silent: nobody closes a connection to one for that.
+    fn check_closing(&mut self, end: EndId, reason: &CloseReason) {
+        let blames = matches!(reason, CloseReason::Protocol(_) | CloseReason::Idle);
+        let remote = self.end(end).map(|state| state.remote);
+        let honest = remote.is_some_and(|remote| {
+            let behaviour = self.nodes[remote.get()].config.behaviour;
+            !matches!(behaviour, Behaviour::StopsMidBlock { .. })
+        });
+        if blames && honest {
+            self.checks
+                .violate(format!("end {} closes for {reason:?}", end.0));
         }
     }
 
@@ -351,9 +366,8 @@ impl World {
         }
         let state = &mut self.nodes[node.get()];
         if let Some(at) = state.session.deadline()
-            && state.session_wake.is_none_or(|wake| at < wake)
+            && state.session_wake.wants(at)
         {
-            state.session_wake = Some(at);
             let event = Event::SessionTick(node, state.epoch);
             self.queue.push(at.max(now), event);
         }
@@ -451,9 +465,8 @@ impl World {
         let Some(state) = self.end(end) else { return };
         let deadline = state.session.as_ref().and_then(Machine::deadline);
         if let Some(at) = deadline
-            && state.wake_at.is_none_or(|wake| at < wake)
+            && state.wake.wants(at)
         {
-            state.wake_at = Some(at);
             self.queue.push(at.max(now), Event::PeerTick(end));
         }
     }
@@ -461,11 +474,9 @@ impl World {
     pub(super) fn on_peer_tick(&mut self, end: EndId) {
         let now = self.now;
         let Some(state) = self.end(end) else { return };
-        // A call that was overtaken by an earlier one.
-        if state.wake_at.is_none_or(|wake| wake > now) {
+        if !state.wake.came(now) {
             return;
         }
-        state.wake_at = None;
         let deadline = state.session.as_ref().and_then(Machine::deadline);
         match deadline {
             Some(at) if at <= now => self.peer_input(end, Input::Tick),
@@ -477,9 +488,8 @@ impl World {
         let now = self.now;
         let state = &mut self.nodes[node.get()];
         if let Some(at) = state.torrent.deadline()
-            && state.torrent_wake.is_none_or(|wake| at < wake)
+            && state.torrent_wake.wants(at)
         {
-            state.torrent_wake = Some(at);
             let event = Event::TorrentTick(node, state.epoch);
             self.queue.push(at.max(now), event);
         }
@@ -491,10 +501,9 @@ impl World {
             return;
         }
         let state = &mut self.nodes[node.get()];
-        if state.torrent_wake.is_none_or(|wake| wake > now) {
+        if !state.torrent_wake.came(now) {
             return;
         }
-        state.torrent_wake = None;
         match state.torrent.deadline() {
             Some(at) if at <= now => self.torrent_input(node, torrent::Input::Tick),
             _ => self.arm_torrent(node),
@@ -507,10 +516,9 @@ impl World {
             return;
         }
         let state = &mut self.nodes[node.get()];
-        if state.session_wake.is_none_or(|wake| wake > now) {
+        if !state.session_wake.came(now) {
             return;
         }
-        state.session_wake = None;
         self.session_input(node, shoal_session::Input::Tick);
     }
 
