@@ -6,7 +6,7 @@
 use crate::disk::{RIGHT, Token};
 use crate::setup::NodeId;
 use shoal_machine::Moment;
-use shoal_metainfo::{Bitfield, Block, BlockIndex, BlockRun, PieceIndex};
+use shoal_metainfo::{Bitfield, Block, BlockRun, PieceIndex};
 use std::collections::BTreeMap;
 
 /// The most violations that are told: the first one is what counts.
@@ -133,19 +133,11 @@ impl Checks {
         self.nodes[node.get()].pieces[piece.get()] = PieceBook::default();
     }
 
-    /// A piece turned out wrong: these blocks are forgotten, or all where none is named.
-    pub(crate) fn failed(&mut self, node: NodeId, piece: PieceIndex, bad: &[BlockIndex]) {
-        let book = &mut self.nodes[node.get()].pieces[piece.get()];
-        let (arrived, wrong) = (book.arrived, book.wrong);
-        if bad.is_empty() {
-            *book = PieceBook::default();
-        }
-        for block in bad {
-            book.arrived &= !(1 << block.0);
-            book.wrong &= !(1 << block.0);
-        }
-        self.expect(wrong != 0, || {
-            format!("node {} took piece {piece} for wrong: {arrived:b}", node.0)
+    /// A piece turned out wrong: its blocks are forgotten.
+    pub(crate) fn failed(&mut self, node: NodeId, piece: PieceIndex) {
+        let book = core::mem::take(&mut self.nodes[node.get()].pieces[piece.get()]);
+        self.expect(book.wrong != 0, || {
+            format!("node {} took piece {piece} for wrong: {book:?}", node.0)
         });
     }
 
@@ -320,6 +312,7 @@ fn take(list: &mut Vec<u32>, number: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shoal_metainfo::BlockIndex;
 
     const NODE: NodeId = NodeId(0);
 

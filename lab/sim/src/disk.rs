@@ -297,25 +297,8 @@ impl Disk {
             Proof::Pieces => Vec::new(),
             Proof::Blocks => wrong,
         };
-        self.reopen(piece, &bad);
+        self.drop_partial(piece);
         events.push(DiskEvent::Failed { piece, bad, blocks });
-    }
-
-    /// Forgets the wrong blocks of a piece, or all where it is not known which are wrong.
-    fn reopen(&mut self, piece: PieceIndex, bad: &[BlockIndex]) {
-        if bad.is_empty() {
-            return self.drop_partial(piece);
-        }
-        if let Some(partial) = self.partials.get_mut(&piece) {
-            // Finishing it wrote all that was cached.
-            self.cached_bytes -= partial.cached_bytes;
-            partial.cached_bytes = 0;
-            partial.busy = false;
-            for block in bad {
-                partial.tokens[block.get()] = None;
-                partial.missing += 1;
-            }
-        }
     }
 }
 

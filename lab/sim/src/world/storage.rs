@@ -62,8 +62,8 @@ impl World {
                     .note(now, [1 << 40 | u64::from(node.0), u64::from(piece.0), 1]);
                 self.nodes[node.get()].verified.push((*piece, now));
             }
-            DiskEvent::Failed { piece, bad, .. } => {
-                self.checks.failed(node, *piece, bad);
+            DiskEvent::Failed { piece, .. } => {
+                self.checks.failed(node, *piece);
                 self.trace
                     .note(now, [1 << 40 | u64::from(node.0), u64::from(piece.0), 2]);
             }
