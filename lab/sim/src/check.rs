@@ -7,7 +7,6 @@ use crate::disk::{RIGHT, Token};
 use crate::setup::NodeId;
 use shoal_machine::Moment;
 use shoal_metainfo::{Bitfield, Block, BlockRun, PieceIndex};
-use std::collections::BTreeMap;
 
 /// The most violations that are told: the first one is what counts.
 const MAX_TOLD: usize = 10;
@@ -51,7 +50,8 @@ struct EndBook {
 #[derive(Debug)]
 pub(crate) struct Checks {
     nodes: Vec<NodeBook>,
-    ends: BTreeMap<u32, EndBook>,
+    /// By the number of the end.
+    ends: Vec<EndBook>,
     violations: Vec<String>,
     piece_blocks: Vec<u64>,
     moment: Moment,
@@ -74,7 +74,7 @@ impl Checks {
         };
         Checks {
             nodes: start.into_iter().map(book).collect(),
-            ends: BTreeMap::new(),
+            ends: Vec::new(),
             violations: Vec::new(),
             piece_blocks: blocks
                 .iter()
@@ -104,6 +104,14 @@ impl Checks {
         if !holds {
             self.violate(what());
         }
+    }
+
+    fn end(&mut self, end: u32) -> &mut EndBook {
+        let at = end as usize;
+        if at >= self.ends.len() {
+            self.ends.resize_with(at + 1, EndBook::default);
+        }
+        &mut self.ends[at]
     }
 
     /// Time goes on.
@@ -157,7 +165,7 @@ impl Checks {
 
     /// A process with this end is gone.
     pub(crate) fn forgets(&mut self, end: u32) {
-        self.ends.remove(&end);
+        *self.end(end) = EndBook::default();
     }
 
     /// What was not verified was in memory only.
@@ -180,7 +188,7 @@ impl Checks {
 
     pub(crate) fn leased(&mut self, end: u32, runs: &[BlockRun]) {
         for block in runs.iter().flat_map(|run| run.blocks()) {
-            let book = self.ends.entry(end).or_default();
+            let book = self.end(end);
             let again = book.leased.contains(&number(block));
             book.leased.push(number(block));
             self.expect(!again, || {
@@ -191,7 +199,7 @@ impl Checks {
 
     /// A lease reached a session that is alive.
     pub(crate) fn accepted(&mut self, end: u32, runs: &[BlockRun]) {
-        let book = self.ends.entry(end).or_default();
+        let book = self.end(end);
         book.held
             .extend(runs.iter().flat_map(|run| run.blocks()).map(number));
     }
@@ -199,7 +207,7 @@ impl Checks {
     /// A session says that these blocks came, or will not come.
     pub(crate) fn given_back(&mut self, end: u32, runs: &[BlockRun]) {
         for block in runs.iter().flat_map(|run| run.blocks()) {
-            let book = self.ends.entry(end).or_default();
+            let book = self.end(end);
             let known = take(&mut book.held, number(block));
             self.expect(known, || {
                 format!("end {end} gave back {block:?}, which it did not hold")
@@ -210,7 +218,7 @@ impl Checks {
     /// ... and the torrent hears it.
     pub(crate) fn came_back(&mut self, end: u32, runs: &[BlockRun]) {
         for block in runs.iter().flat_map(|run| run.blocks()) {
-            let book = self.ends.entry(end).or_default();
+            let book = self.end(end);
             let known = take(&mut book.leased, number(block));
             self.expect(known, || {
                 format!("{block:?} came back from end {end}, which had no lease")
@@ -220,7 +228,7 @@ impl Checks {
 
     /// A session ended.
     pub(crate) fn ended(&mut self, end: u32) {
-        let held = self.ends.get(&end).map_or(0, |book| book.held.len());
+        let held = self.held(end);
         self.expect(held == 0, || {
             format!("end {end} ended with {held} leased blocks")
         });
@@ -228,7 +236,7 @@ impl Checks {
 
     /// A request went out, or was cancelled or answered.
     pub(crate) fn requested(&mut self, end: u32, more: bool) {
-        let book = self.ends.entry(end).or_default();
+        let book = self.end(end);
         book.requests = if more {
             book.requests + 1
         } else {
@@ -241,7 +249,9 @@ impl Checks {
     }
 
     pub(crate) fn held(&self, end: u32) -> usize {
-        self.ends.get(&end).map_or(0, |book| book.held.len())
+        self.ends
+            .get(end as usize)
+            .map_or(0, |book| book.held.len())
     }
 
     pub(crate) fn dialled(&mut self, node: NodeId, most: u32) {
@@ -267,7 +277,7 @@ impl Checks {
     }
 
     pub(crate) fn disconnected(&mut self, node: NodeId, end: u32) {
-        let unchoked = self.ends.remove(&end).is_some_and(|book| book.unchoked);
+        let unchoked = core::mem::take(self.end(end)).unchoked;
         let book = &mut self.nodes[node.get()];
         book.connections -= 1;
         book.unchoked -= u32::from(unchoked);
@@ -275,7 +285,7 @@ impl Checks {
 
     /// A node's torrent chokes or unchokes a peer.
     pub(crate) fn choked(&mut self, node: NodeId, end: u32, choke: bool, most: u32) {
-        let was = core::mem::replace(&mut self.ends.entry(end).or_default().unchoked, !choke);
+        let was = core::mem::replace(&mut self.end(end).unchoked, !choke);
         let book = &mut self.nodes[node.get()];
         book.unchoked = book.unchoked + u32::from(!choke) - u32::from(was);
         let count = book.unchoked;

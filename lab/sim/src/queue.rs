@@ -5,7 +5,7 @@
 
 use core::cmp::Ordering;
 use shoal_machine::Moment;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 #[derive(Clone, Copy, Debug)]
 struct Entry<E> {
@@ -35,36 +35,62 @@ impl<E> Ord for Entry<E> {
     }
 }
 
-/// Events to come. They are small and copied, so that scheduling one allocates nothing but the heap's own growth.
+/// How much time the heap covers: what comes later waits in unsorted buckets of this width, so that the heap stays small
+/// although every connection has a timer that is minutes away.
+const BUCKET_NS: u64 = 50_000_000;
+
+/// Events to come. They are small and copied, so that scheduling one allocates nothing but the queue's own growth.
 #[derive(Debug)]
 pub(crate) struct EventQueue<E> {
+    /// Everything before the end of the present bucket.
     heap: BinaryHeap<Entry<E>>,
+    /// The number of the present bucket.
+    present: u64,
+    later: BTreeMap<u64, Vec<Entry<E>>>,
     sequence: u64,
+    len: usize,
 }
 
 impl<E: Copy> EventQueue<E> {
     pub(crate) fn new() -> Self {
         EventQueue {
             heap: BinaryHeap::new(),
+            present: 0,
+            later: BTreeMap::new(),
             sequence: 0,
+            len: 0,
         }
     }
 
     pub(crate) fn push(&mut self, at: Moment, event: E) {
         self.sequence += 1;
-        self.heap.push(Entry {
+        self.len += 1;
+        let entry = Entry {
             at,
             sequence: self.sequence,
             event,
-        });
+        };
+        let bucket = at.as_nanos() / BUCKET_NS;
+        if bucket <= self.present {
+            self.heap.push(entry);
+        } else {
+            self.later.entry(bucket).or_default().push(entry);
+        }
     }
 
     pub(crate) fn pop(&mut self) -> Option<(Moment, E)> {
-        self.heap.pop().map(|entry| (entry.at, entry.event))
+        if self.heap.is_empty() {
+            let (bucket, entries) = self.later.pop_first()?;
+            self.present = bucket;
+            self.heap.extend(entries);
+        }
+        let entry = self.heap.pop()?;
+        self.len -= 1;
+        Some((entry.at, entry.event))
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.heap.len()
+    pub(crate) const fn len(&self) -> usize {
+        self.len
     }
 }
 
@@ -82,5 +108,24 @@ mod tests {
             .map(|(_, name)| name)
             .collect();
         assert_eq!(order, "abcd");
+    }
+
+    #[test]
+    fn the_order_is_that_of_a_sorted_list_whatever_is_pushed_between() {
+        let mut dice = fastrand::Rng::with_seed(3);
+        let (mut queue, mut list) = (EventQueue::new(), Vec::new());
+        let mut now = Moment::ZERO;
+        for event in 0..5_000u32 {
+            let at = Moment::from_nanos(now.as_nanos() + dice.u64(..1 << dice.u32(1..34)));
+            queue.push(at, event);
+            list.push((at, event));
+            if dice.bool() {
+                list.sort_unstable();
+                let next = list.remove(0);
+                assert_eq!(queue.pop(), Some(next));
+                now = next.0;
+            }
+        }
+        assert_eq!(queue.len(), list.len());
     }
 }
