@@ -93,7 +93,7 @@ impl Checks {
         &self.nodes[node.get()].holds
     }
 
-    pub(crate) fn violate(&mut self, what: String) {
+    pub(crate) fn violate(&mut self, what: &str) {
         if self.violations.len() < MAX_TOLD {
             let at = self.moment.as_secs_f64();
             self.violations.push(format!("{at:.6}: {what}"));
@@ -102,7 +102,7 @@ impl Checks {
 
     fn expect(&mut self, holds: bool, what: impl FnOnce() -> String) {
         if !holds {
-            self.violate(what());
+            self.violate(&what());
         }
     }
 
@@ -121,7 +121,7 @@ impl Checks {
         }
         self.at_this_moment += 1;
         if self.at_this_moment == MAX_AT_ONE_MOMENT {
-            self.violate("time stands still: events beget events at one moment".to_owned());
+            self.violate("time stands still: events beget events at one moment");
         }
     }
 

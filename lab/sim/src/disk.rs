@@ -236,9 +236,7 @@ impl Disk {
             return Some(now + RETRY);
         }
         self.running = false;
-        let Some(operation) = self.operations.pop_front() else {
-            return None;
-        };
+        let operation = self.operations.pop_front()?;
         self.done += 1;
         let fails = self.config.fail_operation == Some(self.done);
         let (Operation::Spill(piece) | Operation::Finish(piece)) = operation;

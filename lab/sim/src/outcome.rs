@@ -2,7 +2,7 @@
 //!
 //! Invariant: an outcome is taken from what nodes verified, sent and received, not from what they say of themselves.
 
-use crate::setup::NodeId;
+use crate::setup::{Behaviour, NodeId, Setup};
 use core::fmt;
 use shoal_machine::Moment;
 use shoal_metainfo::PieceIndex;
@@ -45,6 +45,35 @@ pub struct Outcome {
     pub events: u64,
     /// How many messages were read from connections.
     pub messages: u64,
+}
+
+impl NodeOutcome {
+    /// When it was done, in seconds; infinite where it was not.
+    #[must_use]
+    pub fn done_s(&self) -> f64 {
+        self.completed.map_or(f64::INFINITY, Moment::as_secs_f64)
+    }
+}
+
+impl Outcome {
+    /// The outcomes of the honest nodes of `setup`.
+    pub fn honest<'a>(&'a self, setup: &'a Setup) -> impl Iterator<Item = &'a NodeOutcome> {
+        let both = setup.nodes.iter().zip(&self.nodes);
+        both.filter(|(node, _)| node.behaviour == Behaviour::Honest)
+            .map(|(_, outcome)| outcome)
+    }
+
+    /// Payload bytes received by honest nodes that fetched all of the content, over those that they needed.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)]
+    pub fn overhead(&self, setup: &Setup) -> f64 {
+        let (mut received, mut needed) = (0u64, 0u64);
+        for node in self.honest(setup).filter(|node| node.completed.is_some()) {
+            received += node.received_bytes;
+            needed += setup.total_bytes;
+        }
+        received as f64 / needed.max(1) as f64
+    }
 }
 
 /// Why a run is not as it should be.

@@ -116,7 +116,8 @@ mod tests {
         let (mut queue, mut list) = (EventQueue::new(), Vec::new());
         let mut now = Moment::ZERO;
         for event in 0..5_000u32 {
-            let at = Moment::from_nanos(now.as_nanos() + dice.u64(..1 << dice.u32(1..34)));
+            let longest = 1 << dice.u32(1..34);
+            let at = Moment::from_nanos(now.as_nanos() + dice.u64(..longest));
             queue.push(at, event);
             list.push((at, event));
             if dice.bool() {

@@ -1,13 +1,16 @@
 //! Disks that fail, connections that break, processes that die.
 
-mod common;
-
-use common::{done_s, run};
 use shoal_machine::Moment;
 use shoal_metainfo::PieceIndex;
 use shoal_sim::scenario::{self, small};
-use shoal_sim::{Action, Delivery, NodeId, Setup};
+use shoal_sim::{Action, Delivery, NodeId, Outcome, Setup, World};
 use std::time::Duration;
+
+/// Runs a swarm in which everything is to go well.
+fn run(setup: Setup) -> Outcome {
+    let outcome = World::new(setup).run();
+    outcome.expect("every check holds, and everybody finishes in time")
+}
 
 /// One seed, two peers, 8 pieces of 2 blocks.
 fn tiny(seed: u64) -> Setup {
@@ -21,9 +24,9 @@ fn tiny(seed: u64) -> Setup {
 fn a_full_disk_pauses_a_download_which_goes_on_when_there_is_room() {
     let outcome = run(scenario::disk_full(1));
     assert_eq!(outcome.nodes[1].suspensions, 1);
-    let done = done_s(&outcome.nodes[1]);
+    let done = outcome.nodes[1].done_s();
     assert!((63.0..100.0).contains(&done), "{done}");
-    assert!(done_s(&outcome.nodes[2]) < 40.0, "the others do not wait");
+    assert!(outcome.nodes[2].done_s() < 40.0, "the others do not wait");
 }
 
 #[test]
@@ -114,10 +117,10 @@ fn a_slow_disk_makes_its_peers_wait_and_loses_none_of_them() {
     let setup = scenario::slow_disk(1);
     let outcome = run(setup.clone());
     // That the cache keeps its bound is checked in every run.
-    let done = done_s(&outcome.nodes[1]);
+    let done = outcome.nodes[1].done_s();
     let least = setup.total_bytes as f64 / 500_000.0;
     assert!((least..1.15 * least).contains(&done), "{done} of {least}");
-    assert!(done_s(&outcome.nodes[2]) < 40.0, "the others do not wait");
+    assert!(outcome.nodes[2].done_s() < 40.0, "the others do not wait");
     // That no honest peer is dropped for silence is checked in every run.
 }
 

@@ -1,15 +1,18 @@
 //! Whole swarms that are small enough to be run in a moment.
 
-mod common;
-
-use common::{done_s, honest, overhead, run};
 use shoal_machine::Moment;
 use shoal_metainfo::PieceIndex;
 use shoal_sim::scenario::{self, fluid_bound_s, small};
-use shoal_sim::{Action, Behaviour, NodeConfig, NodeId, Setup, World, mbit};
+use shoal_sim::{Action, Behaviour, NodeConfig, NodeId, Outcome, Setup, World, mbit};
 use shoal_swarm::message::DeadlineLease;
 use shoal_swarm::torrent::Priority;
 use std::time::Duration;
+
+/// Runs a swarm in which everything is to go well.
+fn run(setup: Setup) -> Outcome {
+    let outcome = World::new(setup).run();
+    outcome.expect("every check holds, and everybody finishes in time")
+}
 
 #[test]
 fn one_seed_serves_one_peer_at_nearly_the_rate_of_its_link() {
@@ -50,7 +53,9 @@ fn a_liar_is_banned_and_honest_peers_finish() {
         let setup = scenario::liars(seed, 1, shoal_sim::Proof::Pieces);
         let outcome = run(setup.clone());
         let liar = NodeId(9);
-        let bans = honest(&setup, &outcome).filter(|node| node.banned.contains(&liar));
+        let bans = outcome
+            .honest(&setup)
+            .filter(|node| node.banned.contains(&liar));
         assert!(
             bans.count() >= 6,
             "seed {seed}: most who downloaded from it ban it"
@@ -65,7 +70,9 @@ fn two_liars_who_share_pieces_with_honest_peers_are_told_from_them() {
         let setup = scenario::liars(seed, 2, shoal_sim::Proof::Pieces);
         let outcome = run(setup.clone());
         for liar in [NodeId(9), NodeId(10)] {
-            let bans = honest(&setup, &outcome).filter(|node| node.banned.contains(&liar));
+            let bans = outcome
+                .honest(&setup)
+                .filter(|node| node.banned.contains(&liar));
             assert!(bans.count() >= 4, "seed {seed}");
         }
     }
@@ -76,7 +83,7 @@ fn block_hashes_convict_a_liar_sooner_than_piece_hashes() {
     let wasted = |proof| {
         let setup = scenario::liars(3, 2, proof);
         let outcome = run(setup.clone());
-        overhead(&setup, &outcome)
+        outcome.overhead(&setup)
     };
     let (pieces, blocks) = (
         wasted(shoal_sim::Proof::Pieces),
@@ -132,7 +139,7 @@ fn a_late_joiner_is_served_by_a_swarm_that_is_done() {
         ..NodeConfig::default()
     });
     let outcome = run(setup);
-    let took = done_s(&outcome.nodes[5]) - 120.0;
+    let took = outcome.nodes[5].done_s() - 120.0;
     assert!(took < 15.0, "{took}");
 }
 
@@ -292,6 +299,6 @@ fn a_flapping_choker_costs_a_swarm_little() {
         ..NodeConfig::default()
     });
     let outcome = run(setup.clone());
-    let overhead = overhead(&setup, &outcome);
+    let overhead = outcome.overhead(&setup);
     assert!(overhead < 1.06, "{overhead}");
 }

@@ -226,7 +226,7 @@ impl World {
                 let sound = field.map(|field| self.check_statement(node, &Has::Some(field)));
                 if sound.is_none() {
                     self.checks
-                        .violate(format!("node {} sends what is no bitfield", node.0));
+                        .violate(&format!("node {} sends what is no bitfield", node.0));
                 }
             }
             _ => {}
@@ -242,7 +242,7 @@ impl World {
         };
         if !is_true {
             self.checks
-                .violate(format!("node {} says that it has what it has not", node.0));
+                .violate(&format!("node {} says that it has what it has not", node.0));
         }
     }
 }

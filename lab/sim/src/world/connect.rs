@@ -63,7 +63,7 @@ impl World {
         };
         if !allowed {
             self.checks
-                .violate(format!("isolated node {} dials {address}", node.0));
+                .violate(&format!("isolated node {} dials {address}", node.0));
         }
         self.checks.dialled(node, most);
         let end =

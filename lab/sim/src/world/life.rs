@@ -177,7 +177,7 @@ impl World {
             .pieces()
             .find(|&piece| priority(piece.get()) != Priority::Skip && !holds.get(piece));
         if let Some(piece) = missing {
-            self.checks.violate(format!(
+            self.checks.violate(&format!(
                 "node {} says it is complete without piece {piece}",
                 node.0
             ));
@@ -330,7 +330,7 @@ impl World {
             && waiting.all(|at| self.now - self.nodes[at].last_progress > STANDSTILL);
         if still {
             self.checks
-                .violate("nobody has got a block for a long time".to_owned());
+                .violate("nobody has got a block for a long time");
         }
     }
 

@@ -121,7 +121,7 @@ impl World {
         });
         if blames && honest {
             self.checks
-                .violate(format!("end {} closes for {reason:?}", end.0));
+                .violate(&format!("end {} closes for {reason:?}", end.0));
         }
     }
 
@@ -302,7 +302,7 @@ impl World {
             torrent::Output::Ban(address) => {
                 let guilty = node_at(address).map(|id| self.nodes[id.get()].config.behaviour);
                 if !matches!(guilty, Some(Behaviour::Liar { .. })) {
-                    self.checks.violate(format!(
+                    self.checks.violate(&format!(
                         "node {} bans {address}, which told no lies",
                         node.0
                     ));
