@@ -74,11 +74,8 @@ fn usage(out: &mut impl Write) -> io::Result<()> {
 fn report(out: &mut impl Write, setup: &Setup, outcome: &Outcome) -> io::Result<()> {
     let last = outcome.last_completion.as_secs_f64();
     let bound = scenario::fluid_bound_s(setup);
-    let duplicates: u64 = outcome
-        .nodes
-        .iter()
-        .map(|node| node.duplicate_blocks + node.discarded_blocks)
-        .sum();
+    let copied = outcome.last_first_copy().as_secs_f64();
+    let vain = 100.0 * (outcome.overhead(setup) - 1.0);
     writeln!(out, "seed {}, trace {:016x}", setup.seed, outcome.trace)?;
     writeln!(
         out,
@@ -87,7 +84,7 @@ fn report(out: &mut impl Write, setup: &Setup, outcome: &Outcome) -> io::Result<
     )?;
     writeln!(
         out,
-        "{} messages, {duplicates} blocks in vain",
+        "each piece at some peer after {copied:.1} s, {vain:.2} % received in vain, {} messages",
         outcome.messages
     )
 }

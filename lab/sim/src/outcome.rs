@@ -6,6 +6,7 @@ use crate::setup::{Behaviour, NodeId, Setup};
 use core::fmt;
 use shoal_machine::Moment;
 use shoal_metainfo::PieceIndex;
+use std::collections::BTreeMap;
 
 /// What came of one node.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +62,17 @@ impl Outcome {
         let both = setup.nodes.iter().zip(&self.nodes);
         both.filter(|(node, _)| node.behaviour == Behaviour::Honest)
             .map(|(_, outcome)| outcome)
+    }
+
+    /// When the last piece was verified by the first of those who had to fetch it: from then on the seeds are not needed.
+    #[must_use]
+    pub fn last_first_copy(&self) -> Moment {
+        let mut first: BTreeMap<PieceIndex, Moment> = BTreeMap::new();
+        for &(piece, at) in self.nodes.iter().flat_map(|node| &node.verified) {
+            let earliest = first.entry(piece).or_insert(at);
+            *earliest = at.min(*earliest);
+        }
+        first.into_values().max().unwrap_or_default()
     }
 
     /// Payload bytes received by honest nodes that fetched all of the content, over those that they needed.
