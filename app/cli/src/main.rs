@@ -1,2 +1,22 @@
-//! The command line.
-fn main() {}
+//! The binary `shoal`: from the command line to one command, and from its result to an exit code.
+
+mod args;
+mod commands;
+mod exit;
+mod journal_path;
+mod listen;
+mod output;
+mod signals;
+mod torrent_file;
+mod units;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let command_line = match args::parse(std::env::args_os()) {
+        Ok(command_line) => command_line,
+        Err(said) => return said.show().into(),
+    };
+    output::start_logging(command_line.global.verbose);
+    commands::run(command_line).into()
+}

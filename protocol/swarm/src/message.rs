@@ -82,6 +82,9 @@ pub enum ReturnReason {
     TimedOut,
     /// The torrent took the lease back.
     Cancelled,
+    /// The block came, but storage had it already: somebody else was first. Who was decides whom a bad block is blamed on,
+    /// and only storage knows: what two sessions announce can overtake each other.
+    Duplicate,
     /// The connection ended.
     Closed,
 }

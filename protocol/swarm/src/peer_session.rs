@@ -36,6 +36,8 @@ pub enum Input {
     Message(Message),
     /// The bytes of the block announced by the last `Message::Piece` have been handed to storage.
     BlockStored(Block),
+    /// In place of `BlockStored`: storage had this block already, from another peer, and has forgotten these bytes.
+    BlockKnown(Block),
     /// The bytes of an `Upload` have left; `false` where they could not be read or the upload was taken back before it began,
     /// so that the remote gets a reject. Every `Upload` is answered once.
     Uploaded {
@@ -501,6 +503,10 @@ impl Machine for PeerSession {
             Input::BlockStored(block) => {
                 self.last_heard = self.now;
                 self.on_stored(block);
+            }
+            Input::BlockKnown(block) => {
+                self.last_heard = self.now;
+                self.on_known(block);
             }
             Input::Uploaded { request, sent } => self.on_uploaded(request, sent),
             Input::Torrent(message) => self.on_torrent(message),

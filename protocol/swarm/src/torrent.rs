@@ -21,7 +21,7 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use peer::Peer;
 use shoal_machine::{Machine, Moment, earliest};
-use shoal_metainfo::{Bitfield, BlockRun, Layout, PieceIndex};
+use shoal_metainfo::{Bitfield, BlockIndex, BlockRun, Layout, PieceIndex};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use trust::Verdict;
@@ -106,7 +106,7 @@ pub enum Input {
         /// The piece.
         piece: PieceIndex,
         /// The blocks known to be wrong; empty where only the whole is known to be.
-        bad: Vec<shoal_metainfo::BlockIndex>,
+        bad: Vec<BlockIndex>,
         /// Short digests of all its blocks as received, to find out later who sent the wrong one.
         blocks: Vec<u64>,
     },
@@ -175,7 +175,8 @@ pub enum Output {
     WantsCandidates,
     /// Accept no more connections from this address.
     Ban(IpAddr),
-    /// Forget the received, unverified blocks of this piece: nobody wants it any more.
+    /// Forget the received, unverified blocks of this piece: nobody wants it any more, or it is begun anew. No block of it
+    /// is leased at this moment.
     Forget(PieceIndex),
     /// Every wanted piece is verified.
     Complete,
@@ -245,6 +246,8 @@ pub struct Torrent {
 
     /// What storage said and waits for what peers have still to say.
     verdicts: BTreeMap<PieceIndex, Verdict>,
+    /// Blocks of unverified pieces that more than one peer says to have delivered, and who but the first.
+    doubtful: BTreeMap<PieceIndex, BTreeSet<(BlockIndex, IpAddr)>>,
     /// New pieces that no peer has been told of.
     news: Vec<PieceIndex>,
     suspended: bool,
@@ -325,6 +328,7 @@ impl Torrent {
             retry_at: None,
             review_at: None,
             verdicts: BTreeMap::new(),
+            doubtful: BTreeMap::new(),
             news: Vec::new(),
             suspended: false,
             stopped: false,
@@ -397,9 +401,10 @@ impl Torrent {
             }
             let forgotten = priority == Priority::Skip && self.picker.is_in_progress(piece);
             let revocations = self.picker.set_priority(piece, priority);
-            self.revoke(revocations);
             if forgotten {
-                self.outputs.push_back(Output::Forget(piece));
+                self.on_verdict(piece, Verdict::Unwanted);
+            } else {
+                self.revoke(revocations);
             }
         }
         self.recount();
@@ -481,10 +486,10 @@ impl Machine for Torrent {
             Input::Peer { peer, message } => self.on_peer(peer, message),
             Input::Verified { piece, blocks } => self.on_verdict(piece, self.right(blocks)),
             Input::Failed { piece, bad, blocks } => {
-                let digests = blocks;
-                self.on_verdict(piece, Verdict::Wrong { bad, digests });
+                let (digests, late) = (blocks, false);
+                self.on_verdict(piece, Verdict::Wrong { bad, digests, late });
             }
-            Input::Dropped { piece } => self.on_verdict(piece, Verdict::Dropped),
+            Input::Dropped { piece } => self.on_verdict(piece, Verdict::Dropped { late: false }),
             Input::Lost { piece } => self.on_lost(piece),
             Input::Suspended(suspended) => {
                 self.suspended = suspended;

@@ -181,6 +181,21 @@ mod tests {
     }
 
     #[test]
+    fn slow_start_adds_a_block_for_each_received_until_the_rate_stops_growing() {
+        let mut window = Window::new(None);
+        let mut receive = |half_second: u64, blocks: u32| {
+            let now = Moment::from_millis(10_000 + half_second * 500);
+            (0..blocks).for_each(|_| window.on_received(now, BLOCK_LENGTH));
+            window.target_blocks()
+        };
+        assert_eq!(receive(0, 10), MIN_BLOCKS + 10);
+        assert_eq!(receive(1, 20), MIN_BLOCKS + 30);
+        assert_eq!(receive(2, 20), MIN_BLOCKS + 50);
+        // The next interval brought no more than the last one: three seconds at the rate of these.
+        assert!((80..=130).contains(&receive(3, 1)));
+    }
+
+    #[test]
     fn a_window_holds_no_more_than_some_seconds_of_a_slow_link() {
         let mut window = Window::new(None);
         over_link(&mut window, 100, 100_000, 20);

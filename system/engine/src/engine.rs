@@ -20,7 +20,7 @@ use shoal_storage::{
 use shoal_swarm::torrent::{
     DEFAULT_MAX_CONNECTIONS, Input, Origin, Priority, Torrent, TorrentConfig,
 };
-use shoal_transport::{OriginClass, RateLimits, Transport, TransportConfig, TransportError};
+use shoal_transport::{RateLimits, Transport, TransportConfig, TransportError};
 use shoal_wire::PeerId;
 use std::io;
 use std::net::SocketAddr;
@@ -505,14 +505,15 @@ impl Starting {
             port: self.port.unwrap_or(0),
             key: self.rng.u32(..),
             totals: Arc::clone(totals),
-            origin: OriginClass::Metainfo,
+            named_by_user: add.trackers.clone(),
         };
         let parse = |tier: &Vec<TrackerUrl>| -> Vec<Url> {
             tier.iter()
                 .filter_map(|tracker| tracker.url.parse().ok())
                 .collect()
         };
-        let tiers: Vec<Vec<Url>> = add.metainfo.trackers().iter().map(parse).collect();
+        let mut tiers: Vec<Vec<Url>> = add.metainfo.trackers().iter().map(parse).collect();
+        tiers.extend(add.trackers.iter().map(|tracker| vec![tracker.clone()]));
         let (task, lines) = TrackerTask::new(
             announcer,
             self.introduction.hashes.swarms(),

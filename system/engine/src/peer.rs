@@ -11,7 +11,7 @@ use crate::outbound::{Flushed, Outbound};
 use crate::torrent::ToTorrent;
 use shoal_machine::Machine;
 use shoal_metainfo::Layout;
-use shoal_storage::{BlockBuffer, Content, Storage};
+use shoal_storage::{BlockBuffer, Content, Storage, Stored};
 use shoal_swarm::peer_session::{Input, Output, PeerSession};
 use shoal_swarm::{CloseReason, FromPeer, PeerKey, ToPeer};
 use shoal_transport::{Direction, PeerStream, TorrentLimiter};
@@ -233,8 +233,10 @@ impl PeerTask {
                     self.handle(Input::Message(message));
                 }
                 Ok(Found::Block(block, buffer)) => {
-                    self.around.content.write(block, buffer);
-                    self.handle(Input::BlockStored(block));
+                    self.handle(match self.around.content.write(block, buffer) {
+                        Stored::Kept => Input::BlockStored(block),
+                        Stored::Duplicate | Stored::Refused => Input::BlockKnown(block),
+                    });
                 }
                 Ok(Found::NeedsBuffer) => return self.handle(Input::Backpressure(true)),
                 Ok(Found::NeedsBytes) => return,

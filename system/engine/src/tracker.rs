@@ -52,8 +52,8 @@ pub(crate) struct Announcer {
     pub(crate) port: u16,
     pub(crate) key: u32,
     pub(crate) totals: Arc<Totals>,
-    /// On whose word a tracker is spoken to.
-    pub(crate) origin: OriginClass,
+    /// The trackers that the user named; all others the torrent did.
+    pub(crate) named_by_user: Vec<Url>,
 }
 
 /// The driver.
@@ -208,6 +208,15 @@ impl TrackerTask {
 }
 
 impl Announcer {
+    /// On whose word a tracker is spoken to.
+    fn origin(&self, tracker: &Url) -> OriginClass {
+        if self.named_by_user.contains(tracker) {
+            OriginClass::User
+        } else {
+            OriginClass::Metainfo
+        }
+    }
+
     async fn announce(
         &self,
         tracker: &Url,
@@ -240,7 +249,11 @@ impl Announcer {
             max_redirects: MAX_REDIRECTS,
             family: None,
         };
-        let reply = self.transport.http().get(url, self.origin, limits).await;
+        let reply = self
+            .transport
+            .http()
+            .get(url, self.origin(tracker), limits)
+            .await;
         let reply = reply.map_err(|error| Error::Unreachable(error.to_string()))?;
         http::announce_reply(reply.status, &reply.body)
     }
@@ -254,9 +267,10 @@ impl Announcer {
         mut rng: fastrand::Rng,
     ) -> Result<AnnounceReply, Error> {
         let (host, port) = udp::endpoint(tracker)?;
+        let origin = self.origin(tracker);
         let addresses = self
             .transport
-            .resolve(&host.to_string(), port, self.origin, Protocol::TrackerUdp)
+            .resolve(&host.to_string(), port, origin, Protocol::TrackerUdp)
             .await
             .map_err(|error| Error::Unreachable(error.to_string()))?;
         let until = self.clock.now() + within;
@@ -275,7 +289,7 @@ impl Announcer {
                 left / 2,
                 rng.fork(),
             );
-            match self.exchange(address, exchange?).await {
+            match self.exchange(address, origin, exchange?).await {
                 Ok(UdpReply::Announce(reply)) => return Ok(reply),
                 Ok(UdpReply::Scrape(_)) => {}
                 Err(error) => last = error,
@@ -287,12 +301,13 @@ impl Announcer {
     async fn exchange(
         &self,
         address: SocketAddr,
+        origin: OriginClass,
         mut exchange: UdpExchange,
     ) -> Result<UdpReply, Error> {
         let unreachable = |error: &dyn std::fmt::Display| Error::Unreachable(error.to_string());
         let channel = self
             .transport
-            .udp(address, self.origin)
+            .udp(address, origin)
             .map_err(|e| unreachable(&e))?;
         let mut buffer = vec![0; udp::MAX_DATAGRAM_BYTES];
         let mut input = udp::Input::Start;

@@ -1,9 +1,15 @@
 //! Engines that download from each other over loopback.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test that panics has failed"
+)]
+
 use shoal_engine::{AddTorrent, Engine, EngineConfig, Phase, Snapshot, TorrentHandle};
+use shoal_metainfo::Metainfo;
 use shoal_metainfo::bencode::Limits;
 use shoal_metainfo::create::{Kind, Options, Plan, SourceFile};
-use shoal_metainfo::{Metainfo, PieceIndex};
 use shoal_transport::TransportConfig;
 use std::collections::BTreeMap;
 use std::fs;
@@ -229,8 +235,6 @@ async fn a_download_goes_on_where_it_was() {
     assert_eq!(state.downloaded_bytes, 0);
     again.stop(PATIENCE).await;
     seed.stop(PATIENCE).await;
-    let last = PieceIndex(sample.metainfo.layout().piece_count() - 1);
-    assert!(sample.metainfo.layout().contains(last));
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ impl Inner {
             let after = match step {
                 Step::Hash(epoch, run, hasher) => self.hash(piece, epoch, run, hasher, scratch),
                 Step::Judge(epoch, hasher) => self.judge(piece, epoch, hasher, scratch),
-                Step::Write(blocks) => self.write_right(piece, &blocks, scratch),
+                Step::Write(blocks) => self.write_right(piece, blocks, scratch),
                 Step::Spill(epoch, blocks) => {
                     spill = false;
                     self.spill_blocks(piece, epoch, blocks)
@@ -190,14 +190,16 @@ impl Inner {
     fn write_right(
         self: &Arc<Self>,
         piece: PieceIndex,
-        blocks: &[Cached],
+        blocks: Vec<Cached>,
         scratch: &mut Vec<u8>,
     ) -> After {
         let fence = self.fence.read().unwrap_or_else(PoisonError::into_inner);
         let result = self
-            .write_blocks(piece, blocks)
+            .write_blocks(piece, &blocks)
             .and_then(|()| self.record_verified(piece));
         drop(fence);
+        // Whoever hears of the piece finds its buffers in the pool.
+        drop(blocks);
         if let Err(failure) = result {
             return if self.suspend(piece, failure) {
                 After::Rest
@@ -225,7 +227,7 @@ impl Inner {
         let fence = self.fence.read().unwrap_or_else(PoisonError::into_inner);
         let result = self.write_blocks(piece, &blocks);
         if let Err(failure) = result {
-            drop(fence);
+            drop((fence, blocks));
             return if self.suspend(piece, failure) {
                 After::Rest
             } else {

@@ -8,7 +8,6 @@ use shoal_metainfo::{PieceIndex, Verdict};
 use crate::event::Event;
 use crate::inner::Inner;
 use crate::journal::Record;
-use crate::partial::Partial;
 use crate::shared::Job;
 
 /// As much as is read at a time: enough for a disk to stream, little enough to stay in a core's cache.
@@ -24,7 +23,8 @@ pub(crate) struct CheckWork {
     checked: Arc<AtomicU32>,
 }
 
-/// A check that is going on. Dropping it does not stop it.
+/// A check that is going on. Dropping it does not stop it; closing the content does, and so does dropping the receiver of
+/// its events.
 #[derive(Clone, Debug)]
 pub struct Check {
     cancelled: Arc<AtomicBool>,
@@ -80,6 +80,9 @@ impl CheckWork {
         }
         {
             let mut state = self.content.state();
+            if state.closing || self.content.events.is_closed() {
+                return;
+            }
             if state.is_crowded() {
                 state.parked = true;
                 state.parked_checks.push(Arc::clone(&self));
@@ -109,9 +112,7 @@ impl Inner {
             let had = state.have.get(piece);
             if !had {
                 // Claiming the piece keeps others from writing it meanwhile.
-                let partial = state.partials.entry(piece).or_insert_with(|| {
-                    Partial::new(self.layout.block_count(piece), self.verifier.hasher(piece))
-                });
+                let partial = self.partial(&mut state, piece);
                 if partial.busy || !partial.is_empty() {
                     return false;
                 }
@@ -127,24 +128,22 @@ impl Inner {
                     .into_iter()
                     .for_each(|slot| self.files.set_dirty(slot));
             }
-            self.record_or_warn(&[Record::Verified(piece)]);
+            self.record_soon(&[Record::Verified(piece)]);
         } else if !right && (had || self.resumed.suspect.contains(&piece)) {
-            self.record_or_warn(&[Record::Lost(piece)]);
+            self.record_soon(&[Record::Lost(piece)]);
         }
         let mut state = self.state();
-        if right {
-            state.have.insert(piece);
-            state.unsynced |= !had;
-        } else {
+        if !had {
+            if right {
+                state.have.insert(piece);
+                state.unsynced = true;
+                state.partials.remove(&piece);
+            } else {
+                self.release(&mut state, piece);
+            }
+        } else if !right {
             state.have.remove(piece);
         }
-        if !had && let Some(partial) = state.partials.get_mut(&piece) {
-            partial.busy = false;
-            if right || partial.is_empty() {
-                state.partials.remove(&piece);
-            }
-        }
-        self.kick(&mut state);
         drop(state);
         self.rested.notify_all();
         right

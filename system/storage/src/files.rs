@@ -271,10 +271,12 @@ impl Files {
     }
 
     fn write_slot(&self, slot: usize, offset: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
-        let file = self.open(slot, true)?;
         let state = &self.states[slot];
+        // Opening counts as writing: it may make the file, or give it its length.
         state.started.fetch_add(1, Ordering::AcqRel);
-        let result = disk::write_all(self.disk.as_ref(), &file, slices, offset);
+        let result = self
+            .open(slot, true)
+            .and_then(|file| disk::write_all(self.disk.as_ref(), &file, slices, offset));
         state.finished.fetch_add(1, Ordering::AcqRel);
         state.dirty.store(true, Ordering::Release);
         result

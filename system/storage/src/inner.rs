@@ -1,7 +1,7 @@
 //! The state of one open content, shared by its handles and the worker threads.
 //!
 //! Invariant: the state's lock is held for bookkeeping only, never during hashing or an operation on a disk. Locks are taken
-//! in the order fence, syncing, journal, state; none is held while a later one's holder could wait for it.
+//! in the order fence, syncing, journal, state.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -162,9 +162,7 @@ impl Inner {
         if state.have.get(piece) {
             return Stored::Duplicate;
         }
-        let partial = state.partials.entry(piece).or_insert_with(|| {
-            Partial::new(self.layout.block_count(piece), self.verifier.hasher(piece))
-        });
+        let partial = self.partial(&mut state, piece);
         if !partial.insert(block.block, buffer) {
             return Stored::Duplicate;
         }
@@ -296,10 +294,14 @@ impl Inner {
         }
     }
 
-    /// Takes pieces for lost. They are not served from here on; the journal and the owner learn it from a thread.
+    /// Takes pieces for lost. They are not served from here on; the journal and the owner learn it from a thread. Until then
+    /// nobody works on them, so that whatever becomes of them next is recorded and told after their loss.
     pub(crate) fn lose(self: &Arc<Self>, pieces: impl Iterator<Item = PieceIndex>) {
         let mut state = self.state();
         let lost: Vec<PieceIndex> = pieces.filter(|&piece| state.have.remove(piece)).collect();
+        for &piece in &lost {
+            self.partial(&mut state, piece).busy = true;
+        }
         drop(state);
         if !lost.is_empty() {
             self.shared.push(Job::Lost(Arc::clone(self), lost));
@@ -307,19 +309,41 @@ impl Inner {
     }
 
     /// Records and tells that `pieces` are lost.
-    pub(crate) fn record_lost(&self, pieces: &[PieceIndex]) {
+    pub(crate) fn record_lost(self: &Arc<Self>, pieces: &[PieceIndex]) {
         let records: Vec<Record> = pieces.iter().map(|&piece| Record::Suspect(piece)).collect();
-        self.record_or_warn(&records);
+        self.record_soon(&records);
         let mut state = self.state();
         for &piece in pieces {
             self.emit(&mut state, Event::Lost { piece });
+            self.release(&mut state, piece);
+        }
+        drop(state);
+        self.rested.notify_all();
+    }
+
+    /// What is known of a piece in the making, which begins with this if need be.
+    pub(crate) fn partial<'a>(&self, state: &'a mut State, piece: PieceIndex) -> &'a mut Partial {
+        state.partials.entry(piece).or_insert_with(|| {
+            Partial::new(self.layout.block_count(piece), self.verifier.hasher(piece))
+        })
+    }
+
+    /// Leaves a piece that was claimed without being worked on to the threads.
+    pub(crate) fn release(self: &Arc<Self>, state: &mut State, piece: PieceIndex) {
+        if let Some(partial) = state.partials.get_mut(&piece) {
+            partial.busy = false;
+            if partial.is_empty() {
+                state.partials.remove(&piece);
+            } else {
+                self.queue_if_worth_it(partial, piece);
+            }
         }
     }
 
-    /// Appends records whose loss costs no more than another check.
-    pub(crate) fn record_or_warn(&self, records: &[Record]) {
+    /// Records what is true whether it can be recorded now or later.
+    pub(crate) fn record_soon(&self, records: &[Record]) {
         if let Some(journal) = self.journal().as_mut()
-            && let Err(error) = journal.append_all(records)
+            && let Err(error) = journal.append_or_keep(records)
         {
             tracing::warn!("{}: {error}", journal.path().display());
         }
@@ -334,7 +358,14 @@ impl Inner {
             state.synced_at = Instant::now();
         }
         // Records before here are about bytes that were written, to files marked dirty, before here.
-        let upto = self.journal().as_ref().map(Journal::end);
+        let upto = match self.journal().as_mut() {
+            Some(journal) => {
+                let flushed = journal.flush();
+                flushed.map_err(|error| StorageError::io(journal.path(), error))?;
+                Some(journal.end())
+            }
+            None => None,
+        };
         let dirty = self.files.take_dirty();
         for (at, &slot) in dirty.iter().enumerate() {
             if let Err(failure) = self.files.sync(slot) {
@@ -342,7 +373,11 @@ impl Inner {
                 for &slot in &dirty[at..] {
                     self.files.set_dirty(slot);
                 }
-                self.record_or_warn(&[Record::Unsafe]);
+                if let Some(journal) = self.journal().as_mut() {
+                    journal
+                        .append(Record::Unsafe)
+                        .map_err(|error| StorageError::io(journal.path(), error))?;
+                }
                 return Err(failure.into());
             }
         }
@@ -351,13 +386,15 @@ impl Inner {
         };
         let prints = self.changed_fingerprints(dirty.into_iter());
         let mut journal = self.journal();
-        let Some(journal) = journal.as_mut() else {
+        let Some(open) = journal.as_mut() else {
             return Ok(());
         };
-        let result = journal
-            .append_all(&prints)
-            .and_then(|()| journal.synced(upto));
-        result.map_err(|error| StorageError::io(journal.path(), error))
+        let path = open.path().to_owned();
+        let result = open.append_all(&prints).and_then(|()| open.synced(upto));
+        drop(journal);
+        result
+            .and_then(|file| self.shared.disk.sync(&file))
+            .map_err(|error| StorageError::io(path, error))
     }
 
     pub(crate) fn sync_in_background(&self) {
@@ -365,6 +402,8 @@ impl Inner {
         let mut state = self.state();
         state.sync_queued = false;
         if let Err(error) = result {
+            // Tried again after the next interval.
+            state.unsynced = true;
             tracing::warn!("syncing failed: {error}");
         }
     }
@@ -420,22 +459,17 @@ impl Inner {
             state = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
         }
         state.partials.clear();
-        let used = !state.have.is_clear();
         drop(state);
         self.sync()?;
-        if used {
-            let slots = (0..=self.files.parts_slot()).filter(|&slot| self.is_on_disk(slot));
-            let mut records = self.changed_fingerprints(slots);
-            records.push(Record::Closed);
-            let mut journal = self.journal();
-            if let Some(open) = journal.as_mut() {
-                let result = open.append_all(&records);
-                result.map_err(|error| StorageError::io(open.path(), error))?;
-            }
-            *journal = None;
-        }
-        *self.journal() = None;
-        Ok(())
+        let slots = (0..=self.files.parts_slot()).filter(|&slot| self.is_on_disk(slot));
+        let mut records = self.changed_fingerprints(slots);
+        records.push(Record::Closed);
+        // Taken out, which unlocks it for others.
+        let Some(mut journal) = self.journal().take() else {
+            return Ok(());
+        };
+        let result = journal.append_all(&records);
+        result.map_err(|error| StorageError::io(journal.path(), error))
     }
 
     fn is_on_disk(&self, slot: usize) -> bool {

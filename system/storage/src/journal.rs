@@ -149,13 +149,15 @@ impl Knowledge {
 #[derive(Debug)]
 pub(crate) struct Journal {
     disk: Arc<dyn Disk>,
-    file: File,
+    file: Arc<File>,
     path: PathBuf,
     identity: Identity,
     end: u64,
     records: u64,
     knowledge: Knowledge,
     written_at: Instant,
+    /// What could not be appended yet: the latest about each piece.
+    pending: BTreeMap<PieceIndex, Record>,
     /// When the journal was last written before it was opened, in nanoseconds since 1970.
     pub(crate) mtime_ns: i64,
 }
@@ -197,13 +199,14 @@ impl Journal {
         }
         let mut journal = Journal {
             disk,
-            file,
+            file: Arc::new(file),
             path: path.to_owned(),
             identity,
             end,
             records,
             knowledge,
             written_at: Instant::now(),
+            pending: BTreeMap::new(),
             mtime_ns,
         };
         let rebooted = boot != identity.boot || boot == UNKNOWN_BOOT;
@@ -239,8 +242,31 @@ impl Journal {
         self.append_all(&[record])
     }
 
+    /// Appends records about pieces, or keeps them to be appended before whatever is appended next.
+    pub(crate) fn append_or_keep(&mut self, records: &[Record]) -> io::Result<()> {
+        for &record in records {
+            if let Record::Verified(piece) | Record::Lost(piece) | Record::Suspect(piece) = record {
+                self.pending.insert(piece, record);
+            }
+        }
+        self.flush()
+    }
+
+    /// Appends what was kept.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        let records: Vec<Record> = self.pending.values().copied().collect();
+        self.append_now(&records)?;
+        self.pending.clear();
+        Ok(())
+    }
+
     /// Appends records by one write. On failure the journal is as it was, or has the first of them.
     pub(crate) fn append_all(&mut self, records: &[Record]) -> io::Result<()> {
+        self.flush()?;
+        self.append_now(records)
+    }
+
+    fn append_now(&mut self, records: &[Record]) -> io::Result<()> {
         if records.is_empty() {
             return Ok(());
         }
@@ -260,14 +286,14 @@ impl Journal {
         Ok(())
     }
 
-    /// Records that everything before `upto` survives a power failure, and makes that record survive, too. Rewrites a
-    /// journal that grew long.
-    pub(crate) fn synced(&mut self, upto: u64) -> io::Result<()> {
+    /// Records that everything before `upto` survives a power failure, and rewrites a journal that grew long. The caller
+    /// syncs the returned file, without keeping others from the journal meanwhile.
+    pub(crate) fn synced(&mut self, upto: u64) -> io::Result<Arc<File>> {
         self.append(Record::Synced(upto))?;
         if self.records > COMPACT_RECORDS + 2 * u64::from(self.identity.piece_count) {
-            return self.rewrite();
+            self.rewrite()?;
         }
-        self.disk.sync(&self.file)
+        Ok(Arc::clone(&self.file))
     }
 
     /// Writes what is known to a new file that then takes the journal's place.
@@ -319,7 +345,7 @@ impl Journal {
         {
             File::open(parent)?.sync_all()?;
         }
-        self.file = file;
+        self.file = Arc::new(file);
         let mut knowledge = Knowledge::new(synced);
         self.end = start;
         for &record in &records {
@@ -496,6 +522,7 @@ pub(crate) fn boot_id() -> [u8; 16] {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "the sizes here are small")]
 mod tests {
     use super::*;
     use crate::disk::SystemDisk;

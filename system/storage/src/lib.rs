@@ -21,6 +21,7 @@ mod shared;
 mod source;
 mod spec;
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "the sizes here are small")]
 mod tests;
 
 use std::sync::Arc;

@@ -111,6 +111,7 @@ pub(crate) fn pieces_of(
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "the sizes here are small")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

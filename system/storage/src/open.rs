@@ -262,7 +262,11 @@ impl Inner {
         let specs = self.files.specs();
         let mut slots = Vec::new();
         for (slot, spec) in specs.iter().enumerate() {
-            let needed = wanted.get(slot) == Some(&true) || self.mode == Mode::Seed;
+            // Whoever only reads goes by what a download left, or by the files alone.
+            let needed = match self.mode {
+                Mode::Download => wanted.get(slot) == Some(&true),
+                Mode::Seed => self.resumed.fresh,
+            };
             if needed && !spec.padding && !self.files.is_placed(slot) {
                 if self.mode == Mode::Download {
                     inspect(&self.files, slot)?;

@@ -238,7 +238,7 @@ impl Shared {
             if queue.closed {
                 return;
             }
-            // Without contents there is nothing to look after until one is registered.
+            // Without contents there is nothing to look after until one is registered, which may just have happened.
             let pause = if idle { TICK * 20 } else { TICK };
             drop(self.tick.wait_timeout(queue, pause));
         }

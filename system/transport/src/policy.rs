@@ -109,11 +109,23 @@ fn rule(origin: OriginClass, target: TargetClass, protocol: Protocol) -> Rule {
 pub struct Policy {
     /// Ranges that every origin may reach (`--allow-net`).
     pub allow_net: Vec<IpNet>,
-    /// Dial nothing but what the user named: by [`OriginClass::User`] or by `allow_net`.
+    /// Speak to nothing but the peers that the user named, the trackers that the user or the torrent named, and what lies in
+    /// `allow_net`.
     pub isolated: bool,
 }
 
 impl Policy {
+    /// Whether isolation, if there is any, still lets `origin` name what `protocol` speaks to.
+    #[must_use]
+    pub fn names(&self, origin: OriginClass, protocol: Protocol) -> bool {
+        let tracker = matches!(protocol, Protocol::TrackerHttp | Protocol::TrackerUdp);
+        match origin {
+            OriginClass::User => true,
+            OriginClass::Metainfo => tracker || !self.isolated,
+            _ => !self.isolated,
+        }
+    }
+
     /// Whether `origin` may make us speak `protocol` to `target`. `shared` lists the networks of this machine's
     /// interfaces; it only matters for [`TargetClass::Private`].
     pub fn check(
@@ -128,7 +140,7 @@ impl Policy {
         let refused = match rule(origin, class, protocol) {
             Rule::Never => Some(RefusalReason::Unusable),
             _ if opened => None,
-            _ if self.isolated && origin != OriginClass::User => Some(RefusalReason::Isolated),
+            _ if !self.names(origin, protocol) => Some(RefusalReason::Isolated),
             Rule::Allow => None,
             Rule::IfShared if shared.iter().any(|net| net.contains(target)) => None,
             Rule::IfShared => Some(RefusalReason::NotShared),
@@ -295,10 +307,12 @@ mod tests {
     }
 
     /// What one cell means, spelled out: (nothing said, on a shared network, opened, isolated, isolated and opened).
-    fn expected(cell: char, origin: OriginClass) -> [bool; 5] {
-        let by_user = origin == OriginClass::User;
+    fn expected(cell: char, origin: OriginClass, protocol: Protocol) -> [bool; 5] {
+        let named = origin == OriginClass::User
+            || (origin == OriginClass::Metainfo
+                && [Protocol::TrackerHttp, Protocol::TrackerUdp].contains(&protocol));
         match cell {
-            'A' => [true, true, true, by_user, true],
+            'A' => [true, true, true, named, true],
             'S' => [false, true, true, false, true],
             'O' => [false, false, true, false, true],
             'N' => [false; 5],
@@ -331,7 +345,7 @@ mod tests {
                         let cell = cell(origin, index, protocol);
                         assert_eq!(
                             found,
-                            expected(cell, origin),
+                            expected(cell, origin, protocol),
                             "{origin:?} {target} {protocol:?}"
                         );
                     }

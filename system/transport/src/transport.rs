@@ -338,7 +338,7 @@ impl Transport {
         protocol: Protocol,
         family: Option<AddressFamily>,
     ) -> Result<Vec<SocketAddr>, ResolveError> {
-        let found = self.lookup(host, origins).await?;
+        let found = self.lookup(host, origins, protocol).await?;
         let mut reachable = Vec::new();
         let mut first_refusal = None;
         for address in found.into_iter().map(|address| address.to_canonical()) {
@@ -373,6 +373,7 @@ impl Transport {
         &self,
         host: &str,
         origins: &[OriginClass],
+        protocol: Protocol,
     ) -> Result<Vec<IpAddr>, ResolveError> {
         resolver::check_name(host)?;
         let literal = host
@@ -385,7 +386,10 @@ impl Transport {
         if resolver::is_localhost(host) {
             return Ok(resolver::LOCALHOST.to_vec());
         }
-        if self.inner.policy.isolated && origins.iter().any(|origin| *origin != OriginClass::User) {
+        if !origins
+            .iter()
+            .all(|origin| self.inner.policy.names(*origin, protocol))
+        {
             return Err(ResolveError::Isolated {
                 host: host.to_owned(),
             });

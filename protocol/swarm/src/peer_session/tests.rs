@@ -341,6 +341,16 @@ fn received_blocks_reach_the_torrent_in_batches() {
 }
 
 #[test]
+fn a_block_that_storage_had_already_comes_back_as_a_duplicate() {
+    let mut bench = Bench::downloading(true);
+    bench.tell(ToPeer::Lease(vec![run(0, 0, 1)]));
+    bench.hear(Message::Piece(request(0, 0)));
+    let outputs = bench.handle(Input::BlockKnown(block(0, 0)));
+    assert!(outputs.contains(&returned(&[run(0, 0, 1)], ReturnReason::Duplicate)));
+    assert!(bench.handle(Input::BlockStored(block(0, 0))).is_empty());
+}
+
+#[test]
 fn a_block_nobody_asked_for_ends_the_connection() {
     let mut bench = Bench::downloading(true);
     bench.tell(ToPeer::Lease(vec![run(0, 0, 1)]));
@@ -951,6 +961,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         1 => (0u32..8).prop_map(|piece| Input::Torrent(ToPeer::Have(vec![PieceIndex(piece)]))),
         1 => (0u32..8).prop_map(|piece| Input::Torrent(ToPeer::Lost(PieceIndex(piece)))),
         4 => (0u32..8, 0u32..4).prop_map(|(p, b)| Input::BlockStored(block(p, b))),
+        1 => (0u32..8, 0u32..4).prop_map(|(p, b)| Input::BlockKnown(block(p, b))),
         1 => (any_request(), any::<bool>()).prop_map(|(request, sent)| Input::Uploaded { request, sent }),
         1 => any::<bool>().prop_map(Input::Backpressure),
         2 => Just(Input::Tick),

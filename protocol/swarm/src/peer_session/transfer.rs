@@ -121,16 +121,10 @@ impl PeerSession {
     }
 
     pub(super) fn on_stored(&mut self, block: Block) {
-        if !self.download.stored(block) {
+        if !self.count_arrival(block) {
             return;
         }
-        let length = self.layout.block_length(block);
-        self.window.on_received(self.now, length);
-        self.downloaded_bytes += u64::from(length);
-        self.last_block = self.now;
-        self.snubbed = false;
         self.received.push(block);
-        self.report_soon();
         if !self.timers.is_set(Timer::Flush) {
             self.timers.set(Timer::Flush, self.now + FLUSH);
         }
@@ -138,6 +132,26 @@ impl PeerSession {
         if block.block.0 + 1 == self.layout.block_count(block.piece) {
             self.flush();
         }
+    }
+
+    pub(super) fn on_known(&mut self, block: Block) {
+        if self.count_arrival(block) {
+            self.give_back(vec![BlockRun::one(block)], ReturnReason::Duplicate);
+        }
+    }
+
+    /// The bytes of `block` have come, whether they were of use or not; false where it was not arriving.
+    fn count_arrival(&mut self, block: Block) -> bool {
+        if !self.download.stored(block) {
+            return false;
+        }
+        let length = self.layout.block_length(block);
+        self.window.on_received(self.now, length);
+        self.downloaded_bytes += u64::from(length);
+        self.last_block = self.now;
+        self.snubbed = false;
+        self.report_soon();
+        true
     }
 
     pub(super) fn on_reject(&mut self, request: Request) {

@@ -2,7 +2,7 @@
 
 use super::hunt::{Hunt, holds};
 use super::partial::{Attendance, Partial};
-use super::{CLASSES, MAX_HOLDERS, Picker, State, class_of, list_of};
+use super::{ATTENDANCES, CLASSES, MAX_HOLDERS, Picker, State, class_of, list_of};
 use crate::message::Has;
 use crate::torrent::Priority;
 use core::cmp::Reverse;
@@ -37,8 +37,8 @@ const LATE_PIECES: usize = 4;
 /// A block is late when it was expected this long ago.
 const LATE_SLACK: Duration = Duration::from_secs(1);
 
-/// How many leased blocks are compared in endgame.
-const ENDGAME_PROBES: usize = 4_096;
+/// At how many blocks of pieces in progress endgame looks, from a random piece on.
+const ENDGAME_PROBES: usize = 16_384;
 
 impl Picker {
     pub(super) fn choose(&mut self, hunt: &mut Hunt<'_>) {
@@ -95,6 +95,10 @@ impl Picker {
     }
 
     fn choose_of_class(&mut self, hunt: &mut Hunt<'_>, class: usize) {
+        let lists = &self.lists[class * ATTENDANCES..][..ATTENDANCES];
+        if hunt.left == 0 || self.orders[class].is_empty() && lists.iter().all(Vec::is_empty) {
+            return;
+        }
         self.choose_own(hunt, class);
         self.choose_open(hunt, class, Attendance::Orphaned);
         if !hunt.fast {
@@ -114,8 +118,8 @@ impl Picker {
 
     /// The open blocks of pieces in which the peer has leases.
     fn choose_own(&mut self, hunt: &mut Hunt<'_>, class: usize) {
-        let own = self.work.get(&hunt.ask.peer);
-        for key in own.map(|work| work.partials.clone()).unwrap_or_default() {
+        for at in 0..hunt.own.len() {
+            let key = hunt.own[at];
             let partial = &self.partials[key];
             if class_of(self.priorities[partial.piece.get()]) == class
                 && partial.open > 0
@@ -130,11 +134,12 @@ impl Picker {
     /// The open blocks of pieces of one list, piece by piece.
     fn choose_open(&mut self, hunt: &mut Hunt<'_>, class: usize, attendance: Attendance) {
         let list = list_of(class, attendance);
-        while hunt.left > 0 {
-            match self.best_open(hunt, list) {
-                Some(key) => self.take_open(hunt, key),
-                None => return,
-            }
+        let mut before = u32::MAX;
+        while (1..before).contains(&hunt.left)
+            && let Some(key) = self.best_open(hunt, list)
+        {
+            before = hunt.left;
+            self.take_open(hunt, key);
         }
     }
 
@@ -308,9 +313,12 @@ impl Picker {
 
     /// Everything that is left is leased: blocks of others, those of the fewest holders first, and of the slowest.
     fn choose_endgame(&mut self, hunt: &mut Hunt<'_>) {
-        let mut leased = Vec::new();
-        for (key, partial) in &self.partials {
+        let (mut leased, mut probes) = (Vec::new(), 0);
+        let start = hunt.rng.usize(..self.partials.len().max(1));
+        let partials = self.partials.iter();
+        for (key, partial) in partials.skip(start).chain(self.partials.iter().take(start)) {
             if partial.exclusive
+                || partial.workers.is_empty()
                 || !hunt.serves(partial.piece)
                 || !self.wanted_missing.get(partial.piece)
             {
@@ -326,7 +334,8 @@ impl Picker {
                     leased.push((holders, Reverse(soonest), partial.piece, block, key));
                 }
             }
-            if leased.len() >= ENDGAME_PROBES {
+            probes += partial.cells.len();
+            if probes >= ENDGAME_PROBES {
                 break;
             }
         }

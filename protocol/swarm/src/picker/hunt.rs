@@ -5,6 +5,7 @@ use crate::message::Has;
 use core::time::Duration;
 use shoal_machine::Moment;
 use shoal_metainfo::BLOCK_LENGTH;
+use smallvec::SmallVec;
 
 /// A peer that fetches a whole piece within this time gets pieces for itself: nobody holds up its piece, and a bad piece has
 /// one author.
@@ -21,6 +22,8 @@ pub(super) struct Hunt<'a> {
     pub(super) fast: bool,
     /// Live leases of the peer, those of this pick included.
     pub(super) leased: u32,
+    /// The pieces in which the peer had live leases before, by their keys.
+    pub(super) own: SmallVec<[usize; 4]>,
     per_block: Option<Duration>,
     pub(super) rng: &'a mut fastrand::Rng,
     out: &'a mut Vec<BlockRun>,
@@ -31,7 +34,7 @@ impl<'a> Hunt<'a> {
         now: Moment,
         ask: &'a Ask<'a>,
         blocks: u32,
-        (leased, piece_length): (u32, u32),
+        piece_length: u32,
         rng: &'a mut fastrand::Rng,
         out: &'a mut Vec<BlockRun>,
     ) -> Self {
@@ -41,7 +44,8 @@ impl<'a> Hunt<'a> {
             ask,
             left: blocks,
             fast: rate.saturating_mul(WHOLE_PIECE_S) >= u64::from(piece_length),
-            leased,
+            leased: 0,
+            own: SmallVec::new(),
             per_block: (u64::from(BLOCK_LENGTH) * 1_000_000_000)
                 .checked_div(rate)
                 .map(Duration::from_nanos),

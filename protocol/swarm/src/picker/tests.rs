@@ -586,7 +586,7 @@ proptest! {
     #[test]
     fn behaves_like_a_model_that_knows_every_block(
         seed in any::<u64>(),
-        have in proptest::collection::vec(0u32..PIECES, 0..8),
+        have in proptest::collection::vec(0u32..PIECES, 0..10),
         ops in proptest::collection::vec((0u8..25, any::<u32>(), any::<u32>(), any::<u32>()), 0..200),
     ) {
         let mut model = Model::new(seed, &have);

@@ -8,7 +8,8 @@ use crate::message::{Blame, CloseReason, PeerKey, ToPeer};
 use core::net::IpAddr;
 use core::time::Duration;
 use shoal_machine::Moment;
-use shoal_metainfo::{Block, BlockIndex, PieceIndex};
+use shoal_metainfo::{Block, BlockIndex, BlockRun, PieceIndex};
+use std::collections::BTreeSet;
 
 /// The most peers that left whose addresses are remembered for pieces that they took part in: those of a torrent's whole
 /// stock of pieces in progress, many times over.
@@ -28,9 +29,13 @@ pub(super) enum Verdict {
     Wrong {
         bad: Vec<BlockIndex>,
         digests: Vec<u64>,
+        /// Blocks were announced while it waited. Storage may have kept some of them, or not: it has to forget them.
+        late: bool,
     },
     /// Its blocks were not kept. Waits as a wrong one does.
-    Dropped,
+    Dropped { late: bool },
+    /// Nobody wants it any more. Storage forgets its blocks when no more can come.
+    Unwanted,
 }
 
 impl Torrent {
@@ -76,13 +81,38 @@ impl Torrent {
         if !ripe {
             return;
         }
-        match self.verdicts.remove(&piece) {
+        let verdict = self.verdicts.remove(&piece);
+        match verdict {
             None => {}
             Some(Verdict::Right { digests, .. }) => self.on_verified(piece, &digests),
-            Some(Verdict::Wrong { bad, digests }) => self.on_failed(piece, &bad, &digests),
-            Some(Verdict::Dropped) => {
+            Some(Verdict::Wrong { bad, digests, late }) => {
+                self.on_failed(piece, &bad, &digests);
+                self.reopen(piece, late);
+            }
+            Some(Verdict::Dropped { late }) => {
                 self.picker.dropped(piece);
-                self.wake_all();
+                self.reopen(piece, late);
+            }
+            Some(Verdict::Unwanted) => self.reopen(piece, true),
+        }
+        self.doubtful.remove(&piece);
+    }
+
+    /// The blocks of a piece can be leased again: all of them, where storage and we cannot know which it has.
+    fn reopen(&mut self, piece: PieceIndex, unclear: bool) {
+        if unclear {
+            self.picker.dropped(piece);
+            self.outputs.push_back(Output::Forget(piece));
+        }
+        self.wake_all();
+    }
+
+    /// Blocks of these pieces were announced, which may be older or younger than what storage said.
+    pub(super) fn note_late(&mut self, runs: &[BlockRun]) {
+        for run in runs {
+            match self.verdicts.get_mut(&run.piece) {
+                Some(Verdict::Wrong { late, .. } | Verdict::Dropped { late }) => *late = true,
+                _ => {}
             }
         }
     }
@@ -125,11 +155,7 @@ impl Torrent {
     }
 
     fn on_failed(&mut self, piece: PieceIndex, bad: &[BlockIndex], digests: &[u64]) {
-        let sources = self.picker.sources(piece);
-        let sources: Vec<(BlockIndex, IpAddr)> = sources
-            .into_iter()
-            .filter_map(|(block, key)| self.address_of(key).map(|address| (block, address)))
-            .collect();
+        let sources = self.sources_of(piece);
         let length = |&block| self.layout.block_length(Block { piece, block });
         self.failed_bytes += match bad {
             [] => u64::from(self.layout.length_of(piece)),
@@ -138,7 +164,21 @@ impl Torrent {
         let verdicts = self.smart_ban.failed(piece, &sources, bad, digests);
         self.picker.failed(piece, bad);
         self.punish(verdicts);
-        self.wake_all();
+    }
+
+    /// Who delivered each block of a piece. Of a block that two say to have delivered, one to an earlier attempt and one to
+    /// a later one, nobody knows which was which: both took part, but are not named with the block.
+    fn sources_of(&self, piece: PieceIndex) -> Vec<(BlockIndex, IpAddr)> {
+        let nobody = BTreeSet::new();
+        let doubtful = self.doubtful.get(&piece).unwrap_or(&nobody);
+        let known = self.picker.sources(piece).into_iter();
+        let known = known.filter_map(|(block, key)| Some((block, self.address_of(key)?)));
+        let in_doubt = |block| doubtful.iter().any(|&(other, _)| other == block);
+        let unnamed = BlockIndex(u32::MAX);
+        known
+            .map(|(block, address)| (if in_doubt(block) { unnamed } else { block }, address))
+            .chain(doubtful.iter().map(|&(_, address)| (unnamed, address)))
+            .collect()
     }
 
     pub(super) fn on_lost(&mut self, piece: PieceIndex) {

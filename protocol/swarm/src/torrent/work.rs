@@ -235,12 +235,17 @@ impl Torrent {
                     let run = BlockRun::one(block);
                     revocations.extend(others.into_iter().map(|other| (other, run)));
                 }
-                Receipt::Duplicate | Receipt::Unleased => {
+                receipt => {
+                    if receipt == Receipt::Duplicate {
+                        let sources = self.doubtful.entry(block.piece).or_default();
+                        sources.insert((block.block, peer.address.ip()));
+                    }
                     self.wasted_bytes += u64::from(self.layout.block_length(block));
                 }
             }
         }
         self.revoke(revocations);
+        self.note_late(runs);
         self.settle_all(runs);
     }
 
@@ -256,13 +261,22 @@ impl Torrent {
             return;
         };
         for block in runs.iter().flat_map(|run| run.blocks()) {
-            if peer.leases.remove(&block) {
+            if !peer.leases.remove(&block) {
+                continue;
+            }
+            if reason == ReturnReason::Duplicate {
+                self.wasted_bytes += u64::from(self.layout.block_length(block));
+            }
+            // Whoever was first announces it. If nobody can, storage has a block of which the torrent does not know.
+            if reason == ReturnReason::Duplicate && self.picker.holders(block)[..] == [key] {
+                let _receipt = self.picker.received(block, key);
+            } else {
                 self.picker.returned(block, key);
             }
         }
         self.settle_all(runs);
-        // What we took back ourselves is no new work, except for what is on its way back twice.
-        if reason != ReturnReason::Cancelled {
+        // What we took back ourselves, or have, is no new work.
+        if !matches!(reason, ReturnReason::Cancelled | ReturnReason::Duplicate) {
             self.wake_all();
         }
     }

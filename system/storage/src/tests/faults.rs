@@ -136,7 +136,7 @@ async fn live(world: &World, disk: &Arc<FaultyDisk>, tolerate: bool) -> Vec<u32>
     for block in blocks {
         rig.write(block, world.block(block)).await;
         while let Ok(event) = rig.events.try_recv() {
-            note(event, &mut wanted, &mut verified);
+            note(&event, &mut wanted, &mut verified);
         }
     }
     while !wanted.is_empty() {
@@ -144,7 +144,7 @@ async fn live(world: &World, disk: &Arc<FaultyDisk>, tolerate: bool) -> Vec<u32>
         if let Event::Dropped { piece } = event {
             rig.write_piece(world, piece.0).await;
         }
-        note(event, &mut wanted, &mut verified);
+        note(&event, &mut wanted, &mut verified);
     }
     let selected = rig.content.select(&[true; 6]);
     assert!(tolerate || selected.is_ok(), "{selected:?}");
@@ -160,10 +160,10 @@ async fn live(world: &World, disk: &Arc<FaultyDisk>, tolerate: bool) -> Vec<u32>
     verified
 }
 
-fn note(event: Event, wanted: &mut Vec<u32>, verified: &mut Vec<u32>) {
+fn note(event: &Event, wanted: &mut Vec<u32>, verified: &mut Vec<u32>) {
     match event {
         Event::Verified { piece, .. } => {
-            wanted.retain(|&other| other != piece.0);
+            wanted.retain(|other| *other != piece.0);
             verified.push(piece.0);
         }
         Event::Failed { .. } | Event::Checked { .. } => panic!("{event:?}"),

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sha1::{Digest, Sha1};
-use shoal_metainfo::verifier::V1Pieces;
+use sha2::Sha256;
+use shoal_metainfo::verifier::{V1Pieces, V2Piece, V2Pieces};
 use shoal_metainfo::{
-    BLOCK_LENGTH, Bitfield, Block, BlockIndex, InfoHash, Layout, PieceIndex, Verifier,
+    BLOCK_LENGTH, Bitfield, Block, BlockIndex, InfoHash, Layout, PieceIndex, Verifier, merkle,
 };
 use tokio::sync::mpsc;
 
@@ -73,6 +74,43 @@ impl World {
             files,
             bytes,
         }
+    }
+
+    /// The same kind of files in a v2 torrent, whose address space has gaps.
+    pub(super) fn v2() -> Self {
+        let piece = u64::from(PIECE_LENGTH);
+        let mut world = World::new();
+        let (mut files, mut bytes, mut promises) = (Vec::new(), Vec::new(), Vec::new());
+        for file in world.files.iter().filter(|file| !file.padding) {
+            let content = world.bytes_of(file).to_vec();
+            let mut file = file.clone();
+            file.offset = bytes.len() as u64;
+            for chunk in content.chunks(PIECE_LENGTH as usize) {
+                let blocks: Vec<[u8; 32]> = chunk
+                    .chunks(BLOCK_LENGTH as usize)
+                    .map(|block| Sha256::digest(block).into())
+                    .collect();
+                let leaves = if file.length <= piece {
+                    blocks.len().next_power_of_two()
+                } else {
+                    4
+                };
+                promises.push(V2Piece {
+                    root: merkle::root(&blocks, leaves as u32),
+                    content_length: chunk.len() as u32,
+                    leaves: leaves as u32,
+                });
+            }
+            bytes.extend(content);
+            // Noise, so that nobody gets away with reading what is in no file.
+            bytes.resize(bytes.len().next_multiple_of(PIECE_LENGTH as usize), 0xee);
+            files.push(file);
+        }
+        let lengths: Vec<u64> = files.iter().map(|file| file.length).collect();
+        world.layout = Arc::new(Layout::aligned(lengths, PIECE_LENGTH).unwrap());
+        world.verifier = Arc::new(Verifier::V2(V2Pieces(promises)));
+        (world.files, world.bytes) = (files, bytes);
+        world
     }
 
     pub(super) fn target(&self) -> PathBuf {

@@ -79,6 +79,64 @@ async fn a_wrong_piece_is_never_served_and_the_block_at_fault_can_be_told() {
 }
 
 #[tokio::test]
+async fn a_v2_torrent_with_gaps_between_its_files_is_downloaded() {
+    let world = World::v2();
+    let tiny = StorageConfig {
+        cache_bytes: 1,
+        ..config()
+    };
+    let mut rig = Rig::open_on(world.spec(), tiny, FaultyDisk::sound()).unwrap();
+    let blocks = world.blocks(PieceIndex(0));
+    for &block in &blocks {
+        let mut bytes = world.block(block).to_vec();
+        bytes[7] ^= u8::from(block.block.0 == 3);
+        rig.write(block, &bytes).await;
+    }
+    assert!(matches!(rig.next().await, Event::Failed { .. }));
+    for block in world.shuffled(2) {
+        assert_eq!(rig.write(block, world.block(block)).await, Stored::Kept);
+    }
+    assert!(
+        rig.await_verified(world.layout.piece_count() as usize)
+            .await
+            .is_empty()
+    );
+    rig.content.close().unwrap();
+    world.assert_on_disk(&[true; 5]);
+    drop(rig);
+    let rig = Rig::open(world.spec());
+    assert_eq!(rig.have(&world).count(), world.layout.piece_count());
+}
+
+#[tokio::test]
+async fn after_the_end_of_the_threads_nothing_is_taken_and_nothing_hangs() {
+    let world = World::new();
+    let mut rig = Rig::open(world.spec());
+    rig.write_piece(&world, 0).await;
+    rig.await_verified(1).await;
+    rig.storage.shutdown();
+    let block = world.blocks(PieceIndex(1))[0];
+    assert_eq!(rig.write(block, world.block(block)).await, Stored::Refused);
+    assert_eq!(rig.have(&world).count(), 1);
+    rig.content.close().unwrap();
+}
+
+#[tokio::test]
+async fn a_half_finished_selection_can_be_seeded_from() {
+    let world = World::new();
+    let mut spec = world.spec();
+    spec.wanted = vec![false, false, true, false, false, false];
+    let mut rig = Rig::open(spec.clone());
+    rig.write_piece(&world, 1).await;
+    rig.await_verified(1).await;
+    rig.content.close().unwrap();
+    drop(rig);
+    spec.mode = Mode::Seed;
+    let rig = Rig::open(spec);
+    assert_eq!(rig.have(&world).count(), 1);
+}
+
+#[tokio::test]
 async fn duplicates_strangers_and_wrong_lengths_are_turned_away() {
     let world = World::new();
     let mut rig = Rig::open(world.spec());
@@ -107,6 +165,7 @@ async fn duplicates_strangers_and_wrong_lengths_are_turned_away() {
 #[tokio::test]
 async fn a_tiny_cache_spills_instead_of_deadlocking() {
     let world = World::new();
+    let (mut spilled, mut read_back) = (0, 0);
     for seed in 0..10 {
         let world_dir = tempfile::tempdir().unwrap();
         let mut spec = world.spec();
@@ -148,10 +207,12 @@ async fn a_tiny_cache_spills_instead_of_deadlocking() {
             result.unwrap();
         }
         let stats = rig.storage.stats();
-        assert!(stats.blocks_spilled > 0 && stats.blocks_read_back > 0);
+        spilled += stats.blocks_spilled;
+        read_back += stats.blocks_read_back;
         assert!(stats.blocks_read_back <= stats.blocks_spilled);
         assert_eq!(rig.have(&world).count(), world.layout.piece_count());
     }
+    assert!(spilled > 0 && read_back > 0);
 }
 
 #[test]
@@ -184,6 +245,22 @@ fn what_cannot_be_written_safely_is_refused_before_the_first_byte() {
     }
     assert_eq!(fs::read_dir(outside).unwrap().count(), 0);
     assert!(!world.journal().exists());
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_to_is_refused_unless_one_only_reads() {
+    if rustix::process::geteuid().is_root() {
+        // Permissions do not bind root, and mounting something read-only is not for a test to do.
+        return;
+    }
+    let world = World::new();
+    let mut spec = world.spec();
+    fs::set_permissions(world.target(), fs::Permissions::from_mode(0o555)).unwrap();
+    let refused = Rig::open_on(spec.clone(), config(), FaultyDisk::sound()).map(|_| ());
+    assert!(matches!(refused, Err(StorageError::ReadOnly(_))));
+    spec.mode = Mode::Seed;
+    assert!(Rig::open_on(spec, config(), FaultyDisk::sound()).is_ok());
+    fs::set_permissions(world.target(), fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[tokio::test]

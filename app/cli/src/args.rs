@@ -1,0 +1,440 @@
+//! The command line: one definition from which parsing, `--help`, the man page and completions come.
+//!
+//! Invariant: what leaves here is well-formed by itself. Whether it fits a torrent, the disk or the network is decided
+//! where those are known.
+
+mod selection;
+
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use shoal_metainfo::create::Kind;
+use shoal_metainfo::metainfo::TrackerUrl;
+use shoal_transport::{Binding, IpNet, RateLimits};
+use url::Url;
+
+use crate::exit::{Exit, Failure};
+use crate::output::{self, Format};
+use crate::units;
+
+pub(crate) use selection::{Selection, numbered};
+
+/// Publish and fetch files over a peer-to-peer network
+///
+/// Shoal makes, shows, downloads, seeds and checks BitTorrent torrents: v1, v2 and hybrid ones.
+#[derive(Debug, Parser)]
+#[command(name = "shoal", version, max_term_width = 100)]
+#[command(
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct CommandLine {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every command has, before or after its name.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct Global {
+    /// Print one JSON object a line, as docs/json.md describes
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print results and errors only
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Write a log to standard error; twice for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+impl Global {
+    /// How to speak to whoever reads.
+    pub(crate) fn format(&self) -> Format {
+        Format {
+            json: self.json,
+            quiet: self.quiet,
+            // A log and a progress bar would draw over each other.
+            bars: self.verbose == 0,
+        }
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Create(CreateArgs),
+    Show(ShowArgs),
+    Get(Box<GetArgs>),
+    Seed(Box<SeedArgs>),
+    Check(CheckArgs),
+    /// Print the manual page, for `man -l -`
+    Man,
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Make a torrent of a file or folder
+///
+/// Hidden files are included and symbolic links are left out. The torrent is hybrid, for v1 and v2 clients alike, unless
+/// told otherwise.
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// The file or folder to publish
+    pub(crate) path: PathBuf,
+    /// For clients of BitTorrent v1 only
+    #[arg(long, group = "kind")]
+    v1: bool,
+    /// For clients of BitTorrent v2 only
+    #[arg(long, group = "kind")]
+    v2: bool,
+    /// For clients of both versions (the default)
+    #[arg(long, group = "kind")]
+    hybrid: bool,
+    /// A tracker to announce to; each is a tier of its own, tried in this order
+    #[arg(long = "tracker", value_name = "URL", value_parser = parse_tracker_text)]
+    pub(crate) trackers: Vec<String>,
+    /// An HTTP server that has the same files
+    #[arg(long = "web-seed", value_name = "URL", value_parser = parse_web_seed)]
+    pub(crate) web_seeds: Vec<String>,
+    /// Peers may come from the trackers only
+    #[arg(long)]
+    pub(crate) private: bool,
+    /// The length of a piece, such as 16KiB, 1M or 65536; chosen by the total size by default
+    #[arg(long, value_name = "N", value_parser = units::parse_piece_length)]
+    pub(crate) piece_size: Option<u32>,
+    /// A remark for people
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) comment: Option<String>,
+    /// A word that gives the same files an info hash of their own, as private trackers ask for
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) source: Option<String>,
+    /// Leave out the date, so that the same files always make the same torrent
+    #[arg(long)]
+    pub(crate) no_date: bool,
+    /// The torrent file to write [default: NAME.torrent in the current folder]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Overwrite the torrent file if it is there already
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+impl CreateArgs {
+    /// Which protocols the torrent is for.
+    pub(crate) const fn kind(&self) -> Kind {
+        match (self.v1, self.v2) {
+            (true, _) => Kind::V1,
+            (_, true) => Kind::V2,
+            _ => Kind::Hybrid,
+        }
+    }
+}
+
+/// Show what is inside of a torrent or magnet link
+///
+/// Files, sizes, both info hashes, trackers, and what is odd about it. What is odd does no harm; a torrent that would is
+/// refused.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// A torrent file, or a magnet link
+    #[arg(value_name = "FILE|MAGNET")]
+    pub(crate) source: OsString,
+    /// List padding files too
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// Download a torrent
+///
+/// Goes on where it was: what is known to be good is neither fetched nor read again. Ends as soon as everything wanted is
+/// verified, unless told to seed.
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    /// A torrent file, or the http or https URL of one
+    #[arg(value_name = "FILE|URL")]
+    pub(crate) source: OsString,
+    /// The folder to download into; the torrent's own file or folder goes there
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub(crate) output: PathBuf,
+    /// Only these files, by their numbers in `shoal show`, such as 1,3-5
+    #[arg(long, value_name = "FILES")]
+    pub(crate) select: Option<Selection>,
+    /// Fetch from the beginning to the end
+    #[arg(long)]
+    pub(crate) sequential: bool,
+    /// Reserve the room on the disk first
+    #[arg(long)]
+    pub(crate) preallocate: bool,
+    /// Afterwards seed, until R times the size of what was wanted is uploaded
+    #[arg(long, value_name = "R", value_parser = units::parse_ratio, conflicts_with = "seed_time")]
+    pub(crate) seed_ratio: Option<f64>,
+    /// Afterwards seed for this time, such as 90s, 10m, 2h or 1d
+    #[arg(long, value_name = "T", value_parser = units::parse_time)]
+    pub(crate) seed_time: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+}
+
+/// Serve the data of a torrent
+///
+/// Checks the data first, as far as it is not known to be good. Runs until Ctrl-C or SIGTERM.
+#[derive(Debug, Args)]
+pub(crate) struct SeedArgs {
+    /// The torrent file
+    pub(crate) file: PathBuf,
+    /// The folder that the torrent's own file or folder is in
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Take files of the right size for right, without reading them
+    #[arg(long)]
+    pub(crate) trust: bool,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+}
+
+/// Find out which files and pieces of a torrent are wrong or missing
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The torrent file
+    pub(crate) file: PathBuf,
+    /// The folder that the torrent's own file or folder is in
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+}
+
+/// How to reach others.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct NetworkArgs {
+    /// A peer to connect to
+    #[arg(long = "peer", value_name = "ADDR:PORT", value_parser = parse_peer)]
+    pub(crate) peers: Vec<SocketAddr>,
+    /// A tracker to ask besides those of the torrent
+    #[arg(long = "tracker", value_name = "URL", value_parser = parse_tracker)]
+    pub(crate) trackers: Vec<Url>,
+    /// Where peers may connect; port 0 is any free one, a loopback address implies --isolated
+    /// [default: the first free port of 6881 to 6889, on every address]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Connect to nobody but the peers and trackers named here
+    #[arg(long)]
+    isolated: bool,
+    /// A range of addresses that others may name, local or not, such as 192.168.0.0/16
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) allow_net: Vec<IpNet>,
+    /// The address or interface that everything goes through, or nothing goes at all
+    #[arg(long, value_name = "ADDR|IFACE", value_parser = parse_binding)]
+    bind: Option<Binding>,
+    /// The most bytes a second from peers, such as 500K or 2M
+    #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
+    download_limit: Option<NonZeroU64>,
+    /// The most bytes a second to peers
+    #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
+    upload_limit: Option<NonZeroU64>,
+}
+
+impl NetworkArgs {
+    /// Whether nobody but those named here is to be reached.
+    pub(crate) fn is_isolated(&self) -> bool {
+        let loopback = |address: &SocketAddr| address.ip().to_canonical().is_loopback();
+        self.isolated || (!self.listen.is_empty() && self.listen.iter().all(loopback))
+    }
+
+    /// What sockets are bound to.
+    pub(crate) fn binding(&self) -> Binding {
+        self.bind.clone().unwrap_or_default()
+    }
+
+    /// The limits of everything.
+    pub(crate) const fn limits(&self) -> RateLimits {
+        RateLimits {
+            down_bytes_per_s: self.download_limit,
+            up_bytes_per_s: self.upload_limit,
+        }
+    }
+}
+
+/// Where the program remembers.
+#[derive(Debug, Args)]
+pub(crate) struct StateArgs {
+    /// Where to remember which pieces are verified [default: $XDG_STATE_HOME/shoal, else ~/.local/state/shoal]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "SHOAL_STATE_DIR",
+        hide_env_values = true
+    )]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+fn parse_tracker_text(text: &str) -> Result<String, String> {
+    TrackerUrl::parse(text)
+        .map(|tracker| tracker.url)
+        .map_err(|problem| format!("{problem}; write a URL like https://tracker.example/announce"))
+}
+
+fn parse_tracker(text: &str) -> Result<Url, String> {
+    let tracker = TrackerUrl::parse(text).map_err(|problem| {
+        format!("{problem}; write a URL like https://tracker.example/announce")
+    })?;
+    if !tracker.scheme.is_supported() {
+        return Err("only http, https and udp trackers can be asked".to_owned());
+    }
+    Url::parse(&tracker.url).map_err(|error| error.to_string())
+}
+
+fn parse_web_seed(text: &str) -> Result<String, String> {
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    match url.scheme() {
+        "http" | "https" => Ok(text.to_owned()),
+        _ => Err("a web seed is an http or https URL".to_owned()),
+    }
+}
+
+fn parse_peer(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| "write an address and a port, like 192.0.2.1:6881 or [2001:db8::1]:6881")?;
+    match address.port() {
+        0 => Err("a peer has a port other than 0".to_owned()),
+        _ => Ok(address),
+    }
+}
+
+fn parse_binding(text: &str) -> Result<Binding, String> {
+    match text.parse::<IpAddr>() {
+        Ok(address) => Ok(Binding::Address(address)),
+        Err(_) if text.is_empty() => Err("write an address or the name of an interface".to_owned()),
+        Err(_) => Ok(Binding::Interface(text.to_owned())),
+    }
+}
+
+/// The definition, with the exit codes at the end of every help text.
+pub(crate) fn definition() -> clap::Command {
+    let help = Exit::help();
+    CommandLine::command()
+        .after_help(help.clone())
+        .mut_subcommands(move |command| command.after_help(help.clone()))
+}
+
+/// Reads a command line.
+///
+/// # Errors
+/// What to say instead of running: help, the version, or what is wrong.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<CommandLine, Said> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let json = arguments.iter().any(|argument| argument == "--json");
+    definition()
+        .try_get_matches_from(arguments)
+        .and_then(|matches| CommandLine::from_arg_matches(&matches))
+        .map_err(|error| Said { error, json })
+}
+
+/// What to say instead of running a command.
+#[derive(Debug)]
+pub(crate) struct Said {
+    error: clap::Error,
+    json: bool,
+}
+
+impl Said {
+    /// Says it, and gives the exit code.
+    pub(crate) fn show(&self) -> Exit {
+        let asked_for = matches!(
+            self.error.kind(),
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+        );
+        if self.json && !asked_for {
+            let text = self.error.render().to_string();
+            let message = text.lines().next().unwrap_or_default();
+            let message = message.strip_prefix("error: ").unwrap_or(message);
+            let format = Format {
+                json: true,
+                ..Format::default()
+            };
+            output::fail(format, &Failure::new(Exit::Usage, message));
+            return Exit::Usage;
+        }
+        // A closed output leaves nobody to tell.
+        drop(self.error.print());
+        if asked_for { Exit::Ok } else { Exit::Usage }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<CommandLine, Said> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    fn network(line: &str) -> NetworkArgs {
+        match read(line).unwrap().command {
+            Command::Get(args) => args.network,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_before_or_after_the_command() {
+        for line in ["shoal --json -q show x", "shoal show x --json -q"] {
+            let format = read(line).unwrap().global.format();
+            assert!(format.json && format.quiet, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_loopback_listener_isolates_and_another_does_not() {
+        assert!(network("shoal get x --listen 127.0.0.1:0").is_isolated());
+        assert!(network("shoal get x --listen [::1]:0 --listen 127.0.0.1:0").is_isolated());
+        assert!(!network("shoal get x --listen 127.0.0.1:0 --listen 0.0.0.0:0").is_isolated());
+        assert!(!network("shoal get x").is_isolated());
+        assert!(network("shoal get x --isolated").is_isolated());
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for line in [
+            "shoal",
+            "shoal create",
+            "shoal create x --v1 --v2",
+            "shoal create x --tracker nonsense",
+            "shoal create x --web-seed ftp://host/",
+            "shoal create x --piece-size many",
+            "shoal get x --select 0",
+            "shoal get x --select 3-1",
+            "shoal get x --peer 127.0.0.1",
+            "shoal get x --peer 127.0.0.1:0",
+            "shoal get x --tracker wss://host/",
+            "shoal get x --allow-net 10.0.0.0/33",
+            "shoal get x --allow-net 10.0.0.1/8",
+            "shoal get x --seed-ratio 1 --seed-time 1s",
+            "shoal seed x",
+            "shoal check x",
+        ] {
+            assert!(read(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! One module for each command; here is what they share: from a command to its exit code.
+
+mod check;
+mod completions;
+mod create;
+mod describe;
+mod get;
+mod man;
+mod seed;
+mod show;
+mod transfer;
+
+use crate::args::{Command, CommandLine};
+use crate::exit::{Exit, Failure};
+use crate::output::{self, Output};
+
+/// Runs the command, says why if it fails, and gives the exit code.
+pub(crate) fn run(command_line: CommandLine) -> Exit {
+    let format = command_line.global.format();
+    let mut output = Output::new(format);
+    let done = match command_line.command {
+        Command::Create(args) => create::run(&args, &mut output),
+        Command::Show(args) => show::run(&args, &mut output),
+        Command::Get(args) => get::run(&args, &mut output),
+        Command::Seed(args) => seed::run(&args, &mut output),
+        Command::Check(args) => check::run(&args, &mut output),
+        Command::Man => man::run(),
+        Command::Completions { shell } => completions::run(shell),
+    };
+    // The bar goes before the line about an error comes.
+    drop(output);
+    match done {
+        Ok(exit) => exit,
+        Err(failure) => {
+            output::fail(format, &failure);
+            failure.exit
+        }
+    }
+}
+
+/// What a command comes to.
+type Done = Result<Exit, Failure>;

@@ -1,0 +1,120 @@
+//! `shoal get`: downloads a torrent.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shoal_engine::{AddTorrent, Engine};
+use shoal_metainfo::Metainfo;
+use shoal_metainfo::metainfo::Limits;
+use shoal_transport::{HttpLimits, OriginClass, policy::Protocol};
+use url::Url;
+
+use super::transfer::{self, Goal, Prepare, Purpose};
+use super::{Done, show};
+use crate::args::GetArgs;
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::{journal_path, torrent_file};
+
+/// A torrent of 10 MiB over a slow line takes half of this.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Sites move, and shorten URLs; more hops than these are a loop.
+const MAX_REDIRECTS: usize = 5;
+
+/// Downloads, and seeds afterwards if that was asked for.
+pub(super) fn run(args: &GetArgs, output: &mut Output) -> Done {
+    // What can be refused is refused before anything is opened.
+    journal_path::canonical(&args.output)?;
+    let source = source(args)?;
+    let goal = match (args.seed_ratio, args.seed_time) {
+        (Some(ratio), _) => Goal::Ratio(ratio),
+        (None, Some(time)) => Goal::Time(time),
+        (None, None) => Goal::Complete,
+    };
+    let getting = Getting { args, source };
+    transfer::run(&args.network, getting, Purpose::Get, goal, output)
+}
+
+/// What is known of the torrent before the network is there.
+enum Source {
+    Read(Box<AddTorrent>),
+    Url(Url),
+}
+
+fn source(args: &GetArgs) -> Result<Source, Failure> {
+    let text = args.source.to_str().unwrap_or_default();
+    if show::is_magnet(text) {
+        let message = "magnet links cannot be downloaded: get the .torrent file, or its URL";
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let scheme = text
+        .split_once("://")
+        .map(|(scheme, _)| scheme.to_ascii_lowercase());
+    if matches!(scheme.as_deref(), Some("http" | "https")) {
+        let url = Url::parse(text)
+            .map_err(|error| Failure::new(Exit::Usage, format!("{text} is no URL: {error}")))?;
+        return Ok(Source::Url(url));
+    }
+    let metainfo = torrent_file::read(Path::new(&args.source))?;
+    Ok(Source::Read(Box::new(plan(args, metainfo)?)))
+}
+
+/// How the torrent is to be downloaded.
+fn plan(args: &GetArgs, metainfo: Metainfo) -> Result<AddTorrent, Failure> {
+    transfer::log_warnings(&metainfo);
+    let selection = args.select.as_ref().map(|select| select.resolve(&metainfo));
+    let info_hash = metainfo.info_hashes().primary();
+    let state_dir = args.state.state_dir.as_deref();
+    let journal = journal_path::of(info_hash, &args.output, state_dir)?;
+    let mut add = AddTorrent::new(Arc::new(metainfo), args.output.clone());
+    add.selection = selection.transpose()?;
+    add.sequential = args.sequential;
+    add.preallocate = args.preallocate;
+    add.journal = Some(journal);
+    Ok(transfer::with_network(add, &args.network))
+}
+
+struct Getting<'a> {
+    args: &'a GetArgs,
+    source: Source,
+}
+
+impl Prepare for Getting<'_> {
+    async fn prepare(self, engine: &Engine) -> Result<AddTorrent, Failure> {
+        match self.source {
+            Source::Read(add) => Ok(*add),
+            Source::Url(url) => plan(self.args, fetch(engine, url).await?),
+        }
+    }
+}
+
+/// Fetches a .torrent file. Errors name the site only: the rest of a URL may be a secret.
+async fn fetch(engine: &Engine, url: Url) -> Result<Metainfo, Failure> {
+    let site = url.origin().ascii_serialization();
+    let limits = HttpLimits {
+        protocol: Protocol::Http,
+        max_body_bytes: Limits::REMOTE.bytes,
+        timeout: FETCH_TIMEOUT,
+        max_redirects: MAX_REDIRECTS,
+        family: None,
+    };
+    let failed = |why: String| {
+        let message = format!("cannot fetch the torrent: {site}: {why}");
+        Failure::new(Exit::Failure, message)
+    };
+    let reply = engine
+        .transport()
+        .http()
+        .get(url, OriginClass::User, limits)
+        .await;
+    let reply = reply.map_err(|error| failed(error.to_string()))?;
+    if reply.status != 200 {
+        return Err(failed(format!(
+            "the server answers with status {}; check the URL",
+            reply.status
+        )));
+    }
+    torrent_file::parse(&reply.body, Limits::REMOTE, &site)
+}

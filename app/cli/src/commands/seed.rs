@@ -1,0 +1,44 @@
+//! `shoal seed`: serves the data of a torrent until it is told to stop.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use shoal_engine::{AddTorrent, Engine};
+use shoal_metainfo::Metainfo;
+
+use super::Done;
+use super::transfer::{self, Goal, Prepare, Purpose};
+use crate::args::SeedArgs;
+use crate::exit::Failure;
+use crate::output::Output;
+use crate::{journal_path, torrent_file};
+
+/// Checks and serves.
+pub(super) fn run(args: &SeedArgs, output: &mut Output) -> Done {
+    let metainfo = torrent_file::read(&args.file)?;
+    transfer::log_warnings(&metainfo);
+    let state_dir = args.state.state_dir.as_deref();
+    let journal = journal_path::of(metainfo.info_hashes().primary(), &args.data, state_dir)?;
+    let seeding = Seeding {
+        args,
+        metainfo,
+        journal,
+    };
+    transfer::run(&args.network, seeding, Purpose::Seed, Goal::Forever, output)
+}
+
+struct Seeding<'a> {
+    args: &'a SeedArgs,
+    metainfo: Metainfo,
+    journal: PathBuf,
+}
+
+impl Prepare for Seeding<'_> {
+    async fn prepare(self, _engine: &Engine) -> Result<AddTorrent, Failure> {
+        let mut add = AddTorrent::new(Arc::new(self.metainfo), self.args.data.clone());
+        add.seed_only = true;
+        add.trust = self.args.trust;
+        add.journal = Some(self.journal);
+        Ok(transfer::with_network(add, &self.args.network))
+    }
+}

@@ -1,0 +1,292 @@
+//! Everything that a command may say, as it stands in JSON.
+//!
+//! Invariant: `docs/json.md` describes every event with all its fields; fields are `snake_case` with their unit last. A field
+//! is never left out: what is unknown or absent is `null`.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+use crate::exit::Failure;
+
+/// One JSON object.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Event {
+    Listening(Listening),
+    Torrent(Box<TorrentEvent>),
+    Magnet(Box<MagnetEvent>),
+    Hashing(Hashing),
+    Created(Created),
+    Checking(Checking),
+    Started(Started),
+    Progress(Progress),
+    Tracker(Tracker),
+    Suspended(Suspended),
+    Continued(Continued),
+    Complete(Complete),
+    Stopped(Stopped),
+    File(FileEvent),
+    Checked(Checked),
+    Warning(Warning),
+    Error(ErrorEvent),
+}
+
+/// How much is done, in whatever unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Amount {
+    pub(super) done: u64,
+    pub(super) total: u64,
+}
+
+impl Event {
+    /// Comes many times a second, each replacing the one before.
+    pub(super) const fn is_progress(&self) -> bool {
+        matches!(
+            self,
+            Event::Hashing(_) | Event::Checking(_) | Event::Progress(_)
+        )
+    }
+
+    /// Is worth saying to whoever asked for quiet.
+    pub(super) const fn is_result(&self) -> bool {
+        matches!(
+            self,
+            Event::Listening(_)
+                | Event::Torrent(_)
+                | Event::Magnet(_)
+                | Event::Created(_)
+                | Event::Suspended(_)
+                | Event::Complete(_)
+                | Event::File(_)
+                | Event::Checked(_)
+                | Event::Error(_)
+        )
+    }
+
+    /// Ends what a progress bar was about.
+    pub(super) const fn ends_progress(&self) -> bool {
+        matches!(
+            self,
+            Event::Created(_)
+                | Event::Started(_)
+                | Event::Complete(_)
+                | Event::Stopped(_)
+                | Event::File(_)
+                | Event::Checked(_)
+                | Event::Error(_)
+        )
+    }
+
+    /// What a progress bar shows.
+    pub(super) fn amount(&self) -> Option<Amount> {
+        let (done, total) = match self {
+            Event::Hashing(hashing) => (hashing.done_bytes, hashing.total_bytes),
+            Event::Checking(checking) => {
+                (checking.checked_pieces.into(), checking.total_pieces.into())
+            }
+            Event::Progress(progress) => (progress.verified_bytes, progress.wanted_bytes),
+            _ => return None,
+        };
+        Some(Amount { done, total })
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Listening {
+    pub(crate) addresses: Vec<SocketAddr>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct TorrentEvent {
+    pub(crate) name: String,
+    pub(crate) kind: &'static str,
+    pub(crate) info_hash_v1: Option<String>,
+    pub(crate) info_hash_v2: Option<String>,
+    pub(crate) size_bytes: u64,
+    pub(crate) piece_length_bytes: u32,
+    pub(crate) piece_count: u32,
+    pub(crate) files: Vec<TorrentFile>,
+    pub(crate) trackers: Vec<Vec<String>>,
+    pub(crate) web_seeds: Vec<String>,
+    pub(crate) private: bool,
+    pub(crate) source: Option<String>,
+    pub(crate) comment: Option<String>,
+    pub(crate) created_by: Option<String>,
+    pub(crate) creation_date_unix_s: Option<i64>,
+    pub(crate) magnet: String,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// One file of a [`TorrentEvent`].
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct TorrentFile {
+    /// As `--select` counts it; padding has none.
+    pub(crate) number: Option<usize>,
+    pub(crate) path: String,
+    pub(crate) size_bytes: u64,
+    pub(crate) padding: bool,
+    pub(crate) executable: bool,
+    pub(crate) symlink: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct MagnetEvent {
+    pub(crate) name: Option<String>,
+    pub(crate) kind: &'static str,
+    pub(crate) info_hash_v1: Option<String>,
+    pub(crate) info_hash_v2: Option<String>,
+    pub(crate) size_bytes: Option<u64>,
+    pub(crate) trackers: Vec<String>,
+    pub(crate) web_seeds: Vec<String>,
+    pub(crate) peers: Vec<String>,
+    /// Numbers counted from 1, as `--select` takes them.
+    pub(crate) selected: Option<String>,
+    pub(crate) warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Hashing {
+    pub(crate) done_bytes: u64,
+    pub(crate) total_bytes: u64,
+    pub(crate) rate_bytes_per_s: u64,
+    pub(crate) time_left_s: Option<u64>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Created {
+    pub(crate) path: String,
+    pub(crate) name: String,
+    pub(crate) kind: &'static str,
+    pub(crate) info_hash_v1: Option<String>,
+    pub(crate) info_hash_v2: Option<String>,
+    pub(crate) size_bytes: u64,
+    pub(crate) piece_length_bytes: u32,
+    pub(crate) piece_count: u32,
+    pub(crate) file_count: usize,
+    pub(crate) magnet: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Checking {
+    pub(crate) checked_pieces: u32,
+    pub(crate) total_pieces: u32,
+    pub(crate) time_left_s: Option<u64>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Started {
+    pub(crate) name: String,
+    pub(crate) info_hash_v1: Option<String>,
+    pub(crate) info_hash_v2: Option<String>,
+    pub(crate) directory: String,
+    pub(crate) wanted_bytes: u64,
+    pub(crate) verified_bytes: u64,
+    pub(crate) verified_pieces: u32,
+    pub(crate) resumed_pieces: u32,
+    pub(crate) piece_count: u32,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Progress {
+    pub(crate) phase: &'static str,
+    pub(crate) wanted_bytes: u64,
+    pub(crate) verified_bytes: u64,
+    pub(crate) downloaded_bytes: u64,
+    pub(crate) uploaded_bytes: u64,
+    pub(crate) wasted_bytes: u64,
+    pub(crate) failed_pieces: u64,
+    pub(crate) download_rate_bytes_per_s: u64,
+    pub(crate) upload_rate_bytes_per_s: u64,
+    pub(crate) peers: usize,
+    pub(crate) seeds: usize,
+    pub(crate) time_left_s: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Tracker {
+    pub(crate) host: String,
+    pub(crate) working: bool,
+    pub(crate) message: Option<String>,
+    pub(crate) seeds: Option<u32>,
+    pub(crate) leeches: Option<u32>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Suspended {
+    pub(crate) reason: String,
+    pub(crate) path: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Continued {}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Complete {
+    pub(crate) name: String,
+    pub(crate) path: String,
+    pub(crate) wanted_bytes: u64,
+    pub(crate) verified_pieces: u32,
+    pub(crate) resumed_pieces: u32,
+    pub(crate) downloaded_bytes: u64,
+    pub(crate) wasted_bytes: u64,
+    pub(crate) failed_pieces: u64,
+    pub(crate) time_s: f64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Stopped {
+    pub(crate) reason: &'static str,
+    pub(crate) complete: bool,
+    pub(crate) verified_pieces: u32,
+    pub(crate) downloaded_bytes: u64,
+    pub(crate) uploaded_bytes: u64,
+}
+
+/// A file of which something is wrong.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct FileEvent {
+    pub(crate) number: usize,
+    pub(crate) path: String,
+    pub(crate) state: &'static str,
+    pub(crate) size_bytes: u64,
+    pub(crate) found_bytes: Option<u64>,
+    /// First and last piece of each run.
+    pub(crate) wrong_pieces: Vec<[u32; 2]>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Checked {
+    pub(crate) name: String,
+    pub(crate) right: bool,
+    pub(crate) right_pieces: u32,
+    pub(crate) wrong_pieces: u32,
+    pub(crate) right_files: usize,
+    pub(crate) wrong_files: usize,
+    pub(crate) time_s: f64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Warning {
+    pub(crate) message: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ErrorEvent {
+    pub(crate) message: String,
+    pub(crate) kind: &'static str,
+    pub(crate) exit_code: u8,
+}
+
+impl From<&Failure> for ErrorEvent {
+    fn from(failure: &Failure) -> ErrorEvent {
+        ErrorEvent {
+            message: failure.message.clone(),
+            kind: failure.exit.kind(),
+            exit_code: failure.exit.code(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

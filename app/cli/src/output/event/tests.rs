@@ -1,0 +1,254 @@
+//! The page about JSON against the events: every field of one of each, and nothing else.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::*;
+use crate::exit::Exit;
+
+const PAGE: &str = include_str!("../../../../../docs/json.md");
+
+fn samples() -> Vec<Event> {
+    let hash = || Some("7a9b6f24f9b31b9cb5cbc9a0e76b4f3c2f0f9d11".to_owned());
+    let file = TorrentFile {
+        number: Some(1),
+        path: "a.flac".into(),
+        size_bytes: 20_000,
+        padding: false,
+        executable: false,
+        symlink: None,
+    };
+    vec![
+        Event::Listening(Listening {
+            addresses: vec!["127.0.0.1:6881".parse().unwrap()],
+        }),
+        Event::Torrent(Box::new(TorrentEvent {
+            name: "album".into(),
+            kind: "hybrid",
+            info_hash_v1: hash(),
+            info_hash_v2: hash(),
+            size_bytes: 20_000,
+            piece_length_bytes: 16_384,
+            piece_count: 2,
+            files: vec![file],
+            trackers: vec![vec!["https://tracker.example/announce".into()]],
+            web_seeds: Vec::new(),
+            private: false,
+            source: None,
+            comment: None,
+            created_by: None,
+            creation_date_unix_s: Some(1_735_689_599),
+            magnet: "magnet:?".into(),
+            warnings: Vec::new(),
+        })),
+        Event::Magnet(Box::new(MagnetEvent {
+            name: None,
+            kind: "v1",
+            info_hash_v1: hash(),
+            info_hash_v2: None,
+            size_bytes: None,
+            trackers: Vec::new(),
+            web_seeds: Vec::new(),
+            peers: Vec::new(),
+            selected: None,
+            warnings: Vec::new(),
+        })),
+        Event::Hashing(Hashing {
+            done_bytes: 1,
+            total_bytes: 4,
+            rate_bytes_per_s: 1,
+            time_left_s: Some(3),
+        }),
+        Event::Created(Created {
+            path: "album.torrent".into(),
+            name: "album".into(),
+            kind: "v1",
+            info_hash_v1: hash(),
+            info_hash_v2: None,
+            size_bytes: 20_000,
+            piece_length_bytes: 16_384,
+            piece_count: 2,
+            file_count: 1,
+            magnet: "magnet:?".into(),
+        }),
+        Event::Checking(Checking {
+            checked_pieces: 1,
+            total_pieces: 4,
+            time_left_s: None,
+        }),
+        Event::Started(Started {
+            name: "album".into(),
+            info_hash_v1: hash(),
+            info_hash_v2: None,
+            directory: "/music".into(),
+            wanted_bytes: 20_000,
+            verified_bytes: 16_384,
+            verified_pieces: 1,
+            resumed_pieces: 1,
+            piece_count: 2,
+        }),
+        Event::Progress(Progress {
+            phase: "downloading",
+            wanted_bytes: 20_000,
+            verified_bytes: 16_384,
+            downloaded_bytes: 16_384,
+            uploaded_bytes: 0,
+            wasted_bytes: 0,
+            failed_pieces: 0,
+            download_rate_bytes_per_s: 16_384,
+            upload_rate_bytes_per_s: 0,
+            peers: 3,
+            seeds: 1,
+            time_left_s: Some(0),
+        }),
+        Event::Tracker(Tracker {
+            host: "https://tracker.example:443".into(),
+            working: true,
+            message: None,
+            seeds: Some(5),
+            leeches: Some(2),
+        }),
+        Event::Suspended(Suspended {
+            reason: "full".into(),
+            path: "a".into(),
+        }),
+        Event::Continued(Continued {}),
+        Event::Complete(Complete {
+            name: "album".into(),
+            path: "/music/album".into(),
+            wanted_bytes: 20_000,
+            verified_pieces: 2,
+            resumed_pieces: 1,
+            downloaded_bytes: 3_616,
+            wasted_bytes: 0,
+            failed_pieces: 0,
+            time_s: 0.5,
+        }),
+        Event::Stopped(Stopped {
+            reason: "interrupted",
+            complete: true,
+            verified_pieces: 2,
+            downloaded_bytes: 20_000,
+            uploaded_bytes: 40_000,
+        }),
+        Event::File(FileEvent {
+            number: 1,
+            path: "album/a.flac".into(),
+            state: "short",
+            size_bytes: 20_000,
+            found_bytes: Some(18_000),
+            wrong_pieces: vec![[1, 1]],
+        }),
+        Event::Checked(Checked {
+            name: "album".into(),
+            right: false,
+            right_pieces: 1,
+            wrong_pieces: 1,
+            right_files: 0,
+            wrong_files: 1,
+            time_s: 0.5,
+        }),
+        Event::Warning(Warning {
+            message: "odd".into(),
+        }),
+        Event::Error(ErrorEvent::from(&Failure::new(Exit::Failure, "bad"))),
+    ]
+}
+
+/// The names of all fields, those of objects in lists included.
+fn fields(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            for (name, value) in object {
+                found.insert(name.clone());
+                fields(value, found);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| fields(item, found)),
+        _ => {}
+    }
+}
+
+fn fields_of(value: &Value) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    fields(value, &mut found);
+    found.remove("event");
+    found
+}
+
+/// A section of the page by its heading.
+fn section(event: &str) -> &'static str {
+    let heading = format!("\n## {event}\n");
+    let (_, section) = PAGE.split_once(&heading).expect(event);
+    section
+        .split_once("\n## ")
+        .map_or(section, |(section, _)| section)
+}
+
+#[test]
+fn the_page_has_every_field_of_every_event_and_no_other() {
+    for event in samples() {
+        let value = serde_json::to_value(&event).unwrap();
+        let name = value["event"].as_str().unwrap();
+        let named: BTreeSet<String> = section(name)
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+            .map(|(field, _)| field.to_owned())
+            .collect();
+        assert_eq!(named, fields_of(&value), "{name}");
+    }
+}
+
+#[test]
+fn the_examples_of_the_page_are_what_the_program_would_say() {
+    for event in samples() {
+        let value = serde_json::to_value(&event).unwrap();
+        let name = value["event"].as_str().unwrap();
+        let (_, rest) = section(name).split_once("```json\n").expect(name);
+        let example: Value = serde_json::from_str(rest.split('\n').next().unwrap()).unwrap();
+        assert_eq!(example["event"], name);
+        assert_eq!(fields_of(&example), fields_of(&value), "{name}");
+    }
+}
+
+#[test]
+fn the_page_has_no_section_without_an_event() {
+    let events: BTreeSet<String> = samples()
+        .iter()
+        .map(|event| {
+            serde_json::to_value(event).unwrap()["event"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    let sections: BTreeSet<String> = PAGE
+        .lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(sections, events);
+    // A new variant belongs into the samples: this match does not compile without it.
+    for event in samples() {
+        match event {
+            Event::Listening(_)
+            | Event::Torrent(_)
+            | Event::Magnet(_)
+            | Event::Hashing(_)
+            | Event::Created(_)
+            | Event::Checking(_)
+            | Event::Started(_)
+            | Event::Progress(_)
+            | Event::Tracker(_)
+            | Event::Suspended(_)
+            | Event::Continued(_)
+            | Event::Complete(_)
+            | Event::Stopped(_)
+            | Event::File(_)
+            | Event::Checked(_)
+            | Event::Warning(_)
+            | Event::Error(_) => {}
+        }
+    }
+}

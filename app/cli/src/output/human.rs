@@ -1,0 +1,329 @@
+//! What events say to people, as lines.
+
+use super::event::{
+    Checked, Complete, Created, Event, FileEvent, MagnetEvent, Progress, Started, Stopped,
+    TorrentEvent, TorrentFile, Tracker,
+};
+use super::text::Line;
+use crate::units::{PieceLength, Seconds, Size, Timestamp};
+
+/// Runs of wrong pieces that are listed of one file; JSON has them all.
+const MAX_RUNS_SHOWN: usize = 10;
+
+/// What `event` says.
+pub(super) fn lines(event: &Event) -> Vec<Line> {
+    match event {
+        Event::Listening(listening) => {
+            let addresses: Vec<String> = listening
+                .addresses
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            vec![Line::plain(format!(
+                "listening on {}",
+                addresses.join(", ")
+            ))]
+        }
+        Event::Torrent(torrent) => show_torrent(torrent),
+        Event::Magnet(magnet) => show_magnet(magnet),
+        Event::Created(created) => show_created(created),
+        Event::Started(started) => vec![show_started(started)],
+        Event::Hashing(_) | Event::Checking(_) | Event::Progress(_) => {
+            vec![Line::plain(progress(event))]
+        }
+        Event::Tracker(tracker) => vec![show_tracker(tracker)],
+        Event::Suspended(suspended) => vec![
+            Line::bad("waiting: ")
+                .then(format!("{}: {}; ", suspended.path, suspended.reason))
+                .then("it goes on by itself when this is over"),
+        ],
+        Event::Continued(_) => vec![Line::plain("going on: writing works again")],
+        Event::Complete(complete) => vec![show_complete(complete)],
+        Event::Stopped(stopped) => vec![show_stopped(stopped)],
+        Event::File(file) => vec![show_wrong_file(file)],
+        Event::Checked(checked) => vec![show_checked(checked)],
+        Event::Warning(warning) => vec![Line::bad("warning: ").then(&warning.message)],
+        // The line for people goes to standard error.
+        Event::Error(_) => Vec::new(),
+    }
+}
+
+/// How far it is, in one line.
+pub(super) fn progress(event: &Event) -> String {
+    match event {
+        Event::Hashing(hashing) => {
+            let (done, total) = (Size(hashing.done_bytes), Size(hashing.total_bytes));
+            let rate = Size(hashing.rate_bytes_per_s);
+            format!(
+                "hashing: {done} of {total}, {rate}/s{}",
+                left(hashing.time_left_s)
+            )
+        }
+        Event::Checking(checking) => format!(
+            "checking: {} of {} pieces{}",
+            checking.checked_pieces,
+            checking.total_pieces,
+            left(checking.time_left_s)
+        ),
+        Event::Progress(progress) => show_progress(progress),
+        _ => String::new(),
+    }
+}
+
+fn left(time_left_s: Option<u64>) -> String {
+    time_left_s.map_or_else(String::new, |seconds| {
+        format!(", {} left", Seconds(seconds))
+    })
+}
+
+fn show_progress(progress: &Progress) -> String {
+    let peers = format!("{} peers ({} seeds)", progress.peers, progress.seeds);
+    let (down, up) = (
+        Size(progress.download_rate_bytes_per_s),
+        Size(progress.upload_rate_bytes_per_s),
+    );
+    if progress.phase == "seeding" {
+        let uploaded = Size(progress.uploaded_bytes);
+        return format!("seeding: {uploaded} uploaded, {up}/s up, {peers}");
+    }
+    format!(
+        "{}: {} of {}, {down}/s down, {up}/s up, {peers}{}",
+        progress.phase,
+        Size(progress.verified_bytes),
+        Size(progress.wanted_bytes),
+        left(progress.time_left_s)
+    )
+}
+
+fn show_torrent(torrent: &TorrentEvent) -> Vec<Line> {
+    let mut lines = vec![
+        Line::field("name", &torrent.name),
+        Line::field("kind", torrent.kind),
+    ];
+    lines.extend(info_hashes(&torrent.info_hash_v1, &torrent.info_hash_v2));
+    lines.push(size(torrent.size_bytes));
+    lines.push(pieces(torrent.piece_count, torrent.piece_length_bytes));
+    lines.push(Line::field(
+        "private",
+        if torrent.private { "yes" } else { "no" },
+    ));
+    lines.extend(optional("source", &torrent.source));
+    lines.extend(optional("comment", &torrent.comment));
+    lines.extend(optional("created by", &torrent.created_by));
+    let created = torrent.creation_date_unix_s.map(Timestamp);
+    lines.extend(created.map(|date| Line::field("created", date)));
+    for (tier, urls) in (1..).zip(&torrent.trackers) {
+        let label = format!("tracker {tier}");
+        lines.extend(urls.iter().map(|url| Line::field(&label, url)));
+    }
+    lines.extend(
+        torrent
+            .web_seeds
+            .iter()
+            .map(|url| Line::field("web seed", url)),
+    );
+    lines.push(Line::field("magnet", &torrent.magnet));
+    let shown = torrent.files.iter().filter(|file| file.number.is_some());
+    lines.push(Line::field("files", shown.count()));
+    tree(&torrent.files, &mut lines);
+    lines.extend(warnings(&torrent.warnings));
+    lines
+}
+
+fn warnings(warnings: &[String]) -> impl Iterator<Item = Line> + '_ {
+    warnings
+        .iter()
+        .map(|warning| Line::bad("warning: ").then(warning))
+}
+
+/// The files as a tree: a line for each directory where it begins, and one for each file with its number and size.
+fn tree(files: &[TorrentFile], lines: &mut Vec<Line>) {
+    let mut above: Vec<&str> = Vec::new();
+    for file in files {
+        let mut components: Vec<&str> = file.path.split('/').collect();
+        let name = components.pop().unwrap_or_default();
+        let common = above
+            .iter()
+            .zip(&components)
+            .take_while(|(a, b)| a == b)
+            .count();
+        for (depth, directory) in components.iter().enumerate().skip(common) {
+            lines.push(Line::plain(format!(
+                "{:20}{:2$}{directory}/",
+                "",
+                "",
+                depth * 2
+            )));
+        }
+        let number = file
+            .number
+            .map_or_else(|| "-".to_owned(), |number| number.to_string());
+        let column = format!("{number:>6}  {:>10}  ", Size(file.size_bytes));
+        let mut line = Line::label(column).then(format!("{:1$}{name}", "", components.len() * 2));
+        if let Some(target) = &file.symlink {
+            line = line.then(format!(" -> {target} (a link, not created)"));
+        }
+        if file.padding {
+            line = line.then(" (padding)");
+        }
+        if file.executable {
+            line = line.then(" (executable)");
+        }
+        lines.push(line);
+        above = components;
+    }
+}
+
+fn show_magnet(magnet: &MagnetEvent) -> Vec<Line> {
+    let mut lines = Vec::new();
+    lines.extend(optional("name", &magnet.name));
+    lines.push(Line::field("kind", magnet.kind));
+    lines.extend(info_hashes(&magnet.info_hash_v1, &magnet.info_hash_v2));
+    lines.extend(magnet.size_bytes.map(size));
+    lines.extend(
+        magnet
+            .trackers
+            .iter()
+            .map(|url| Line::field("tracker", url)),
+    );
+    lines.extend(
+        magnet
+            .web_seeds
+            .iter()
+            .map(|url| Line::field("web seed", url)),
+    );
+    lines.extend(magnet.peers.iter().map(|peer| Line::field("peer", peer)));
+    lines.extend(optional("selected", &magnet.selected));
+    lines.extend(warnings(&magnet.warnings));
+    lines
+}
+
+fn show_created(created: &Created) -> Vec<Line> {
+    let mut lines = vec![
+        Line::field("torrent", &created.path),
+        Line::field("kind", created.kind),
+    ];
+    lines.extend(info_hashes(&created.info_hash_v1, &created.info_hash_v2));
+    lines.push(size(created.size_bytes));
+    lines.push(pieces(created.piece_count, created.piece_length_bytes));
+    lines.push(Line::field("files", created.file_count));
+    lines.push(Line::field("magnet", &created.magnet));
+    lines
+}
+
+fn show_started(started: &Started) -> Line {
+    let have = if started.verified_bytes == 0 {
+        String::new()
+    } else {
+        format!(
+            ", {} of it there already ({} pieces known from before)",
+            Size(started.verified_bytes),
+            started.resumed_pieces
+        )
+    };
+    Line::plain(format!(
+        "{}: {} in {}{have}",
+        started.name,
+        Size(started.wanted_bytes),
+        started.directory
+    ))
+}
+
+fn show_tracker(tracker: &Tracker) -> Line {
+    let line = Line::label("tracker ").then(&tracker.host).then(": ");
+    let line = match (&tracker.message, tracker.working) {
+        (Some(message), true) => line.then(format!("works, and says: {message}")),
+        (Some(message), false) => line.then(message),
+        (None, true) => line.then("works"),
+        (None, false) => line.then("no answer yet"),
+    };
+    match (tracker.seeds, tracker.leeches) {
+        (Some(seeds), Some(leeches)) => line.then(format!(", {seeds} seeds, {leeches} leeches")),
+        _ => line,
+    }
+}
+
+fn show_complete(complete: &Complete) -> Line {
+    Line::good("complete: ").then(format!(
+        "{}: {} verified, {} downloaded in {:.1} s",
+        complete.path,
+        Size(complete.wanted_bytes),
+        Size(complete.downloaded_bytes),
+        complete.time_s
+    ))
+}
+
+fn show_stopped(stopped: &Stopped) -> Line {
+    Line::plain(format!(
+        "stopped: {} downloaded, {} uploaded",
+        Size(stopped.downloaded_bytes),
+        Size(stopped.uploaded_bytes)
+    ))
+}
+
+fn show_wrong_file(file: &FileEvent) -> Line {
+    let what = match (file.state, file.found_bytes) {
+        ("missing", _) => "missing".to_owned(),
+        (state @ ("short" | "long"), Some(found)) => {
+            format!("too {state}: {found} bytes instead of {}", file.size_bytes)
+        }
+        (state, _) => state.to_owned(),
+    };
+    let line = Line::bad(format!("{what}: ")).then(&file.path);
+    if file.state == "missing" || file.wrong_pieces.is_empty() {
+        return line;
+    }
+    let shown = file.wrong_pieces.iter().take(MAX_RUNS_SHOWN);
+    let mut runs: Vec<String> = shown
+        .map(|[first, last]| match first == last {
+            true => first.to_string(),
+            false => format!("{first}-{last}"),
+        })
+        .collect();
+    if file.wrong_pieces.len() > MAX_RUNS_SHOWN {
+        runs.push(format!(
+            "and {} more runs",
+            file.wrong_pieces.len() - MAX_RUNS_SHOWN
+        ));
+    }
+    line.then(format!(" (pieces {})", runs.join(", ")))
+}
+
+fn show_checked(checked: &Checked) -> Line {
+    let total = checked.right_pieces + checked.wrong_pieces;
+    if checked.right {
+        let text = format!(
+            "{}: all {total} pieces of {} files",
+            checked.name, checked.right_files
+        );
+        return Line::good("right: ").then(text);
+    }
+    Line::bad("wrong: ").then(format!(
+        "{}: {} of {total} pieces, {} of {} files",
+        checked.name,
+        checked.wrong_pieces,
+        checked.wrong_files,
+        checked.right_files + checked.wrong_files
+    ))
+}
+
+fn info_hashes(v1: &Option<String>, v2: &Option<String>) -> impl Iterator<Item = Line> {
+    [optional("info hash v1", v1), optional("info hash v2", v2)]
+        .into_iter()
+        .flatten()
+}
+
+fn optional(label: &str, value: &Option<String>) -> Option<Line> {
+    value.as_ref().map(|value| Line::field(label, value))
+}
+
+fn size(bytes: u64) -> Line {
+    Line::field("size", format!("{} ({bytes} bytes)", Size(bytes)))
+}
+
+fn pieces(count: u32, length_bytes: u32) -> Line {
+    Line::field(
+        "pieces",
+        format!("{count} of {}", PieceLength(length_bytes)),
+    )
+}
