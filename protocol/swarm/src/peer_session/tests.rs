@@ -772,6 +772,12 @@ fn hash_requests_need_v2_and_sense_and_a_budget() {
             ..sound
         },
         HashRequest { index: 5, ..sound },
+        // Each is possible, both together reach above every root.
+        HashRequest {
+            base_layer: 30,
+            proof_layers: 30,
+            ..sound
+        },
         HashRequest {
             base_layer: u32::MAX,
             ..sound
