@@ -5,6 +5,7 @@
 
 use super::peer::Peer;
 use super::{Origin, Output, REVIEW, Torrent};
+use crate::candidates::canonical;
 use crate::message::{Blame, CloseReason, PeerKey, ToPeer};
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -84,6 +85,8 @@ impl Torrent {
         origin: Origin,
     ) {
         self.connections_changed = true;
+        // As accepted on a socket of both families; bans and duplicates are found by the plain one.
+        let address = canonical(address);
         let dialled = self.dialing.remove(&key).map(|(address, _)| address);
         if self.peers.contains_key(&key) {
             return;
