@@ -60,6 +60,9 @@ impl Torrent {
             let Some((address, origin)) = self.candidates.next_dial(self.now) else {
                 break;
             };
+            if !self.is_new(address) {
+                continue;
+            }
             let peer = self.next_key();
             self.dialing.insert(peer, (address, origin));
             self.outputs.push_back(Output::Dial {
@@ -68,6 +71,16 @@ impl Torrent {
                 origin,
             });
         }
+    }
+
+    /// Whether nobody is being dialled or connected at this address. An accepted connection can come from where its peer
+    /// listens, and its end makes the address a candidate whose dial is still on its way.
+    fn is_new(&mut self, address: SocketAddr) -> bool {
+        let connected = self.open_peers().any(|(_, peer)| peer.address == address);
+        if connected {
+            self.candidates.connected(self.now, address);
+        }
+        !connected && !self.dialing.values().any(|&(other, _)| other == address)
     }
 
     pub(super) fn on_dial_failed(&mut self, peer: PeerKey) {

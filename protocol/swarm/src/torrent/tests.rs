@@ -618,6 +618,37 @@ fn a_liar_is_banned_after_one_bad_piece() {
 }
 
 #[test]
+fn an_address_is_not_dialled_while_a_dial_or_a_connection_to_it_exists() {
+    let mut bench = Bench::leech();
+    let candidate = |bench: &mut Bench| {
+        bench.handle(Input::Candidates {
+            origin: Origin::Tracker,
+            addresses: vec![address(1)],
+        })
+    };
+    let dials = |outputs: &[Output]| {
+        let dial = |output: &&Output| matches!(output, Output::Dial { .. });
+        outputs.iter().filter(dial).count()
+    };
+    candidate(&mut bench);
+    let outputs = bench.handle(Input::DialGranted(1));
+    assert_eq!(dials(&outputs), 1);
+    let Some(&Output::Dial { peer: dialled, .. }) = outputs.first() else {
+        panic!("{outputs:?}");
+    };
+    // It dials us at the same time, from where it listens, and leaves.
+    let peer = bench.join(1, Has::None);
+    bench.leave(peer);
+    bench.now = bench.now + Duration::from_secs(3_600);
+    assert_eq!(dials(&bench.handle(Input::DialGranted(5))), 0);
+    // It comes back, and only then the dial fails.
+    bench.join(1, Has::All);
+    bench.handle(Input::DialFailed { peer: dialled });
+    bench.now = bench.now + Duration::from_secs(3_600);
+    assert_eq!(dials(&bench.handle(Input::DialGranted(5))), 0);
+}
+
+#[test]
 fn a_liar_in_ipv6_clothing_is_cut_off_on_every_connection() {
     let mut bench = Bench::leech();
     let clothed = |last: u8| {
