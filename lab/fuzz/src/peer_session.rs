@@ -12,6 +12,7 @@ use shoal_machine::{Machine, Moment};
 use shoal_metainfo::{BLOCK_LENGTH, Bitfield, Block, BlockIndex, BlockRun, Layout, PieceIndex};
 use shoal_swarm::peer_session::{Input, Negotiated, PeerSession, PeerSettings};
 use shoal_swarm::{Blame, CloseReason, Has, ToPeer};
+use shoal_wire::Message;
 use std::sync::Arc;
 use watch::Watch;
 
@@ -54,7 +55,12 @@ pub fn peer_session(input: &[u8]) {
         flooded: false,
     };
     run.watch_outputs();
-    while let Some(kind) = operations.next_kind() {
+    if operations.flag() {
+        run.begin();
+    }
+    while !run.watch.closed
+        && let Some(kind) = operations.next_kind()
+    {
         run.operate(kind, &mut operations);
     }
     run.end(&mut operations);
@@ -117,6 +123,17 @@ struct Run {
 }
 
 impl Run {
+    /// As most connections begin: everybody lets everybody fetch.
+    fn begin(&mut self) {
+        for message in [ToPeer::Interested(true), ToPeer::Choke(false)] {
+            self.watch.on_torrent(&message);
+            self.handle(Input::Torrent(message));
+        }
+        let has = Bitfield::full(self.watch.layout.piece_count());
+        self.handle(Input::Message(Message::Bitfield(has.to_wire())));
+        self.handle(Input::Message(Message::Unchoke));
+    }
+
     fn operate(&mut self, kind: u8, operations: &mut Operations<'_>) {
         match kind % 16 {
             0..=5 => {
@@ -149,10 +166,14 @@ impl Run {
         }
     }
 
-    /// The bytes of a block whose header came are stored; seldom those of another.
+    /// The bytes of a block whose header came are stored, or were known.
     fn store(&mut self, operations: &mut Operations<'_>) {
-        if let Some(block) = self.watch.take_arriving(operations) {
-            self.handle(Input::BlockStored(block));
+        let known = operations.one_in(4);
+        if let Some(block) = self.watch.take_arriving(operations, known) {
+            self.handle(match known {
+                true => Input::BlockKnown(block),
+                false => Input::BlockStored(block),
+            });
         }
     }
 
@@ -292,7 +313,7 @@ impl Run {
         }
         self.handle(Input::Disconnected);
         assert!(self.watch.closed);
-        self.handle(Input::Message(shoal_wire::Message::Unchoke));
+        self.handle(Input::Message(Message::Unchoke));
         self.handle(Input::Tick);
     }
 }

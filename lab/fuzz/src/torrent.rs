@@ -37,6 +37,9 @@ pub fn torrent(input: &[u8]) {
     let mut operations = Operations::new(input);
     let mut run = Run::new(&mut operations);
     run.watch_outputs();
+    if operations.flag() {
+        (1..=3).for_each(|host| run.begin(host));
+    }
     while let Some(kind) = operations.next_kind() {
         run.operate(kind, &mut operations);
     }
@@ -136,6 +139,32 @@ impl Run {
             layout,
             honest,
             now: Moment::from_secs(1_000),
+        }
+    }
+
+    /// A peer that has everything and wants to give it.
+    fn begin(&mut self, host: u8) {
+        let key = self.torrent.next_key();
+        let address = SocketAddr::from(([10, 0, 0, host], 6881));
+        self.watch.on_connected(key, address);
+        self.handle(Input::Connected {
+            peer: key,
+            address,
+            peer_id: [100 + host; 20],
+            origin: Origin::Incoming,
+        });
+        for message in [
+            FromPeer::Joined {
+                has: Has::All,
+                fast: true,
+            },
+            FromPeer::Choking(false),
+            FromPeer::Want {
+                blocks: 5,
+                rate_bytes_per_s: 0,
+            },
+        ] {
+            self.say(key, message);
         }
     }
 
@@ -366,12 +395,24 @@ impl Run {
             let runs = self.lie(operations);
             return self.say(peer, FromPeer::Received(runs));
         }
-        for run in self.watch.leases_of(peer, 1 + operations.below(8)) {
-            run.blocks()
-                .for_each(|block| self.storage.store(peer, block));
-        }
+        self.store(peer, 1 + operations.below(8));
         if operations.flag() {
             self.announce(peer);
+        }
+    }
+
+    /// The first blocks that a peer's session holds come. Those that storage knows go back at once.
+    fn store(&mut self, peer: PeerKey, most: usize) {
+        let blocks: Vec<Block> = (self.watch.leases_of(peer, usize::MAX).into_iter())
+            .flat_map(BlockRun::blocks)
+            .filter(|&block| !self.storage.is_unannounced(peer, block))
+            .take(most)
+            .collect();
+        for block in blocks {
+            if !self.storage.store(peer, block) {
+                let (runs, reason) = (vec![BlockRun::one(block)], ReturnReason::Duplicate);
+                self.say(peer, FromPeer::Returned { runs, reason });
+            }
         }
     }
 
@@ -523,10 +564,7 @@ impl Run {
                 rate_bytes_per_s: 1_000_000,
             },
         );
-        for run in self.watch.leases_of(seed, usize::MAX) {
-            run.blocks()
-                .for_each(|block: Block| self.storage.store(seed, block));
-        }
+        self.store(seed, usize::MAX);
         self.announce(seed);
         while let Some(piece) = self.storage.take_whole() {
             self.storage.verified(piece);

@@ -18,7 +18,37 @@ impl<'o, 'i, 'w> Remote<'o, 'i, 'w> {
         Remote { operations, watch }
     }
 
+    /// Most often one that does not end the connection.
     pub(super) fn message(&mut self) -> Message {
+        let rude = self.operations.one_in(200);
+        let message = self.any_message();
+        match self.is_breach(&message) && !rude {
+            true => Message::Unchoke,
+            false => message,
+        }
+    }
+
+    fn is_breach(&self, message: &Message) -> bool {
+        let negotiated = &self.watch.negotiated;
+        let layout = &self.watch.layout;
+        match message {
+            Message::Bitfield(bytes) => {
+                self.watch.joined || Bitfield::from_wire(bytes, layout.piece_count()).is_none()
+            }
+            Message::HaveAll | Message::HaveNone => self.watch.joined || !negotiated.fast,
+            Message::Suggest(_) | Message::Reject(_) | Message::AllowedFast(_) => !negotiated.fast,
+            Message::Have(piece) => !layout.contains(*piece),
+            Message::Request(request) => !negotiated.fast && !self.watch.can_serve(*request),
+            Message::Piece(header) => {
+                let asked = [&self.watch.outstanding, &self.watch.withdrawn];
+                !asked.iter().any(|requests| requests.contains(header))
+            }
+            Message::HashRequest(_) => !negotiated.v2,
+            _ => false,
+        }
+    }
+
+    fn any_message(&mut self) -> Message {
         match self.operations.below(32) {
             0 => Message::KeepAlive,
             1 => Message::Choke,

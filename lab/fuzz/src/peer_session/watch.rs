@@ -20,12 +20,12 @@ const MAX_HASH_REQUESTS: usize = 16;
 /// See the module.
 pub(super) struct Watch {
     pub(super) layout: Arc<Layout>,
-    negotiated: Negotiated,
+    pub(super) negotiated: Negotiated,
     settings: PeerSettings,
     /// The pieces that we have.
     ours: BTreeSet<PieceIndex>,
     said_anything: bool,
-    joined: bool,
+    pub(super) joined: bool,
     left: bool,
     pub(super) closed: bool,
 
@@ -101,10 +101,17 @@ impl Watch {
         !self.closed && self.leased.insert(block)
     }
 
-    pub(super) fn take_arriving(&mut self, operations: &mut Operations<'_>) -> Option<Block> {
+    /// The bytes of a block have come, to be stored or, where it is `known`, to be given back.
+    pub(super) fn take_arriving(
+        &mut self,
+        operations: &mut Operations<'_>,
+        known: bool,
+    ) -> Option<Block> {
         let block = operations.one_of(&self.arriving)?;
         self.arriving.retain(|&other| other != block);
-        self.stored.insert(block);
+        if !known {
+            self.stored.insert(block);
+        }
         Some(block)
     }
 
@@ -227,11 +234,16 @@ impl Watch {
         }
     }
 
+    /// Whether a request names bytes of a piece that we have.
+    pub(super) fn can_serve(&self, request: Request) -> bool {
+        let end = u64::from(request.begin) + u64::from(request.length);
+        let exists = request.length > 0 && end <= u64::from(self.layout.length_of(request.piece));
+        exists && self.ours.contains(&request.piece)
+    }
+
     fn on_upload(&mut self, request: Request) {
         assert!(!self.we_choke || self.granted_fast.contains(&request.piece));
-        assert!(self.ours.contains(&request.piece), "a piece we do not have");
-        let end = u64::from(request.begin) + u64::from(request.length);
-        assert!(request.length > 0 && end <= u64::from(self.layout.length_of(request.piece)));
+        assert!(self.can_serve(request), "a part of no piece that we have");
         self.uploading.push(request);
         assert!(self.uploading.len() <= MAX_QUEUED_REQUESTS as usize);
     }

@@ -27,21 +27,27 @@ impl Storage {
         }
     }
 
-    /// A session delivers a block.
-    pub(super) fn store(&mut self, peer: PeerKey, block: Block) {
-        let unannounced = self.unannounced.entry(peer).or_default();
-        if unannounced.contains(&block) {
-            return;
-        }
-        unannounced.push(block);
+    /// A session delivers a block; false where it is known already.
+    pub(super) fn store(&mut self, peer: PeerKey, block: Block) -> bool {
         if self.verified.contains(&block.piece) || self.whole.contains(&block.piece) {
-            return;
+            return false;
         }
         let received = self.received.entry(block.piece).or_default();
-        received.insert(block.block);
+        if !received.insert(block.block) {
+            return false;
+        }
         if received.len() == self.layout.block_count(block.piece) as usize {
             self.whole.push_back(block.piece);
         }
+        self.unannounced.entry(peer).or_default().push(block);
+        true
+    }
+
+    /// Whether a session has delivered a block and not announced it.
+    pub(super) fn is_unannounced(&self, peer: PeerKey, block: Block) -> bool {
+        self.unannounced
+            .get(&peer)
+            .is_some_and(|blocks| blocks.contains(&block))
     }
 
     pub(super) fn take_unannounced(&mut self, peer: PeerKey) -> Vec<Block> {

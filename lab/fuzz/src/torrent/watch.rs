@@ -191,6 +191,11 @@ impl Watch {
                     !self.dialling.values().any(|&other| other == address),
                     "dialled twice"
                 );
+                let open = |peer: &Peer| !peer.closing && canonical(peer.address) == address;
+                assert!(
+                    !self.peers.values().any(open),
+                    "dialled although it is here"
+                );
                 assert!(self.dialling.insert(peer, address).is_none());
             }
             Output::Refuse { peer, .. } => assert!(self.peers.remove(&peer).is_some()),
@@ -202,7 +207,9 @@ impl Watch {
             }
             Output::Ban(ip) => drop(self.banned.insert(ip)),
             Output::Forget(piece) => {
-                assert!(!self.is_wanted(piece) && !torrent.have().get(piece));
+                assert!(!torrent.have().get(piece));
+                let leased = |peer: &Peer| peer.leases.keys().any(|block| block.piece == piece);
+                assert!(!self.peers.values().any(leased), "it may still come");
             }
             Output::Complete => assert!(!self.complete && torrent.is_complete()),
         }
