@@ -799,6 +799,29 @@ fn hash_requests_need_v2_and_sense_and_a_budget() {
 }
 
 #[test]
+fn whoever_never_stops_asking_for_impossible_hashes_is_cut_off_and_nothing_follows() {
+    let v2 = Negotiated {
+        v2: true,
+        ..negotiated(true, Has::All)
+    };
+    let mut bench = Bench::new(v2, PeerSettings::default());
+    let impossible = HashRequest {
+        pieces_root: [1; 32],
+        base_layer: 0,
+        index: 0,
+        length: 3,
+        proof_layers: 0,
+    };
+    bench.hear(Message::HaveNone);
+    for _ in 0..MAX_QUEUED_REQUESTS {
+        let outputs = bench.hear(Message::HashRequest(impossible));
+        assert_eq!(sent(&outputs), [Message::HashReject(impossible)]);
+    }
+    let outputs = bench.hear(Message::HashRequest(impossible));
+    assert!(breach(&outputs) && matches!(outputs.last(), Some(Output::Close(_))));
+}
+
+#[test]
 fn that_we_are_done_is_said_by_another_extension_handshake() {
     let mut bench = Bench::downloading(true);
     let outputs = bench.tell(ToPeer::UploadOnly(true));
