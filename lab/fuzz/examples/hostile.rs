@@ -492,10 +492,7 @@ fn hybrids() -> Files {
                 3,
             )
         }),
-        (
-            "hybrid-without-padding",
-            hybrid(vec![a.clone(), b], 1),
-        ),
+        ("hybrid-without-padding", hybrid(vec![a.clone(), b], 1)),
         (
             "hybrid-with-padding-behind",
             hybrid([&good[..], &[padding(40_000)]].concat(), 4),

@@ -407,5 +407,9 @@ fn operations() -> io::Result<()> {
             seed(target, &format!("noise-{length}"), &bytes)?;
         }
     }
-    Ok(())
+    // A layout, what was negotiated, how it begins; then a flood (15, 5) of one hash request that no tree can answer.
+    let flood = [
+        1, 1, 1, 1, 1, 0, 0, 0, 1, 15, 5, 0, 27, 0, 0, 0, 200, 200, 63,
+    ];
+    seed("peer_session", "hash-requests-without-end", &flood)
 }

@@ -136,10 +136,11 @@ impl Run {
 
     fn operate(&mut self, kind: u8, operations: &mut Operations<'_>) {
         match kind % 16 {
-            0..=5 => {
+            0..=4 => {
                 let message = Remote::new(operations, &self.watch).message();
                 self.handle(Input::Message(message));
             }
+            5 => self.fetch(operations),
             6 | 7 => self.store(operations),
             8 => self.lease(operations),
             9 => self.torrent(operations),
@@ -163,6 +164,18 @@ impl Run {
                 self.handle(Input::Backpressure(self.backpressure));
             }
             _ => self.rare(operations),
+        }
+    }
+
+    /// The remote asks for blocks in a row, as one that downloads does, and gets none before it has asked for all.
+    fn fetch(&mut self, operations: &mut Operations<'_>) {
+        let piece = existing(operations, &self.watch.layout);
+        let blocks = self.watch.layout.block_count(piece);
+        for block in (0..blocks).map(BlockIndex).take(operations.below(16)) {
+            let request = self.watch.name(Block { piece, block });
+            if self.watch.can_serve(request) {
+                self.handle(Input::Message(Message::Request(request)));
+            }
         }
     }
 
