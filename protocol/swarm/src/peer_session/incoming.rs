@@ -282,7 +282,9 @@ impl PeerSession {
             self.outputs.push_back(Output::ServeHashes(request));
         } else {
             self.count_bad_request();
-            self.send(Message::HashReject(request));
+            if !self.closed {
+                self.send(Message::HashReject(request));
+            }
         }
     }
 
