@@ -1,3 +1,5 @@
+//! Scenarios of requests and replies over HTTP, with replies as trackers of the field write them.
+
 use super::*;
 use crate::announce::MAX_TRACKER_ID_BYTES;
 use crate::{AnnounceReply, MAX_PEERS, RetryIn};

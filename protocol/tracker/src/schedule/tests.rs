@@ -1,3 +1,5 @@
+//! Scenarios of a schedule: tiers, intervals, back-off, events and leave, and random sequences of inputs.
+
 use super::*;
 use crate::RetryIn;
 use proptest::prelude::*;

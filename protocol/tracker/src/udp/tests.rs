@@ -1,3 +1,5 @@
+//! Scenarios of one exchange over UDP, datagram by datagram.
+
 use super::*;
 use crate::{Event, MAX_PEERS};
 use proptest::prelude::*;
