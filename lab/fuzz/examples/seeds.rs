@@ -399,7 +399,7 @@ fn tracker_datagrams() -> io::Result<()> {
 /// Sequences of operations mean nothing to a reader: these are noise, of which there is enough for every operation to occur.
 fn operations() -> io::Result<()> {
     for target in ["peer_session", "session", "torrent", "tracker_schedule"] {
-        for (number, length) in [(0u64, 100usize), (1, 500), (2, 2_000), (3, 3_000)] {
+        for (number, length) in [(0u64, 100usize), (1, 500), (2, 1_000), (3, 1_500)] {
             let mut random = fastrand::Rng::with_seed(number);
             let bytes: Vec<u8> = core::iter::repeat_with(|| random.u8(..))
                 .take(length)
