@@ -22,7 +22,8 @@ pub(super) fn run(args: &SeedArgs, output: &mut Output) -> Done {
     let seeding = Seeding {
         args,
         metainfo,
-        journal,
+        // Only a download's journal says that data is good; without one, a seed is as good as the check before it.
+        journal: Some(journal).filter(|path| path.exists()),
     };
     transfer::run(&args.network, seeding, Purpose::Seed, Goal::Forever, output)
 }
@@ -30,7 +31,7 @@ pub(super) fn run(args: &SeedArgs, output: &mut Output) -> Done {
 struct Seeding<'a> {
     args: &'a SeedArgs,
     metainfo: Metainfo,
-    journal: PathBuf,
+    journal: Option<PathBuf>,
 }
 
 impl Prepare for Seeding<'_> {
@@ -38,7 +39,7 @@ impl Prepare for Seeding<'_> {
         let mut add = AddTorrent::new(Arc::new(self.metainfo), self.args.data.clone());
         add.seed_only = true;
         add.trust = self.args.trust;
-        add.journal = Some(self.journal);
+        add.journal = self.journal;
         Ok(transfer::with_network(add, &self.args.network))
     }
 }

@@ -772,6 +772,12 @@ fn hash_requests_need_v2_and_sense_and_a_budget() {
             ..sound
         },
         HashRequest { index: 5, ..sound },
+        // Each is possible, both together reach above every root.
+        HashRequest {
+            base_layer: 30,
+            proof_layers: 30,
+            ..sound
+        },
         HashRequest {
             base_layer: u32::MAX,
             ..sound
@@ -790,6 +796,29 @@ fn hash_requests_need_v2_and_sense_and_a_budget() {
         accepted
     });
     assert_eq!(served_at_once.count(), 30);
+}
+
+#[test]
+fn whoever_never_stops_asking_for_impossible_hashes_is_cut_off_and_nothing_follows() {
+    let v2 = Negotiated {
+        v2: true,
+        ..negotiated(true, Has::All)
+    };
+    let mut bench = Bench::new(v2, PeerSettings::default());
+    let impossible = HashRequest {
+        pieces_root: [1; 32],
+        base_layer: 0,
+        index: 0,
+        length: 3,
+        proof_layers: 0,
+    };
+    bench.hear(Message::HaveNone);
+    for _ in 0..MAX_QUEUED_REQUESTS {
+        let outputs = bench.hear(Message::HashRequest(impossible));
+        assert_eq!(sent(&outputs), [Message::HashReject(impossible)]);
+    }
+    let outputs = bench.hear(Message::HashRequest(impossible));
+    assert!(breach(&outputs) && matches!(outputs.last(), Some(Output::Close(_))));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::{
 use crate::message::{FromPeer, ReturnReason};
 use core::time::Duration;
 use shoal_metainfo::{Block, BlockRun, PieceIndex};
-use shoal_wire::{BlockHeader, Message, Request};
+use shoal_wire::{BlockHeader, Extension, Message, Request};
 
 impl PeerSession {
     /// What follows from any change: requests up to the window, uploads up to the watermark, a wish for more leases.
@@ -330,7 +330,7 @@ impl PeerSession {
         if !self.ours.remove(piece) {
             return;
         }
-        if self.remote_dont_have {
+        if self.remote_extensions.id(Extension::DontHave).is_some() {
             self.send(Message::DontHave(piece));
         }
         self.take_back(|other| other == piece);

@@ -1,0 +1,66 @@
+"""A libtorrent client. The one argument is a JSON object: torrent, folder, listen (address:port), seed, connect (addresses),
+upload_limit (bytes a second, 0: none). Prints one JSON object a line: {"event": "ready"}, {"event": "complete"},
+{"event": "progress", ...} every second, and alerts."""
+
+import json
+import sys
+import time
+
+import libtorrent as lt
+
+# The session's own defaults, but for what would look for peers outside, or refuse peers on one machine.
+SETTINGS = {
+    "user_agent": "libtorrent/" + lt.__version__,
+    "enable_dht": False,
+    "enable_lsd": False,
+    "enable_upnp": False,
+    "enable_natpmp": False,
+    "enable_incoming_utp": False,
+    "enable_outgoing_utp": False,
+    "allow_multiple_connections_per_ip": True,
+    "ssrf_mitigation": False,
+    "min_reconnect_time": 1,
+    "alert_mask": lt.alert.category_t.error_notification
+    | lt.alert.category_t.status_notification
+    | lt.alert.category_t.tracker_notification
+    | lt.alert.category_t.connect_notification,
+}
+
+
+def say(event, **more):
+    print(json.dumps({"event": event, **more}), flush=True)
+
+
+def add(session, order):
+    parameters = lt.add_torrent_params()
+    parameters.ti = lt.torrent_info(order["torrent"])
+    parameters.save_path = order["folder"]
+    parameters.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+    torrent = session.add_torrent(parameters)
+    if order["upload_limit"]:
+        torrent.set_upload_limit(order["upload_limit"])
+    return torrent
+
+
+def main():
+    order = json.loads(sys.argv[1])
+    session = lt.session({**SETTINGS, "listen_interfaces": order["listen"]})
+    torrent = add(session, order)
+    for peer in order["connect"]:
+        address, port = peer.rsplit(":", 1)
+        torrent.connect_peer((address, int(port)))
+    complete, spoken = False, time.monotonic()
+    while True:
+        status = torrent.status()
+        for alert in session.pop_alerts():
+            say("alert", kind=type(alert).__name__, message=alert.message())
+        if status.is_seeding and not complete:
+            complete = True
+            say("ready" if order["seed"] else "complete")
+        if time.monotonic() - spoken > 1:
+            spoken = time.monotonic()
+            say("progress", done=status.total_done, sent=status.total_payload_upload, peers=status.num_peers)
+        time.sleep(0.05)
+
+
+main()

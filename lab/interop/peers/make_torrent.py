@@ -1,0 +1,20 @@
+"""Makes a torrent with libtorrent. The one argument is a JSON object: path, out, kind, piece_length (0: automatic), trackers,
+private."""
+
+import json
+import os
+import sys
+
+import libtorrent as lt
+
+order = json.loads(sys.argv[1])
+path = os.path.abspath(order["path"])
+kind = {"v1": lt.create_torrent.v1_only, "v2": lt.create_torrent.v2_only, "hybrid": 0}[order["kind"]]
+
+torrent = lt.create_torrent(lt.list_files(path), order["piece_length"], kind)
+torrent.set_priv(order["private"])
+for tier, tracker in enumerate(order["trackers"]):
+    torrent.add_tracker(tracker, tier)
+lt.set_piece_hashes(torrent, os.path.dirname(path))
+with open(order["out"], "wb") as out:
+    out.write(lt.bencode(torrent.generate()))

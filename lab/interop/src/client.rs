@@ -1,0 +1,262 @@
+//! A client of other people, or ours, with one torrent.
+
+mod aria2;
+mod libtorrent;
+mod qbittorrent;
+mod rtorrent;
+pub mod shoal;
+mod transmission;
+mod webtorrent;
+
+use crate::lab::Lab;
+use crate::process::{Process, eventually};
+use crate::program::Program;
+use crate::torrent::Kind;
+use anyhow::{Result, bail};
+use std::fmt;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a client may take to start and to check what it is to seed.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// A client's software.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// Ours.
+    Shoal,
+    /// libtorrent 2.1.
+    Libtorrent,
+    /// qBittorrent 4.5, on libtorrent 2.0.
+    QBittorrent,
+    /// Transmission 3.00.
+    Transmission,
+    /// aria2 1.36.
+    Aria2,
+    /// rTorrent 0.9.8.
+    RTorrent,
+    /// webtorrent 3, over TCP.
+    WebTorrent,
+}
+
+impl Client {
+    /// The program that it needs; ours is built by cargo.
+    #[must_use]
+    pub const fn program(self) -> Option<Program> {
+        match self {
+            Client::Shoal => None,
+            Client::Libtorrent => Some(Program::Libtorrent),
+            Client::QBittorrent => Some(Program::QBittorrent),
+            Client::Transmission => Some(Program::Transmission),
+            Client::Aria2 => Some(Program::Aria2),
+            Client::RTorrent => Some(Program::RTorrent),
+            Client::WebTorrent => Some(Program::WebTorrent),
+        }
+    }
+
+    /// Whether it can be told of a peer by address. The others find peers through trackers, or are found.
+    #[must_use]
+    pub const fn takes_addresses(self) -> bool {
+        !matches!(self, Client::Transmission | Client::Aria2)
+    }
+
+    /// Why it cannot have torrents of this kind, where it is known not to.
+    #[must_use]
+    pub const fn lacks(self, kind: Kind) -> Option<&'static str> {
+        match (self, kind) {
+            (Client::Transmission | Client::Aria2 | Client::RTorrent, Kind::V2 | Kind::Hybrid) => {
+                Some("the peer knows v1 alone")
+            }
+            (Client::WebTorrent, Kind::V2) => Some("the peer knows v1, and hybrids as v1"),
+            _ => None,
+        }
+    }
+
+    /// Starts it. A seed is ready when this returns.
+    ///
+    /// # Errors
+    ///
+    /// It does not start, or cannot do what the job asks.
+    pub fn start(self, lab: &Lab, job: &Job<'_>) -> Result<Running> {
+        if !job.connect.is_empty() && !self.takes_addresses() {
+            bail!("{self} cannot be told of peers by address");
+        }
+        let mut running = match self {
+            Client::Shoal => shoal::start(lab, job),
+            Client::Libtorrent => libtorrent::start(lab, job),
+            Client::QBittorrent => qbittorrent::start(lab, job),
+            Client::Transmission => transmission::start(lab, job),
+            Client::Aria2 => aria2::start(lab, job),
+            Client::RTorrent => rtorrent::start(lab, job),
+            Client::WebTorrent => webtorrent::start(lab, job),
+        }?;
+        if job.role == Role::Seed {
+            running.wait("be ready to seed", READY_WITHIN)?;
+        }
+        Ok(running)
+    }
+
+    /// A name for logs and folders.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Client::Shoal => "shoal",
+            Client::Libtorrent => "libtorrent",
+            Client::QBittorrent => "qbittorrent",
+            Client::Transmission => "transmission",
+            Client::Aria2 => "aria2",
+            Client::RTorrent => "rtorrent",
+            Client::WebTorrent => "webtorrent",
+        }
+    }
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What a client is to do with its one torrent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It has everything, and serves it until it is stopped.
+    Seed,
+    /// It has nothing, and fetches everything.
+    Leech,
+}
+
+impl Role {
+    const fn name(self) -> &'static str {
+        match self {
+            Role::Seed => "seed",
+            Role::Leech => "leech",
+        }
+    }
+}
+
+/// The whole order to a client.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a> {
+    /// What to do.
+    pub role: Role,
+    /// The .torrent file.
+    pub torrent: &'a Path,
+    /// The folder that the torrent's top-level name is or will be in.
+    pub folder: &'a Path,
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// Peers that it is told of.
+    pub connect: &'a [SocketAddr],
+    /// The most it may send, in bytes a second; only libtorrent and we are asked.
+    pub upload_limit: Option<u64>,
+}
+
+impl<'a> Job<'a> {
+    /// To seed what is in `folder`.
+    #[must_use]
+    pub fn seed(torrent: &'a Path, folder: &'a Path, address: SocketAddr) -> Job<'a> {
+        Job {
+            role: Role::Seed,
+            torrent,
+            folder,
+            address,
+            connect: &[],
+            upload_limit: None,
+        }
+    }
+
+    /// To fetch everything into `folder`.
+    #[must_use]
+    pub fn leech(torrent: &'a Path, folder: &'a Path, address: SocketAddr) -> Job<'a> {
+        Job {
+            role: Role::Leech,
+            ..Job::seed(torrent, folder, address)
+        }
+    }
+
+    /// The same, told of these peers.
+    #[must_use]
+    pub fn with(self, connect: &'a [SocketAddr]) -> Job<'a> {
+        Job { connect, ..self }
+    }
+
+    /// The same, sending no more than this.
+    #[must_use]
+    pub fn at_most(self, bytes_per_s: u64) -> Job<'a> {
+        Job {
+            upload_limit: Some(bytes_per_s),
+            ..self
+        }
+    }
+
+    /// A name for the log and the private folder of the client that does this.
+    fn name(&self, client: Client) -> String {
+        let port = self.address.port();
+        format!("{client}-{}-{port}", self.role.name())
+    }
+}
+
+/// Whether a client has reached what its role asks: complete as a leech, ready as a seed.
+type Reached = Box<dyn FnMut(&mut Process) -> Result<bool>>;
+
+/// A client that runs, until it is stopped or dropped.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The process.
+    pub process: Process,
+    client: Client,
+    reached: Reached,
+}
+
+impl Running {
+    fn new(client: Client, job: &Job<'_>, process: Process, reached: Reached) -> Running {
+        Running {
+            address: job.address,
+            process,
+            client,
+            reached,
+        }
+    }
+
+    /// Waits until it has everything.
+    ///
+    /// # Errors
+    ///
+    /// It does not in time, or it ended or failed before.
+    pub fn wait_complete(&mut self, within: Duration) -> Result<()> {
+        self.wait("complete", within)
+    }
+
+    fn wait(&mut self, what: &str, within: Duration) -> Result<()> {
+        let what = format!("{} to {what}", self.client);
+        eventually(within, &what, || {
+            if (self.reached)(&mut self.process)? {
+                return Ok(true);
+            }
+            match self.process.ended()? {
+                // What it said last may be what was waited for.
+                Some(_) if (self.reached)(&mut self.process)? => Ok(true),
+                Some(status) => bail!("{} ended: {status}", self.client),
+                None => Ok(false),
+            }
+        })
+    }
+
+    /// Asks it to leave, and waits for that.
+    pub fn stop(self) {
+        self.process.stop();
+    }
+}
+
+/// Whether a program printed this text.
+fn has_said(text: &'static str) -> Reached {
+    Box::new(move |process| Ok(process.said().contains(text)))
+}
+
+/// Whether somebody accepts connections there.
+fn accepts(address: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+}

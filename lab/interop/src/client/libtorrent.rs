@@ -1,0 +1,30 @@
+//! libtorrent 2.1, in a Python script that leaves the session's defaults alone.
+
+use super::{Client, Job, Role, Running, has_said};
+use crate::lab::Lab;
+use crate::process::Process;
+use crate::program::{Program, script};
+use anyhow::Result;
+use serde_json::json;
+use std::process::Command;
+
+pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
+    let order = json!({
+        "torrent": job.torrent,
+        "folder": job.folder,
+        "listen": job.address.to_string(),
+        "seed": job.role == Role::Seed,
+        "connect": job.connect,
+        "upload_limit": job.upload_limit.unwrap_or(0),
+    });
+    let mut command = Command::new(Program::Libtorrent.find()?);
+    command
+        .arg(script("libtorrent_peer.py"))
+        .arg(order.to_string());
+    let process = Process::start(lab, &job.name(Client::Libtorrent), &mut command)?;
+    let reached = match job.role {
+        Role::Seed => has_said(r#"{"event": "ready"}"#),
+        Role::Leech => has_said(r#"{"event": "complete"}"#),
+    };
+    Ok(Running::new(Client::Libtorrent, job, process, reached))
+}

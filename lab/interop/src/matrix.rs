@@ -1,0 +1,195 @@
+//! What works with whom: one seed and one leech, for every peer, kind of torrent, direction and way to find each other.
+
+use crate::client::{Client, Job};
+use crate::content::{Content, Shape};
+use crate::lab::Lab;
+use crate::program::Program;
+use crate::torrent::{Kind, Maker, Recipe};
+use crate::tracker::{Protocol, Tracker, TrackerKind};
+use anyhow::{Context, Result};
+use std::fmt;
+use std::time::Duration;
+
+/// Large enough for every client's pipeline to fill, small enough for a hundred cells; odd, so that last pieces are short.
+const CONTENT_BYTES: u64 = 12 * 1024 * 1024 + 4321;
+/// Two hundred pieces.
+const PIECE_BYTES: u32 = 64 * 1024;
+/// The slowest peer begins after 25 seconds.
+const COMPLETE_WITHIN: Duration = Duration::from_secs(90);
+
+/// How the leech finds the seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It is told the address.
+    ByAddress,
+    /// Both announce to a tracker.
+    ByTracker(TrackerKind, Protocol),
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Found::ByAddress => f.pad("address"),
+            Found::ByTracker(kind, Protocol::Http) => f.pad(&format!("{kind}, HTTP")),
+            Found::ByTracker(kind, Protocol::Udp) => f.pad(&format!("{kind}, UDP")),
+        }
+    }
+}
+
+/// One transfer.
+#[derive(Clone, Copy, Debug)]
+pub struct Cell {
+    /// Who has the content.
+    pub seed: Client,
+    /// Who fetches it.
+    pub leech: Client,
+    /// The torrent's kind.
+    pub kind: Kind,
+    /// A folder of many files, or one file.
+    pub folder: bool,
+    /// How the leech finds the seed.
+    pub found: Found,
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Cell { seed, leech, .. } = self;
+        let shape = if self.folder { "folder" } else { "file" };
+        write!(f, "{seed:<12} -> {leech:<12} {:<6} {shape:<6} ", self.kind)?;
+        write!(f, "{:<24}", self.found)
+    }
+}
+
+impl Cell {
+    /// The programs that it takes.
+    #[must_use]
+    pub fn needs(&self) -> Vec<Program> {
+        let mut needs = vec![Program::Libtorrent];
+        needs.extend(self.seed.program());
+        needs.extend(self.leech.program());
+        if let Found::ByTracker(kind, _) = self.found {
+            needs.push(kind.program());
+        }
+        needs
+    }
+
+    /// Why one of the two cannot do this, where it is known not to.
+    #[must_use]
+    pub fn unsupported(&self) -> Option<&'static str> {
+        [self.seed, self.leech]
+            .into_iter()
+            .find_map(|client| client.lacks(self.kind))
+    }
+
+    /// Moves content from the seed to the leech, and checks every file by SHA-256.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong, in which step.
+    pub fn run(&self, lab: &Lab) -> Result<()> {
+        self.transfer(lab).with_context(|| self.to_string())
+    }
+
+    fn transfer(&self, lab: &Lab) -> Result<()> {
+        let shape = match self.folder {
+            true => Shape::Folder(CONTENT_BYTES),
+            false => Shape::File(CONTENT_BYTES),
+        };
+        let content = Content::generate(&lab.folder("source")?, "Some content", shape, 42)?;
+        let (tracker, mut recipe) = (lab.address(), Recipe::new(self.kind).pieces(PIECE_BYTES));
+        if let Found::ByTracker(_, protocol) = self.found {
+            recipe = recipe.tracker(&protocol.url(tracker));
+        }
+        let maker = if self.seed == Client::Shoal {
+            Maker::Shoal
+        } else {
+            Maker::Libtorrent
+        };
+        let torrent = content.parent.with_extension("torrent");
+        recipe.make(maker, &content, &torrent)?;
+        let _tracker = match self.found {
+            Found::ByTracker(kind, _) => Some(Tracker::start(lab, kind, tracker, &[&torrent])?),
+            Found::ByAddress => None,
+        };
+
+        let job = Job::seed(&torrent, &content.parent, lab.address());
+        let seed = self.seed.start(lab, &job)?;
+        let addresses = match self.found {
+            Found::ByAddress => vec![seed.address],
+            Found::ByTracker(..) => Vec::new(),
+        };
+        let target = lab.folder("target")?;
+        let job = Job::leech(&torrent, &target, lab.address()).with(&addresses);
+        let mut leech = self.leech.start(lab, &job)?;
+        leech.wait_complete(COMPLETE_WITHIN)?;
+        leech.stop();
+        seed.stop();
+        match self.leech {
+            Client::Shoal => content.check_exactly(&target),
+            // They make no empty files.
+            Client::Transmission | Client::WebTorrent => content.check_but_empty(&target),
+            _ => content.check(&target),
+        }
+    }
+}
+
+/// The clients that are not ours.
+pub const PEERS: [Client; 6] = [
+    Client::Libtorrent,
+    Client::QBittorrent,
+    Client::Transmission,
+    Client::Aria2,
+    Client::RTorrent,
+    Client::WebTorrent,
+];
+
+/// All transfers from one client to another, of every kind: by address where the leech can be told one, else through a
+/// tracker.
+#[must_use]
+pub fn cells(seed: Client, leech: Client) -> Vec<Cell> {
+    let found = if leech.takes_addresses() {
+        Found::ByAddress
+    } else {
+        Found::ByTracker(TrackerKind::OpenTracker, Protocol::Http)
+    };
+    let mut cells = Vec::new();
+    for kind in [Kind::V1, Kind::V2, Kind::Hybrid] {
+        for folder in [false, true] {
+            cells.push(Cell {
+                seed,
+                leech,
+                kind,
+                folder,
+                found,
+            });
+        }
+    }
+    cells
+}
+
+/// Transfers in which two clients find each other through each tracker, over HTTP and UDP.
+#[must_use]
+pub fn tracked_cells(seed: Client, leech: Client, kind: Kind) -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for tracker in [TrackerKind::OpenTracker, TrackerKind::BittorrentTracker] {
+        for protocol in [Protocol::Http, Protocol::Udp] {
+            let found = Found::ByTracker(tracker, protocol);
+            cells.push(Cell {
+                seed,
+                leech,
+                kind,
+                folder: true,
+                found,
+            });
+        }
+    }
+    cells
+}
+
+/// Both of the above, with the kind that all know on trackers.
+#[must_use]
+pub fn between(seed: Client, leech: Client) -> Vec<Cell> {
+    let mut all = cells(seed, leech);
+    all.extend(tracked_cells(seed, leech, Kind::V1));
+    all
+}
