@@ -84,7 +84,8 @@ fn priorities(add: &AddTorrent, wanted: &[bool]) -> Vec<Priority> {
     priorities
 }
 
-fn hash_server(metainfo: &Metainfo) -> HashServer {
+/// What answers hash requests.
+pub(crate) fn hash_server(metainfo: &Metainfo) -> HashServer {
     let piece_length = metainfo.layout().piece_length();
     let spans = (0..).zip(metainfo.files()).filter_map(|(index, file)| {
         let first = PieceIndex(metainfo.pieces_of(FileIndex(index)).start);

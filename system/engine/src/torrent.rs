@@ -5,6 +5,8 @@
 
 mod connections;
 mod report;
+#[cfg(test)]
+mod tests;
 
 use crate::connect::{Introduction, Ready};
 use crate::door::Registration;

@@ -93,6 +93,11 @@ async fn a_hundred_strangers_who_say_nothing_do_not_keep_out_a_peer() {
         let end = soon(stranger.read(&mut byte)).await;
         assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
     }
+    // The others still stand there.
+    for stranger in &silent[36..] {
+        let nothing = stranger.try_read(&mut [0]).map_err(|error| error.kind());
+        assert_eq!(nothing, Err(io::ErrorKind::WouldBlock));
+    }
     leech.finishes(&sample).await;
     drop(silent);
 }

@@ -1,9 +1,10 @@
 //! Rates and numbers of connections stay within what was set.
 
-use crate::remote::Remote;
+use crate::remote::{Remote, request};
 use crate::rig::{PATIENCE, Sample, config, seed, usual_seed, wait};
 use shoal_engine::{AddTorrent, Engine};
 use shoal_transport::RateLimits;
+use shoal_wire::Message;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
@@ -121,4 +122,39 @@ async fn addresses_where_nobody_is_use_up_no_dials() {
     wait(&getting, |state| state.complete).await;
     leech.stop(PATIENCE).await;
     source.engine.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn an_answer_does_not_wait_for_blocks_that_a_limit_holds_back() {
+    let sample = Sample::pieces(8);
+    let mut limited = config(HERE);
+    limited.transport.limits.up_bytes_per_s = NonZeroU64::new(64 * 1024);
+    let seed = seed(&sample, limited, &[]).await;
+    let mut remote = Remote::connect(seed.peers()[0], HERE, &sample)
+        .await
+        .unwrap();
+    remote
+        .say(&[Message::HaveNone, Message::Interested])
+        .await
+        .unwrap();
+    remote
+        .hear_until(|message| *message == Message::Unchoke)
+        .await;
+    let mut asked: Vec<Message> = (0..8)
+        .map(|piece| Message::Request(request(piece)))
+        .collect();
+    let absurd = request(8);
+    asked.push(Message::Request(absurd));
+    remote.say(&asked).await.unwrap();
+    // At the most those pass before it that the limit let through at once, and the one that has begun.
+    let mut blocks = 0;
+    loop {
+        match remote.hear().await.unwrap() {
+            Message::Reject(rejected) if rejected == absurd => break,
+            Message::Piece(_) => blocks += 1,
+            _ => {}
+        }
+    }
+    assert!(blocks <= 2, "{blocks} blocks came first");
+    seed.engine.stop(PATIENCE).await;
 }
