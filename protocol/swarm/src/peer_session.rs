@@ -369,6 +369,8 @@ impl PeerSession {
         self.flush();
         let leases = self.download.take_all();
         self.give_back(leases, ReturnReason::Closed);
+        // What moved since the last report counts too, for a share ratio above all.
+        self.report();
         self.tell(FromPeer::Left(reason.clone()));
         self.outputs.push_back(Output::Close(reason));
         self.closed = true;

@@ -13,38 +13,19 @@ use crate::torrent::{self, Inbox, MAX_EVENTS, OnDisk, Parts, ToTorrent, TorrentI
 use crate::tracker::{Announcer, Standing, Totals, Trackers};
 use shoal_machine::Machine;
 use shoal_metainfo::metainfo::TrackerUrl;
-use shoal_metainfo::{Bitfield, File, FileIndex, Metainfo, PieceIndex};
-use shoal_storage::{ContentSpec, Event, FileSpec, Mode, Storage, StorageError};
+use shoal_metainfo::{Bitfield, FileIndex, Metainfo, PieceIndex};
+use shoal_storage::{ContentSpec, Event, Mode, Storage, StorageError};
 use shoal_swarm::torrent::{
     DEFAULT_MAX_CONNECTIONS, Input, Origin, Priority, Torrent, TorrentConfig,
 };
-use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-/// What storage is to know of the content of a torrent. Symbolic links are not content.
+/// What storage is to know of the content of a torrent.
 pub(crate) fn content_spec(add: &AddTorrent, wanted: &[bool]) -> ContentSpec {
-    let metainfo = &add.metainfo;
-    let folder = metainfo.folder().map(PathBuf::from).unwrap_or_default();
-    let spec = |file: &File| FileSpec {
-        path: folder.join(&file.path),
-        length: file.length,
-        offset: file.offset,
-        padding: file.padding,
-        executable: file.executable,
-    };
-    let all = metainfo.files().iter().zip(wanted);
-    let stored = all.filter(|(file, _)| file.symlink.is_none());
-    let (files, wanted) = stored.map(|(file, &wanted)| (spec(file), wanted)).unzip();
     ContentSpec {
-        info_hash: metainfo.info_hashes().primary(),
-        layout: Arc::new(metainfo.layout().clone()),
-        verifier: Arc::new(metainfo.verifier().clone()),
-        files,
-        directory: add.directory.clone(),
-        wanted,
         journal: add.journal.clone(),
         mode: if add.seed_only {
             Mode::Seed
@@ -52,6 +33,7 @@ pub(crate) fn content_spec(add: &AddTorrent, wanted: &[bool]) -> ContentSpec {
             Mode::Download
         },
         preallocate: add.preallocate,
+        ..ContentSpec::new(&add.metainfo, add.directory.clone(), wanted)
     }
 }
 

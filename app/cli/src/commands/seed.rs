@@ -22,8 +22,7 @@ pub(super) fn run(args: &SeedArgs, output: &mut Output) -> Done {
     let seeding = Seeding {
         args,
         metainfo,
-        // Only a download's journal says that data is good; without one, a seed is as good as the check before it.
-        journal: Some(journal).filter(|path| path.exists()),
+        journal: Some(journal),
     };
     transfer::run(&args.network, seeding, Purpose::Seed, Goal::Forever, output)
 }

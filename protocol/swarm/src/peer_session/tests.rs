@@ -516,6 +516,12 @@ fn a_connection_that_breaks_gives_back_every_lease_once_and_is_deaf_afterwards()
     let outputs = bench.handle(Input::Disconnected);
     let last: Vec<FromPeer> = told(&outputs);
     assert_eq!(last[0], FromPeer::Received(vec![run(0, 0, 1)]));
+    let report = last.iter().rev().nth(1);
+    let moved = |report: &Report| report.downloaded_bytes == u64::from(BLOCK_LENGTH);
+    assert!(
+        matches!(report, Some(FromPeer::Report(report)) if moved(report)),
+        "{report:?}"
+    );
     assert_eq!(last.last(), Some(&FromPeer::Left(CloseReason::Remote)));
     assert!(bench.leased.is_empty());
     assert!(bench.session.is_closed());

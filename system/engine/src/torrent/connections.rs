@@ -7,6 +7,7 @@ use crate::connect::{self, Ready};
 use crate::mailbox::Mailbox;
 use crate::peer::{PeerTask, Surroundings};
 use shoal_machine::Moment;
+use shoal_metainfo::BlockRun;
 use shoal_swarm::peer_session::{Negotiated, PeerSession, PeerSettings};
 use shoal_swarm::torrent::{Input, Origin};
 use shoal_swarm::{CloseReason, FromPeer, Has, PeerKey, Report, ToPeer};
@@ -22,6 +23,9 @@ pub(super) struct Peer {
     mailbox: Mailbox<ToPeer>,
     /// What it last reported, so that totals outlive connections.
     report: Report,
+    /// Payload that it said it received. Reports come once a second, this with every batch of blocks: a torrent that is
+    /// complete has counted what it fetched.
+    received_bytes: u64,
 }
 
 impl Peer {
@@ -46,12 +50,31 @@ impl TorrentTask {
     pub(super) fn hear_peer(&mut self, peer: PeerKey, message: FromPeer) {
         let left = matches!(message, FromPeer::Left(_));
         self.report_early |= matches!(message, FromPeer::Interested(true));
-        if let FromPeer::Report(report) = &message {
-            self.count(peer, *report);
+        match &message {
+            FromPeer::Report(report) => self.count(peer, *report),
+            FromPeer::Received(runs) => self.count_received(peer, runs),
+            _ => {}
         }
         self.handle(Input::Peer { peer, message });
         if left && self.peers.remove(&peer).is_some() {
             self.disconnected();
+        }
+    }
+
+    /// Counts received blocks, as far as they are not in a report yet.
+    fn count_received(&mut self, peer: PeerKey, runs: &[BlockRun]) {
+        let blocks = runs.iter().flat_map(|run| run.blocks());
+        let bytes: u64 = blocks
+            .map(|block| u64::from(self.torrent.layout().block_length(block)))
+            .sum();
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.received_bytes += bytes;
+            let known = Report {
+                downloaded_bytes: peer.received_bytes.max(peer.report.downloaded_bytes),
+                ..peer.report
+            };
+            let last = std::mem::replace(&mut peer.report, known);
+            self.downloaded_bytes += known.downloaded_bytes - last.downloaded_bytes;
         }
     }
 
@@ -110,6 +133,7 @@ impl TorrentTask {
         let entry = Peer {
             mailbox: mailbox.clone(),
             report: Report::default(),
+            received_bytes: 0,
         };
         self.peers.insert(peer, entry);
         self.handle(Input::Connected {
