@@ -154,6 +154,10 @@ pub fn mixed(dice: &mut fastrand::Rng) -> NodeConfig {
     }
 }
 
+/// Connections of each node of a figure. Half of all messages are announcements of pieces to each of them, so that more
+/// would take the simulator longer, and the swarm no less.
+const FIGURE_CONNECTIONS: u32 = 30;
+
 /// One seed with 20 Mbit/s up and `peers` peers with nothing, all there from the start; 1,024 pieces of 256 KiB.
 #[must_use]
 pub fn figure(seed: u64, peers: u32, mix: fn(&mut fastrand::Rng) -> NodeConfig) -> Setup {
@@ -162,6 +166,9 @@ pub fn figure(seed: u64, peers: u32, mix: fn(&mut fastrand::Rng) -> NodeConfig) 
     for _ in 0..peers {
         let config = mix(&mut dice);
         nodes.push(somewhere(config, &mut dice));
+    }
+    for node in &mut nodes {
+        node.settings.max_connections_per_torrent = FIGURE_CONNECTIONS;
     }
     Setup {
         seed,

@@ -30,7 +30,7 @@ fn figure(peers: u32, mix: fn(&mut fastrand::Rng) -> NodeConfig) -> Setup {
 
 #[test]
 fn large_fifty_even_peers_finish_near_the_fluid_bound() {
-    assert!(ratio("even, 50 peers", &figure(50, scenario::even)) < 1.25);
+    assert!(ratio("even, 50 peers", &figure(50, scenario::even)) < 1.15);
 }
 
 #[test]
@@ -40,5 +40,5 @@ fn large_fifty_mixed_peers_finish_near_the_fluid_bound() {
 
 #[test]
 fn large_five_hundred_even_peers_finish_near_the_fluid_bound() {
-    assert!(ratio("even, 500 peers", &figure(500, scenario::even)) < 1.25);
+    assert!(ratio("even, 500 peers", &figure(500, scenario::even)) < 1.2);
 }
