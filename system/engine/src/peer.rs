@@ -12,7 +12,7 @@ use crate::outbound::{Flushed, Next, Outbound};
 use crate::torrent::ToTorrent;
 use shoal_machine::Machine;
 use shoal_metainfo::Layout;
-use shoal_storage::{BlockBuffer, Content, Storage, Stored};
+use shoal_storage::{BlockBuffer, Content, Segment, Storage, Stored};
 use shoal_swarm::peer_session::{Input, Output, PeerSession};
 use shoal_swarm::{CloseReason, FromPeer, PeerKey, ToPeer};
 use shoal_transport::{Direction, PeerStream, TorrentLimiter};
@@ -307,12 +307,18 @@ impl PeerTask {
 
     /// Queues the bytes of an upload, or says that they cannot be read.
     fn upload(&mut self, request: Request) -> Option<Input> {
-        match self
-            .around
-            .content
-            .source(request.piece, request.begin, request.length)
-        {
-            Ok(source) => {
+        // A request may include the padding behind a short piece, which is on no disk.
+        let piece_length = self.layout.length_of(request.piece);
+        let there = request
+            .length
+            .min(piece_length.saturating_sub(request.begin));
+        let padding = u64::from(request.length - there);
+        let content = &self.around.content;
+        match content.source(request.piece, request.begin, there) {
+            Ok(mut source) => {
+                if padding > 0 {
+                    source.segments.push(Segment::Zeros { len: padding });
+                }
                 self.outbound.upload(request, source, &self.remote);
                 None
             }

@@ -12,6 +12,9 @@ use shoal_wire::{ExtendedHandshake, HashRequest, Hashes, Message};
 /// The most allowed fast pieces that we take note of: BEP 6 proposes sets of 10.
 const MAX_ALLOWED_FAST: usize = 64;
 
+/// The most pieces that a statement may add to an earlier one. Who has fetched more than that in between has said so before.
+const MAX_RESTATED: usize = 4_096;
+
 /// The most suggestions that we pass on in the life of a connection: they are hints.
 const MAX_SUGGESTIONS: u32 = 256;
 
@@ -122,10 +125,33 @@ impl PeerSession {
     }
 
     fn on_statement(&mut self, has: Has) {
-        if self.theirs.is_some() {
+        if self.theirs.is_none() {
+            return self.join(has);
+        }
+        self.restate(&has);
+    }
+
+    /// aria2 says anew what it has where that is shorter than a message for each new piece, as libtorrent and others accept.
+    /// It counts as those messages. Pieces that are left out are not taken back: there is another message for that.
+    fn restate(&mut self, has: &Has) {
+        let Some(theirs) = &self.theirs else { return };
+        // Looking for what is new takes longer than saying that it is all or nothing, so that is looked at once.
+        let worn = theirs.is_unsteady() && matches!(has, Has::All);
+        if worn || matches!(has, Has::None) {
             return self.refuse("it said twice, or too late, what it has");
         }
-        self.join(has);
+        if theirs.is_all() {
+            return;
+        }
+        let new = |piece: &PieceIndex| has.contains(*piece) && !theirs.contains(*piece);
+        let pieces = self.layout.pieces().filter(new);
+        let pieces: Vec<PieceIndex> = pieces.take(MAX_RESTATED + 1).collect();
+        if pieces.len() > MAX_RESTATED {
+            return self.refuse("it said too late what it has");
+        }
+        for piece in pieces {
+            self.on_have(piece);
+        }
     }
 
     /// The remote's first statement is in: the torrent hears of it, and of what the remote said before.

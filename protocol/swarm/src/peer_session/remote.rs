@@ -75,6 +75,11 @@ impl Pieces {
         self.count == self.piece_count
     }
 
+    /// Whether it has ever lost a piece.
+    pub(crate) const fn is_unsteady(&self) -> bool {
+        self.unsteady
+    }
+
     /// Adds `piece`; returns whether it was new.
     pub(crate) fn insert(&mut self, piece: PieceIndex) -> bool {
         if piece.0 >= self.piece_count {

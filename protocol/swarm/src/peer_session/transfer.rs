@@ -10,7 +10,7 @@ use super::{
 };
 use crate::message::{FromPeer, ReturnReason};
 use core::time::Duration;
-use shoal_metainfo::{Block, BlockRun, PieceIndex};
+use shoal_metainfo::{BLOCK_LENGTH, Block, BlockRun, PieceIndex};
 use shoal_wire::{BlockHeader, Extension, Message, Request};
 
 impl PeerSession {
@@ -165,8 +165,14 @@ impl PeerSession {
         if !self.timers.is_set(Timer::Flush) {
             self.timers.set(Timer::Flush, self.now + FLUSH);
         }
-        // Rejects after a choke are its answer. Others would follow each other as fast as the line allows.
-        if !self.remote_chokes {
+        // Rejects after a choke are its answer. Others, asked again at once, would follow each other as fast as the line allows:
+        // so blocks must come first, and where none are on their way, time must pass.
+        if self.remote_chokes {
+            return;
+        }
+        let outstanding = u32::try_from(self.download.outstanding()).unwrap_or(u32::MAX);
+        self.window.on_rejected(outstanding);
+        if self.download.is_quiet() {
             self.timers.set(Timer::Resume, self.now + REJECT_PAUSE);
         }
     }
@@ -239,12 +245,20 @@ impl PeerSession {
         }
     }
 
-    /// Any part of a piece that exists, up to [`MAX_REQUEST_LENGTH`]: requests need not name whole blocks.
+    /// Any part of a piece that exists, up to [`MAX_REQUEST_LENGTH`]: requests need not name whole blocks. Where v2 is spoken
+    /// the last block of a short piece may be asked for with the padding behind it, as libtorrent 2.0 does.
     fn is_possible(&self, request: Request) -> bool {
+        let there = self.layout.length_of(request.piece);
+        let most = if self.negotiated.v2 {
+            let padded = there.next_multiple_of(BLOCK_LENGTH);
+            padded.min(self.layout.piece_length())
+        } else {
+            there
+        };
         let end = request.begin.checked_add(request.length);
-        let length = 1..=MAX_REQUEST_LENGTH;
-        length.contains(&request.length)
-            && end.is_some_and(|end| end <= self.layout.length_of(request.piece))
+        (1..=MAX_REQUEST_LENGTH).contains(&request.length)
+            && request.begin < there
+            && end.is_some_and(|end| end <= most)
     }
 
     /// Whether a choked remote gets this after all: a piece of its allowed fast set, once, while it has next to nothing.
