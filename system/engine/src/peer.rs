@@ -308,7 +308,7 @@ impl PeerTask {
     /// Queues the bytes of an upload, or says that they cannot be read.
     fn upload(&mut self, request: Request) -> Option<Input> {
         // A request may include the padding behind a short piece, which is on no disk.
-        let piece_length = self.layout.length_of(request.piece);
+        let piece_length = self.around.layout.length_of(request.piece);
         let there = request
             .length
             .min(piece_length.saturating_sub(request.begin));
