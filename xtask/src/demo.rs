@@ -35,14 +35,15 @@ pub(crate) fn run(shoal: &Path) -> Result<()> {
     println!("\n2. Look inside:");
     step(Command::new(shoal).arg("show").arg(&torrent))?;
     println!("\n3. Seed it from one process, and download it with another:");
-    let (seed, address) = Seed::start(shoal, &torrent, &source)?;
+    let (seed, address) = Seed::start(shoal, &torrent, &source, &folder.path.join("state"))?;
     step(
         Command::new(shoal)
             .arg("get")
             .arg(&torrent)
             .arg("-o")
             .arg(&target)
-            .args(["--listen", "127.0.0.1:0", "--peer", &address]),
+            .args(["--listen", "127.0.0.1:0", "--peer", &address, "--state-dir"])
+            .arg(folder.path.join("state")),
     )?;
     drop(seed);
     println!("\n4. Check what arrived, piece by piece:");
@@ -104,13 +105,14 @@ struct Seed {
 
 impl Seed {
     /// Starts one and waits until it listens; gives its address.
-    fn start(shoal: &Path, torrent: &Path, data: &Path) -> Result<(Seed, String)> {
+    fn start(shoal: &Path, torrent: &Path, data: &Path, state: &Path) -> Result<(Seed, String)> {
         let mut child = Command::new(shoal)
             .args(["--json", "seed"])
             .arg(torrent)
             .arg("--data")
             .arg(data)
-            .args(["--listen", "127.0.0.1:0", "--trust"])
+            .args(["--listen", "127.0.0.1:0", "--trust", "--state-dir"])
+            .arg(state)
             .stdout(Stdio::piped())
             .spawn()
             .context("cannot start the seed")?;

@@ -272,6 +272,7 @@ impl NetworkArgs {
 
 /// Where the program remembers.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "State")]
 pub(crate) struct StateArgs {
     /// Where to remember which pieces are verified [default: $XDG_STATE_HOME/shoal, else ~/.local/state/shoal]
     #[arg(

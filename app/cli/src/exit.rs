@@ -76,7 +76,7 @@ impl Exit {
             Exit::Failure => "failed: a file that cannot be read, a network that does not answer",
             Exit::Usage => "the command line asks for something impossible",
             Exit::Refused => "the torrent or magnet link is refused",
-            Exit::Wrong => "check: data is missing or wrong",
+            Exit::Wrong => "data is missing or wrong",
             Exit::Unusable => {
                 "the target cannot be used: missing, read-only, locked, or there already"
             }

@@ -70,7 +70,9 @@ impl Output {
         if self.quiet && !event.is_result() {
             return Ok(());
         }
-        self.renderer.show(event).map_err(output_failure)
+        self.renderer
+            .show(event)
+            .map_err(|error| output_failure(&error))
     }
 }
 
@@ -81,10 +83,10 @@ impl Output {
 pub(crate) fn raw(text: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text).and_then(|()| out.flush());
-    written.map_err(output_failure)
+    written.map_err(|error| output_failure(&error))
 }
 
-fn output_failure(error: io::Error) -> Failure {
+fn output_failure(error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::new(Exit::OutputClosed, "nobody reads the output"),
         _ => Failure::new(

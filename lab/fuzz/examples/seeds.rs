@@ -19,7 +19,10 @@ fn main() -> io::Result<()> {
     magnets()?;
     torrents()?;
     names()?;
-    messages()
+    messages()?;
+    tracker_replies()?;
+    tracker_datagrams()?;
+    operations()
 }
 
 fn seed(target: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
@@ -316,4 +319,97 @@ fn messages() -> io::Result<()> {
         &[0, 3, 0, 0, 0, 3, 5, 0xff, 0x80, 0, 0, 0, 1, 1],
     )?;
     seed("wire", "too-long", &[20, 0, 0, 0x10, 0, 1, 99])
+}
+
+/// A byte for the kind of reply and its status, then the body.
+fn tracker_replies() -> io::Result<()> {
+    let seeds: [(&str, &[u8]); 8] = [
+        (
+            "compact",
+            b"\0d8:completei5e10:incompletei7e8:intervali1800e12:min intervali60e5:peers12:\x7f\0\0\x01\x1a\xe1\x0a\0\0\x02\0\0e",
+        ),
+        (
+            "compact-ipv6",
+            b"\0d8:intervali1800e5:peers0:6:peers618:\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x1a\xe1e",
+        ),
+        (
+            "dictionaries",
+            b"\0d8:intervali900e5:peersld2:ip9:127.0.0.17:peer id20:aaaaaaaaaaaaaaaaaaaa4:porti6881eed2:ip4:host4:porti1eeee",
+        ),
+        (
+            "everything",
+            b"\0d8:completei1e10:downloadedi9e11:external ip4:\x0a\0\0\x0110:incompletei2e8:intervali60e5:peers0:10:tracker id3:abc15:warning message9:a\x1b[31mb\r\ne",
+        ),
+        ("failure", b"\0d14:failure reason12:unregistered8:retry in5:nevere"),
+        ("failure-with-status", b"\x02d14:failure reason4:busy8:retry ini5ee"),
+        ("html", b"\x02<html><body>404</body></html>"),
+        (
+            "scrape",
+            b"\x01d5:filesd20:aaaaaaaaaaaaaaaaaaaad8:completei5e10:downloadedi50e10:incompletei10ee20:zzzzzzzzzzzzzzzzzzzzdeee",
+        ),
+    ];
+    seeds
+        .iter()
+        .try_for_each(|(name, bytes)| seed("tracker_http", name, bytes))
+}
+
+/// Operations: what is asked, over which family, the seed of the exchange, then what happens.
+fn tracker_datagrams() -> io::Result<()> {
+    /// An answer to our transaction: its action, not forged, its body.
+    fn answer(action: u8, body: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(body.len()).unwrap_or(u8::MAX);
+        [&[4, action, 0, length], body].concat()
+    }
+    let connected = answer(0, b"connection-id"[..8].as_ref());
+    let figures = [0u8, 0, 7, 8, 0, 0, 0, 1, 0, 0, 0, 2];
+    let peer = [127, 0, 0, 1, 0x1a, 0xe1];
+    let announced = answer(1, &[&figures[..], &peer[..]].concat());
+    let announce_v4 = [0, 0, 50, 0, 9];
+    let again = [&announce_v4[..], &announced].concat();
+    let seeds = [
+        (
+            "announce",
+            [&announce_v4[..], &connected, &announced, &again].concat(),
+        ),
+        (
+            "scrape",
+            [&[1, 2, 0, 9][..], &connected, &answer(2, &figures)].concat(),
+        ),
+        (
+            "error",
+            [&announce_v4[..], &connected, &answer(3, b"go away\x1b[2J")].concat(),
+        ),
+        (
+            "forged-and-short",
+            [
+                &announce_v4[..],
+                &[4, 0, 1, 8],
+                b"12345678",
+                &answer(0, b"1234"),
+            ]
+            .concat(),
+        ),
+        ("silence", [&announce_v4[..], &[0, 5, 0, 5, 0, 5]].concat()),
+    ];
+    seeds
+        .iter()
+        .try_for_each(|(name, bytes)| seed("tracker_udp", name, bytes))
+}
+
+/// Sequences of operations mean nothing to a reader: these are noise, of which there is enough for every operation to occur.
+fn operations() -> io::Result<()> {
+    for target in ["peer_session", "session", "torrent", "tracker_schedule"] {
+        for (number, length) in [(0u64, 100usize), (1, 500), (2, 1_000), (3, 1_500)] {
+            let mut random = fastrand::Rng::with_seed(number);
+            let bytes: Vec<u8> = core::iter::repeat_with(|| random.u8(..))
+                .take(length)
+                .collect();
+            seed(target, &format!("noise-{length}"), &bytes)?;
+        }
+    }
+    // A layout, what was negotiated, how it begins; then a flood (15, 5) of one hash request that no tree can answer.
+    let flood = [
+        1, 1, 1, 1, 1, 0, 0, 0, 1, 15, 5, 0, 27, 0, 0, 0, 200, 200, 63,
+    ];
+    seed("peer_session", "hash-requests-without-end", &flood)
 }

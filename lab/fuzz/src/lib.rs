@@ -1,4 +1,5 @@
-//! Fuzz targets: everything that reads what a stranger wrote, as functions that panic where a promise is broken.
+//! Fuzz targets: everything that reads what a stranger wrote, and every state machine under any sequence of operations, as
+//! functions that panic where a promise is broken.
 //!
 //! One list serves two runs. On the stable compiler, the tests replay each target's corpus and mutations of it, always
 //! the same ones. On nightly, `libfuzzer/` explores each target guided by coverage; what it finds that is worth keeping
@@ -8,6 +9,11 @@
 
 pub mod metainfo;
 pub mod mutate;
+pub mod operations;
+pub mod peer_session;
+pub mod session;
+pub mod torrent;
+pub mod tracker;
 pub mod wire;
 
 /// One thing to fuzz.
@@ -83,6 +89,40 @@ pub const TARGETS: &[Target] = &[
         ],
     },
     Target {
+        name: "peer_session",
+        run: peer_session::peer_session,
+        words: OPERATION_WORDS,
+    },
+    Target {
+        name: "session",
+        run: session::session,
+        words: OPERATION_WORDS,
+    },
+    Target {
+        name: "torrent",
+        run: torrent::torrent,
+        words: OPERATION_WORDS,
+    },
+    Target {
+        name: "tracker_http",
+        run: tracker::http,
+        words: TRACKER_WORDS,
+    },
+    Target {
+        name: "tracker_schedule",
+        run: tracker::schedule,
+        words: OPERATION_WORDS,
+    },
+    Target {
+        name: "tracker_udp",
+        run: tracker::udp,
+        words: &[
+            b"\0\0\0\x01",
+            b"\0\0\0\0\0\0\x07\x08",
+            b"\x0a\0\0\x01\x1a\xe1",
+        ],
+    },
+    Target {
         name: "wire",
         run: wire::messages,
         words: &[
@@ -96,6 +136,42 @@ pub const TARGETS: &[Target] = &[
             b"\0\0\0\x10\x14\0d1:mde1:pi80ee",
         ],
     },
+];
+
+/// Operations are single bytes, and each of them means something. A run of noise is as good as any.
+const OPERATION_WORDS: &[&[u8]] = &[
+    b"\x04\x82\x14\x55\xff\x06\x20\x10\x88\x3c\x91\x05",
+    b"\x09\x01\x0b\x0e\x47\x7a\xe3\x19\xc0\xd2\x02\xb6",
+    b"\x0c\x07\x0c\x07\x0c\x07\x0c\x07",
+    b"\0\0\0\0\0\0\0\0",
+    b"\xff\xff\xff\xff\xff\xff",
+];
+
+/// What trackers say in bencode.
+const TRACKER_WORDS: &[&[u8]] = &[
+    b"d",
+    b"e",
+    b"i1e",
+    b"i-1e",
+    b"i9223372036854775807e",
+    b"8:interval",
+    b"12:min interval",
+    b"8:complete",
+    b"10:incomplete",
+    b"10:downloaded",
+    b"5:peers",
+    b"6:peers6",
+    b"2:ip",
+    b"4:port",
+    b"11:external ip",
+    b"10:tracker id",
+    b"14:failure reason",
+    b"8:retry in",
+    b"5:never",
+    b"15:warning message",
+    b"5:files",
+    b"20:aaaaaaaaaaaaaaaaaaaa",
+    b"12:\x7f\0\0\x01\x1a\xe1\x7f\0\0\x02\0\0",
 ];
 
 /// Fragments of bencode and the keys that our readers know.

@@ -78,6 +78,12 @@ replay!(
     magnet,
     metainfo,
     names,
+    peer_session,
+    session,
+    torrent,
+    tracker_http,
+    tracker_schedule,
+    tracker_udp,
     wire
 );
 

@@ -295,7 +295,7 @@ impl Candidates {
 }
 
 /// An IPv4 address in IPv6 clothing is the same peer.
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 

@@ -23,7 +23,10 @@ use core::time::Duration;
 use download::Download;
 use shoal_machine::{Machine, Moment};
 use shoal_metainfo::{BLOCK_LENGTH, Bitfield, Block, BlockRun, Layout, PieceIndex};
-use shoal_wire::{BlockHeader, ExtendedHandshake, HashRequest, Hashes, Message, Request};
+use shoal_wire::{
+    BlockHeader, ExtendedHandshake, Extension, HashRequest, Hashes, Message, RemoteExtensions,
+    Request,
+};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use timers::{Timer, Timers};
@@ -116,10 +119,8 @@ pub struct PeerSettings {
 /// What we call ourselves in the extension handshake.
 const CLIENT: &str = concat!("Shoal ", env!("CARGO_PKG_VERSION"));
 
-/// BEP 54, and the id we want it under.
-const DONT_HAVE: (&str, u8) = ("lt_donthave", 3);
-
-/// The name under which `upload_only` messages are known (libtorrent's extension), and the id we want them under.
+/// The name under which `upload_only` messages are known (libtorrent's extension), and the id we want them under: one that
+/// no [`Extension`] has.
 const UPLOAD_ONLY: (&str, u8) = ("upload_only", 4);
 
 /// The most requests we ever have outstanding at one remote: what the window allows.
@@ -201,7 +202,7 @@ pub struct PeerSession {
     /// What the remote has; `None` until it has said so, which is when the torrent hears of it first.
     theirs: Option<Pieces>,
     client: Option<String>,
-    remote_dont_have: bool,
+    remote_extensions: RemoteExtensions,
     remote_upload_only: bool,
 
     we_choke: bool,
@@ -266,7 +267,7 @@ impl PeerSession {
             reading_since: now,
             theirs: None,
             client: None,
-            remote_dont_have: false,
+            remote_extensions: RemoteExtensions::default(),
             remote_upload_only: false,
             we_choke: true,
             we_are_interested: false,
@@ -332,8 +333,8 @@ impl PeerSession {
         if !self.negotiated.extended {
             return;
         }
-        let offered = [DONT_HAVE, UPLOAD_ONLY];
-        let extensions = offered.map(|(name, id)| (name.to_owned(), id)).to_vec();
+        let mut extensions = Extension::offer();
+        extensions.push((UPLOAD_ONLY.0.to_owned(), UPLOAD_ONLY.1));
         self.send(Message::ExtendedHandshake(ExtendedHandshake {
             extensions,
             client: Some(CLIENT.to_owned()),
@@ -368,6 +369,8 @@ impl PeerSession {
         self.flush();
         let leases = self.download.take_all();
         self.give_back(leases, ReturnReason::Closed);
+        // What moved since the last report counts too, for a share ratio above all.
+        self.report();
         self.tell(FromPeer::Left(reason.clone()));
         self.outputs.push_back(Output::Close(reason));
         self.closed = true;

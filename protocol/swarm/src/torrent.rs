@@ -101,7 +101,7 @@ pub enum Input {
         /// Short digests of its blocks where an earlier attempt had failed; empty otherwise.
         blocks: Vec<u64>,
     },
-    /// Storage found a piece wrong and has forgotten its bytes: those of the blocks in `bad`, or all where `bad` is empty.
+    /// Storage found a piece wrong and has forgotten all its bytes.
     Failed {
         /// The piece.
         piece: PieceIndex,
@@ -486,10 +486,10 @@ impl Machine for Torrent {
             Input::Peer { peer, message } => self.on_peer(peer, message),
             Input::Verified { piece, blocks } => self.on_verdict(piece, self.right(blocks)),
             Input::Failed { piece, bad, blocks } => {
-                let (digests, late) = (blocks, false);
-                self.on_verdict(piece, Verdict::Wrong { bad, digests, late });
+                let digests = blocks;
+                self.on_verdict(piece, Verdict::Wrong { bad, digests });
             }
-            Input::Dropped { piece } => self.on_verdict(piece, Verdict::Dropped { late: false }),
+            Input::Dropped { piece } => self.on_verdict(piece, Verdict::Dropped),
             Input::Lost { piece } => self.on_lost(piece),
             Input::Suspended(suspended) => {
                 self.suspended = suspended;

@@ -94,6 +94,12 @@ impl Window {
         self.snubbed = true;
     }
 
+    /// The remote would not queue a request while it holds `outstanding` others: no more than these until blocks come.
+    pub fn on_rejected(&mut self, outstanding: u32) {
+        self.slow_start = None;
+        self.target = self.target.min(outstanding.max(1));
+    }
+
     /// How many blocks should be requested and not yet received.
     #[must_use]
     pub fn target_blocks(&self) -> u32 {
@@ -139,6 +145,21 @@ impl SlowStart {
 mod tests {
     use super::*;
     use std::collections::VecDeque;
+
+    #[test]
+    fn a_remote_that_rejects_gets_no_more_than_it_holds_until_blocks_come() {
+        let mut window = Window::new(Some(500));
+        for ms in 0..100 {
+            window.on_received(Moment::from_millis(ms), BLOCK_LENGTH);
+        }
+        assert!(window.target_blocks() > 40);
+        window.on_rejected(40);
+        assert_eq!(window.target_blocks(), 40);
+        for ms in 100..1_000 {
+            window.on_received(Moment::from_millis(ms), BLOCK_LENGTH);
+        }
+        assert!(window.target_blocks() > 40);
+    }
 
     /// A link that delivers requested blocks in order after `rtt_ms`, at most `capacity` bytes a second. Returns the bytes
     /// delivered in each second.

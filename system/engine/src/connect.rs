@@ -86,11 +86,21 @@ pub(crate) async fn dial(
                     Some(key),
                 );
             }
-            Ok(Err(error)) => refused = error,
+            // Whoever does not know a name closes the connection without a word.
+            Ok(Err(error)) if is_closed(&error) => refused = error,
+            Ok(Err(error)) => return Err(error),
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
         }
     }
     Err(refused)
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(
+        error.kind(),
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+    )
 }
 
 async fn initiate(

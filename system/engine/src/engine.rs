@@ -3,32 +3,25 @@
 use crate::clock::Clock;
 use crate::connect::Introduction;
 use crate::door::{self, Register};
-use crate::hashes::{FileSpan, HashServer};
-use crate::mailbox::Mailbox;
 use crate::session::{SessionTask, ToSession};
-use crate::snapshot::{Phase, Snapshot, TrackerLine};
-use crate::torrent::{Around, MAX_EVENTS, MAX_WAITING, ToTorrent, TorrentId, TorrentTask};
-use crate::tracker::{Announcer, ToTrackers, Totals, TrackerTask};
+use crate::snapshot::{Shown, Snapshot};
+use crate::start::{self, Starting};
+use crate::torrent::{Inbox, ToTorrent};
 use crate::worker::{Pool, Workers};
-use shoal_machine::Machine;
-use shoal_metainfo::metainfo::TrackerUrl;
-use shoal_metainfo::{Bitfield, File, FileIndex, Metainfo, PieceIndex};
+use shoal_metainfo::Metainfo;
 use shoal_session::{Settings, TorrentKey};
-use shoal_storage::{
-    Content, ContentSpec, Event, FileSpec, Mode, Storage, StorageConfig, StorageError,
-};
-use shoal_swarm::torrent::{
-    DEFAULT_MAX_CONNECTIONS, Input, Origin, Priority, Torrent, TorrentConfig,
-};
+use shoal_storage::{Disk, Storage, StorageConfig, StorageError};
 use shoal_transport::{RateLimits, Transport, TransportConfig, TransportError};
 use shoal_wire::PeerId;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
@@ -67,6 +60,8 @@ pub struct EngineConfig {
     pub transport: TransportConfig,
     /// The disk.
     pub storage: StorageConfig,
+    /// The operations on files; `None` is the system's. Tests let others fail.
+    pub disk: Option<Arc<dyn Disk>>,
     /// Slots and connections.
     pub session: Settings,
     /// Event loops; 0 is one for each core.
@@ -81,7 +76,7 @@ pub struct AddTorrent {
     pub metainfo: Arc<Metainfo>,
     /// The folder that its top-level name is in. Must exist.
     pub directory: PathBuf,
-    /// For each file of the metainfo, whether it is wanted; `None` is all.
+    /// For each file of the metainfo, whether it is wanted; `None` is all. Where nothing is fetched, it means nothing.
     pub selection: Option<Vec<bool>>,
     /// Fetch pieces in order.
     pub sequential: bool,
@@ -121,13 +116,22 @@ impl AddTorrent {
     }
 }
 
+/// What all torrents of an engine use.
+#[derive(Clone)]
+pub(crate) struct Environment {
+    pub(crate) clock: Clock,
+    pub(crate) pool: Pool,
+    pub(crate) transport: Transport,
+    pub(crate) storage: Storage,
+    pub(crate) session: mpsc::Sender<ToSession>,
+    /// Where we listen, if we do.
+    pub(crate) port: Option<u16>,
+}
+
 /// A running engine.
 pub struct Engine {
     workers: Workers,
-    clock: Clock,
-    transport: Transport,
-    storage: Storage,
-    session: mpsc::Sender<ToSession>,
+    environment: Environment,
     register: Register,
     listening: Vec<SocketAddr>,
     next_id: AtomicU64,
@@ -142,7 +146,7 @@ impl Engine {
     /// # Errors
     /// Where the network or the disk cannot be used as configured.
     pub async fn start(config: EngineConfig) -> Result<Engine, EngineError> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = thread::available_parallelism().map_or(1, usize::from);
         let workers = Workers::start(if config.workers == 0 {
             cores
         } else {
@@ -154,31 +158,39 @@ impl Engine {
             Some(seed) => fastrand::Rng::with_seed(seed),
             None => fastrand::Rng::new(),
         };
-        let storage = Storage::start(config.storage)?;
+        let storage = match config.disk {
+            Some(disk) => Storage::start_on(config.storage, disk),
+            None => Storage::start(config.storage),
+        }?;
         let transport = Transport::start(config.transport)?;
         let (session_task, session) = SessionTask::new(clock, config.session, seeds.u64(..));
         pool.next().spawn(session_task.run());
         let register = Register::default();
         // Listeners belong to the event loop that they are made on.
+        let entrance = pool.next();
         let listeners = {
             let transport = transport.clone();
-            pool.next().spawn(async move { transport.listen() }).await
+            entrance.spawn(async move { transport.listen() }).await
         };
         let listeners = listeners.map_err(|_| EngineError::Stopped)??;
-        let listening = listeners
+        let listening: Vec<SocketAddr> = listeners
             .iter()
             .map(shoal_transport::Listener::local_addr)
             .collect();
         for listener in listeners {
-            let door = door::stand(listener, register.clone(), session.clone(), pool.clone());
-            pool.next().spawn(door);
+            entrance.spawn(door::stand(listener, register.clone(), session.clone()));
         }
-        Ok(Engine {
-            workers,
+        let environment = Environment {
             clock,
+            pool,
             transport,
             storage,
             session,
+            port: listening.first().map(SocketAddr::port),
+        };
+        Ok(Engine {
+            workers,
+            environment,
             register,
             listening,
             next_id: AtomicU64::new(1),
@@ -197,7 +209,7 @@ impl Engine {
     /// The network, for those who fetch something else through the same policy and binding.
     #[must_use]
     pub fn transport(&self) -> &Transport {
-        &self.transport
+        &self.environment.transport
     }
 
     /// Runs a torrent: checks what is on disk as far as it has to, then downloads what is missing and seeds.
@@ -205,69 +217,55 @@ impl Engine {
     /// # Errors
     /// Before the first byte moves: where the target cannot be used, the selection does not fit, or the torrent is here already.
     pub async fn add(&self, add: AddTorrent) -> Result<TorrentHandle, EngineError> {
-        let files = add.metainfo.files();
-        let wanted = add
-            .selection
-            .clone()
-            .unwrap_or_else(|| vec![true; files.len()]);
-        if wanted.len() != files.len() {
-            return Err(EngineError::Selection {
-                files: files.len(),
-                selected: wanted.len(),
-            });
-        }
-        let mut rng = self
-            .seeds
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .fork();
+        let wanted = wanted_files(&add)?;
+        let mut rng = lock(&self.seeds).fork();
         let id = TorrentKey(self.next_id.fetch_add(1, Ordering::Relaxed));
         let introduction = Introduction {
             hashes: add.metainfo.info_hashes(),
             peer_id: PeerId::generate(&mut rng),
         };
-        let (events, received) = mpsc::channel(MAX_EVENTS);
-        let (storage, spec) = (self.storage.clone(), content_spec(&add, &wanted));
-        let opening = tokio::task::spawn_blocking(move || storage.open(spec, events)).await;
-        let content = opening.map_err(|_| EngineError::Stopped)??;
-        if !self.register.enter(id, introduction) {
-            return Err(EngineError::Duplicate);
-        }
-        let channel = mpsc::channel(MAX_WAITING);
-        let sender = channel.0.clone();
+        // Two contents over the same files would be in each other's way: whoever comes second opens nothing.
+        let registration = self.register.enter(id, introduction);
+        let registration = registration.ok_or(EngineError::Duplicate)?;
+        let (storage, spec) = (
+            self.environment.storage.clone(),
+            start::content_spec(&add, &wanted),
+        );
+        // The registration goes with the content, so that it lasts as long even where nobody waits for this any more.
+        let opening = tokio::task::spawn_blocking(move || {
+            let opened = start::open(&storage, spec);
+            opened.map(|on_disk| (on_disk, registration))
+        });
+        let (on_disk, registration) = opening.await.map_err(|_| EngineError::Stopped)??;
+        let inbox = Inbox::new();
+        let sender = inbox.sender();
         let (snapshot, watched) = watch::channel(Snapshot::default());
         let starting = Starting {
+            environment: self.environment.clone(),
             id,
-            clock: self.clock,
-            pool: self.workers.pool(),
-            transport: self.transport.clone(),
-            storage: self.storage.clone(),
-            session: self.session.clone(),
-            register: self.register.clone(),
-            tasks: self.tasks.clone(),
-            port: self.listening.first().map(SocketAddr::port),
             introduction,
-            content,
-            events: received,
-            channel,
-            snapshot,
+            registration,
+            on_disk,
+            inbox,
+            shown: Shown::new(snapshot),
+            tasks: self.tasks.clone(),
             rng,
         };
-        let task = starting.run(add, wanted);
-        self.tasks.spawn_on(task, self.workers.pool().next());
+        self.tasks
+            .spawn_on(starting.run(add, wanted), self.environment.pool.next());
         let handle = TorrentHandle { sender, watched };
-        self.torrents
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(handle.clone());
+        let mut torrents = lock(&self.torrents);
+        torrents.retain(|torrent| !torrent.sender.is_closed());
+        torrents.push(handle.clone());
+        drop(torrents);
         Ok(handle)
     }
 
-    /// Stops every torrent: takes leave of trackers and peers, and writes down what is verified. What does not end `within`
-    /// the time is cut off, which costs nothing that was verified.
+    /// Stops every torrent: takes leave of trackers and peers, and writes down what is verified. Returns `within` the time,
+    /// whatever peers, trackers and disks do. What has not ended by then is cut off, which costs nothing that was verified.
     pub async fn stop(self, within: Duration) {
-        let torrents =
-            std::mem::take(&mut *self.torrents.lock().unwrap_or_else(PoisonError::into_inner));
+        let until = Instant::now() + within;
+        let torrents = std::mem::take(&mut *lock(&self.torrents));
         let leave = async {
             for torrent in torrents {
                 torrent.stop().await;
@@ -275,16 +273,44 @@ impl Engine {
             self.tasks.close();
             self.tasks.wait().await;
         };
-        if tokio::time::timeout(within, leave).await.is_err() {
-            tracing::warn!("not everything ended in time; it was cut off");
+        // The last quarter is for ending the threads.
+        if tokio::time::timeout(within * 3 / 4, leave).await.is_err() {
+            tracing::warn!("not everything ended in time; it is cut off");
         }
-        let (storage, workers) = (self.storage, self.workers);
-        let ended = tokio::task::spawn_blocking(move || {
+        let (workers, storage) = (self.workers, self.environment.storage);
+        let (done, ended) = oneshot::channel::<()>();
+        // On a thread of its own: a disk that does not answer keeps it, and must not keep the caller's runtime.
+        let thread = thread::Builder::new().name("shoal-end".to_owned());
+        let spawned = thread.spawn(move || {
             drop(workers);
             storage.shutdown();
+            drop(done);
         });
-        // What blocks on a disk that does not answer cannot be ended; the process may still exit.
-        drop(tokio::time::timeout(within, ended).await);
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "cannot wait for the threads to end");
+        }
+        // Ends by an error in any case, as nothing is sent.
+        drop(tokio::time::timeout_at(until, ended).await);
+    }
+}
+
+/// Held for a push, a swap or a number, never across an await.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For each file, whether it is wanted.
+fn wanted_files(add: &AddTorrent) -> Result<Vec<bool>, EngineError> {
+    let files = add.metainfo.files().len();
+    let wanted = add.selection.clone();
+    let wanted = wanted.unwrap_or_else(|| vec![true; files]);
+    if wanted.len() == files {
+        Ok(wanted)
+    } else {
+        Err(EngineError::Selection {
+            files,
+            selected: wanted.len(),
+        })
     }
 }
 
@@ -306,236 +332,4 @@ impl TorrentHandle {
     pub async fn stop(&self) {
         drop(self.sender.send(ToTorrent::Stop).await);
     }
-}
-
-fn content_spec(add: &AddTorrent, wanted: &[bool]) -> ContentSpec {
-    let metainfo = &add.metainfo;
-    let folder = metainfo.folder().map(PathBuf::from).unwrap_or_default();
-    let stored = |file: &&File| file.symlink.is_none();
-    let files = metainfo.files();
-    ContentSpec {
-        info_hash: metainfo.info_hashes().primary(),
-        layout: Arc::new(metainfo.layout().clone()),
-        verifier: Arc::new(metainfo.verifier().clone()),
-        files: files
-            .iter()
-            .filter(stored)
-            .map(|file| FileSpec {
-                path: folder.join(&file.path),
-                length: file.length,
-                offset: file.offset,
-                padding: file.padding,
-                executable: file.executable,
-            })
-            .collect(),
-        directory: add.directory.clone(),
-        wanted: files
-            .iter()
-            .zip(wanted)
-            .filter(|(file, _)| stored(file))
-            .map(|(_, wanted)| *wanted)
-            .collect(),
-        journal: add.journal.clone(),
-        mode: if add.seed_only {
-            Mode::Seed
-        } else {
-            Mode::Download
-        },
-        preallocate: add.preallocate,
-    }
-}
-
-/// How much each piece is wanted, where these files are.
-fn priorities(metainfo: &Metainfo, wanted: &[bool]) -> Vec<Priority> {
-    let mut priorities = vec![Priority::Skip; metainfo.layout().piece_count() as usize];
-    for ((index, file), &wanted) in (0..).zip(metainfo.files()).zip(wanted) {
-        if wanted && !file.padding {
-            for piece in metainfo.pieces_of(FileIndex(index)) {
-                priorities[piece as usize] = Priority::Normal;
-            }
-        }
-    }
-    priorities
-}
-
-/// A torrent between being opened and running.
-struct Starting {
-    id: TorrentId,
-    clock: Clock,
-    pool: Pool,
-    transport: Transport,
-    storage: Storage,
-    session: mpsc::Sender<ToSession>,
-    register: Register,
-    tasks: TaskTracker,
-    port: Option<u16>,
-    introduction: Introduction,
-    content: Content,
-    events: mpsc::Receiver<Event>,
-    channel: (mpsc::Sender<ToTorrent>, mpsc::Receiver<ToTorrent>),
-    snapshot: watch::Sender<Snapshot>,
-    rng: fastrand::Rng,
-}
-
-impl Starting {
-    async fn run(mut self, add: AddTorrent, wanted: Vec<bool>) {
-        let resumed_pieces = self.content.resumed().have.count();
-        if let Some(have) = self.check(&add).await {
-            self.run_with(add, &wanted, have, resumed_pieces).await;
-        }
-    }
-
-    /// Finds out which pieces are there; `None` where the torrent was stopped meanwhile.
-    async fn check(&mut self, add: &AddTorrent) -> Option<Bitfield> {
-        let resumed = self.content.resumed().clone();
-        if add.trust {
-            return Some(self.content.trust());
-        }
-        let mut have = resumed.have;
-        let suspects: Vec<PieceIndex> = if resumed.fresh {
-            add.metainfo.layout().pieces().collect()
-        } else {
-            resumed.suspect
-        };
-        if suspects.is_empty() {
-            return Some(have);
-        }
-        let check = self.content.verify(suspects);
-        let mut checked = 0;
-        while checked < check.total() {
-            tokio::select! {
-                Some(event) = self.events.recv() => {
-                    if let Event::Checked { piece, right } = event {
-                        checked += 1;
-                        if right {
-                            have.insert(piece);
-                        }
-                    }
-                }
-                // Before a torrent runs, people are the only ones who know it: they can only stop it.
-                Some(ToTorrent::Stop) = self.channel.1.recv() => {
-                    check.cancel();
-                    self.register.leave(self.id);
-                    self.snapshot.send_modify(|snapshot| snapshot.phase = Phase::Stopped);
-                    return None;
-                }
-                else => return None,
-            }
-            let (checked, total) = (check.checked(), check.total());
-            self.snapshot
-                .send_modify(|now| now.phase = Phase::Checking { checked, total });
-        }
-        Some(have)
-    }
-
-    async fn run_with(
-        mut self,
-        add: AddTorrent,
-        wanted: &[bool],
-        have: Bitfield,
-        resumed_pieces: u32,
-    ) {
-        let metainfo = &add.metainfo;
-        let layout = Arc::new(metainfo.layout().clone());
-        let mut torrent = Torrent::new(TorrentConfig {
-            layout: Arc::clone(&layout),
-            have,
-            priorities: priorities(metainfo, wanted),
-            sequential: add.sequential,
-            our_peer_id: self.introduction.peer_id.0,
-            seed: self.rng.u64(..),
-            max_connections: DEFAULT_MAX_CONNECTIONS,
-        });
-        if !add.peers.is_empty() {
-            let (origin, addresses) = (Origin::User, add.peers.clone());
-            torrent.handle(self.clock.now(), Input::Candidates { origin, addresses });
-        }
-        let totals = Arc::new(Totals::default());
-        let trackers = Mailbox::new();
-        let tracker_lines = self.start_trackers(&add, &totals, &trackers, torrent.is_complete());
-        let mailbox = Mailbox::new();
-        // Where the session is gone the engine stops.
-        drop(
-            self.session
-                .send(ToSession::Added(self.id, mailbox.clone()))
-                .await,
-        );
-        let around = Around {
-            id: self.id,
-            clock: self.clock,
-            pool: self.pool,
-            transport: self.transport.clone(),
-            limiter: self.transport.limiter().torrent(add.limits),
-            storage: self.storage,
-            content: self.content,
-            hashes: Arc::new(hash_server(metainfo)),
-            layout,
-            introduction: self.introduction,
-            port: self.port,
-            session: self.session,
-            trackers,
-            tracker_lines,
-            totals,
-            resumed_pieces,
-        };
-        TorrentTask::new(
-            around,
-            torrent,
-            self.channel,
-            self.events,
-            mailbox,
-            self.snapshot,
-        )
-        .run()
-        .await;
-        self.register.leave(self.id);
-    }
-
-    fn start_trackers(
-        &mut self,
-        add: &AddTorrent,
-        totals: &Arc<Totals>,
-        mailbox: &Mailbox<ToTrackers>,
-        complete: bool,
-    ) -> watch::Receiver<Vec<TrackerLine>> {
-        let announcer = Announcer {
-            clock: self.clock,
-            transport: self.transport.clone(),
-            peer_id: self.introduction.peer_id.0,
-            port: self.port.unwrap_or(0),
-            key: self.rng.u32(..),
-            totals: Arc::clone(totals),
-            named_by_user: add.trackers.clone(),
-        };
-        let parse = |tier: &Vec<TrackerUrl>| -> Vec<Url> {
-            tier.iter()
-                .filter_map(|tracker| tracker.url.parse().ok())
-                .collect()
-        };
-        let mut tiers: Vec<Vec<Url>> = add.metainfo.trackers().iter().map(parse).collect();
-        tiers.extend(add.trackers.iter().map(|tracker| vec![tracker.clone()]));
-        let (task, lines) = TrackerTask::new(
-            announcer,
-            self.introduction.hashes.swarms(),
-            &tiers,
-            mailbox.clone(),
-            self.channel.0.clone(),
-            self.rng.fork(),
-        );
-        self.tasks.spawn_on(task.run(complete), self.pool.next());
-        lines
-    }
-}
-
-fn hash_server(metainfo: &Metainfo) -> HashServer {
-    let piece_length = metainfo.layout().piece_length();
-    let spans = (0..).zip(metainfo.files()).filter_map(|(index, file)| {
-        let first = PieceIndex(metainfo.pieces_of(FileIndex(index)).start);
-        Some(FileSpan {
-            root: file.root?,
-            length: file.length,
-            first,
-        })
-    });
-    HashServer::new(Arc::new(metainfo.verifier().clone()), piece_length, spans)
 }

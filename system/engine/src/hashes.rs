@@ -59,7 +59,11 @@ impl HashServer {
             Some(hashes) => hashes,
             None if request.base_layer == 0 => {
                 let blocks_per_piece = self.piece_length.div_ceil(BLOCK_LENGTH);
-                let piece = PieceIndex(file.first.0 + request.index / blocks_per_piece);
+                let within = request.index / blocks_per_piece;
+                if within >= self.piece_count(file)? {
+                    return None;
+                }
+                let piece = PieceIndex(file.first.0 + within);
                 tree.answer_from_leaves(&asked, &self.leaves(content, piece)?)?
             }
             None => return None,
@@ -79,8 +83,7 @@ impl HashServer {
         }
         let height = merkle::height_over(file.length.div_ceil(u64::from(BLOCK_LENGTH)));
         let piece_layer = merkle::piece_layer_height(self.piece_length).min(height);
-        let count = file.length.div_ceil(u64::from(self.piece_length));
-        let pieces = (file.first.0..).take(usize::try_from(count).ok()?);
+        let pieces = file.first.0..file.first.0.checked_add(self.piece_count(file)?)?;
         let nodes = pieces.map(|piece| Some(self.piece(PieceIndex(piece))?.root));
         let tree = Arc::new(Tree::new(
             piece_layer,
@@ -89,6 +92,11 @@ impl HashServer {
         )?);
         *last = Some((file.root, Arc::clone(&tree)));
         Some(tree)
+    }
+
+    /// How many pieces the file has.
+    fn piece_count(&self, file: &FileSpan) -> Option<u32> {
+        u32::try_from(file.length.div_ceil(u64::from(self.piece_length))).ok()
     }
 
     fn piece(&self, piece: PieceIndex) -> Option<&V2Piece> {

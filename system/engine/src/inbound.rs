@@ -137,7 +137,8 @@ impl Inbound {
         }
     }
 
-    /// One read: first into the slot, then into the buffer for messages. 0 is the end.
+    /// One read: first into the slot, then into the buffer for messages. 0 is the end: there always is room, because whatever
+    /// was read is understood before the next read, and [`Inbound::next`] makes room for what it needs.
     pub(crate) fn read(&mut self, stream: &PeerStream) -> io::Result<usize> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -173,9 +174,11 @@ impl Inbound {
 
     /// Moves what is not understood to the front and sees that a message of `need` bytes fits. The decoder bounds `need`.
     fn make_room(&mut self, need: usize) {
-        self.head.copy_within(self.start..self.end, 0);
-        self.end -= self.start;
-        self.start = 0;
+        if self.start > 0 {
+            self.head.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
         let size = need.max(HEAD_BYTES);
         if self.head.len() != size && self.end <= size {
             self.head.resize(size, 0);

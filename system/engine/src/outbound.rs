@@ -1,8 +1,11 @@
 //! From messages and uploads to the socket, with payload going from file to socket inside the kernel.
 //!
-//! Invariant: what has begun to leave leaves whole, so the remote never loses its place; an upload that has not begun can be
-//! taken back.
+//! Messages overtake uploads that have not begun, so that what we ask for does not wait for what a rate limit holds back.
+//!
+//! Invariant: what has begun to leave leaves whole, so the remote never loses its place; messages keep their order, and so do
+//! uploads; an upload that has not begun can be taken back.
 
+use crate::allowance::Allowance;
 use shoal_storage::{Segment, Source};
 use shoal_transport::PeerStream;
 use shoal_wire::{Message, RemoteExtensions, Request, encode};
@@ -13,11 +16,12 @@ use std::os::fd::AsFd;
 /// What padding is sent from.
 static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
 
-#[derive(Debug)]
-enum Part {
-    Messages { bytes: Vec<u8>, sent: usize },
-    Upload(Upload),
-}
+/// With so many bytes of messages waiting, the remote is not heard until it takes some of them: answers are the only messages
+/// that a remote can make us queue without end. Enough for all that a round trip of requests and haves brings.
+const MAX_WAITING_BYTES: usize = 256 * 1024;
+
+/// So many bytes that have left may still take room.
+const MAX_SENT_BYTES: usize = 16 * 1024;
 
 #[derive(Debug)]
 struct Upload {
@@ -25,6 +29,12 @@ struct Upload {
     header: Vec<u8>,
     header_sent: usize,
     segments: VecDeque<Segment>,
+}
+
+impl Upload {
+    const fn has_begun(&self) -> bool {
+        self.header_sent > 0
+    }
 }
 
 /// What a flush came to.
@@ -40,59 +50,70 @@ pub(crate) enum Flushed {
     Short(Request),
 }
 
+/// What leaves next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Nothing,
+    Messages,
+    /// Payload, which counts against the rate limits.
+    Upload,
+}
+
 /// The sending half of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Outbound {
-    parts: VecDeque<Part>,
+    /// `messages[sent..]` is still to leave.
+    messages: Vec<u8>,
+    sent: usize,
+    uploads: VecDeque<Upload>,
 }
 
 impl Outbound {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.parts.is_empty()
+    pub(crate) fn next(&self) -> Next {
+        match self.uploads.front() {
+            Some(upload) if upload.has_begun() => Next::Upload,
+            _ if self.sent < self.messages.len() => Next::Messages,
+            Some(_) => Next::Upload,
+            None => Next::Nothing,
+        }
     }
 
-    /// Whether payload is next, which counts against the rate limits.
-    pub(crate) fn payload_is_next(&self) -> bool {
-        matches!(self.parts.front(), Some(Part::Upload(_)))
+    /// Whether so much waits that the remote should not be heard.
+    pub(crate) const fn is_crowded(&self) -> bool {
+        self.messages.len() - self.sent >= MAX_WAITING_BYTES
     }
 
     /// Queues a message.
     pub(crate) fn message(&mut self, message: &Message, remote: &RemoteExtensions) {
-        if let Some(Part::Messages { bytes, .. }) = self.parts.back_mut() {
-            encode(message, remote, bytes);
-        } else {
-            let mut bytes = Vec::with_capacity(32);
-            encode(message, remote, &mut bytes);
-            self.parts.push_back(Part::Messages { bytes, sent: 0 });
-        }
+        encode(message, remote, &mut self.messages);
     }
 
     /// Queues a block with its header.
     pub(crate) fn upload(&mut self, request: Request, source: Source, remote: &RemoteExtensions) {
         let mut header = Vec::with_capacity(13);
         encode(&Message::Piece(request), remote, &mut header);
-        let segments = source.segments.into();
-        self.parts.push_back(Part::Upload(Upload {
+        self.uploads.push_back(Upload {
             request,
             header,
             header_sent: 0,
-            segments,
-        }));
+            segments: source.segments.into(),
+        });
     }
 
     /// Takes an upload back; false where it is not there or has begun.
     pub(crate) fn cancel(&mut self, request: Request) -> bool {
-        let found = self.parts.iter().position(|part| {
-            matches!(part, Part::Upload(upload) if upload.request == request && upload.header_sent == 0)
-        });
-        found.is_some_and(|at| self.parts.remove(at).is_some())
+        let found = self
+            .uploads
+            .iter()
+            .position(|upload| upload.request == request && !upload.has_begun());
+        found.is_some_and(|at| self.uploads.remove(at).is_some())
     }
 
-    /// Writes what the socket takes, at most `allowance` bytes of payload, up to the end of the next upload.
+    /// Writes what the socket takes and, of payload, `allowance` lets pass, up to the end of the next upload.
     pub(crate) fn flush(
         &mut self,
         stream: &PeerStream,
-        allowance: &mut u64,
+        allowance: &mut Allowance,
     ) -> io::Result<Flushed> {
         let outcome = self.write(stream, allowance);
         match outcome {
@@ -101,44 +122,58 @@ impl Outbound {
         }
     }
 
-    fn write(&mut self, stream: &PeerStream, allowance: &mut u64) -> io::Result<Flushed> {
-        while let Some(part) = self.parts.front_mut() {
-            match part {
-                Part::Messages { bytes, sent } => {
-                    *sent += stream.try_write(&bytes[*sent..])?;
-                    if *sent == bytes.len() {
-                        self.parts.pop_front();
-                    }
-                }
-                Part::Upload(upload) => {
-                    if *allowance == 0 {
-                        return Ok(Flushed::Blocked);
-                    }
-                    while upload.header_sent < upload.header.len() {
-                        let rest = &upload.header[upload.header_sent..];
-                        upload.header_sent += stream.try_write_more(rest)?;
-                    }
-                    while let Some(segment) = upload.segments.front_mut() {
-                        if *allowance == 0 {
-                            return Ok(Flushed::Blocked);
-                        }
-                        let most = segment.len().min(*allowance);
-                        let count = write_segment(stream, segment, most)?;
-                        if count == 0 {
-                            return Ok(Flushed::Short(upload.request));
-                        }
-                        *allowance -= count;
-                        if segment.is_empty() {
-                            upload.segments.pop_front();
-                        }
-                    }
-                    let request = upload.request;
-                    self.parts.pop_front();
-                    return Ok(Flushed::Sent(request));
-                }
+    fn write(&mut self, stream: &PeerStream, allowance: &mut Allowance) -> io::Result<Flushed> {
+        loop {
+            match self.next() {
+                Next::Nothing => return Ok(Flushed::Empty),
+                Next::Messages => self.write_messages(stream)?,
+                Next::Upload => return self.write_upload(stream, allowance),
             }
         }
-        Ok(Flushed::Empty)
+    }
+
+    fn write_messages(&mut self, stream: &PeerStream) -> io::Result<()> {
+        self.sent += stream.try_write(&self.messages[self.sent..])?;
+        if self.sent == self.messages.len() || self.sent >= MAX_SENT_BYTES {
+            self.messages.drain(..self.sent);
+            self.messages.shrink_to(MAX_SENT_BYTES);
+            self.sent = 0;
+        }
+        Ok(())
+    }
+
+    fn write_upload(
+        &mut self,
+        stream: &PeerStream,
+        allowance: &mut Allowance,
+    ) -> io::Result<Flushed> {
+        let Some(upload) = self.uploads.front_mut() else {
+            return Ok(Flushed::Empty);
+        };
+        let request = upload.request;
+        if allowance.open() == 0 {
+            return Ok(Flushed::Blocked);
+        }
+        while upload.header_sent < upload.header.len() {
+            let rest = &upload.header[upload.header_sent..];
+            upload.header_sent += stream.try_write_more(rest)?;
+        }
+        while let Some(segment) = upload.segments.front_mut() {
+            let allowed = allowance.open();
+            if allowed == 0 {
+                return Ok(Flushed::Blocked);
+            }
+            let count = write_segment(stream, segment, segment.len().min(allowed))?;
+            if count == 0 {
+                return Ok(Flushed::Short(request));
+            }
+            allowance.spend(count);
+            if segment.is_empty() {
+                upload.segments.pop_front();
+            }
+        }
+        self.uploads.pop_front();
+        Ok(Flushed::Sent(request))
     }
 }
 

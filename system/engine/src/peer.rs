@@ -3,11 +3,12 @@
 //!
 //! Invariant: the session's outputs are drained before its next input; payload passes this loop only as leases and sources.
 
+use crate::allowance::Allowance;
 use crate::clock::Clock;
 use crate::hashes::HashServer;
 use crate::inbound::{Found, Inbound};
 use crate::mailbox::Mailbox;
-use crate::outbound::{Flushed, Outbound};
+use crate::outbound::{Flushed, Next, Outbound};
 use crate::torrent::ToTorrent;
 use shoal_machine::Machine;
 use shoal_metainfo::Layout;
@@ -22,16 +23,14 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// Reads in a row before other connections of the worker get their turn.
-const READS_PER_TURN: usize = 32;
-
-/// The most payload asked of a rate limit at once: what one read can bring, so that a slow limit is shared evenly.
-const ALLOWANCE_BYTES: u64 = 64 * 1024;
+/// Reads in a row, and uploads in a row, before other connections of the worker get their turn.
+const MOVES_PER_TURN: usize = 32;
 
 /// What a connection needs besides its socket and its session.
 pub(crate) struct Surroundings {
     pub(crate) clock: Clock,
     pub(crate) storage: Storage,
+    pub(crate) layout: Arc<Layout>,
     pub(crate) content: Content,
     pub(crate) hashes: Arc<HashServer>,
     pub(crate) limiter: TorrentLimiter,
@@ -43,7 +42,6 @@ pub(crate) struct PeerTask {
     key: PeerKey,
     stream: PeerStream,
     session: PeerSession,
-    layout: Arc<Layout>,
     inbound: Inbound,
     outbound: Outbound,
     remote: RemoteExtensions,
@@ -54,50 +52,9 @@ pub(crate) struct PeerTask {
     hashing: JoinSet<(HashRequest, Option<Hashes>)>,
     download: Allowance,
     upload: Allowance,
+    /// There was more to move than a turn lets pass.
+    turn_is_over: bool,
     closed: bool,
-}
-
-/// What may pass in one direction before the rate limits are asked again.
-///
-/// A read may bring more than was allowed, by less than a block; that is a debt, paid before the next.
-struct Allowance {
-    direction: Direction,
-    limiter: TorrentLimiter,
-    bytes: i64,
-}
-
-impl Allowance {
-    fn new(direction: Direction, limiter: &TorrentLimiter) -> Self {
-        Allowance {
-            direction,
-            limiter: limiter.clone(),
-            bytes: 0,
-        }
-    }
-
-    /// How much may pass; 0 where it has to be waited for.
-    fn open(&mut self) -> u64 {
-        if self.bytes <= 0 {
-            let bytes = self.limiter.try_acquire(self.direction, ALLOWANCE_BYTES);
-            self.add(bytes);
-        }
-        u64::try_from(self.bytes).unwrap_or(0)
-    }
-
-    fn add(&mut self, bytes: u64) {
-        self.bytes = self.bytes.saturating_add_unsigned(bytes);
-    }
-
-    fn spend(&mut self, bytes: u64) {
-        self.bytes = self.bytes.saturating_sub_unsigned(bytes);
-    }
-}
-
-impl Drop for Allowance {
-    fn drop(&mut self) {
-        self.limiter
-            .give_back(self.direction, u64::try_from(self.bytes).unwrap_or(0));
-    }
 }
 
 /// What ended the wait.
@@ -117,7 +74,6 @@ impl PeerTask {
         key: PeerKey,
         stream: PeerStream,
         session: PeerSession,
-        layout: Arc<Layout>,
         leftover: &[u8],
         mailbox: Mailbox<ToPeer>,
         around: Surroundings,
@@ -126,8 +82,7 @@ impl PeerTask {
             key,
             stream,
             session,
-            inbound: Inbound::new(layout.piece_count(), leftover),
-            layout,
+            inbound: Inbound::new(around.layout.piece_count(), leftover),
             outbound: Outbound::default(),
             remote: RemoteExtensions::default(),
             mailbox,
@@ -136,6 +91,7 @@ impl PeerTask {
             around,
             up: Vec::new(),
             hashing: JoinSet::new(),
+            turn_is_over: false,
             closed: false,
         }
     }
@@ -152,28 +108,30 @@ impl PeerTask {
             if self.closed {
                 return;
             }
+            if std::mem::take(&mut self.turn_is_over) {
+                tokio::task::yield_now().await;
+            }
             let woken = self.wait().await;
             self.act(woken);
         }
     }
 
     async fn wait(&mut self) -> Woken {
-        let wants_read = !self.inbound.needs_buffer();
-        let may_read = self.download.open() > 0;
-        let wants_write = !self.outbound.is_empty();
-        let may_write = !self.outbound.payload_is_next() || self.upload.open() > 0;
+        let wants_buffer = self.inbound.needs_buffer();
+        let wants_read = !wants_buffer && !self.outbound.is_crowded();
+        let (next, unpaid) = (self.outbound.next(), self.upload.is_short());
+        let may_write = next == Next::Messages || (next == Next::Upload && !unpaid);
         let deadline = self.session.deadline();
         let mut mail = Vec::new();
-        let limiter = &self.around.limiter;
         tokio::select! {
             () = self.mailbox.collect(&mut mail) => Woken::Mail(mail),
-            _ = self.stream.readable(), if wants_read && may_read => Woken::Readable,
-            _ = self.stream.writable(), if wants_write && may_write => Woken::Writable,
-            buffer = self.around.storage.lease(), if !wants_read => Woken::Buffer(buffer),
-            bytes = limiter.acquire(Direction::Down, ALLOWANCE_BYTES), if wants_read && !may_read => {
+            _ = self.stream.readable(), if wants_read && !self.download.is_short() => Woken::Readable,
+            _ = self.stream.writable(), if may_write => Woken::Writable,
+            buffer = self.around.storage.lease(), if wants_buffer => Woken::Buffer(buffer),
+            bytes = self.download.wait(), if wants_read && self.download.is_short() => {
                 Woken::Allowance(Direction::Down, bytes)
             }
-            bytes = limiter.acquire(Direction::Up, ALLOWANCE_BYTES), if wants_write && !may_write => {
+            bytes = self.upload.wait(), if next == Next::Upload && unpaid => {
                 Woken::Allowance(Direction::Up, bytes)
             }
             Some(done) = self.hashing.join_next(), if !self.hashing.is_empty() => {
@@ -187,6 +145,7 @@ impl PeerTask {
     fn act(&mut self, woken: Woken) {
         match woken {
             Woken::Readable => self.read(),
+            // What follows every turn writes.
             Woken::Writable => {}
             Woken::Mail(mail) => mail
                 .into_iter()
@@ -196,8 +155,11 @@ impl PeerTask {
                 self.handle(Input::Backpressure(false));
                 self.understand();
             }
-            Woken::Allowance(Direction::Down, bytes) => self.download.add(bytes),
-            Woken::Allowance(Direction::Up, bytes) => self.upload.add(bytes),
+            Woken::Allowance(Direction::Down, bytes) => {
+                self.download.supply(bytes);
+                self.read();
+            }
+            Woken::Allowance(Direction::Up, bytes) => self.upload.supply(bytes),
             Woken::Hashes(request, hashes) => self.handle(Input::HashesServed { request, hashes }),
             Woken::Deadline => self.handle(Input::Tick),
         }
@@ -205,21 +167,35 @@ impl PeerTask {
 
     /// Reads what is there, within a turn's bound.
     fn read(&mut self) {
-        for _ in 0..READS_PER_TURN {
-            if self.closed || self.inbound.needs_buffer() || self.download.open() == 0 {
-                return;
+        self.turn_is_over |= !self.read_some();
+        self.download.rest();
+    }
+
+    /// False where there is more.
+    fn read_some(&mut self) -> bool {
+        for _ in 0..MOVES_PER_TURN {
+            let full = self.inbound.needs_buffer() || self.outbound.is_crowded();
+            if self.closed || full || self.download.open() == 0 {
+                return true;
             }
             match self.inbound.read(&self.stream) {
-                Ok(0) => return self.handle(Input::Disconnected),
+                Ok(0) => {
+                    self.handle(Input::Disconnected);
+                    return true;
+                }
                 Ok(count) => {
                     self.download.spend(count as u64);
                     self.understand();
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return self.handle(Input::Disconnected),
+                Err(_) => {
+                    self.handle(Input::Disconnected);
+                    return true;
+                }
             }
         }
+        false
     }
 
     /// Hands everything that was read to the session.
@@ -249,26 +225,36 @@ impl PeerTask {
         }
     }
 
-    /// Sends until the socket is full or nothing is left; each upload that has left may bring the next.
+    /// Sends until the socket is full or nothing is left, within a turn's bound; each upload that has left may bring the next.
     fn settle(&mut self) {
-        while !self.closed {
-            let mut allowance = self.upload.open();
-            let before = allowance;
-            let flushed = self.outbound.flush(&self.stream, &mut allowance);
-            self.upload.spend(before - allowance);
-            match flushed {
+        self.turn_is_over |= !self.send_some();
+        self.upload.rest();
+    }
+
+    /// False where there is more.
+    fn send_some(&mut self) -> bool {
+        for _ in 0..MOVES_PER_TURN {
+            if self.closed {
+                return true;
+            }
+            match self.outbound.flush(&self.stream, &mut self.upload) {
                 Ok(Flushed::Sent(request)) => self.handle(Input::Uploaded {
                     request,
                     sent: true,
                 }),
-                Ok(Flushed::Empty | Flushed::Blocked) => return,
+                Ok(Flushed::Empty | Flushed::Blocked) => return true,
                 Ok(Flushed::Short(request)) => {
                     self.around.content.doubt(request.piece);
-                    return self.handle(Input::Disconnected);
+                    self.handle(Input::Disconnected);
+                    return true;
                 }
-                Err(_) => return self.handle(Input::Disconnected),
+                Err(_) => {
+                    self.handle(Input::Disconnected);
+                    return true;
+                }
             }
         }
+        false
     }
 
     /// One input and all its outputs; and what follows from uploads that turn out to be impossible or are taken back.
@@ -296,7 +282,7 @@ impl PeerTask {
         match output {
             Output::Send(message) => self.outbound.message(&message, &self.remote),
             Output::Store(block) => {
-                let length = self.layout.block_length(block) as usize;
+                let length = self.around.layout.block_length(block) as usize;
                 let buffer = self.around.storage.try_lease();
                 self.inbound.store(block, length, buffer);
             }
@@ -322,7 +308,7 @@ impl PeerTask {
     /// Queues the bytes of an upload, or says that they cannot be read.
     fn upload(&mut self, request: Request) -> Option<Input> {
         // A request may include the padding behind a short piece, which is on no disk.
-        let piece_length = self.layout.length_of(request.piece);
+        let piece_length = self.around.layout.length_of(request.piece);
         let there = request
             .length
             .min(piece_length.saturating_sub(request.begin));

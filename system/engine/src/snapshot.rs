@@ -3,6 +3,7 @@
 use shoal_storage::Reason;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use tokio::sync::watch;
 
 /// What a torrent is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub enum Phase {
     },
     /// Wanted pieces are missing.
     Downloading,
-    /// All that is wanted is verified; peers are served.
+    /// Peers are served, and nothing is to be fetched: all that is wanted is verified, or the torrent only seeds.
     Seeding,
     /// Nothing can be written; it goes on by itself.
     Suspended {
@@ -39,7 +40,7 @@ pub enum Phase {
 pub struct Snapshot {
     /// What it is doing.
     pub phase: Phase,
-    /// Every wanted piece is verified.
+    /// Every wanted piece is verified; of a torrent that only seeds, every piece.
     pub complete: bool,
     /// Bytes of wanted pieces.
     pub wanted_bytes: u64,
@@ -95,4 +96,33 @@ pub struct TrackerLine {
     pub seeds: Option<u32>,
     /// Incomplete peers, as it says.
     pub leeches: Option<u32>,
+}
+
+/// The owner's end of a torrent's snapshot.
+///
+/// Invariant: whoever watches learns the end, also where the owner was cut off.
+#[derive(Debug)]
+pub(crate) struct Shown(watch::Sender<Snapshot>);
+
+impl Shown {
+    pub(crate) fn new(sender: watch::Sender<Snapshot>) -> Self {
+        Shown(sender)
+    }
+
+    pub(crate) fn replace(&self, snapshot: Snapshot) {
+        self.0.send_replace(snapshot);
+    }
+
+    pub(crate) fn phase(&self, phase: Phase) {
+        self.0.send_modify(|snapshot| snapshot.phase = phase);
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        if !matches!(self.0.borrow().phase, Phase::Stopped) {
+            let what = "it was cut off before it had taken its leave";
+            self.phase(Phase::Failed(what.to_owned()));
+        }
+    }
 }

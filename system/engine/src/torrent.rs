@@ -3,46 +3,43 @@
 //!
 //! Invariant: this loop never waits for a connection or for storage; both may wait for it.
 
-use crate::clock::Clock;
-use crate::connect::{self, Introduction, Ready};
+mod connections;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use crate::connect::{Introduction, Ready};
+use crate::door::Registration;
+use crate::engine::Environment;
 use crate::hashes::HashServer;
-use crate::mailbox::{Mailbox, separate};
-use crate::peer::{PeerTask, Surroundings};
+use crate::mailbox::Mailbox;
+use crate::recheck::Rechecks;
 use crate::session::{FromSession, ToSession};
-use crate::snapshot::{PeerLine, Phase, Snapshot, TrackerLine};
-use crate::tracker::{ToTrackers, Totals};
-use crate::worker::Pool;
+use crate::snapshot::{Phase, Shown};
+use crate::tracker::Trackers;
+use connections::Peer;
 use shoal_machine::{Machine, Moment, earliest};
 use shoal_metainfo::Layout;
-use shoal_session::{Candidate, PeerId, TorrentKey};
-use shoal_storage::{Content, Event, Storage};
-use shoal_swarm::peer_session::{Negotiated, PeerSession, PeerSettings};
+use shoal_session::TorrentKey;
+use shoal_storage::{Content, Event};
 use shoal_swarm::torrent::{Input, Origin, Output, Torrent};
-use shoal_swarm::{CloseReason, FromPeer, Has, PeerKey, Report, ToPeer};
-use shoal_transport::{TorrentLimiter, Transport};
-use shoal_wire::allowed_fast_set;
+use shoal_swarm::{FromPeer, PeerKey};
+use shoal_transport::TorrentLimiter;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// Names a torrent within its engine.
 pub(crate) type TorrentId = TorrentKey;
 
-/// How often peers are reported to the session and the snapshot is renewed.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-
 /// Messages from connections and trackers that may wait for the torrent. Each is a batch, so that a handful for each peer
 /// is enough; connections wait when it is full.
-pub(crate) const MAX_WAITING: usize = 1024;
+const MAX_WAITING: usize = 1024;
 
 /// Events of storage that may wait for the torrent.
 pub(crate) const MAX_EVENTS: usize = 256;
-
-/// How many pieces a peer may fetch while choked (BEP 6): enough to have something to give, too few to live on.
-const ALLOWED_FAST_PIECES: u32 = 5;
 
 /// How many waiting messages are taken before outputs go out and others get their turn.
 const MESSAGES_PER_TURN: usize = 64;
@@ -56,85 +53,115 @@ pub(crate) enum ToTorrent {
     Stop,
 }
 
-/// What a torrent needs besides its machine.
-pub(crate) struct Around {
-    pub(crate) id: TorrentId,
-    pub(crate) clock: Clock,
-    pub(crate) pool: Pool,
-    pub(crate) transport: Transport,
-    pub(crate) limiter: TorrentLimiter,
-    pub(crate) storage: Storage,
+/// Where a torrent hears from all of them.
+pub(crate) struct Inbox {
+    /// For connections, dials and trackers to come.
+    sender: mpsc::Sender<ToTorrent>,
+    receiver: mpsc::Receiver<ToTorrent>,
+}
+
+impl Inbox {
+    pub(crate) fn new() -> Self {
+        let (sender, receiver) = mpsc::channel(MAX_WAITING);
+        Inbox { sender, receiver }
+    }
+
+    pub(crate) fn sender(&self) -> mpsc::Sender<ToTorrent> {
+        self.sender.clone()
+    }
+
+    /// Waits for the next message. May be cancelled without losing any.
+    pub(crate) async fn receive(&mut self) -> ToTorrent {
+        match self.receiver.recv().await {
+            Some(message) => message,
+            // Cannot be, as there is a sender here.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn try_receive(&mut self) -> Option<ToTorrent> {
+        self.receiver.try_recv().ok()
+    }
+}
+
+/// A torrent's content, and what storage says of it.
+pub(crate) struct OnDisk {
     pub(crate) content: Content,
-    pub(crate) layout: Arc<Layout>,
-    pub(crate) hashes: Arc<HashServer>,
+    pub(crate) events: mpsc::Receiver<Event>,
+}
+
+/// Writes down what is verified. Storage may still have something to say meanwhile, and nobody else will listen.
+pub(crate) async fn close(on_disk: &mut OnDisk) {
+    let content = on_disk.content.clone();
+    let mut closing = tokio::task::spawn_blocking(move || content.close());
+    let closed = loop {
+        tokio::select! {
+            closed = &mut closing => break closed,
+            Some(_) = on_disk.events.recv() => {}
+        }
+    };
+    if let Ok(Err(error)) = closed {
+        tracing::warn!(%error, "the end of the torrent was not written down");
+    }
+}
+
+/// What a torrent is put together from, besides its machine.
+pub(crate) struct Parts {
+    pub(crate) id: TorrentId,
+    pub(crate) environment: Environment,
     pub(crate) introduction: Introduction,
-    pub(crate) port: Option<u16>,
-    pub(crate) session: mpsc::Sender<ToSession>,
-    pub(crate) trackers: Mailbox<ToTrackers>,
-    pub(crate) tracker_lines: watch::Receiver<Vec<TrackerLine>>,
-    pub(crate) totals: Arc<Totals>,
+    pub(crate) registration: Registration,
+    pub(crate) layout: Arc<Layout>,
+    pub(crate) on_disk: OnDisk,
+    pub(crate) hashes: Arc<HashServer>,
+    pub(crate) limiter: TorrentLimiter,
+    pub(crate) inbox: Inbox,
+    pub(crate) mailbox: Mailbox<FromSession>,
+    pub(crate) trackers: Trackers,
+    pub(crate) shown: Shown,
+    pub(crate) seed_only: bool,
     pub(crate) resumed_pieces: u32,
 }
 
 /// The driver.
 pub(crate) struct TorrentTask {
-    around: Around,
+    parts: Parts,
     torrent: Torrent,
-    inbox: mpsc::Receiver<ToTorrent>,
-    /// For connections, dials and trackers to speak to us.
-    sender: mpsc::Sender<ToTorrent>,
-    events: mpsc::Receiver<Event>,
-    mailbox: Mailbox<FromSession>,
     peers: BTreeMap<PeerKey, Peer>,
-    snapshot: watch::Sender<Snapshot>,
+    /// Ends the dials under way.
+    dials: CancellationToken,
+    /// Dials that were begun so far.
+    dials_begun: u64,
+    rechecks: Rechecks,
     /// Why nothing can be written, while that is so.
     suspended: Option<Phase>,
     /// What the session is to be told at the end of the turn.
     up: Vec<shoal_session::Input>,
     next_report: Moment,
-    /// Somebody became interested since the last report, and need not wait for the next.
+    /// Something happened that the session or a person need not wait for until the next report.
     report_early: bool,
     downloaded_bytes: u64,
     uploaded_bytes: u64,
     failed_pieces: u64,
-    complete: bool,
     stopping: bool,
 }
 
-/// A connection as its torrent sees it.
-struct Peer {
-    mailbox: Mailbox<ToPeer>,
-    /// What it last reported, so that totals outlive connections.
-    report: Report,
-}
-
 impl TorrentTask {
-    pub(crate) fn new(
-        around: Around,
-        torrent: Torrent,
-        channel: (mpsc::Sender<ToTorrent>, mpsc::Receiver<ToTorrent>),
-        events: mpsc::Receiver<Event>,
-        mailbox: Mailbox<FromSession>,
-        snapshot: watch::Sender<Snapshot>,
-    ) -> Self {
-        let (sender, inbox) = channel;
+    pub(crate) fn new(parts: Parts, torrent: Torrent) -> Self {
         TorrentTask {
-            next_report: around.clock.now(),
-            around,
-            inbox,
-            sender,
-            events,
-            mailbox,
+            next_report: parts.environment.clock.now(),
+            parts,
+            torrent,
             peers: BTreeMap::new(),
-            snapshot,
+            dials: CancellationToken::new(),
+            dials_begun: 0,
+            rechecks: Rechecks::default(),
             suspended: None,
             up: Vec::new(),
             report_early: false,
             downloaded_bytes: 0,
             uploaded_bytes: 0,
             failed_pieces: 0,
-            complete: torrent.is_complete(),
-            torrent,
             stopping: false,
         }
     }
@@ -143,21 +170,30 @@ impl TorrentTask {
     pub(crate) async fn run(mut self) {
         // What was said before it ran, such as where its first peers are.
         self.drain();
-        self.show();
         loop {
+            self.recheck();
             self.report();
             for input in std::mem::take(&mut self.up) {
-                // Where the session is gone the engine stops, and there is nothing left to decide.
-                drop(self.around.session.send(ToSession::Torrent(input)).await);
+                self.tell_session(input).await;
             }
             if self.stopping && self.peers.is_empty() {
                 break;
             }
             self.turn().await;
         }
-        let removed = shoal_session::Input::Removed(self.around.id);
-        drop(self.around.session.send(ToSession::Torrent(removed)).await);
-        self.close().await;
+        let removed = shoal_session::Input::Removed(self.parts.id);
+        self.tell_session(removed).await;
+        close(&mut self.parts.on_disk).await;
+        self.show();
+        // Whoever sees that it has stopped may add it again.
+        drop(self.parts.registration);
+        self.parts.shown.phase(Phase::Stopped);
+    }
+
+    /// Where the session is gone the engine stops, and there is nothing left to decide.
+    async fn tell_session(&self, input: shoal_session::Input) {
+        let session = &self.parts.environment.session;
+        drop(session.send(ToSession::Torrent(input)).await);
     }
 
     /// Waits for one thing and deals with it, and with what else is there.
@@ -165,30 +201,30 @@ impl TorrentTask {
         let deadline = earliest(self.torrent.deadline(), Some(self.next_report));
         let mut mail = Vec::new();
         tokio::select! {
-            Some(message) = self.inbox.recv() => {
+            message = self.parts.inbox.receive() => {
                 self.hear(message);
                 for _ in 1..MESSAGES_PER_TURN {
-                    match self.inbox.try_recv() {
-                        Ok(message) => self.hear(message),
-                        Err(_) => break,
+                    match self.parts.inbox.try_receive() {
+                        Some(message) => self.hear(message),
+                        None => break,
                     }
                 }
             }
-            Some(event) = self.events.recv() => {
+            Some(event) = self.parts.on_disk.events.recv() => {
                 self.stored(event);
                 for _ in 1..MESSAGES_PER_TURN {
-                    match self.events.try_recv() {
+                    match self.parts.on_disk.events.try_recv() {
                         Ok(event) => self.stored(event),
                         Err(_) => break,
                     }
                 }
             }
-            () = self.mailbox.collect(&mut mail) => {
+            () = self.parts.mailbox.collect(&mut mail) => {
                 for message in mail {
                     self.decided(message);
                 }
             }
-            () = self.around.clock.sleep_until(deadline) => self.handle(Input::Tick),
+            () = self.parts.environment.clock.sleep_until(deadline) => self.handle(Input::Tick),
         }
     }
 
@@ -196,16 +232,7 @@ impl TorrentTask {
         match message {
             ToTorrent::Peer(peer, messages) => {
                 for message in messages {
-                    let left = matches!(message, FromPeer::Left(_));
-                    self.report_early |= matches!(message, FromPeer::Interested(true));
-                    if let FromPeer::Report(report) = &message {
-                        self.count(peer, *report);
-                    }
-                    self.handle(Input::Peer { peer, message });
-                    if left && self.peers.remove(&peer).is_some() {
-                        self.up
-                            .push(shoal_session::Input::Disconnected(self.around.id));
-                    }
+                    self.hear_peer(peer, message);
                 }
             }
             ToTorrent::Dialled(ready) => self.connected(*ready),
@@ -218,7 +245,9 @@ impl TorrentTask {
             }
             ToTorrent::Stop => {
                 self.stopping = true;
-                self.around.trackers.push(ToTrackers::Stop, separate);
+                self.update_trackers();
+                self.parts.trackers.stop();
+                self.dials.cancel();
                 self.handle(Input::Stop);
             }
         }
@@ -232,137 +261,61 @@ impl TorrentTask {
                 self.failed_pieces += 1;
                 Input::Failed { piece, bad, blocks }
             }
-            Event::Lost { piece } => Input::Lost { piece },
+            Event::Lost { piece } => {
+                self.rechecks.lost(piece);
+                Input::Lost { piece }
+            }
+            Event::Checked { piece, right } => {
+                if !self.rechecks.checked(piece, right) {
+                    return;
+                }
+                let blocks = Vec::new();
+                Input::Verified { piece, blocks }
+            }
             Event::Dropped { piece } => Input::Dropped { piece },
             Event::Suspended { reason, path } => {
                 self.suspended = Some(Phase::Suspended { reason, path });
-                self.show_soon();
+                self.report_early = true;
                 Input::Suspended(true)
             }
             Event::Resumed => {
                 self.suspended = None;
-                self.show_soon();
+                self.report_early = true;
                 Input::Suspended(false)
             }
-            // Checks happen before a torrent runs.
-            Event::Checked { .. } => return,
         };
         self.handle(input);
+    }
+
+    /// Has lost pieces verified again.
+    fn recheck(&mut self) {
+        let due = self.rechecks.due();
+        if !due.is_empty() && !self.stopping {
+            // It goes on by itself and tells of each piece.
+            let _check = self.parts.on_disk.content.verify(due);
+        }
     }
 
     /// What the session decided.
     fn decided(&mut self, message: FromSession) {
         match message {
-            FromSession::GrantDials(count) => self.handle(Input::DialGranted(count)),
+            FromSession::GrantDials(count) => {
+                let before = self.dials_begun;
+                self.handle(Input::DialGranted(count));
+                // What is not used is given back: nobody else would tell that these have ended.
+                for _ in self.dials_begun - before..u64::from(count) {
+                    self.dial_ended(false);
+                }
+            }
             FromSession::Unchoked(peers) => self.handle(Input::Unchoked(peers)),
             FromSession::Incoming(ready) => self.connected(*ready),
         }
     }
 
-    /// A handshake is done: the machine says whether the connection stays.
-    fn connected(&mut self, ready: Ready) {
-        if ready.key.is_some() {
-            self.dial_ended(true);
-        }
-        let peer = ready.key.unwrap_or_else(|| self.torrent.next_key());
-        let now = self.around.clock.now();
-        let mailbox = Mailbox::new();
-        self.peers.insert(
-            peer,
-            Peer {
-                mailbox: mailbox.clone(),
-                report: Report::default(),
-            },
-        );
-        let (address, origin) = (ready.address, ready.origin);
-        self.handle(Input::Connected {
-            peer,
-            address,
-            peer_id: ready.peer_id.0,
-            origin,
-        });
-        // The machine refused it: its socket closes when `ready` is dropped.
-        if !self.peers.contains_key(&peer) {
-            self.up
-                .push(shoal_session::Input::Disconnected(self.around.id));
-            return;
-        }
-        let session = self.peer_session(&ready, now);
-        let surroundings = Surroundings {
-            clock: self.around.clock,
-            storage: self.around.storage.clone(),
-            content: self.around.content.clone(),
-            hashes: Arc::clone(&self.around.hashes),
-            limiter: self.around.limiter.clone(),
-            torrent: self.sender.clone(),
-        };
-        let (layout, sender) = (Arc::clone(&self.around.layout), self.sender.clone());
-        self.around.pool.next().spawn(async move {
-            match ready.stream.attach() {
-                Ok(stream) => {
-                    let task = PeerTask::new(
-                        peer,
-                        stream,
-                        session,
-                        layout,
-                        &ready.leftover,
-                        mailbox,
-                        surroundings,
-                    );
-                    task.run().await;
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "a connection was lost on its way to its worker");
-                    let left = vec![FromPeer::Left(CloseReason::Remote)];
-                    drop(sender.send(ToTorrent::Peer(peer, left)).await);
-                }
-            }
-        });
-    }
-
-    fn peer_session(&self, ready: &Ready, now: Moment) -> PeerSession {
-        let have = self.torrent.have();
-        let ours = if have.is_full() {
-            Has::All
-        } else if have.is_clear() {
-            Has::None
-        } else {
-            Has::Some(have.clone())
-        };
-        let negotiated = Negotiated {
-            fast: ready.fast,
-            extended: ready.extended,
-            v2: ready.v2,
-            ours,
-        };
-        let (hashes, pieces) = (
-            self.around.introduction.hashes,
-            self.around.layout.piece_count(),
-        );
-        let ip = ready.address.ip();
-        let allowed_fast = if ready.fast {
-            allowed_fast_set(ALLOWED_FAST_PIECES, pieces, hashes.primary(), ip)
-        } else {
-            Vec::new()
-        };
-        let settings = PeerSettings {
-            port: self.around.port,
-            your_ip: Some(ip),
-            upload_only: self.complete,
-            allowed_fast,
-        };
-        PeerSession::new(Arc::clone(&self.around.layout), negotiated, settings, now)
-    }
-
-    fn dial_ended(&mut self, connected: bool) {
-        let torrent = self.around.id;
-        self.up
-            .push(shoal_session::Input::DialEnded { torrent, connected });
-    }
-
     /// One input and all its outputs.
     fn handle(&mut self, input: Input) {
-        self.torrent.handle(self.around.clock.now(), input);
+        self.torrent
+            .handle(self.parts.environment.clock.now(), input);
         self.drain();
     }
 
@@ -376,12 +329,12 @@ impl TorrentTask {
         match output {
             Output::Peer { peer, message } => {
                 if let Some(peer) = self.peers.get(&peer) {
-                    peer.mailbox.push(message, absorb);
+                    peer.tell(message);
                 }
             }
             Output::Broadcast(message) => {
                 for peer in self.peers.values() {
-                    peer.mailbox.push(message.clone(), absorb);
+                    peer.tell(message.clone());
                 }
             }
             Output::Dial {
@@ -394,163 +347,18 @@ impl TorrentTask {
                 self.peers.remove(&peer);
             }
             Output::WantsDials(count) => {
-                let torrent = self.around.id;
+                let torrent = self.parts.id;
                 self.up
                     .push(shoal_session::Input::WantsDials { torrent, count });
             }
-            Output::WantsCandidates => {
-                self.around
-                    .trackers
-                    .push(ToTrackers::WantsCandidates, separate);
+            Output::WantsCandidates => self.parts.trackers.want_candidates(),
+            // The machine refuses whoever comes from there.
+            Output::Ban(address) => {
+                tracing::info!("a peer was banned for sending bad data");
+                tracing::trace!(%address, "banned");
             }
-            Output::Ban(address) => tracing::info!(%address, "banned for sending bad data"),
-            Output::Forget(piece) => self.around.content.forget(piece),
-            Output::Complete => {
-                self.complete = true;
-                self.around.trackers.push(ToTrackers::Completed, separate);
-                self.show();
-            }
+            Output::Forget(piece) => self.parts.on_disk.content.forget(piece),
+            Output::Complete => self.report_early = true,
         }
-    }
-
-    fn dial(&self, peer: PeerKey, address: SocketAddr, origin: Origin) {
-        let (transport, us) = (self.around.transport.clone(), self.around.introduction);
-        let sender = self.sender.clone();
-        self.around.pool.next().spawn(async move {
-            let outcome = match connect::dial(&transport, us, address, origin, peer).await {
-                Ok(ready) => ToTorrent::Dialled(Box::new(ready)),
-                Err(error) => {
-                    tracing::debug!(%error, peer = peer.0, "a dial came to nothing");
-                    ToTorrent::DialFailed(peer)
-                }
-            };
-            drop(sender.send(outcome).await);
-        });
-    }
-
-    /// Counts what moved since a connection's last report.
-    fn count(&mut self, peer: PeerKey, report: Report) {
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            let last = std::mem::replace(&mut peer.report, report);
-            self.downloaded_bytes += report
-                .downloaded_bytes
-                .saturating_sub(last.downloaded_bytes);
-            self.uploaded_bytes += report.uploaded_bytes.saturating_sub(last.uploaded_bytes);
-        }
-    }
-
-    fn show_soon(&mut self) {
-        self.next_report = self.around.clock.now();
-    }
-
-    /// Once a second: the peers to the session, the totals to the trackers, the state to whoever looks.
-    fn report(&mut self) {
-        let now = self.around.clock.now();
-        if now < self.next_report && !self.report_early {
-            return;
-        }
-        self.report_early = false;
-        self.next_report = now + REPORT_INTERVAL;
-        let (torrent, seeding) = (self.around.id, self.complete);
-        let pieces = u64::from(self.around.layout.piece_count().max(1));
-        let peers = self
-            .torrent
-            .choke_candidates()
-            .map(|peer| Candidate {
-                id: PeerId {
-                    torrent,
-                    peer: peer.key,
-                },
-                interested: peer.interested,
-                seeding,
-                snubbed: peer.report.snubbed,
-                download_rate: peer.report.download_rate,
-                upload_rate: peer.report.upload_rate,
-                uploaded_bytes: peer.report.uploaded_bytes,
-                has_permille: u16::try_from(u64::from(peer.has_pieces) * 1000 / pieces)
-                    .unwrap_or(1000),
-                joined: peer.since,
-            })
-            .collect();
-        self.up.push(shoal_session::Input::Peers { torrent, peers });
-        self.show();
-    }
-
-    /// Renews the snapshot.
-    fn show(&mut self) {
-        let progress = self.torrent.progress();
-        let totals = &self.around.totals;
-        totals
-            .downloaded
-            .store(self.downloaded_bytes, Ordering::Relaxed);
-        totals
-            .uploaded
-            .store(self.uploaded_bytes, Ordering::Relaxed);
-        totals.left.store(
-            progress.total_bytes - progress.have_bytes,
-            Ordering::Relaxed,
-        );
-        let pieces = self.around.layout.piece_count();
-        let peers: Vec<PeerLine> = self
-            .torrent
-            .peers()
-            .map(|peer| PeerLine {
-                address: peer.address,
-                seed: peer.has_pieces == pieces,
-                download_rate: peer.report.download_rate,
-                upload_rate: peer.report.upload_rate,
-            })
-            .collect();
-        let running = if self.complete {
-            Phase::Seeding
-        } else {
-            Phase::Downloading
-        };
-        self.snapshot.send_replace(Snapshot {
-            phase: self.suspended.clone().unwrap_or(running),
-            complete: self.complete,
-            wanted_bytes: progress.wanted_bytes,
-            wanted_verified_bytes: progress.wanted_bytes - progress.missing_bytes,
-            verified_bytes: progress.have_bytes,
-            verified_pieces: progress.have_pieces,
-            resumed_pieces: self.around.resumed_pieces,
-            downloaded_bytes: self.downloaded_bytes,
-            uploaded_bytes: self.uploaded_bytes,
-            wasted_bytes: progress.wasted_bytes + progress.failed_bytes,
-            failed_pieces: self.failed_pieces,
-            download_rate: peers.iter().map(|peer| peer.download_rate).sum(),
-            upload_rate: peers.iter().map(|peer| peer.upload_rate).sum(),
-            peers,
-            trackers: self.around.tracker_lines.borrow().clone(),
-        });
-    }
-
-    /// Writes down what is verified. Storage may still have something to say meanwhile, and nobody else will listen.
-    async fn close(mut self) {
-        let content = self.around.content.clone();
-        let mut closing = tokio::task::spawn_blocking(move || content.close());
-        let closed = loop {
-            tokio::select! {
-                closed = &mut closing => break closed,
-                Some(_) = self.events.recv() => {}
-            }
-        };
-        if let Ok(Err(error)) = closed {
-            tracing::warn!(%error, "the end of the download was not written down");
-        }
-        self.show();
-        self.snapshot
-            .send_modify(|snapshot| snapshot.phase = Phase::Stopped);
-    }
-}
-
-/// Haves merge into haves that wait, so that the mail of a connection that dawdles is bounded by the number of pieces.
-fn absorb(last: &mut ToPeer, message: ToPeer) -> Option<ToPeer> {
-    match (last, message) {
-        (ToPeer::Have(waiting), ToPeer::Have(pieces)) => {
-            waiting.extend(pieces);
-            None
-        }
-        (_, message) => Some(message),
     }
 }

@@ -4,17 +4,17 @@
 //! torrent says to this driver never waits.
 
 use crate::clock::Clock;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Mailbox, separate};
 use crate::snapshot::TrackerLine;
 use crate::torrent::ToTorrent;
 use shoal_machine::{Machine, Moment, earliest};
 use shoal_metainfo::InfoHash;
-use shoal_swarm::torrent::Origin;
+use shoal_swarm::torrent::{Origin, Progress, Torrent};
 use shoal_tracker::schedule::{Input, Output};
 use shoal_tracker::udp;
 use shoal_tracker::{
-    AddressFamily, AnnounceId, AnnounceReply, AnnounceRequest, Error, Schedule, ScheduleSettings,
-    TrackerState, UdpExchange, UdpReply, UdpRequest, http,
+    AddressFamily, AnnounceId, AnnounceReply, AnnounceRequest, Error, Event, Schedule,
+    ScheduleSettings, TrackerState, TrackerStatus, UdpExchange, UdpReply, UdpRequest, http,
 };
 use shoal_transport::{HttpLimits, OriginClass, Protocol, Transport};
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use url::Url;
 
 /// Trackers redirect from http to https, and from an old name to a new one.
@@ -31,17 +31,130 @@ const MAX_REDIRECTS: usize = 5;
 /// Bytes moved in this run, written by the torrent and told to trackers.
 #[derive(Debug, Default)]
 pub(crate) struct Totals {
-    pub(crate) uploaded: AtomicU64,
-    pub(crate) downloaded: AtomicU64,
-    pub(crate) left: AtomicU64,
+    uploaded: AtomicU64,
+    downloaded: AtomicU64,
+    left: AtomicU64,
+}
+
+impl Totals {
+    pub(crate) fn set(&self, uploaded: u64, downloaded: u64, progress: &Progress) {
+        let left = progress.total_bytes - progress.have_bytes;
+        self.uploaded.store(uploaded, Ordering::Relaxed);
+        self.downloaded.store(downloaded, Ordering::Relaxed);
+        self.left.store(left, Ordering::Relaxed);
+    }
+}
+
+/// Where a torrent stands, as trackers see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It wants more.
+    Leech,
+    /// It has all that it wants, without being whole (BEP 21).
+    PartialSeed,
+    /// It has every piece.
+    Seed,
+}
+
+impl Standing {
+    pub(crate) fn of(torrent: &Torrent) -> Self {
+        let progress = torrent.progress();
+        if progress.have_pieces == torrent.layout().piece_count() {
+            Standing::Seed
+        } else if torrent.is_complete() {
+            Standing::PartialSeed
+        } else {
+            Standing::Leech
+        }
+    }
 }
 
 /// What a torrent tells this driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ToTrackers {
+enum ToTrackers {
     WantsCandidates,
-    Completed,
+    Stands(Standing),
     Stop,
+}
+
+/// A torrent's end: how it speaks to its trackers, none of which it waits for. Leave is taken when it is dropped, if not before.
+pub(crate) struct Trackers {
+    mailbox: Mailbox<ToTrackers>,
+    lines: watch::Receiver<Vec<TrackerLine>>,
+    totals: Arc<Totals>,
+    standing: Standing,
+}
+
+impl Trackers {
+    /// The two ends.
+    pub(crate) fn new(
+        announcer: Announcer,
+        swarms: impl Iterator<Item = InfoHash>,
+        tiers: &[Vec<Url>],
+        torrent: mpsc::Sender<ToTorrent>,
+        mut rng: fastrand::Rng,
+        standing: Standing,
+    ) -> (TrackerTask, Self) {
+        let dice = rng.fork();
+        let settings = ScheduleSettings::default();
+        let schedules = swarms
+            .map(|swarm| Schedule::new(swarm, tiers.to_vec(), settings, dice.clone()))
+            .collect();
+        let mailbox = Mailbox::new();
+        let (sender, lines) = watch::channel(Vec::new());
+        let totals = Arc::clone(&announcer.totals);
+        let task = TrackerTask {
+            around: Arc::new(announcer),
+            standing,
+            schedules,
+            mailbox: mailbox.clone(),
+            torrent,
+            lines: sender,
+            announces: JoinSet::new(),
+            may_be_dropped: Vec::new(),
+            rng,
+            leaving: false,
+            over: 0,
+        };
+        let trackers = Trackers {
+            mailbox,
+            lines,
+            totals,
+            standing,
+        };
+        (task, trackers)
+    }
+
+    /// More addresses would help.
+    pub(crate) fn want_candidates(&self) {
+        self.mailbox.push(ToTrackers::WantsCandidates, separate);
+    }
+
+    /// What the next announces are to say.
+    pub(crate) fn update(&mut self, uploaded: u64, downloaded: u64, torrent: &Torrent) {
+        self.totals.set(uploaded, downloaded, &torrent.progress());
+        let standing = Standing::of(torrent);
+        if standing != self.standing {
+            self.standing = standing;
+            self.mailbox.push(ToTrackers::Stands(standing), separate);
+        }
+    }
+
+    /// Takes leave.
+    pub(crate) fn stop(&self) {
+        self.mailbox.push(ToTrackers::Stop, separate);
+    }
+
+    /// How things stand with each tracker of each swarm.
+    pub(crate) fn lines(&self) -> Vec<TrackerLine> {
+        self.lines.borrow().clone()
+    }
+}
+
+impl Drop for Trackers {
+    fn drop(&mut self) {
+        self.stop();
+    }
 }
 
 /// What every announce says.
@@ -59,45 +172,26 @@ pub(crate) struct Announcer {
 /// The driver.
 pub(crate) struct TrackerTask {
     around: Arc<Announcer>,
+    standing: Standing,
     schedules: Vec<Schedule>,
     mailbox: Mailbox<ToTrackers>,
     torrent: mpsc::Sender<ToTorrent>,
     lines: watch::Sender<Vec<TrackerLine>>,
     announces: JoinSet<(usize, AnnounceId, Result<AnnounceReply, Error>)>,
+    /// Announces on their way that nobody waits for once leave is taken.
+    may_be_dropped: Vec<AbortHandle>,
     rng: fastrand::Rng,
+    leaving: bool,
+    /// Schedules that have taken leave.
     over: usize,
 }
 
 impl TrackerTask {
-    pub(crate) fn new(
-        around: Announcer,
-        swarms: impl Iterator<Item = InfoHash>,
-        tiers: &[Vec<Url>],
-        mailbox: Mailbox<ToTrackers>,
-        torrent: mpsc::Sender<ToTorrent>,
-        mut rng: fastrand::Rng,
-    ) -> (Self, watch::Receiver<Vec<TrackerLine>>) {
-        let dice = rng.fork();
-        let settings = ScheduleSettings::default();
-        let schedules = swarms
-            .map(|swarm| Schedule::new(swarm, tiers.to_vec(), settings, dice.clone()))
-            .collect();
-        let (lines, watched) = watch::channel(Vec::new());
-        let task = TrackerTask {
-            around: Arc::new(around),
-            schedules,
-            mailbox,
-            torrent,
-            lines,
-            announces: JoinSet::new(),
-            rng,
-            over: 0,
-        };
-        (task, watched)
-    }
-
     /// Runs until leave is taken of every tracker.
-    pub(crate) async fn run(mut self, complete: bool) {
+    pub(crate) async fn run(mut self) {
+        // Before the start, so that the first announce says so.
+        self.all(&Input::PartialSeed(self.standing == Standing::PartialSeed));
+        let complete = self.standing == Standing::Seed;
         self.all(&Input::Start { complete });
         while self.over < self.schedules.len() {
             let deadline = self
@@ -108,15 +202,10 @@ impl TrackerTask {
             let mut mail = Vec::new();
             tokio::select! {
                 () = self.mailbox.collect(&mut mail) => {
-                    for message in mail {
-                        self.all(&match message {
-                            ToTrackers::WantsCandidates => Input::WantsCandidates,
-                            ToTrackers::Completed => Input::Completed,
-                            ToTrackers::Stop => Input::Stop,
-                        });
-                    }
+                    mail.into_iter().for_each(|message| self.hear(message));
                 }
                 Some(done) = self.announces.join_next(), if !self.announces.is_empty() => {
+                    // An announce that was dropped has no answer.
                     if let Ok((schedule, id, result)) = done {
                         self.answered(schedule, id, result).await;
                     }
@@ -124,6 +213,27 @@ impl TrackerTask {
                 () = self.around.clock.sleep_until(deadline) => self.all(&Input::Tick),
             }
             self.lines.send_replace(self.status());
+        }
+    }
+
+    fn hear(&mut self, message: ToTrackers) {
+        match message {
+            ToTrackers::WantsCandidates => self.all(&Input::WantsCandidates),
+            ToTrackers::Stands(standing) => {
+                self.all(&Input::PartialSeed(standing == Standing::PartialSeed));
+                if standing == Standing::Seed {
+                    self.all(&Input::Completed);
+                }
+            }
+            ToTrackers::Stop if self.leaving => {}
+            ToTrackers::Stop => {
+                self.leaving = true;
+                // What arrived after the farewell would have the tracker believe that we are here.
+                self.may_be_dropped
+                    .drain(..)
+                    .for_each(|announce| announce.abort());
+                self.all(&Input::Stop);
+            }
         }
     }
 
@@ -181,13 +291,14 @@ impl TrackerTask {
                         tracker_id,
                     };
                     let rng = self.rng.fork();
-                    self.announces.spawn(async move {
-                        (
-                            at,
-                            id,
-                            around.announce(&tracker, request, give_up_at, rng).await,
-                        )
+                    let announce = self.announces.spawn(async move {
+                        let result = around.announce(&tracker, request, give_up_at, rng);
+                        (at, id, result.await)
                     });
+                    if !self.leaving && event != Some(Event::Completed) {
+                        self.may_be_dropped.retain(|other| !other.is_finished());
+                        self.may_be_dropped.push(announce);
+                    }
                 }
             }
         }
@@ -198,7 +309,7 @@ impl TrackerTask {
         lines
             .map(|tracker| TrackerLine {
                 host: host_of(tracker.url),
-                working: tracker.state == TrackerState::Working,
+                working: works(&tracker),
                 message: tracker.message.map(str::to_owned),
                 seeds: tracker.seeds,
                 leeches: tracker.leeches,
@@ -232,7 +343,7 @@ impl Announcer {
             }
         };
         let done = tokio::time::timeout(within, work).await;
-        done.unwrap_or_else(|_| Err(Error::Unreachable("it did not answer in time".into())))
+        done.unwrap_or(Err(Error::TimedOut))
     }
 
     async fn announce_http(
@@ -258,7 +369,10 @@ impl Announcer {
         http::announce_reply(reply.status, &reply.body)
     }
 
-    /// Tries the tracker's addresses one after the other, those of the other family too: a tracker may know other peers there.
+    /// Tries the tracker's addresses one after the other, with an equal share of the time for each, until one answers.
+    ///
+    /// Each exchange has a socket of its own, so that there is no connection id of an earlier one to go on with: trackers may
+    /// tie it to the port.
     async fn announce_udp(
         &self,
         tracker: &Url,
@@ -266,6 +380,7 @@ impl Announcer {
         within: Duration,
         mut rng: fastrand::Rng,
     ) -> Result<AnnounceReply, Error> {
+        let until = self.clock.now() + within;
         let (host, port) = udp::endpoint(tracker)?;
         let origin = self.origin(tracker);
         let addresses = self
@@ -273,25 +388,27 @@ impl Announcer {
             .resolve(&host.to_string(), port, origin, Protocol::TrackerUdp)
             .await
             .map_err(|error| Error::Unreachable(error.to_string()))?;
-        let until = self.clock.now() + within;
         let mut last = Error::Unreachable("its name has no address".into());
-        for address in addresses.into_iter().take(2) {
+        let targets = targets(&addresses);
+        for (target, share) in targets.iter().zip((1..=targets.len()).rev()) {
             let left = until.since(self.clock.now());
             let exchange = UdpExchange::new(
                 UdpRequest::Announce(request.clone()),
                 tracker,
-                if address.is_ipv4() {
+                if target.is_ipv4() {
                     AddressFamily::V4
                 } else {
                     AddressFamily::V6
                 },
                 None,
-                left / 2,
+                left / u32::try_from(share).unwrap_or(u32::MAX),
                 rng.fork(),
             );
-            match self.exchange(address, origin, exchange?).await {
+            match self.exchange(*target, origin, exchange?).await {
                 Ok(UdpReply::Announce(reply)) => return Ok(reply),
                 Ok(UdpReply::Scrape(_)) => {}
+                // Another address would refuse as well.
+                Err(refusal @ Error::Failure { .. }) => return Err(refusal),
                 Err(error) => last = error,
             }
         }
@@ -332,10 +449,53 @@ impl Announcer {
     }
 }
 
+/// Whether a tracker answered the last announce, also while the next one is on its way.
+fn works(tracker: &TrackerStatus<'_>) -> bool {
+    match tracker.state {
+        TrackerState::Working => true,
+        TrackerState::Announcing => tracker.failures == 0 && tracker.seeds.is_some(),
+        _ => false,
+    }
+}
+
+/// The addresses to try: the first, and one of the other family rather than a second of the same.
+fn targets(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let Some((first, others)) = addresses.split_first() else {
+        return Vec::new();
+    };
+    let of_other_family = |address: &&SocketAddr| address.is_ipv4() != first.is_ipv4();
+    let second = others.iter().find(of_other_family).or(others.first());
+    std::iter::once(first).chain(second).copied().collect()
+}
+
 fn host_of(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port() {
         Some(port) => format!("{}://{host}:{port}", url.scheme()),
         None => format!("{}://{host}", url.scheme()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tracker_is_tried_over_both_families_where_it_has_both() {
+        let addresses = |texts: &[&str]| -> Vec<SocketAddr> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let (a, b, c) = ("192.0.2.1:1", "192.0.2.2:1", "[2001:db8::1]:1");
+        assert_eq!(targets(&addresses(&[a, b, c])), addresses(&[a, c]));
+        assert_eq!(targets(&addresses(&[a, b])), addresses(&[a, b]));
+        assert_eq!(targets(&addresses(&[c])), addresses(&[c]));
+        assert!(targets(&[]).is_empty());
+    }
+
+    #[test]
+    fn the_name_of_a_tracker_holds_no_secret() {
+        let url = "https://user:word@tracker.example:8443/passkey/announce?key=1";
+        let host = host_of(&url.parse().unwrap());
+        assert_eq!(host, "https://tracker.example:8443");
     }
 }

@@ -10,7 +10,7 @@ use std::thread;
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::CancellationToken;
 
-/// The event loops of an engine.
+/// The event loops of an engine. They end when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Workers {
     handles: Vec<Handle>,
@@ -46,7 +46,11 @@ impl Workers {
             let stop = stop.clone();
             let thread = thread::Builder::new()
                 .name(format!("shoal-worker-{number}"))
-                .spawn(move || runtime.block_on(stop.cancelled_owned()))
+                .spawn(move || {
+                    runtime.block_on(stop.cancelled_owned());
+                    // Tasks are dropped; what blocks on a disk is left to itself.
+                    runtime.shutdown_background();
+                })
                 .map_err(EngineError::Threads)?;
             threads.push(thread);
         }

@@ -120,6 +120,7 @@ impl Inner {
             }
             had
         };
+        self.files.look(self.layout.range_of(piece));
         let right = self.is_right_on_disk(piece, scratch);
         if right && !had {
             for place in self.files.places(self.layout.range_of(piece)) {
@@ -129,7 +130,7 @@ impl Inner {
                     .for_each(|slot| self.files.set_dirty(slot));
             }
             self.record_soon(&[Record::Verified(piece)]);
-        } else if !right && (had || self.resumed.suspect.contains(&piece)) {
+        } else if !right && (had || self.resumed.is_suspect(piece)) {
             self.record_soon(&[Record::Lost(piece)]);
         }
         let mut state = self.state();

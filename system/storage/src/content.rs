@@ -21,10 +21,17 @@ use crate::spec::Mode;
 pub struct Resumed {
     /// Pieces that are known to be right, without having been read.
     pub have: Bitfield,
-    /// Pieces that were right and must be verified again: not synced before a power failure, or in a file that changed.
+    /// Pieces, in order, that may be right and must be verified: not synced before a power failure, in a file that changed, or
+    /// never looked at. All others are not there.
     pub suspect: Vec<PieceIndex>,
-    /// Whether there was no journal to go by: whatever is on disk is unknown.
+    /// Whether there was no journal to go by.
     pub fresh: bool,
+}
+
+impl Resumed {
+    pub(crate) fn is_suspect(&self, piece: PieceIndex) -> bool {
+        self.suspect.binary_search(&piece).is_ok()
+    }
 }
 
 /// What became of a block given to [`Content::write`].

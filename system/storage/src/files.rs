@@ -345,6 +345,19 @@ impl Files {
         same && metadata.nlink() > 0 && end <= metadata.len()
     }
 
+    /// Notes what the files of a range look like that were not looked at yet. To be called before the range is verified:
+    /// whatever changes in them afterwards is noticed.
+    pub(crate) fn look(&self, range: Range<u64>) {
+        for slot in self.places(range).filter_map(|place| place.slot) {
+            let seen = self.states[slot].seen.lock();
+            let known = seen.unwrap_or_else(PoisonError::into_inner).at.is_some();
+            if !known {
+                // There is nothing yet that it could differ from.
+                let _same = self.is_unchanged(slot, 0, false);
+            }
+        }
+    }
+
     /// Forgets what was known about the file, which somebody changed.
     pub(crate) fn reconsider(&self, slot: usize) {
         self.handles.forget((self.content, slot));

@@ -86,7 +86,7 @@ pub(crate) fn open(
             }
         }
     }
-    let inner = Arc::new(Inner {
+    let mut inner = Inner {
         shared: Arc::clone(shared),
         layout,
         verifier,
@@ -99,8 +99,12 @@ pub(crate) fn open(
         syncing: Mutex::new(SyncState::default()),
         state: Mutex::new(state),
         rested: Condvar::new(),
-    });
+    };
     inner.place(&wanted)?;
+    if inner.resumed.fresh {
+        inner.resumed.suspect = inner.survey()?;
+    }
+    let inner = Arc::new(inner);
     if mode == Mode::Download {
         create_empty(&inner.files, &wanted)?;
         if preallocates {
@@ -255,6 +259,31 @@ fn fingerprint(files: &Files, path: &Path) -> Option<Fingerprint> {
 }
 
 impl Inner {
+    /// The pieces whose files reach that far, of which nothing is known. The journal remembers that they are to be verified, so
+    /// that a check that is cut off goes on where it was.
+    fn survey(&self) -> Result<Vec<PieceIndex>, StorageError> {
+        let mut sizes = BTreeMap::new();
+        let mut is_there = |piece: &PieceIndex| {
+            let mut places = self.files.places(self.layout.range_of(*piece));
+            places.all(|place| {
+                place.slot.is_none_or(|slot| {
+                    let size = sizes.entry(slot).or_insert_with(|| {
+                        let print = fingerprint(&self.files, self.files.relative(slot));
+                        print.map_or(0, |print| print.size)
+                    });
+                    place.offset + place.len <= *size
+                })
+            })
+        };
+        let there: Vec<PieceIndex> = self.layout.pieces().filter(&mut is_there).collect();
+        if let Some(journal) = self.journal().as_mut() {
+            let records: Vec<Record> = there.iter().copied().map(Record::Suspect).collect();
+            let result = journal.append_all(&records);
+            result.map_err(|error| StorageError::io(journal.path(), error))?;
+        }
+        Ok(there)
+    }
+
     /// Sees to it that the bytes of the wanted files are in the files themselves. A file that was placed once stays so,
     /// wanted or not.
     pub(crate) fn place(&self, wanted: &[bool]) -> Result<(), StorageError> {
@@ -277,9 +306,7 @@ impl Inner {
         }
         let indices = slots.iter().map(|&slot| journal_index(&self.files, slot));
         let records: Vec<Record> = indices.map(Record::Placed).collect();
-        if self.mode == Mode::Download
-            && let Some(journal) = self.journal().as_mut()
-        {
+        if let Some(journal) = self.journal().as_mut() {
             let result = journal.append_all(&records);
             result.map_err(|error| StorageError::io(journal.path(), error))?;
         }
@@ -307,7 +334,7 @@ impl Inner {
             let there = {
                 let state = self.state();
                 let spilled = state.partials.get(&piece).is_some_and(|p| p.has_spilled());
-                state.have.get(piece) || spilled || self.resumed.suspect.contains(&piece)
+                state.have.get(piece) || spilled || self.resumed.is_suspect(piece)
             };
             if there {
                 let range = self.layout.range_of(piece);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shoal_metainfo::{InfoHash, Layout, Verifier};
+use shoal_metainfo::{File, InfoHash, Layout, Metainfo, Verifier};
 
 /// Settings of [`crate::Storage`], which is one for the whole process.
 #[derive(Clone, Debug)]
@@ -57,6 +57,40 @@ pub struct ContentSpec {
     pub mode: Mode,
     /// Whether room for the wanted files is reserved when opening, instead of as they fill.
     pub preallocate: bool,
+}
+
+impl ContentSpec {
+    /// The content of a torrent in `directory`, to be downloaded, sparsely and without a journal. `wanted` is for each file of
+    /// the metainfo; symbolic links are not content, and files beyond the end of `wanted` are wanted.
+    #[must_use]
+    pub fn new(metainfo: &Metainfo, directory: PathBuf, wanted: &[bool]) -> Self {
+        let folder = metainfo.folder().map(PathBuf::from).unwrap_or_default();
+        let spec = |file: &File| FileSpec {
+            path: folder.join(&file.path),
+            length: file.length,
+            offset: file.offset,
+            padding: file.padding,
+            executable: file.executable,
+        };
+        let wanted = wanted.iter().copied().chain(std::iter::repeat(true));
+        let stored = metainfo
+            .files()
+            .iter()
+            .zip(wanted)
+            .filter(|(file, _)| file.symlink.is_none());
+        let (files, wanted) = stored.map(|(file, wanted)| (spec(file), wanted)).unzip();
+        ContentSpec {
+            info_hash: metainfo.info_hashes().primary(),
+            layout: Arc::new(metainfo.layout().clone()),
+            verifier: Arc::new(metainfo.verifier().clone()),
+            files,
+            directory,
+            wanted,
+            journal: None,
+            mode: Mode::Download,
+            preallocate: false,
+        }
+    }
 }
 
 /// One file of a content.

@@ -4,14 +4,11 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use shoal_metainfo::{Bitfield, File, FileIndex, Metainfo, PieceIndex};
-use shoal_storage::{
-    Content, ContentSpec, Event as Stored, FileSpec, Mode, Storage, StorageConfig,
-};
+use shoal_metainfo::{Bitfield, FileIndex, Metainfo, PieceIndex};
+use shoal_storage::{Content, ContentSpec, Event as Stored, Mode, Storage, StorageConfig};
 use tokio::sync::mpsc;
 
 use super::Done;
@@ -36,7 +33,11 @@ pub(super) fn run(args: &CheckArgs, output: &mut Output) -> Done {
     let started = Instant::now();
     let storage = Storage::start(StorageConfig::default())?;
     let (sender, receiver) = mpsc::channel(MAX_WAITING);
-    let content = storage.open(content_spec(&metainfo, &args.data), sender)?;
+    let spec = ContentSpec {
+        mode: Mode::Seed,
+        ..ContentSpec::new(&metainfo, args.data.clone(), &[])
+    };
+    let content = storage.open(spec, sender)?;
     let verifying = verify(&content, receiver, &metainfo, interrupt, output);
     let right = runtime.block_on(verifying)?;
     let wrong_files = wrong_files(&metainfo, &args.data, &right);
@@ -47,33 +48,6 @@ pub(super) fn run(args: &CheckArgs, output: &mut Output) -> Done {
     }
     output.show(&Event::Checked(checked))?;
     Ok(exit)
-}
-
-fn content_spec(metainfo: &Metainfo, directory: &Path) -> ContentSpec {
-    let folder = metainfo.folder().map(PathBuf::from).unwrap_or_default();
-    let stored = metainfo
-        .files()
-        .iter()
-        .filter(|file| file.symlink.is_none());
-    let describe = |file: &File| FileSpec {
-        path: folder.join(&file.path),
-        length: file.length,
-        offset: file.offset,
-        padding: file.padding,
-        executable: file.executable,
-    };
-    let files: Vec<FileSpec> = stored.map(describe).collect();
-    ContentSpec {
-        info_hash: metainfo.info_hashes().primary(),
-        layout: Arc::new(metainfo.layout().clone()),
-        verifier: Arc::new(metainfo.verifier().clone()),
-        wanted: vec![true; files.len()],
-        files,
-        directory: directory.to_owned(),
-        journal: None,
-        mode: Mode::Seed,
-        preallocate: false,
-    }
 }
 
 /// The pieces that are right.

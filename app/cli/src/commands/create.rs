@@ -15,6 +15,7 @@ use shoal_metainfo::create::{CreateError, Options, PieceHash, Plan};
 use shoal_metainfo::metainfo::Limits;
 use shoal_metainfo::{Magnet, Metainfo};
 use shoal_storage::author::{self, Scan};
+use tempfile::NamedTempFile;
 
 use super::{Done, describe};
 use crate::args::CreateArgs;
@@ -36,6 +37,8 @@ pub(super) fn run(args: &CreateArgs, output: &mut Output) -> Done {
         None => PathBuf::from(format!("{}.torrent", scan.name)),
     };
     refuse_overwriting(&target, args.force)?;
+    // An hour of hashing for a place that cannot be written to would be an hour too much.
+    drop(beside(&target)?);
     for path in &scan.skipped {
         let message = format!("left out, as it is not a regular file: {}", path.display());
         output.show(&Event::Warning(Warning { message }))?;
@@ -180,21 +183,8 @@ fn refuse_overwriting(target: &Path, force: bool) -> Result<(), Failure> {
 
 /// Writes beside the target and renames, so that nobody sees half of it.
 fn write(bytes: &[u8], target: &Path, force: bool) -> Result<(), Failure> {
-    let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::AlreadyExists => exists(target),
-        _ => Failure::at(Exit::Unusable, "cannot write the torrent", target, error),
-    };
-    let folder = match target.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut file = tempfile::Builder::new()
-        .prefix(".shoal-")
-        .suffix(".tmp")
-        // As any new file; the system takes away what the user's mask says.
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder)
-        .map_err(failed)?;
+    let failed = |error: io::Error| write_failure(target, &error);
+    let mut file = beside(target)?;
     file.write_all(bytes).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     let persisted = match force {
@@ -202,6 +192,31 @@ fn write(bytes: &[u8], target: &Path, force: bool) -> Result<(), Failure> {
         false => file.persist_noclobber(target),
     };
     persisted.map(drop).map_err(|error| failed(error.error))
+}
+
+/// A new file in the folder of the target, which goes when it is dropped.
+fn beside(target: &Path) -> Result<NamedTempFile, Failure> {
+    let folder = match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    tempfile::Builder::new()
+        .prefix(".shoal-")
+        .suffix(".tmp")
+        // As any new file; the system takes away what the user's mask says.
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)
+        .map_err(|error| write_failure(target, &error))
+}
+
+fn write_failure(target: &Path, error: &io::Error) -> Failure {
+    let then = match error.kind() {
+        io::ErrorKind::AlreadyExists => return exists(target),
+        io::ErrorKind::NotFound => "there is no such folder; create it".to_owned(),
+        // The error itself may name a file of ours that nobody knows.
+        kind => format!("{kind}; choose another place with -o"),
+    };
+    Failure::at(Exit::Unusable, "cannot write the torrent", target, then)
 }
 
 fn created(metainfo: &Metainfo, target: &Path) -> Created {

@@ -22,7 +22,7 @@ pub(super) fn run(args: &SeedArgs, output: &mut Output) -> Done {
     let seeding = Seeding {
         args,
         metainfo,
-        journal,
+        journal: Some(journal),
     };
     transfer::run(&args.network, seeding, Purpose::Seed, Goal::Forever, output)
 }
@@ -30,7 +30,7 @@ pub(super) fn run(args: &SeedArgs, output: &mut Output) -> Done {
 struct Seeding<'a> {
     args: &'a SeedArgs,
     metainfo: Metainfo,
-    journal: PathBuf,
+    journal: Option<PathBuf>,
 }
 
 impl Prepare for Seeding<'_> {
@@ -38,7 +38,7 @@ impl Prepare for Seeding<'_> {
         let mut add = AddTorrent::new(Arc::new(self.metainfo), self.args.data.clone());
         add.seed_only = true;
         add.trust = self.args.trust;
-        add.journal = Some(self.journal);
+        add.journal = self.journal;
         Ok(transfer::with_network(add, &self.args.network))
     }
 }

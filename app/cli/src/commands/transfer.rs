@@ -28,8 +28,8 @@ const TICK: Duration = Duration::from_millis(200);
 /// For taking leave when all is done. What is not synced by then is verified again after a power failure, no more.
 const LEAVE: Duration = Duration::from_secs(3);
 
-/// For taking leave after Ctrl-C. The engine takes it twice at most, which fits in two seconds.
-const LEAVE_AT_ONCE: Duration = Duration::from_millis(800);
+/// For taking leave after Ctrl-C, which is over within two seconds.
+const LEAVE_AT_ONCE: Duration = Duration::from_millis(1700);
 
 /// When a transfer is done.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -76,23 +76,42 @@ fn left(time_left_s: Option<u64>) -> String {
     })
 }
 
+/// As [`progress`], where a bar shows the amount: 80 columns have to do.
+pub(super) fn beside_bar(event: &Event) -> String {
+    match event {
+        Event::Progress(progress) if progress.phase == "downloading" => pace(progress),
+        _ => progress(event),
+    }
+}
+
 fn show_progress(progress: &Progress) -> String {
-    let peers = format!("{} peers ({} seeds)", progress.peers, progress.seeds);
-    let (down, up) = (
-        Size(progress.download_rate_bytes_per_s),
-        Size(progress.upload_rate_bytes_per_s),
-    );
     if progress.phase == "seeding" {
-        let uploaded = Size(progress.uploaded_bytes);
+        let (uploaded, up) = (
+            Size(progress.uploaded_bytes),
+            Size(progress.upload_rate_bytes_per_s),
+        );
+        let peers = count(progress.peers, "peer");
         return format!("seeding: {uploaded} uploaded, {up}/s up, {peers}");
     }
+    let (done, total) = (Size(progress.verified_bytes), Size(progress.wanted_bytes));
+    format!("{}: {done} of {total}, {}", progress.phase, pace(progress))
+}
+
+/// How fast it goes.
+fn pace(progress: &Progress) -> String {
     format!(
-        "{}: {} of {}, {down}/s down, {up}/s up, {peers}{}",
-        progress.phase,
-        Size(progress.verified_bytes),
-        Size(progress.wanted_bytes),
+        "{}/s down, {}/s up, {}{}",
+        Size(progress.download_rate_bytes_per_s),
+        Size(progress.upload_rate_bytes_per_s),
+        count(progress.peers, "peer"),
         left(progress.time_left_s)
     )
+}
+
+/// A number of things, as one says it.
+fn count(number: usize, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{plural}")
 }
 
 fn show_torrent(torrent: &TorrentEvent) -> Vec<Line> {
@@ -111,7 +130,7 @@ fn show_torrent(torrent: &TorrentEvent) -> Vec<Line> {
     lines.extend(optional("comment", &torrent.comment));
     lines.extend(optional("created by", &torrent.created_by));
     let created = torrent.creation_date_unix_s.map(Timestamp);
-    lines.extend(created.map(|date| Line::field("created", date)));
+    lines.extend(created.map(|date| Line::field("created", date.to_string())));
     for (tier, urls) in (1..).zip(&torrent.trackers) {
         let label = format!("tracker {tier}");
         lines.extend(urls.iter().map(|url| Line::field(&label, url)));
@@ -124,7 +143,7 @@ fn show_torrent(torrent: &TorrentEvent) -> Vec<Line> {
     );
     lines.push(Line::field("magnet", &torrent.magnet));
     let shown = torrent.files.iter().filter(|file| file.number.is_some());
-    lines.push(Line::field("files", shown.count()));
+    lines.push(Line::field("files", shown.count().to_string()));
     tree(&torrent.files, &mut lines);
     lines.extend(warnings(&torrent.warnings));
     lines
@@ -206,7 +225,7 @@ fn show_created(created: &Created) -> Vec<Line> {
     lines.extend(info_hashes(&created.info_hash_v1, &created.info_hash_v2));
     lines.push(size(created.size_bytes));
     lines.push(pieces(created.piece_count, created.piece_length_bytes));
-    lines.push(Line::field("files", created.file_count));
+    lines.push(Line::field("files", created.file_count.to_string()));
     lines.push(Line::field("magnet", &created.magnet));
     lines
 }
@@ -293,8 +312,9 @@ fn show_checked(checked: &Checked) -> Line {
     let total = checked.right_pieces + checked.wrong_pieces;
     if checked.right {
         let text = format!(
-            "{}: all {total} pieces of {} files",
-            checked.name, checked.right_files
+            "{}: all {total} pieces of {}",
+            checked.name,
+            count(checked.right_files, "file")
         );
         return Line::good("right: ").then(text);
     }

@@ -24,17 +24,17 @@ impl Terminal {
     fn draw(&mut self, event: &Event) {
         let Some(amount) = event.amount() else { return };
         let bar = self.bar.get_or_insert_with(bar);
+        bar.set_message(clean(&human::beside_bar(event)).into_owned());
         bar.set_length(amount.total.max(1));
         // Nothing of nothing is everything.
         bar.set_position(if amount.total == 0 { 1 } else { amount.done });
-        bar.set_message(clean(&human::progress(event)).into_owned());
     }
 }
 
 fn bar() -> ProgressBar {
     let target = ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND);
     let bar = ProgressBar::with_draw_target(Some(1), target);
-    let style = ProgressStyle::with_template("[{bar:30}] {percent:>3}%  {wide_msg}");
+    let style = ProgressStyle::with_template("[{bar:16}] {percent:>3}%  {wide_msg}");
     match style {
         Ok(style) => bar.with_style(style.progress_chars("=> ")),
         Err(_) => bar,

@@ -50,14 +50,14 @@ impl Line {
     }
 
     /// A label and what it is about.
-    pub(super) fn field(label: &str, value: impl ToString) -> Line {
+    pub(super) fn field(label: &str, value: impl Into<String>) -> Line {
         Line::label(format!("{label:<LABEL_WIDTH$}")).then(value)
     }
 
     /// The line with more text behind it.
     #[must_use]
-    pub(super) fn then(mut self, text: impl ToString) -> Line {
-        self.0.push((Style::Plain, text.to_string()));
+    pub(super) fn then(mut self, text: impl Into<String>) -> Line {
+        self.0.push((Style::Plain, text.into()));
         self
     }
 

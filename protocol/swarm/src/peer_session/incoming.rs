@@ -18,12 +18,6 @@ const MAX_RESTATED: usize = 4_096;
 /// The most suggestions that we pass on in the life of a connection: they are hints.
 const MAX_SUGGESTIONS: u32 = 256;
 
-/// The most hashes in one request (BEP 52).
-const MAX_HASHES: u32 = 512;
-
-/// No tree has more layers: 2^63 bytes in blocks.
-const MAX_LAYERS: u32 = 50;
-
 /// The most hash requests that the driver works on for one remote.
 const MAX_HASH_REQUESTS: usize = 16;
 
@@ -56,16 +50,6 @@ impl HashBudget {
         self.hashes -= if enough { hashes } else { 0 };
         enough
     }
-}
-
-/// Whether BEP 52 allows such a request. Whether there is such a file is for whoever has the tree to say.
-const fn is_sound(request: &HashRequest) -> bool {
-    request.length.is_power_of_two()
-        && request.length >= 2
-        && request.length <= MAX_HASHES
-        && request.index.is_multiple_of(request.length)
-        && request.base_layer <= MAX_LAYERS
-        && request.proof_layers <= MAX_LAYERS
 }
 
 impl PeerSession {
@@ -303,17 +287,11 @@ impl PeerSession {
         if let Some(reqq) = handshake.reqq {
             self.window.set_reqq(reqq.max(1));
         }
+        self.remote_extensions.update(&handshake);
+        self.on_upload_only(handshake.upload_only);
         if handshake.client.is_some() {
             self.client = handshake.client;
         }
-        let dont_have = handshake
-            .extensions
-            .iter()
-            .find(|(name, _)| name == super::DONT_HAVE.0);
-        if let Some((_, id)) = dont_have {
-            self.remote_dont_have = *id != 0;
-        }
-        self.on_upload_only(handshake.upload_only);
     }
 
     fn on_hash_request(&mut self, request: HashRequest) {
@@ -321,7 +299,8 @@ impl PeerSession {
             return self.refuse("it asked for v2 hashes on a v1 connection");
         }
         let hashes = u64::from(request.length) + u64::from(request.proof_layers);
-        let accepted = is_sound(&request)
+        // Whether there is such a file is for whoever has the tree to say.
+        let accepted = request.validate().is_ok()
             && self.hashes_in_flight.len() < MAX_HASH_REQUESTS
             && self.hash_budget.take(self.now, hashes);
         if accepted {
@@ -329,7 +308,9 @@ impl PeerSession {
             self.outputs.push_back(Output::ServeHashes(request));
         } else {
             self.count_bad_request();
-            self.send(Message::HashReject(request));
+            if !self.closed {
+                self.send(Message::HashReject(request));
+            }
         }
     }
 

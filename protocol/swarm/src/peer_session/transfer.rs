@@ -11,7 +11,7 @@ use super::{
 use crate::message::{FromPeer, ReturnReason};
 use core::time::Duration;
 use shoal_metainfo::{BLOCK_LENGTH, Block, BlockRun, PieceIndex};
-use shoal_wire::{BlockHeader, Message, Request};
+use shoal_wire::{BlockHeader, Extension, Message, Request};
 
 impl PeerSession {
     /// What follows from any change: requests up to the window, uploads up to the watermark, a wish for more leases.
@@ -165,8 +165,14 @@ impl PeerSession {
         if !self.timers.is_set(Timer::Flush) {
             self.timers.set(Timer::Flush, self.now + FLUSH);
         }
-        // Rejects after a choke are its answer. Others would follow each other as fast as the line allows.
-        if !self.remote_chokes {
+        // Rejects after a choke are its answer. Others, asked again at once, would follow each other as fast as the line allows:
+        // so blocks must come first, and where none are on their way, time must pass.
+        if self.remote_chokes {
+            return;
+        }
+        let outstanding = u32::try_from(self.download.outstanding()).unwrap_or(u32::MAX);
+        self.window.on_rejected(outstanding);
+        if self.download.is_quiet() {
             self.timers.set(Timer::Resume, self.now + REJECT_PAUSE);
         }
     }
@@ -338,7 +344,7 @@ impl PeerSession {
         if !self.ours.remove(piece) {
             return;
         }
-        if self.remote_dont_have {
+        if self.remote_extensions.id(Extension::DontHave).is_some() {
             self.send(Message::DontHave(piece));
         }
         self.take_back(|other| other == piece);

@@ -24,9 +24,10 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    /// Accepts `request`, unless the queue is full.
+    /// Accepts `request`, unless the queue is full. What the driver has does not count: the remote may have received it, and
+    /// asked for the next block, before we hear that it left.
     pub(super) fn queue(&mut self, request: Request) -> bool {
-        let room = self.waiting.len() + self.in_flight.len() < MAX_QUEUED_REQUESTS as usize;
+        let room = self.waiting.len() < MAX_QUEUED_REQUESTS as usize;
         if room {
             self.waiting.push_back(request);
         }

@@ -5,6 +5,7 @@
 
 use super::peer::Peer;
 use super::{Origin, Output, REVIEW, Torrent};
+use crate::candidates::canonical;
 use crate::message::{Blame, CloseReason, PeerKey, ToPeer};
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -59,6 +60,9 @@ impl Torrent {
             let Some((address, origin)) = self.candidates.next_dial(self.now) else {
                 break;
             };
+            if !self.is_new(address) {
+                continue;
+            }
             let peer = self.next_key();
             self.dialing.insert(peer, (address, origin));
             self.outputs.push_back(Output::Dial {
@@ -67,6 +71,16 @@ impl Torrent {
                 origin,
             });
         }
+    }
+
+    /// Whether nobody is being dialled or connected at this address. An accepted connection can come from where its peer
+    /// listens, and its end makes the address a candidate whose dial is still on its way.
+    fn is_new(&mut self, address: SocketAddr) -> bool {
+        let connected = self.open_peers().any(|(_, peer)| peer.address == address);
+        if connected {
+            self.candidates.connected(self.now, address);
+        }
+        !connected && !self.dialing.values().any(|&(other, _)| other == address)
     }
 
     pub(super) fn on_dial_failed(&mut self, peer: PeerKey) {
@@ -84,6 +98,8 @@ impl Torrent {
         origin: Origin,
     ) {
         self.connections_changed = true;
+        // As accepted on a socket of both families; bans and duplicates are found by the plain one.
+        let address = canonical(address);
         let dialled = self.dialing.remove(&key).map(|(address, _)| address);
         if self.peers.contains_key(&key) {
             return;

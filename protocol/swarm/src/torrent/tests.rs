@@ -436,6 +436,24 @@ fn a_duplicate_is_credited_to_whoever_was_first() {
 }
 
 #[test]
+fn a_piece_with_one_block_known_to_be_wrong_is_fetched_again_as_a_whole() {
+    let mut bench = Bench::leech();
+    let (liar, honest) = (bench.join(1, some(&[2])), bench.join(2, some(&[2])));
+    let bad = bench.want(liar, 1);
+    let good = bench.want(honest, 3);
+    bench.receive(liar, bad.clone());
+    bench.receive(honest, good);
+    let outputs = bench.handle(Input::Failed {
+        piece: PieceIndex(2),
+        bad: vec![bad[0].first],
+        blocks: vec![7; BLOCKS as usize],
+    });
+    assert!(outputs.contains(&Output::Ban(address(1).ip())));
+    assert!(!outputs.contains(&Output::Ban(address(2).ip())));
+    assert_eq!(bench.want(honest, 4), [whole(2)]);
+}
+
+#[test]
 fn a_verdict_waits_for_the_blocks_that_are_still_being_announced() {
     let mut bench = Bench::leech();
     let peer = bench.join(1, some(&[2]));
@@ -614,6 +632,76 @@ fn a_liar_is_banned_after_one_bad_piece() {
     assert!(outputs.contains(&Output::Ban(address(1).ip())));
     bench.leave(liar);
     let refused = refusal(&bench.connect(1).1);
+    assert!(matches!(refused, Some(CloseReason::Banned(_))));
+}
+
+#[test]
+fn an_address_is_not_dialled_while_a_dial_or_a_connection_to_it_exists() {
+    let mut bench = Bench::leech();
+    let candidate = |bench: &mut Bench| {
+        bench.handle(Input::Candidates {
+            origin: Origin::Tracker,
+            addresses: vec![address(1)],
+        })
+    };
+    let dials = |outputs: &[Output]| {
+        let dial = |output: &&Output| matches!(output, Output::Dial { .. });
+        outputs.iter().filter(dial).count()
+    };
+    candidate(&mut bench);
+    let outputs = bench.handle(Input::DialGranted(1));
+    assert_eq!(dials(&outputs), 1);
+    let Some(&Output::Dial { peer: dialled, .. }) = outputs.first() else {
+        panic!("{outputs:?}");
+    };
+    // It dials us at the same time, from where it listens, and leaves.
+    let peer = bench.join(1, Has::None);
+    bench.leave(peer);
+    bench.now = bench.now + Duration::from_secs(3_600);
+    assert_eq!(dials(&bench.handle(Input::DialGranted(5))), 0);
+    // It comes back, and only then the dial fails.
+    bench.join(1, Has::All);
+    bench.handle(Input::DialFailed { peer: dialled });
+    bench.now = bench.now + Duration::from_secs(3_600);
+    assert_eq!(dials(&bench.handle(Input::DialGranted(5))), 0);
+}
+
+#[test]
+fn a_liar_in_ipv6_clothing_is_cut_off_on_every_connection() {
+    let mut bench = Bench::leech();
+    let clothed = |last: u8| {
+        let ip = core::net::Ipv4Addr::new(10, 0, 0, last).to_ipv6_mapped();
+        SocketAddr::new(ip.into(), 6881)
+    };
+    let connect = |bench: &mut Bench, peer_id| {
+        let peer = bench.torrent.next_key();
+        let (address, origin) = (clothed(2), Origin::Incoming);
+        let outputs = bench.handle(Input::Connected {
+            peer,
+            address,
+            peer_id: [peer_id; 20],
+            origin,
+        });
+        (peer, outputs)
+    };
+    let (liar, _) = connect(&mut bench, 1);
+    assert_eq!(refusal(&bench.connect(1).1), Some(CloseReason::Duplicate));
+    bench.says(
+        liar,
+        FromPeer::Joined {
+            has: some(&[2]),
+            fast: true,
+        },
+    );
+    bench.says(liar, FromPeer::Choking(false));
+    bench.want(liar, 4);
+    bench.receive(liar, vec![whole(2)]);
+    let outputs = bench.failed(PieceIndex(2));
+    assert!(outputs.contains(&Output::Ban(address(1).ip())));
+    let reason = CloseReason::Banned(Blame::Certain);
+    assert!(outputs.contains(&to(liar, ToPeer::Close(reason))));
+    bench.leave(liar);
+    let refused = refusal(&connect(&mut bench, 2).1);
     assert!(matches!(refused, Some(CloseReason::Banned(_))));
 }
 

@@ -8,7 +8,7 @@ use crate::message::{Blame, CloseReason, PeerKey, ToPeer};
 use core::net::IpAddr;
 use core::time::Duration;
 use shoal_machine::Moment;
-use shoal_metainfo::{Block, BlockIndex, BlockRun, PieceIndex};
+use shoal_metainfo::{BlockIndex, PieceIndex};
 use std::collections::BTreeSet;
 
 /// The most peers that left whose addresses are remembered for pieces that they took part in: those of a torrent's whole
@@ -29,11 +29,9 @@ pub(super) enum Verdict {
     Wrong {
         bad: Vec<BlockIndex>,
         digests: Vec<u64>,
-        /// Blocks were announced while it waited. Storage may have kept some of them, or not: it has to forget them.
-        late: bool,
     },
     /// Its blocks were not kept. Waits as a wrong one does.
-    Dropped { late: bool },
+    Dropped,
     /// Nobody wants it any more. Storage forgets its blocks when no more can come.
     Unwanted,
 }
@@ -85,36 +83,21 @@ impl Torrent {
         match verdict {
             None => {}
             Some(Verdict::Right { digests, .. }) => self.on_verified(piece, &digests),
-            Some(Verdict::Wrong { bad, digests, late }) => {
+            Some(Verdict::Wrong { bad, digests }) => {
                 self.on_failed(piece, &bad, &digests);
-                self.reopen(piece, late);
+                self.reopen(piece);
             }
-            Some(Verdict::Dropped { late }) => {
-                self.picker.dropped(piece);
-                self.reopen(piece, late);
-            }
-            Some(Verdict::Unwanted) => self.reopen(piece, true),
+            Some(Verdict::Dropped | Verdict::Unwanted) => self.reopen(piece),
         }
         self.doubtful.remove(&piece);
     }
 
-    /// The blocks of a piece can be leased again: all of them, where storage and we cannot know which it has.
-    fn reopen(&mut self, piece: PieceIndex, unclear: bool) {
-        if unclear {
-            self.picker.dropped(piece);
-            self.outputs.push_back(Output::Forget(piece));
-        }
+    /// The blocks of a piece can be leased again. Storage forgets what it has of it: blocks that it took after its verdict
+    /// may have been announced before we heard the verdict, or after, and belong to no attempt that we could tell.
+    fn reopen(&mut self, piece: PieceIndex) {
+        self.picker.dropped(piece);
+        self.outputs.push_back(Output::Forget(piece));
         self.wake_all();
-    }
-
-    /// Blocks of these pieces were announced, which may be older or younger than what storage said.
-    pub(super) fn note_late(&mut self, runs: &[BlockRun]) {
-        for run in runs {
-            match self.verdicts.get_mut(&run.piece) {
-                Some(Verdict::Wrong { late, .. } | Verdict::Dropped { late }) => *late = true,
-                _ => {}
-            }
-        }
     }
 
     /// Whether it is known who delivered each block of a piece, or nobody was asked for any.
@@ -156,13 +139,10 @@ impl Torrent {
 
     fn on_failed(&mut self, piece: PieceIndex, bad: &[BlockIndex], digests: &[u64]) {
         let sources = self.sources_of(piece);
-        let length = |&block| self.layout.block_length(Block { piece, block });
-        self.failed_bytes += match bad {
-            [] => u64::from(self.layout.length_of(piece)),
-            bad => bad.iter().map(|block| u64::from(length(block))).sum(),
-        };
+        self.failed_bytes += u64::from(self.layout.length_of(piece));
         let verdicts = self.smart_ban.failed(piece, &sources, bad, digests);
-        self.picker.failed(piece, bad);
+        // Storage has forgotten the right blocks with the wrong ones, whether it could tell them apart or not.
+        self.picker.failed(piece, &[]);
         self.punish(verdicts);
     }
 

@@ -245,7 +245,6 @@ impl Torrent {
             }
         }
         self.revoke(revocations);
-        self.note_late(runs);
         self.settle_all(runs);
     }
 

@@ -1,3 +1,5 @@
+//! Requests and replies over HTTP, against the layouts of the BEPs and against random bytes.
+
 use super::*;
 use crate::announce::MAX_TRACKER_ID_BYTES;
 use crate::{AnnounceReply, MAX_PEERS, RetryIn};

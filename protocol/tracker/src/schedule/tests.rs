@@ -1,3 +1,5 @@
+//! Schedules in virtual time: who hears what, and when.
+
 use super::*;
 use crate::RetryIn;
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Exchanges over UDP, against the layouts of BEP 15 and 41 and against a tiny tracker.
+
 use super::*;
 use crate::{Event, MAX_PEERS};
 use proptest::prelude::*;

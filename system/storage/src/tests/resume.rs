@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use shoal_metainfo::PieceIndex;
 
 use super::rig::{Rig, World};
+use crate::Mode;
 
 #[tokio::test]
 async fn a_killed_download_goes_on_without_reading_anything() {
@@ -145,4 +146,58 @@ async fn fragments_survive_a_kill() {
     parts.for_each(|path| fs::remove_file(path).unwrap());
     let rig = Rig::open(spec);
     assert!(rig.content.resumed().have.is_clear());
+}
+
+#[tokio::test]
+async fn a_check_that_is_cut_off_goes_on_where_it_was() {
+    let world = World::new();
+    let mut rig = Rig::open(world.spec());
+    rig.complete(&world).await;
+    drop(rig);
+    fs::remove_file(world.journal()).unwrap();
+    fs::remove_file(world.file("top/d")).unwrap();
+    let there = |rig: &Rig| -> Vec<u32> {
+        let suspect = rig.content.resumed().suspect.iter();
+        suspect.map(|piece| piece.0).collect()
+    };
+    let mut rig = Rig::open(world.spec());
+    // The last four are of the file that is missing.
+    let last = world.layout.piece_count() - 4;
+    assert_eq!(there(&rig), (0..last).collect::<Vec<u32>>());
+    rig.content.verify(vec![PieceIndex(1)]);
+    rig.next().await;
+    drop(rig);
+    let mut rig = Rig::open(world.spec());
+    assert!(!rig.content.resumed().fresh);
+    assert_eq!(there(&rig).len() as u32, last - 1);
+    assert!(rig.content.resumed().have.get(PieceIndex(1)));
+    rig.content.verify(rig.content.resumed().suspect.clone());
+    for _ in 1..last {
+        rig.next().await;
+    }
+    drop(rig);
+    let rig = Rig::open(world.spec());
+    assert!(there(&rig).is_empty());
+    assert_eq!(rig.content.resumed().have.count(), last);
+}
+
+#[tokio::test]
+async fn a_seed_goes_on_from_what_was_checked() {
+    let world = World::new();
+    let mut rig = Rig::open(world.spec());
+    rig.complete(&world).await;
+    drop(rig);
+    fs::remove_file(world.journal()).unwrap();
+    let mut spec = world.spec();
+    spec.mode = Mode::Seed;
+    let mut rig = Rig::open(spec.clone());
+    assert!(rig.check_all(&world).await.iter().all(|&right| right));
+    rig.content.close().unwrap();
+    drop(rig);
+    let rig = Rig::open(spec);
+    assert_eq!(
+        rig.content.resumed().have.count(),
+        world.layout.piece_count()
+    );
+    assert_eq!(rig.have(&world), rig.content.resumed().have);
 }

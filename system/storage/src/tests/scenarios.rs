@@ -451,6 +451,27 @@ async fn a_file_changed_by_somebody_else_is_noticed_before_it_is_served() {
 }
 
 #[tokio::test]
+async fn a_file_changed_after_it_was_checked_is_noticed() {
+    let world = World::new();
+    let mut rig = Rig::open(world.spec());
+    rig.complete(&world).await;
+    drop(rig);
+    let mut spec = world.spec();
+    (spec.mode, spec.journal) = (Mode::Seed, None);
+    let mut rig = Rig::open(spec);
+    assert!(rig.check_all(&world).await.iter().all(|&right| right));
+    let file = fs::File::open(world.file("top/d")).unwrap();
+    file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(60))
+        .unwrap();
+    // Nobody has read from it since, and the doubt about one piece shows what became of the others.
+    let last = world.layout.piece_count() - 1;
+    rig.content.doubt(PieceIndex(last));
+    for _ in 0..4 {
+        assert!(matches!(rig.next().await, Event::Lost { .. }));
+    }
+}
+
+#[tokio::test]
 async fn padding_is_served_without_a_file_and_ranges_are_checked() {
     let world = World::new();
     let mut rig = Rig::open(world.spec());

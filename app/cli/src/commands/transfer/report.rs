@@ -157,7 +157,9 @@ impl Reporter {
         let before = std::mem::replace(&mut self.trackers, trackers.to_vec());
         for (index, tracker) in trackers.iter().enumerate() {
             let untried = !tracker.working && tracker.message.is_none();
-            if before.get(index) != Some(tracker) && !untried {
+            // A hybrid torrent asks each tracker twice, and mostly hears the same.
+            let said = before.contains(tracker) || trackers[..index].contains(tracker);
+            if !said && !untried {
                 events.push(Event::Tracker(Tracker {
                     host: tracker.host.clone(),
                     working: tracker.working,

@@ -213,11 +213,10 @@ impl Swarm {
         let Some(seat) = self.nodes[node].seats.get_mut(&key) else {
             return;
         };
-        if let peer_session::Input::Torrent(ToPeer::Lease(runs)) = &input {
-            if !seat.session.is_closed() {
-                for block in runs.iter().flat_map(|run| run.blocks()) {
-                    assert!(seat.held.insert(block), "{block:?} was leased twice");
-                }
+        let open = !seat.session.is_closed();
+        if let (true, peer_session::Input::Torrent(ToPeer::Lease(runs))) = (open, &input) {
+            for block in runs.iter().flat_map(|run| run.blocks()) {
+                assert!(seat.held.insert(block), "{block:?} was leased twice");
             }
         }
         seat.session.handle(now, input);

@@ -1,0 +1,9 @@
+//! The binary as a person or a program uses it: command lines in, lines, files and exit codes out.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod generated;
+mod round_trip;
+mod support;
+mod transfer;
+mod wrong_input;

@@ -1,0 +1,304 @@
+//! Whole swarms that are small enough to be run in a moment.
+
+use shoal_machine::Moment;
+use shoal_metainfo::PieceIndex;
+use shoal_sim::scenario::{self, fluid_bound_s, small};
+use shoal_sim::{Action, Behaviour, NodeConfig, NodeId, Outcome, Setup, World, mbit};
+use shoal_swarm::message::DeadlineLease;
+use shoal_swarm::torrent::Priority;
+use std::time::Duration;
+
+/// Runs a swarm in which everything is to go well.
+fn run(setup: Setup) -> Outcome {
+    let outcome = World::new(setup).run();
+    outcome.expect("every check holds, and everybody finishes in time")
+}
+
+#[test]
+fn one_seed_serves_one_peer_at_nearly_the_rate_of_its_link() {
+    let setup = scenario::figure(1, 1, scenario::even);
+    let outcome = run(setup.clone());
+    let ratio = outcome.last_completion.as_secs_f64() / fluid_bound_s(&setup);
+    assert!(ratio < 1.1, "{ratio}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
+    let trace = |seed| run(scenario::permuted(seed)).trace;
+    assert_eq!(trace(7), trace(7));
+    assert_ne!(trace(7), trace(8));
+    let trace = |seed| run(scenario::odd_company(seed)).trace;
+    assert_eq!(trace(3), trace(3));
+}
+
+#[test]
+fn machines_that_hear_of_each_other_late_and_out_of_order_still_finish_over_200_seeds() {
+    for seed in 0..200 {
+        run(scenario::permuted(seed));
+    }
+}
+
+#[test]
+fn late_news_between_machines_hurts_nobody_among_liars_and_odd_company() {
+    for seed in 0..20 {
+        run(scenario::late_liars(seed, shoal_sim::Proof::Pieces));
+        run(scenario::late_liars(seed, shoal_sim::Proof::Blocks));
+        run(scenario::late_company(seed));
+    }
+}
+
+#[test]
+fn a_liar_is_banned_and_honest_peers_finish() {
+    for seed in 1..6 {
+        let setup = scenario::liars(seed, 1, shoal_sim::Proof::Pieces);
+        let outcome = run(setup.clone());
+        let liar = NodeId(9);
+        let bans = outcome
+            .honest(&setup)
+            .filter(|node| node.banned.contains(&liar));
+        assert!(
+            bans.count() >= 6,
+            "seed {seed}: most who downloaded from it ban it"
+        );
+    }
+}
+
+#[test]
+fn two_liars_who_share_pieces_with_honest_peers_are_told_from_them() {
+    for seed in 1..6 {
+        // That nobody else is banned is checked in every run.
+        let setup = scenario::liars(seed, 2, shoal_sim::Proof::Pieces);
+        let outcome = run(setup.clone());
+        for liar in [NodeId(9), NodeId(10)] {
+            let bans = outcome
+                .honest(&setup)
+                .filter(|node| node.banned.contains(&liar));
+            assert!(bans.count() >= 4, "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn block_hashes_convict_a_liar_sooner_than_piece_hashes() {
+    let wasted = |proof| {
+        let setup = scenario::liars(3, 2, proof);
+        let outcome = run(setup.clone());
+        outcome.overhead(&setup)
+    };
+    let (pieces, blocks) = (
+        wasted(shoal_sim::Proof::Pieces),
+        wasted(shoal_sim::Proof::Blocks),
+    );
+    assert!(blocks < pieces, "{blocks} against {pieces}");
+}
+
+#[test]
+fn a_peer_that_never_uploads_is_served_after_those_who_do() {
+    let outcome = run(scenario::free_riders(1));
+    let received = |node: &shoal_sim::NodeOutcome| {
+        let early = node
+            .verified
+            .iter()
+            .filter(|(_, at)| *at < Moment::from_secs(80));
+        early.count()
+    };
+    let honest: Vec<usize> = outcome.nodes[1..11].iter().map(received).collect();
+    let riders: Vec<usize> = outcome.nodes[11..].iter().map(received).collect();
+    let mean = |list: &[usize]| list.iter().sum::<usize>() as f64 / list.len() as f64;
+    assert!(
+        mean(&riders) < 0.9 * mean(&honest),
+        "riders {riders:?}, honest {honest:?}"
+    );
+}
+
+#[test]
+fn peers_that_reject_flap_or_stop_in_the_middle_of_a_block_delay_nobody_for_long() {
+    for seed in 1..6 {
+        let outcome = run(scenario::odd_company(seed));
+        let last = outcome.last_completion;
+        assert!(last < Moment::from_secs(60), "seed {seed}: {last:?}");
+    }
+}
+
+#[test]
+fn while_peers_come_and_go_those_who_stay_finish() {
+    run(scenario::churn(2));
+}
+
+#[test]
+fn partial_seeds_that_have_everything_together_are_enough() {
+    let outcome = run(scenario::partial_seeds(1));
+    assert!(outcome.nodes.iter().all(|node| node.completed.is_some()));
+}
+
+#[test]
+fn a_late_joiner_is_served_by_a_swarm_that_is_done() {
+    let mut setup = small(4, 4);
+    setup.nodes.push(NodeConfig {
+        arrives: Moment::from_secs(120),
+        ..NodeConfig::default()
+    });
+    let outcome = run(setup);
+    let took = outcome.nodes[5].done_s() - 120.0;
+    assert!(took < 15.0, "{took}");
+}
+
+#[test]
+fn peers_behind_nat_finish_through_those_who_are_not() {
+    let mut setup = small(5, 6);
+    for node in &mut setup.nodes[2..] {
+        node.nat = true;
+    }
+    run(setup);
+}
+
+#[test]
+fn an_isolated_node_dials_whom_it_was_told_and_nobody_else() {
+    let mut setup = small(6, 5);
+    // That it dials nobody else is checked in every run.
+    setup.nodes[3].isolated = Some(vec![NodeId(0), NodeId(1)]);
+    run(setup);
+}
+
+#[test]
+fn a_swarm_that_falls_apart_and_comes_together_again_finishes() {
+    let mut setup = small(7, 6);
+    setup.total_bytes = 16 * 1024 * 1024;
+    for node in 4..7 {
+        let node = NodeId(node);
+        setup
+            .actions
+            .push((Moment::from_secs(3), Action::Part(node, 1)));
+        setup
+            .actions
+            .push((Moment::from_secs(63), Action::Part(node, 0)));
+    }
+    let outcome = run(setup);
+    assert!(outcome.last_completion > Moment::from_secs(63));
+}
+
+#[test]
+fn few_slots_and_connections_are_enough() {
+    let mut setup = small(8, 12);
+    for node in &mut setup.nodes {
+        *node = scenario::tight(node.clone());
+    }
+    run(setup);
+}
+
+#[test]
+fn endgame_wastes_less_than_150_blocks_for_each_peer() {
+    for seed in 1..4 {
+        let mut setup = small(seed, 8);
+        setup.total_bytes = 32 * 1024 * 1024;
+        let outcome = run(setup.clone());
+        for node in &outcome.nodes[1..] {
+            let vain = (node.received_bytes - setup.total_bytes) / 16_384;
+            assert!(vain < 150, "seed {seed}: {vain} blocks");
+        }
+    }
+}
+
+#[test]
+fn pieces_come_in_order_where_that_is_wanted() {
+    // Of peers that have only what is rare, no order could be had.
+    let mut setup = small(9, 1);
+    setup.total_bytes = 16 * 1024 * 1024;
+    setup.nodes[1].sequential = true;
+    let outcome = run(setup);
+    let order: Vec<u32> = outcome.nodes[1]
+        .verified
+        .iter()
+        .map(|(piece, _)| piece.0)
+        .collect();
+    let displaced = (0u32..)
+        .zip(&order)
+        .map(|(at, piece)| piece.abs_diff(at))
+        .max();
+    assert!(displaced < Some(4), "{order:?}");
+}
+
+/// A film of 2 Mbit/s on a link of 50.
+fn film(seed: u64) -> (Setup, DeadlineLease) {
+    let mut setup = small(seed, 6);
+    setup.total_bytes = 32 * 1024 * 1024;
+    let lease = DeadlineLease {
+        id: 1,
+        first: PieceIndex(0),
+        last: PieceIndex(127),
+        deadline: Moment::from_secs(10),
+        rate_bytes_per_s: mbit(2),
+    };
+    let act = Action::Deadline(NodeId(1), lease);
+    setup.actions.push((Moment::from_secs(1), act));
+    (setup, lease)
+}
+
+#[test]
+fn pieces_with_deadlines_come_in_time_where_the_links_allow() {
+    for seed in 1..4 {
+        let (setup, lease) = film(seed);
+        let outcome = run(setup.clone());
+        for &(piece, at) in &outcome.nodes[1].verified {
+            let start = u64::from(piece.0) * u64::from(setup.piece_length);
+            let due = lease.deadline + Duration::from_secs(start / lease.rate_bytes_per_s);
+            assert!(
+                at <= due,
+                "seed {seed}: piece {piece} at {at:?}, due {due:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_selection_that_changes_on_the_way_is_followed() {
+    let mut setup = small(10, 4);
+    setup.total_bytes = 16 * 1024 * 1024;
+    let select = |first: usize| {
+        let wanted = |at: usize| (first..first + 16).contains(&at);
+        (0..64)
+            .map(|at| {
+                if wanted(at) {
+                    Priority::Normal
+                } else {
+                    Priority::Skip
+                }
+            })
+            .collect::<Vec<_>>()
+    };
+    setup.nodes[1].priorities = select(0);
+    let act = |second, first| {
+        let action = Action::Priorities(NodeId(1), select(first));
+        (Moment::from_secs(second), action)
+    };
+    setup.actions = vec![act(2, 32), act(60, 8)];
+    let mut at_last = setup.clone();
+    at_last.bound = Moment::from_secs(200);
+    let outcome = World::new(at_last).run_to_bound().unwrap();
+    let pieces: Vec<u32> = outcome.nodes[1]
+        .verified
+        .iter()
+        .map(|(piece, _)| piece.0)
+        .collect();
+    assert!(
+        (8..24).chain(32..48).all(|piece| pieces.contains(&piece)),
+        "{pieces:?}"
+    );
+    assert!(pieces.iter().all(|piece| *piece < 48), "{pieces:?}");
+}
+
+#[test]
+fn a_flapping_choker_costs_a_swarm_little() {
+    let mut setup = small(11, 5);
+    setup.total_bytes = 32 * 1024 * 1024;
+    setup.nodes.push(NodeConfig {
+        behaviour: Behaviour::Flapper {
+            period: Duration::from_millis(400),
+        },
+        start: shoal_sim::Start::Full,
+        ..NodeConfig::default()
+    });
+    let outcome = run(setup.clone());
+    let overhead = outcome.overhead(&setup);
+    assert!(overhead < 1.06, "{overhead}");
+}

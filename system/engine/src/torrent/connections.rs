@@ -1,0 +1,218 @@
+//! A torrent's connections: dialled, accepted, spoken to, gone.
+//!
+//! Invariant: the session is told of the end of each dial it granted and of each connection, once.
+
+use super::{ToTorrent, TorrentTask};
+use crate::connect::{self, Ready};
+use crate::mailbox::Mailbox;
+use crate::peer::{PeerTask, Surroundings};
+use shoal_machine::Moment;
+use shoal_metainfo::BlockRun;
+use shoal_swarm::peer_session::{Negotiated, PeerSession, PeerSettings};
+use shoal_swarm::torrent::{Input, Origin};
+use shoal_swarm::{CloseReason, FromPeer, Has, PeerKey, Report, ToPeer};
+use shoal_wire::allowed_fast_set;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// How many pieces a peer may fetch while choked (BEP 6): enough to have something to give, too few to live on.
+const ALLOWED_FAST_PIECES: u32 = 5;
+
+/// A connection as its torrent sees it.
+pub(super) struct Peer {
+    mailbox: Mailbox<ToPeer>,
+    /// What it last reported, so that totals outlive connections.
+    report: Report,
+    /// Payload that it said it received. Reports come once a second, this with every batch of blocks: a torrent that is
+    /// complete has counted what it fetched.
+    received_bytes: u64,
+}
+
+impl Peer {
+    pub(super) fn tell(&self, message: ToPeer) {
+        self.mailbox.push(message, absorb);
+    }
+}
+
+/// Haves merge into haves that wait, so that the mail of a connection that dawdles is bounded by the number of pieces.
+fn absorb(last: &mut ToPeer, message: ToPeer) -> Option<ToPeer> {
+    match (last, message) {
+        (ToPeer::Have(waiting), ToPeer::Have(pieces)) => {
+            waiting.extend(pieces);
+            None
+        }
+        (_, message) => Some(message),
+    }
+}
+
+impl TorrentTask {
+    /// One message of a connection.
+    pub(super) fn hear_peer(&mut self, peer: PeerKey, message: FromPeer) {
+        let left = matches!(message, FromPeer::Left(_));
+        self.report_early |= matches!(message, FromPeer::Interested(true));
+        match &message {
+            FromPeer::Report(report) => self.count(peer, *report),
+            FromPeer::Received(runs) => self.count_received(peer, runs),
+            _ => {}
+        }
+        self.handle(Input::Peer { peer, message });
+        if left && self.peers.remove(&peer).is_some() {
+            self.disconnected();
+        }
+    }
+
+    /// Counts received blocks, as far as they are not in a report yet.
+    fn count_received(&mut self, peer: PeerKey, runs: &[BlockRun]) {
+        let blocks = runs.iter().flat_map(|run| run.blocks());
+        let bytes: u64 = blocks
+            .map(|block| u64::from(self.torrent.layout().block_length(block)))
+            .sum();
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.received_bytes += bytes;
+            let known = Report {
+                downloaded_bytes: peer.received_bytes.max(peer.report.downloaded_bytes),
+                ..peer.report
+            };
+            let last = std::mem::replace(&mut peer.report, known);
+            self.downloaded_bytes += known.downloaded_bytes - last.downloaded_bytes;
+        }
+    }
+
+    /// Counts what moved since a connection's last report.
+    fn count(&mut self, peer: PeerKey, report: Report) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            let last = std::mem::replace(&mut peer.report, report);
+            self.downloaded_bytes += report
+                .downloaded_bytes
+                .saturating_sub(last.downloaded_bytes);
+            self.uploaded_bytes += report.uploaded_bytes.saturating_sub(last.uploaded_bytes);
+        }
+    }
+
+    /// Opens a connection on a worker of its own; its end is told in any case, unless the torrent stops before.
+    pub(super) fn dial(&mut self, peer: PeerKey, address: SocketAddr, origin: Origin) {
+        self.dials_begun += 1;
+        let transport = self.parts.environment.transport.clone();
+        let (us, sender) = (self.parts.introduction, self.parts.inbox.sender());
+        let dials = self.dials.clone();
+        self.parts.environment.pool.next().spawn(async move {
+            let dial = connect::dial(&transport, us, address, origin, peer);
+            let outcome = match dials.run_until_cancelled(dial).await {
+                None => return,
+                Some(Ok(ready)) => ToTorrent::Dialled(Box::new(ready)),
+                Some(Err(error)) => {
+                    // The words of an error may name the address.
+                    tracing::debug!(peer = peer.0, kind = %error.kind(), "a dial came to nothing");
+                    tracing::trace!(peer = peer.0, %address, %error);
+                    ToTorrent::DialFailed(peer)
+                }
+            };
+            drop(sender.send(outcome).await);
+        });
+    }
+
+    pub(super) fn dial_ended(&mut self, connected: bool) {
+        let torrent = self.parts.id;
+        self.up
+            .push(shoal_session::Input::DialEnded { torrent, connected });
+    }
+
+    fn disconnected(&mut self) {
+        self.up
+            .push(shoal_session::Input::Disconnected(self.parts.id));
+    }
+
+    /// A handshake is done: the machine says whether the connection stays.
+    pub(super) fn connected(&mut self, ready: Ready) {
+        if ready.key.is_some() {
+            self.dial_ended(true);
+        }
+        let peer = ready.key.unwrap_or_else(|| self.torrent.next_key());
+        let now = self.parts.environment.clock.now();
+        let mailbox = Mailbox::new();
+        let entry = Peer {
+            mailbox: mailbox.clone(),
+            report: Report::default(),
+            received_bytes: 0,
+        };
+        self.peers.insert(peer, entry);
+        self.handle(Input::Connected {
+            peer,
+            address: ready.address,
+            peer_id: ready.peer_id.0,
+            origin: ready.origin,
+        });
+        // The machine refused it: its socket closes when `ready` is dropped.
+        if !self.peers.contains_key(&peer) {
+            return self.disconnected();
+        }
+        let session = self.peer_session(&ready, now);
+        let surroundings = self.surroundings();
+        self.parts.environment.pool.next().spawn(async move {
+            match ready.stream.attach() {
+                Ok(stream) => {
+                    let task = PeerTask::new(
+                        peer,
+                        stream,
+                        session,
+                        &ready.leftover,
+                        mailbox,
+                        surroundings,
+                    );
+                    task.run().await;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "a connection was lost on its way to its worker");
+                    let left = vec![FromPeer::Left(CloseReason::Remote)];
+                    let left = ToTorrent::Peer(peer, left);
+                    drop(surroundings.torrent.send(left).await);
+                }
+            }
+        });
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        let parts = &self.parts;
+        Surroundings {
+            clock: parts.environment.clock,
+            storage: parts.environment.storage.clone(),
+            layout: Arc::clone(&parts.layout),
+            content: parts.on_disk.content.clone(),
+            hashes: Arc::clone(&parts.hashes),
+            limiter: parts.limiter.clone(),
+            torrent: parts.inbox.sender(),
+        }
+    }
+
+    fn peer_session(&self, ready: &Ready, now: Moment) -> PeerSession {
+        let layout = &self.parts.layout;
+        let have = self.torrent.have();
+        let ours = if have.is_full() {
+            Has::All
+        } else if have.is_clear() {
+            Has::None
+        } else {
+            Has::Some(have.clone())
+        };
+        let negotiated = Negotiated {
+            fast: ready.fast,
+            extended: ready.extended,
+            v2: ready.v2,
+            ours,
+        };
+        let ip = ready.address.ip();
+        let allowed_fast = if ready.fast {
+            let name = self.parts.introduction.hashes.primary();
+            allowed_fast_set(ALLOWED_FAST_PIECES, layout.piece_count(), name, ip)
+        } else {
+            Vec::new()
+        };
+        let settings = PeerSettings {
+            port: self.parts.environment.port,
+            your_ip: Some(ip),
+            upload_only: self.torrent.is_complete(),
+            allowed_fast,
+        };
+        PeerSession::new(Arc::clone(layout), negotiated, settings, now)
+    }
+}

@@ -1,0 +1,103 @@
+//! What a torrent says of itself: to the session, to its trackers, and to whoever looks.
+
+use super::TorrentTask;
+use crate::snapshot::{PeerLine, Phase, Snapshot};
+use shoal_session::{Candidate, PeerId};
+use std::time::Duration;
+
+/// How often peers are reported to the session and the snapshot is renewed.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+impl TorrentTask {
+    /// Once a second, and when something happened that should be known at once.
+    pub(super) fn report(&mut self) {
+        let now = self.parts.environment.clock.now();
+        if now < self.next_report && !self.report_early {
+            return;
+        }
+        self.report_early = false;
+        self.next_report = now + REPORT_INTERVAL;
+        self.report_peers();
+        self.update_trackers();
+        self.show();
+    }
+
+    /// The peers to the session, which decides who is choked.
+    fn report_peers(&mut self) {
+        let (torrent, seeding) = (self.parts.id, self.torrent.is_complete());
+        let pieces = u64::from(self.parts.layout.piece_count().max(1));
+        let peers = self
+            .torrent
+            .choke_candidates()
+            .map(|peer| Candidate {
+                id: PeerId {
+                    torrent,
+                    peer: peer.key,
+                },
+                interested: peer.interested,
+                seeding,
+                snubbed: peer.report.snubbed,
+                download_rate: peer.report.download_rate,
+                upload_rate: peer.report.upload_rate,
+                uploaded_bytes: peer.report.uploaded_bytes,
+                has_permille: u16::try_from(u64::from(peer.has_pieces) * 1000 / pieces)
+                    .unwrap_or(1000),
+                joined: peer.since,
+            })
+            .collect();
+        self.up.push(shoal_session::Input::Peers { torrent, peers });
+    }
+
+    /// What the next announces are to say.
+    pub(super) fn update_trackers(&mut self) {
+        let (uploaded, downloaded) = (self.uploaded_bytes, self.downloaded_bytes);
+        self.parts
+            .trackers
+            .update(uploaded, downloaded, &self.torrent);
+    }
+
+    /// Renews the snapshot.
+    pub(super) fn show(&self) {
+        let progress = self.torrent.progress();
+        // Whoever only seeds has told the machine that nothing is wanted.
+        let (wanted_bytes, missing_bytes) = if self.parts.seed_only {
+            let missing_bytes = progress.total_bytes - progress.have_bytes;
+            (progress.total_bytes, missing_bytes)
+        } else {
+            (progress.wanted_bytes, progress.missing_bytes)
+        };
+        let running = if self.torrent.is_complete() {
+            Phase::Seeding
+        } else {
+            Phase::Downloading
+        };
+        let pieces = self.parts.layout.piece_count();
+        let peers: Vec<PeerLine> = self
+            .torrent
+            .peers()
+            .map(|peer| PeerLine {
+                address: peer.address,
+                seed: peer.has_pieces == pieces,
+                download_rate: peer.report.download_rate,
+                upload_rate: peer.report.upload_rate,
+            })
+            .collect();
+        self.parts.shown.replace(Snapshot {
+            phase: self.suspended.clone().unwrap_or(running),
+            complete: missing_bytes == 0,
+            wanted_bytes,
+            wanted_verified_bytes: wanted_bytes - missing_bytes,
+            verified_bytes: progress.have_bytes,
+            verified_pieces: progress.have_pieces,
+            resumed_pieces: self.parts.resumed_pieces,
+            downloaded_bytes: self.downloaded_bytes,
+            uploaded_bytes: self.uploaded_bytes,
+            wasted_bytes: progress.wasted_bytes + progress.failed_bytes,
+            failed_pieces: self.failed_pieces,
+            download_rate: peers.iter().map(|peer| peer.download_rate).sum(),
+            upload_rate: peers.iter().map(|peer| peer.upload_rate).sum(),
+            peers,
+            trackers: self.parts.trackers.lines(),
+        });
+    }
+}

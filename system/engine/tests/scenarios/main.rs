@@ -1,0 +1,17 @@
+//! Engines over real loopback sockets and real files, against each other and against remotes that are made here by hand.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test that panics has failed"
+)]
+
+mod disk;
+mod hostile;
+mod limits;
+mod remote;
+mod rig;
+mod stopping;
+mod swarm;
+mod trackers;
+mod transfer;

@@ -1,0 +1,173 @@
+//! A remote made by hand, which says exactly what a test wants it to.
+
+use crate::rig::{PATIENCE, PIECE, Sample};
+use shoal_metainfo::PieceIndex;
+use shoal_wire::handshake::{HANDSHAKE_LENGTH, Progress, judge_answer, reserved_for};
+use shoal_wire::{
+    Decoded, Decoder, Feature, Handshake, Limits, Message, PeerId, RemoteExtensions, Request,
+    Reserved, encode,
+};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// The other end of a connection to an engine.
+pub(crate) struct Remote {
+    pub(crate) stream: TcpStream,
+    decoder: Decoder,
+    read: Vec<u8>,
+}
+
+/// The bytes of blocks, by piece and offset.
+pub(crate) fn block(sample: &Sample, request: Request) -> Vec<u8> {
+    let start = request.piece.get() * PIECE as usize + request.begin as usize;
+    sample.bytes()[start..start + request.length as usize].to_vec()
+}
+
+impl Remote {
+    /// Connects from `ip` and shakes hands.
+    pub(crate) async fn connect(to: SocketAddr, ip: IpAddr, sample: &Sample) -> io::Result<Remote> {
+        let socket = TcpSocket::new_v4()?;
+        // What is not read is to be felt at the other end soon.
+        socket.set_recv_buffer_size(64 * 1024)?;
+        socket.bind(SocketAddr::new(ip, 0))?;
+        let mut stream = socket.connect(to).await?;
+        stream.set_nodelay(true)?;
+        stream.write_all(&handshake(sample).encode()).await?;
+        Remote::shaken(stream, sample).await
+    }
+
+    /// Waits for an engine to dial.
+    pub(crate) async fn accept(listener: &TcpListener, sample: &Sample) -> io::Result<Remote> {
+        let (mut stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        stream.write_all(&handshake(sample).encode()).await?;
+        Remote::shaken(stream, sample).await
+    }
+
+    async fn shaken(mut stream: TcpStream, sample: &Sample) -> io::Result<Remote> {
+        let mut theirs = [0; HANDSHAKE_LENGTH];
+        stream.read_exact(&mut theirs).await?;
+        let Ok(Progress::Complete(theirs)) = Handshake::decode(&theirs) else {
+            panic!("not a handshake");
+        };
+        let hashes = sample.metainfo.info_hashes();
+        judge_answer(&hashes, hashes.primary(), theirs.info_hash).unwrap();
+        let piece_count = Some(sample.piece_count());
+        Ok(Remote {
+            stream,
+            decoder: Decoder::new(Limits { piece_count }),
+            read: Vec::new(),
+        })
+    }
+
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await
+    }
+
+    pub(crate) async fn say(&mut self, messages: &[Message]) -> io::Result<()> {
+        self.send(&encoded(messages)).await
+    }
+
+    /// The next message; payload is dropped. An error where the connection is closed.
+    pub(crate) async fn hear(&mut self) -> io::Result<Message> {
+        let hearing = async {
+            loop {
+                match self.decoder.decode(&self.read).unwrap() {
+                    Decoded::Message { consumed, message } => {
+                        self.read.drain(..consumed);
+                        if let Message::Piece(header) = &message {
+                            self.read_at_least(header.length as usize).await?;
+                            self.read.drain(..header.length as usize);
+                        }
+                        return Ok(message);
+                    }
+                    Decoded::Skipped { consumed } => drop(self.read.drain(..consumed)),
+                    Decoded::Incomplete { need } => self.read_at_least(need).await?,
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, hearing)
+            .await
+            .expect("nothing was heard, and nothing was closed")
+    }
+
+    async fn read_at_least(&mut self, count: usize) -> io::Result<()> {
+        while self.read.len() < count {
+            if self.stream.read_buf(&mut self.read).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Hears until `wanted` comes.
+    pub(crate) async fn hear_until(&mut self, wanted: impl Fn(&Message) -> bool) -> Message {
+        loop {
+            let message = self.hear().await.expect("the connection was closed");
+            if wanted(&message) {
+                return message;
+            }
+        }
+    }
+
+    /// Hears until the connection is closed; gives what was heard.
+    pub(crate) async fn hear_all(&mut self) -> Vec<Message> {
+        let mut heard = Vec::new();
+        while let Ok(message) = self.hear().await {
+            heard.push(message);
+        }
+        heard
+    }
+
+    /// Says it has everything and answers each request with what `block` gives, until the connection is closed; gives the
+    /// requests.
+    pub(crate) async fn serve(mut self, block: impl Fn(Request) -> Vec<u8>) -> Vec<Request> {
+        let mut requests = Vec::new();
+        let greeting = self.say(&[Message::HaveAll, Message::Unchoke]).await;
+        if greeting.is_err() {
+            return requests;
+        }
+        while let Ok(message) = self.hear().await {
+            if let Message::Request(request) = message {
+                requests.push(request);
+                let mut bytes = encoded(&[Message::Piece(request)]);
+                bytes.extend(block(request));
+                if self.send(&bytes).await.is_err() {
+                    break;
+                }
+            }
+        }
+        requests
+    }
+}
+
+pub(crate) fn encoded(messages: &[Message]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let remote = RemoteExtensions::default();
+    messages
+        .iter()
+        .for_each(|message| encode(message, &remote, &mut bytes));
+    bytes
+}
+
+pub(crate) fn request(piece: u32) -> Request {
+    Request {
+        piece: PieceIndex(piece),
+        begin: 0,
+        length: PIECE,
+    }
+}
+
+fn handshake(sample: &Sample) -> Handshake {
+    let hashes = sample.metainfo.info_hashes();
+    let reserved = Reserved::default()
+        .with(Feature::Fast)
+        .with(Feature::Extended);
+    Handshake {
+        reserved: reserved_for(reserved, &hashes, hashes.primary()),
+        info_hash: hashes.primary(),
+        peer_id: PeerId::generate(&mut fastrand::Rng::new()),
+    }
+}

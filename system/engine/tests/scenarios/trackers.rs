@@ -1,0 +1,243 @@
+//! What trackers hear, and what their peers are good for.
+
+use crate::rig::{PATIENCE, Sample, config, soon, usual_seed, wait};
+use shoal_engine::{AddTorrent, Engine, EngineConfig};
+use shoal_metainfo::create::Kind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::watch;
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// An HTTP tracker that knows nobody and writes down what it hears.
+pub(crate) struct Tracker {
+    address: SocketAddr,
+    heard: watch::Receiver<Vec<String>>,
+    silent: Arc<AtomicBool>,
+}
+
+/// Lets an engine speak to trackers of torrents here, and to the peers that they name.
+pub(crate) fn open(mut config: EngineConfig) -> EngineConfig {
+    config.transport.isolated = false;
+    config.transport.allow_net = vec!["127.0.0.0/8".parse().unwrap()];
+    config
+}
+
+impl Tracker {
+    pub(crate) async fn start() -> Tracker {
+        let listener = TcpListener::bind((HERE, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, heard) = watch::channel(Vec::new());
+        let silent = Arc::new(AtomicBool::new(false));
+        let is_silent = Arc::clone(&silent);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(answer(stream, sender.clone(), Arc::clone(&is_silent)));
+            }
+        });
+        Tracker {
+            address,
+            heard,
+            silent,
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/secret/announce", self.address)
+    }
+
+    /// From here on it hears everything and says nothing.
+    pub(crate) fn be_silent(&self) {
+        self.silent.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for `count` announces with this in their query; gives the last one.
+    pub(crate) async fn hears(&self, count: usize, what: &str) -> String {
+        let mut heard = self.heard.clone();
+        let matching = |all: &Vec<String>| all.iter().filter(|one| one.contains(what)).count();
+        let all = soon(heard.wait_for(|all| matching(all) >= count)).await;
+        let all = all.unwrap();
+        all.iter().rfind(|one| one.contains(what)).unwrap().clone()
+    }
+}
+
+async fn answer(mut stream: TcpStream, heard: watch::Sender<Vec<String>>, silent: Arc<AtomicBool>) {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        if stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
+            return;
+        }
+    }
+    let text = String::from_utf8_lossy(&request);
+    let line = text.lines().next().unwrap().to_owned();
+    let is_silent = silent.load(Ordering::Relaxed);
+    heard.send_modify(|all| all.push(line));
+    if is_silent {
+        return std::future::pending().await;
+    }
+    let body = "d8:completei1e10:incompletei2e8:intervali1800e5:peers0:e";
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n", body.len());
+    let reply = format!("{head}Connection: close\r\n\r\n{body}");
+    drop(stream.write_all(reply.as_bytes()).await);
+}
+
+/// The value of a key in the query of a request line.
+fn value(line: &str, key: &str) -> u64 {
+    let (_, rest) = line.split_once(&format!("{key}=")).unwrap();
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_tracker_hears_of_the_start_the_completion_and_the_end() {
+    let tracker = Tracker::start().await;
+    let sample = Sample::with(Kind::V1, &[400_000], 16 * 1024, &[tracker.url()], vec![]);
+    let seed = usual_seed(&sample).await;
+    let leech = Engine::start(open(config(HERE))).await.unwrap();
+    let target = tempfile::tempdir().unwrap();
+    let getting = leech.add(sample.add(target.path())).await.unwrap();
+    let started = tracker.hears(1, "event=started").await;
+    assert_eq!(value(&started, "left"), 400_000);
+    assert_eq!(
+        value(&started, "port"),
+        u64::from(leech.listening()[0].port())
+    );
+    let line = |state: &shoal_engine::Snapshot| state.trackers.first().cloned();
+    let state = wait(&getting, |state| {
+        line(state).is_some_and(|line| line.working)
+    })
+    .await;
+    let line = line(&state).unwrap();
+    assert_eq!(line.host, tracker.url().replace("/secret/announce", ""));
+    assert_eq!((line.seeds, line.leeches), (Some(1), Some(2)));
+
+    // Its peers are not the tracker's business here: it is dialled.
+    let again = AddTorrent {
+        seed_only: true,
+        peers: leech.listening().to_vec(),
+        ..sample.add(seed.directory.path())
+    };
+    let dialler = Engine::start(config(HERE)).await.unwrap();
+    dialler.add(again).await.unwrap();
+    wait(&getting, |state| state.complete).await;
+    let completed = tracker.hears(1, "event=completed").await;
+    assert_eq!(value(&completed, "left"), 0);
+    leech.stop(PATIENCE).await;
+    let stopped = tracker.hears(1, "event=stopped").await;
+    assert_eq!(
+        (value(&stopped, "left"), value(&stopped, "numwant")),
+        (0, 0)
+    );
+    dialler.stop(PATIENCE).await;
+    seed.engine.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn a_tracker_does_not_hear_that_a_selection_is_the_whole() {
+    let tracker = Tracker::start().await;
+    let sample = Sample::with(
+        Kind::V1,
+        &[100_000, 16 * 1024, 300_000],
+        16 * 1024,
+        &[tracker.url()],
+        vec![],
+    );
+    let seed = usual_seed(&sample).await;
+    let leech = Engine::start(open(config(HERE))).await.unwrap();
+    let target = tempfile::tempdir().unwrap();
+    let add = AddTorrent {
+        selection: Some(vec![false, true, false]),
+        peers: seed.peers(),
+        ..sample.add(target.path())
+    };
+    let getting = leech.add(add).await.unwrap();
+    tracker.hears(1, "event=started").await;
+    let state = wait(&getting, |state| state.complete).await;
+    leech.stop(PATIENCE).await;
+    let stopped = tracker.hears(1, "event=stopped").await;
+    let total = 100_000 + 16 * 1024 + 300_000;
+    assert_eq!(value(&stopped, "left"), total - state.verified_bytes);
+    let heard = tracker.heard.borrow().clone();
+    assert!(
+        !heard.iter().any(|line| line.contains("event=completed")),
+        "{heard:?}"
+    );
+    seed.engine.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn what_went_wrong_with_a_tracker_is_told_without_its_secrets() {
+    // Nobody listens on this port any more.
+    let gone = TcpListener::bind((HERE, 0))
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let url = format!("http://user:word@{gone}/hunter2/announce?pass=hunter3");
+    let sample = Sample::with(Kind::V1, &[10_000], 16 * 1024, &[url], vec![]);
+    let leech = Engine::start(open(config(HERE))).await.unwrap();
+    let target = tempfile::tempdir().unwrap();
+    let getting = leech.add(sample.add(target.path())).await.unwrap();
+    let failed = |state: &shoal_engine::Snapshot| {
+        let line = state.trackers.first();
+        line.is_some_and(|line| line.message.is_some() && !line.working)
+    };
+    let state = wait(&getting, failed).await;
+    let line = &state.trackers[0];
+    let shown = format!("{} {}", line.host, line.message.as_ref().unwrap());
+    assert!(
+        !shown.contains("hunter") && !shown.contains("word"),
+        "{shown}"
+    );
+    assert!(shown.contains("cannot be reached"), "{shown}");
+    leech.stop(PATIENCE).await;
+}
+
+/// A UDP tracker that gives one peer to everybody.
+async fn udp_tracker(peer: SocketAddr) -> SocketAddr {
+    let socket = UdpSocket::bind((HERE, 0)).await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let IpAddr::V4(ip) = peer.ip() else {
+        panic!("an IPv4 tracker");
+    };
+    tokio::spawn(async move {
+        let mut datagram = [0; 2048];
+        while let Ok((_, from)) = socket.recv_from(&mut datagram).await {
+            let (action, transaction) = (&datagram[8..12], &datagram[12..16]);
+            let mut reply = [action, transaction].concat();
+            if action == [0; 4] {
+                reply.extend(77_u64.to_be_bytes());
+            } else {
+                assert_eq!(datagram[..8], 77_u64.to_be_bytes());
+                for number in [1800_u32, 0, 1] {
+                    reply.extend(number.to_be_bytes());
+                }
+                reply.extend(ip.octets());
+                reply.extend(peer.port().to_be_bytes());
+            }
+            socket.send_to(&reply, from).await.unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_peer_from_a_udp_tracker_is_dialled_and_downloaded_from() {
+    let sample = Sample::pieces(8);
+    let seed = usual_seed(&sample).await;
+    let tracker = udp_tracker(seed.peers()[0]).await;
+    let leech = Engine::start(open(config(HERE))).await.unwrap();
+    let target = tempfile::tempdir().unwrap();
+    let add = AddTorrent {
+        trackers: vec![format!("udp://{tracker}/announce").parse().unwrap()],
+        ..sample.add(target.path())
+    };
+    let getting = leech.add(add).await.unwrap();
+    wait(&getting, |state| state.complete).await;
+    sample.assert_is_in(target.path());
+    leech.stop(PATIENCE).await;
+    seed.engine.stop(PATIENCE).await;
+}
