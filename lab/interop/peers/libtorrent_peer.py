@@ -23,7 +23,8 @@ SETTINGS = {
     "alert_mask": lt.alert.category_t.error_notification
     | lt.alert.category_t.status_notification
     | lt.alert.category_t.tracker_notification
-    | lt.alert.category_t.connect_notification,
+    | lt.alert.category_t.connect_notification
+    | lt.alert.category_t.storage_notification,
 }
 
 
@@ -54,9 +55,12 @@ def main():
         status = torrent.status()
         for alert in session.pop_alerts():
             say("alert", kind=type(alert).__name__, message=alert.message())
+            if isinstance(alert, lt.cache_flushed_alert) and complete:
+                say("ready" if order["seed"] else "complete")
         if status.is_seeding and not complete:
+            # What is verified may still be on its way to the disk.
             complete = True
-            say("ready" if order["seed"] else "complete")
+            torrent.flush_cache()
         if time.monotonic() - spoken > 1:
             spoken = time.monotonic()
             say("progress", done=status.total_done, sent=status.total_payload_upload, peers=status.num_peers)

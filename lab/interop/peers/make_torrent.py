@@ -11,7 +11,9 @@ order = json.loads(sys.argv[1])
 path = os.path.abspath(order["path"])
 kind = {"v1": lt.create_torrent.v1_only, "v2": lt.create_torrent.v2_only, "hybrid": 0}[order["kind"]]
 
-torrent = lt.create_torrent(lt.list_files(path), order["piece_length"], kind)
+# The file system lists names in any order, and v1 torrents keep the one that they are given: here that of a v2 file tree.
+files = sorted(lt.list_files(path), key=lambda file: [os.fsencode(name) for name in file.filename.split("/")])
+torrent = lt.create_torrent(files, order["piece_length"], kind)
 torrent.set_priv(order["private"])
 for tier, tracker in enumerate(order["trackers"]):
     torrent.add_tracker(tracker, tier)

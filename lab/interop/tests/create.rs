@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Each takes libtorrent a fifth of a second to start.
-const CASES: u64 = 60;
+const CASES: u64 = 200;
 const BLOCK: u64 = 16 * 1024;
 
 #[test]

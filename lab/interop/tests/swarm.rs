@@ -1,6 +1,7 @@
 //! One swarm of different clients and us.
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 use shoal_interop::{Client, Content, Job, Kind, Maker, Process, Program, Protocol, Recipe, Shape};
 use shoal_interop::{Tracker, TrackerKind, eventually, isolated, shoal};
 use std::time::Duration;
@@ -9,6 +10,7 @@ const BYTES: u64 = 48 * 1024 * 1024 + 99;
 /// So slow that leeches have time, and reason, to serve each other.
 const SEED_BYTES_PER_S: u64 = 3 * 1024 * 1024;
 const COMPLETE_WITHIN: Duration = Duration::from_secs(120);
+const LEAVE_WITHIN: Duration = Duration::from_secs(10);
 
 #[test]
 fn qbittorrent_rtorrent_webtorrent_and_shoal_share_what_one_libtorrent_seeds() -> Result<()> {
@@ -34,7 +36,7 @@ fn qbittorrent_rtorrent_webtorrent_and_shoal_share_what_one_libtorrent_seeds() -
         let our_target = lab.folder("shoal")?;
         let job = Job::leech(&torrent, &our_target, lab.address());
         let mut command = shoal::order(lab, &job)?;
-        let ours = Process::start(lab, "shoal", command.args(["--seed-time", "1h"]))?;
+        let mut ours = Process::start(lab, "shoal", command.args(["--seed-time", "1h"]))?;
         let mut others = Vec::new();
         for client in [Client::QBittorrent, Client::RTorrent, Client::WebTorrent] {
             let target = lab.folder(client.name())?;
@@ -52,17 +54,15 @@ fn qbittorrent_rtorrent_webtorrent_and_shoal_share_what_one_libtorrent_seeds() -
             leech.stop();
             content.check(&target)?;
         }
+        ours.signal(Signal::TERM);
+        ours.wait(LEAVE_WITHIN)?;
         let events = shoal::events(&ours.said());
-        let progress = events
-            .iter()
-            .rfind(|event| event["event"] == "progress")
-            .context("it told its progress")?;
+        let stopped = events.last().context("it said something")?;
         ensure!(
-            progress["downloaded_bytes"].as_u64() >= Some(BYTES),
-            "{progress}"
+            stopped["downloaded_bytes"].as_u64() >= Some(BYTES),
+            "{stopped}"
         );
-        ensure!(progress["uploaded_bytes"].as_u64() > Some(0), "{progress}");
-        ours.stop();
+        ensure!(stopped["uploaded_bytes"].as_u64() > Some(0), "{stopped}");
         Ok(())
     })
 }
