@@ -79,6 +79,10 @@ impl Cell {
     /// Why one of the two cannot do this, where it is known not to.
     #[must_use]
     pub fn unsupported(&self) -> Option<&'static str> {
+        // Whoever has only the content has no such files, and the pieces with padding fail webtorrent's check.
+        if self.seed == Client::WebTorrent && self.kind == Kind::Hybrid && self.folder {
+            return Some("the peer wants padding as files when it seeds");
+        }
         [self.seed, self.leech]
             .into_iter()
             .find_map(|client| client.lacks(self.kind))
