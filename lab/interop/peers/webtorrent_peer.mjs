@@ -7,6 +7,8 @@ const say = (event, more) => console.log(JSON.stringify({ event, ...more }))
 const client = new WebTorrent({
   torrentPort: order.port,
   utp: false,
+  // Plain connections: what is under test here is the peer protocol over TCP, not its obfuscation.
+  secure: 0,
   dht: false,
   lsd: false,
   natUpnp: false,
