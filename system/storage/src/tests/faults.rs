@@ -133,11 +133,19 @@ async fn live(world: &World, disk: &Arc<FaultyDisk>, tolerate: bool) -> Vec<u32>
     let mut wanted: Vec<u32> = (0..5).filter(|piece| !verified.contains(piece)).collect();
     let mut blocks = world.shuffled(5);
     blocks.retain(|block| wanted.contains(&block.piece.0));
+    let mut dropped = Vec::new();
     for block in blocks {
         rig.write(block, world.block(block)).await;
         while let Ok(event) = rig.events.try_recv() {
+            if let Event::Dropped { piece } = event {
+                dropped.push(piece.0);
+            }
             note(&event, &mut wanted, &mut verified);
         }
+    }
+    // Some of the blocks came before their piece was dropped, and some after: those are duplicates of what is there.
+    for piece in dropped {
+        rig.write_piece(world, piece).await;
     }
     while !wanted.is_empty() {
         let event = rig.next().await;
