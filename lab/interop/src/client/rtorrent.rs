@@ -20,7 +20,6 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
     let settings = format!(
         "system.daemon.set = true\n\
          network.bind_address.set = {ip}\n\
-         network.local_address.set = {ip}\n\
          network.port_range.set = {port}-{port}\n\
          network.port_random.set = no\n\
          dht.mode.set = disable\n\
