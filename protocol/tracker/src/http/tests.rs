@@ -113,7 +113,7 @@ fn a_scrape_stands_where_the_announce_stands() {
         "http://e.example/announce/x",
         "http://e.example/xannounce",
     ] {
-        assert!(scrape(announce).is_err(), "{announce}");
+        assert_eq!(scrape(announce), Err(Error::NoScrape), "{announce}");
     }
     assert!(scrape_url(&url("http://e.example/announce"), &[]).is_err());
     let too_many = vec![InfoHash([0; 20]); MAX_SCRAPE_HASHES + 1];

@@ -385,6 +385,28 @@ fn a_refused_connection_id_of_an_earlier_exchange_is_replaced_once() {
 }
 
 #[test]
+fn silence_about_a_connection_id_of_an_earlier_exchange_leads_to_a_new_one() {
+    let mut first = announce_exchange();
+    connected(&mut first);
+    let request = UdpRequest::Scrape(vec![HASH]);
+    let mut exchange = exchange_with(request, "udp://t.example:1", first.connection());
+    exchange.handle(at(2), Input::Start);
+    let scrape = sent(&mut exchange);
+    assert_eq!(action(&scrape), 2);
+    exchange.handle(at(17), Input::Tick);
+    let connect = sent(&mut exchange);
+    assert_eq!(action(&connect), 0);
+    exchange.handle(at(18), answer(2, &scrape, &[0; 12]));
+    assert_eq!(exchange.poll(), None, "what is no longer waited for");
+    exchange.handle(at(18), answer(0, &connect, &[2; 8]));
+    let scrape = sent(&mut exchange);
+    assert_eq!((action(&scrape), &scrape[..8]), (2, &[2; 8][..]));
+    // Its own connection id is good: the request is repeated.
+    exchange.handle(at(33), Input::Tick);
+    assert_eq!(sent(&mut exchange), scrape);
+}
+
+#[test]
 fn the_endpoint_is_a_name_or_an_address_and_has_a_port() {
     let name = endpoint(&url("udp://Tr\u{e4}cker.example:6969/announce")).unwrap();
     assert_eq!(
