@@ -21,7 +21,8 @@ pub use connections::{Connections, MAX_CONNECTIONS};
 /// A client may use a connection id for a minute after it got it (BEP 15).
 pub const CONNECTION_ID_LIFETIME: Duration = Duration::from_secs(60);
 
-/// The first wait for an answer; it doubles with each repetition (BEP 15).
+/// The first wait for an answer; it doubles with each repetition (BEP 15). An exchange that has less time than for two
+/// attempts waits a third of what it has, as one lost datagram should not decide it.
 const FIRST_RETRANSMIT: Duration = Duration::from_secs(15);
 
 /// The wait doubles no more than that often (BEP 15).
@@ -256,7 +257,8 @@ impl UdpExchange {
                 packet::scrape(connection.id, self.transaction, hashes)
             }
         };
-        self.repeat_at = now + FIRST_RETRANSMIT * (1 << self.repetitions.min(MAX_DOUBLINGS));
+        let first_wait = FIRST_RETRANSMIT.min(self.time_limit / 3);
+        self.repeat_at = now + first_wait * (1 << self.repetitions.min(MAX_DOUBLINGS));
         self.outputs.push_back(Output::Send(datagram));
     }
 

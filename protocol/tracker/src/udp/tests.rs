@@ -347,6 +347,22 @@ fn a_silent_tracker_is_given_up_at_the_time_limit() {
 }
 
 #[test]
+fn an_exchange_with_little_time_still_tries_twice() {
+    let tracker = url("udp://t.example:1");
+    let (limit, rng) = (Duration::from_secs(9), fastrand::Rng::with_seed(7));
+    let request = UdpRequest::Scrape(vec![HASH]);
+    let mut exchange =
+        UdpExchange::new(request, &tracker, AddressFamily::V4, None, limit, rng).unwrap();
+    exchange.handle(at(0), Input::Start);
+    let connect = sent(&mut exchange);
+    assert_eq!(exchange.deadline(), Some(at(3)));
+    exchange.handle(at(3), Input::Tick);
+    assert_eq!(sent(&mut exchange), connect);
+    exchange.handle(at(9), Input::Tick);
+    assert_eq!(done(&mut exchange), Err(Error::TimedOut));
+}
+
+#[test]
 fn a_connection_id_serves_the_next_exchange_for_a_minute() {
     let mut first = announce_exchange();
     connected(&mut first);
