@@ -257,6 +257,24 @@ fn a_scrape_reply_is_read_in_the_order_asked() {
     assert!(matches!(failure, Err(Error::Failure { .. })));
 }
 
+#[test]
+fn a_scrape_reply_with_info_hashes_in_utf_8_is_read() {
+    let body =
+        b"d5:filesd21:aaaaaaaaaaaaaaaaaaa\xc3\xbfd8:completei1e10:downloadedi2e10:incompletei3eee\
+        5:flagsd20:min_request_intervali120eee";
+    let mut swarm = InfoHash([b'a'; 20]);
+    swarm.0[19] = 0xff;
+    let reply = scrape_reply(200, body, &[swarm]).unwrap();
+    let counts = crate::ScrapeCounts {
+        seeds: Some(1),
+        leeches: Some(3),
+        downloads: Some(2),
+        downloaders: None,
+    };
+    assert_eq!(reply.swarms, [(swarm, counts)]);
+    assert_eq!(reply.min_interval, Some(Duration::from_secs(120)));
+}
+
 /// Replies that are nearly right: known keys, values of any type.
 fn any_reply() -> impl Strategy<Value = Vec<u8>> {
     let key = prop::sample::select(vec![

@@ -1,7 +1,7 @@
 //! When one tracker is scraped.
 //!
-//! Invariant: at most one scrape is on its way, and the next is due no sooner than [`SCRAPE_INTERVAL`] and the tracker's own
-//! `min interval` after it was answered.
+//! Invariant: at most one scrape is on its way, and the next is due no sooner than [`SCRAPE_INTERVAL`] and what the tracker
+//! itself wants after it was answered.
 
 use super::{MAX_INTERVAL, SCRAPE_INTERVAL, ScrapeId};
 use crate::announce::{ScrapeCounts, ScrapeReply};
@@ -26,7 +26,7 @@ pub(super) struct Scraping {
     impossible: bool,
     in_flight: Option<InFlight>,
     next_at: Moment,
-    /// The least pause that the tracker wants.
+    /// The least pause that the tracker wants between announces, which holds for scrapes too.
     min_interval: Duration,
     failures: u32,
 }
@@ -81,19 +81,20 @@ impl Scraping {
         result: &'r Result<ScrapeReply, Error>,
     ) -> &'r [(InfoHash, ScrapeCounts)] {
         self.in_flight = None;
-        let swarms: &[_] = match result {
+        let (swarms, stated): (&[_], _) = match result {
             Ok(reply) => {
                 self.failures = 0;
-                &reply.swarms
+                (&reply.swarms, reply.min_interval)
             }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
                 self.impossible = is_final(error);
-                &[]
+                (&[], None)
             }
         };
+        let least = self.min_interval.max(stated.unwrap_or_default());
         let pause = SCRAPE_INTERVAL * (1 << self.failures.min(MAX_DOUBLINGS));
-        self.next_at = now + pause.max(self.min_interval).min(MAX_INTERVAL);
+        self.next_at = now + pause.max(least).min(MAX_INTERVAL);
         swarms
     }
 

@@ -931,6 +931,7 @@ fn counts(seeds: u32) -> Result<ScrapeReply, Error> {
     let other = (InfoHash([8; 20]), ScrapeCounts::default());
     Ok(ScrapeReply {
         swarms: vec![other, (HASH, counts)],
+        min_interval: None,
     })
 }
 
@@ -1024,6 +1025,22 @@ fn a_min_interval_holds_for_scrapes() {
     let passed = HALF_HOUR * 4 - Duration::from_secs(1);
     assert_eq!(bench.scrapes_in(passed, || counts(1)), []);
     assert_eq!(bench.scrapes_in(HALF_HOUR, || counts(1)), [7200]);
+}
+
+#[test]
+fn a_min_interval_for_scrapes_holds() {
+    let (mut bench, id) = scraped_bench();
+    let min_interval = Some(HALF_HOUR * 3);
+    let stated = |seeds| {
+        let reply = counts(seeds)?;
+        Ok(ScrapeReply {
+            min_interval,
+            ..reply
+        })
+    };
+    bench.scraped(id, stated(1));
+    let hours = Duration::from_secs(4 * 3600);
+    assert_eq!(bench.scrapes_in(hours, || stated(2)), [5400, 10_800]);
 }
 
 #[test]

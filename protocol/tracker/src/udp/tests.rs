@@ -242,6 +242,7 @@ fn a_scrape_names_its_swarms_and_gets_their_figures_in_order() {
     // It answers for one swarm only.
     let expected = ScrapeReply {
         swarms: vec![(HASH, counts)],
+        min_interval: None,
     };
     assert_eq!(done(&mut exchange), Ok(UdpReply::Scrape(expected)));
 }
