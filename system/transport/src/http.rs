@@ -3,6 +3,10 @@
 //! Invariant: a connection goes only to an address that was checked for this very hop: names are resolved and filtered
 //! here and the client library is given the result, addresses in URLs are checked as they stand, no proxy of the
 //! environment is used and no connection outlives its request, so that none is shared between origin classes.
+//!
+//! Connections are not kept for the next request: trackers are asked again after half an hour, when every server has closed
+//! them. Who reads one site again and again wants a client of its own for as long as it reads (the library has a pool), whose
+//! one origin class and checked addresses then hold for all of its connections.
 
 use std::error::Error as StdError;
 use std::net::SocketAddr;
