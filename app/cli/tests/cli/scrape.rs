@@ -2,8 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::process::Stdio;
 use std::thread;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::World;
@@ -121,7 +123,13 @@ fn a_torrent_may_not_have_us_ask_local_addresses() {
     let url = format!("udp://{}", udp_tracker());
     let said = world.run(&["--json", "show", &magnet(&[url]), "--scrape"]);
     let error = said.expect(0).event("scrape")["error"].clone();
-    assert!(error.as_str().unwrap().contains("--allow-net"), "{error}");
+    let refused = "the tracker cannot be reached: 127.0.0.1 (loopback), which the torrent named, \
+        is refused as a UDP tracker";
+    let error = error.as_str().unwrap();
+    assert!(
+        error.starts_with(refused) && error.contains("--allow-net"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -150,4 +158,37 @@ fn a_route_that_cannot_be_used_is_refused_before_anything_is_shown() {
     let said = said.expect(1);
     assert_eq!(said.stdout, "");
     assert!(said.stderr.contains("no such address"), "{said:?}");
+}
+
+#[test]
+fn an_interrupt_ends_the_wait_for_trackers() {
+    let world = World::new();
+    let mute = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let link = magnet(&[format!("udp://{}", mute.local_addr().unwrap())]);
+    let arguments = [
+        "--json",
+        "show",
+        &link,
+        "--scrape",
+        "--allow-net",
+        "127.0.0.0/8",
+    ];
+    let mut command = world.command(&arguments);
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let child = child.unwrap();
+    // It asks, so it waits.
+    mute.recv_from(&mut [0; 16]).unwrap();
+    let id = i32::try_from(child.id()).unwrap();
+    kill_process(Pid::from_raw(id).unwrap(), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let last: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (&last["event"], &last["kind"]),
+        (&json!("error"), &json!("interrupted"))
+    );
 }

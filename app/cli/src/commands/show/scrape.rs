@@ -12,9 +12,10 @@ use url::Url;
 
 use crate::args::ShowArgs;
 use crate::commands::transfer;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::output::event::{Event, Scrape, SwarmFigures, Warning};
+use crate::signals::Interrupt;
 
 /// For all trackers together. A person waits for it, and a tracker that takes longer is of little use.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
@@ -50,20 +51,32 @@ impl Scraper {
         if let Some(message) = warning(trackers.len()) {
             output.show(&Event::Warning(Warning { message }))?;
         }
+        let mut interrupt = Interrupt::watch();
         let runtime = transfer::runtime()?;
         let done = runtime.block_on(async {
             let asked = trackers.iter().map(|(_, url)| url.clone());
             let mut scrapes = Scrapes::start(&self.transport, asked, hashes.swarms(), TIME_LIMIT);
-            while let Some((index, result)) = scrapes.next().await {
+            loop {
+                let next = tokio::select! {
+                    next = scrapes.next() => next,
+                    () = interrupt.wait() => return Err(interrupted()),
+                };
+                let Some((index, result)) = next else {
+                    return Ok(());
+                };
                 let scrape = describe(&trackers[index].0, hashes, result);
                 output.show(&Event::Scrape(scrape))?;
             }
-            Ok(())
         });
         // A look-up that hangs in the system must not keep the process.
         runtime.shutdown_background();
         done
     }
+}
+
+fn interrupted() -> Failure {
+    let message = "interrupted: not every tracker has answered";
+    Failure::new(Exit::Interrupted, message)
 }
 
 fn warning(trackers: usize) -> Option<String> {
