@@ -6,4 +6,5 @@ mod generated;
 mod round_trip;
 mod support;
 mod transfer;
+mod urls;
 mod wrong_input;
