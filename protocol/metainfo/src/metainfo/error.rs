@@ -98,7 +98,7 @@ pub enum Error {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HybridMismatch {
     /// One part has more files; padding does not count.
-    #[error("v1 has {v1} files and v2 has {v2}")]
+    #[error("the number of files is {v1} in v1 and {v2} in v2")]
     FileCount {
         /// Files of the v1 part.
         v1: usize,
@@ -139,7 +139,7 @@ pub enum HybridMismatch {
         found: u64,
     },
     /// Padding after the last file that adds pieces of nothing but zeros.
-    #[error("v1 has {v1} pieces and v2 has {v2}")]
+    #[error("the number of pieces is {v1} in v1 and {v2} in v2")]
     PieceCount {
         /// Pieces of the v1 part.
         v1: u32,
