@@ -156,6 +156,26 @@ pub(crate) struct ShowArgs {
     /// List padding files too
     #[arg(long)]
     pub(crate) all: bool,
+    /// Ask the trackers how many seeds and leeches there are, for ten seconds at most; nobody is contacted otherwise
+    #[arg(long)]
+    pub(crate) scrape: bool,
+    /// A range of addresses that trackers may have, local or not, such as 192.168.0.0/16
+    #[arg(
+        long,
+        value_name = "CIDR",
+        requires = "scrape",
+        help_heading = "Network"
+    )]
+    pub(crate) allow_net: Vec<IpNet>,
+    /// The address or interface that everything goes through, or nothing goes at all
+    #[arg(
+        long,
+        value_name = "ADDR|IFACE",
+        value_parser = parse_binding,
+        requires = "scrape",
+        help_heading = "Network"
+    )]
+    pub(crate) bind: Option<Binding>,
 }
 
 /// Download a torrent
@@ -481,6 +501,8 @@ mod tests {
             "shoal create x --tracker nonsense",
             "shoal create x --web-seed ftp://host/",
             "shoal create x --piece-size many",
+            "shoal show x --allow-net 127.0.0.0/8",
+            "shoal show x --bind 127.0.0.1",
             "shoal get x --select 0",
             "shoal get x --select 3-1",
             "shoal get x --peer 127.0.0.1",

@@ -163,6 +163,9 @@ pub enum Warning {
     /// A field that is not used because it is of the wrong type.
     #[error("`{0}` is malformed and is ignored")]
     IgnoredField(&'static str),
+    /// A list of which those entries are not used that are of the wrong type.
+    #[error("`{0}` has malformed entries, which are ignored")]
+    IgnoredEntries(&'static str),
     /// A URL that is not used.
     #[error("the URL {url:?} is ignored: {reason}")]
     IgnoredUrl {

@@ -191,6 +191,7 @@ impl Reporter {
                     message: tracker.message.clone(),
                     seeds: tracker.seeds,
                     leeches: tracker.leeches,
+                    completed: tracker.completed,
                 }));
             }
         }
