@@ -133,7 +133,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(110);
 const IDLE: Duration = Duration::from_secs(240);
 
 /// A remote that took none of the blocks it asked for during two keep-alives has stopped reading, whatever it says meanwhile: it
-/// must not keep its slot. Slower than a block in that time is nobody, our own rate limits included.
+/// must not keep its slot. An honest one that reads 2 KiB a second needs half of this time to make room in a full socket.
 const STALLED: Duration = Duration::from_secs(240);
 
 /// A remote that has anything says so right after the handshake.
