@@ -27,6 +27,10 @@ pub enum Program {
     BittorrentTracker,
     /// `mktorrent`.
     Mktorrent,
+    /// `strace`, which counts system calls.
+    Strace,
+    /// `valgrind`, which counts instructions.
+    Valgrind,
 }
 
 impl Program {
@@ -46,6 +50,8 @@ impl Program {
             Program::RTorrent => on_path("rtorrent"),
             Program::OpenTracker => on_path("opentracker"),
             Program::Mktorrent => on_path("mktorrent"),
+            Program::Strace => on_path("strace"),
+            Program::Valgrind => on_path("valgrind"),
         }
     }
 }

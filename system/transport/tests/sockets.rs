@@ -128,6 +128,30 @@ async fn whatever_the_kernel_takes_at_once_everything_arrives_in_order() {
     assert_eq!(far.try_read(&mut [0; 10]).unwrap(), 0);
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn little_waits_in_the_kernel_for_a_peer_that_does_not_read() {
+    let (transport, listener) = listening_on("127.0.0.1:0");
+    let remote = tokio::net::TcpSocket::new_v4().unwrap();
+    // What it has not read is with it, and not with us.
+    remote.set_recv_buffer_size(4_096).unwrap();
+    let remote = remote.connect(listener.local_addr());
+    let (remote, accepted) = tokio::join!(remote, listener.accept());
+    let (_remote, (near, _)) = (remote.unwrap(), accepted.unwrap());
+    let mut written = 0;
+    let full = loop {
+        near.writable().await.unwrap();
+        match near.try_write(&[7; 16 * 1024]) {
+            Ok(count) => written += count,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+    // The bound may be overstepped by one write.
+    assert!(written <= (512 + 64) * 1024, "{written} bytes");
+    drop(transport);
+}
+
 #[test]
 fn a_connection_moves_to_another_runtime() {
     let runtime = || {
