@@ -126,6 +126,8 @@ pub(crate) struct Environment {
     pub(crate) session: mpsc::Sender<ToSession>,
     /// Where we listen, if we do.
     pub(crate) port: Option<u16>,
+    /// The most connections of one torrent.
+    pub(crate) max_connections: u32,
 }
 
 /// A running engine.
@@ -163,6 +165,7 @@ impl Engine {
             None => Storage::start(config.storage),
         }?;
         let transport = Transport::start(config.transport)?;
+        let max_connections = config.session.max_connections_per_torrent;
         let (session_task, session) = SessionTask::new(clock, config.session, seeds.u64(..));
         pool.next().spawn(session_task.run());
         let register = Register::default();
@@ -187,6 +190,7 @@ impl Engine {
             storage,
             session,
             port: listening.first().map(SocketAddr::port),
+            max_connections,
         };
         Ok(Engine {
             workers,

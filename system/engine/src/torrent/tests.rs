@@ -41,6 +41,7 @@ fn still() -> Still {
         storage: Storage::start(StorageConfig::default()).unwrap(),
         session,
         port: None,
+        max_connections: DEFAULT_MAX_CONNECTIONS,
     };
     let introduction = Introduction {
         hashes: metainfo.info_hashes(),

@@ -1,0 +1,124 @@
+//! Memory that a seed needs for each of five hundred peers: connected and interested, and while they fetch slowly.
+
+use super::Run;
+use crate::arguments::What;
+use crate::figures::{Metric, Section};
+use crate::load::{Swarm, Tally, start_peer};
+use crate::report;
+use crate::transfer::Goods;
+use crate::usage::rss_bytes;
+use anyhow::{Context, Result, ensure};
+use shoal_interop::{Kind, Lab, Process, eventually, swarms_of};
+use shoal_metainfo::InfoHash;
+use std::env;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+const PEERS: u64 = 500;
+/// A home has a few addresses, and the seed counts connections of one.
+const ADDRESSES: usize = 50;
+const CONTENT_BYTES: u64 = 64 << 20;
+const PIECE_BYTES: u64 = 1 << 20;
+const READY_WITHIN: Duration = Duration::from_secs(20);
+/// For queues to drain and timers to begin.
+const REST: Duration = Duration::from_secs(3);
+/// Two rounds of choking.
+const FETCH_FOR: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+pub(super) fn run(run: &Run<'_>) -> Result<Section> {
+    let settings = format!("{PEERS} peers of a torrent of 64 pieces, each interested");
+    let mut section = run.section(What::ManyPeers, settings);
+    let goods = run.one_file(CONTENT_BYTES, Kind::V1)?;
+    for round in run.rounds() {
+        for (name, figures) in measure(&run.lab.another()?, &goods)? {
+            report::round(round, name, &figures);
+            section.add(name, &figures);
+        }
+    }
+    Ok(section)
+}
+
+type Figures = Vec<(Metric, f64)>;
+
+fn measure(lab: &Lab, goods: &Goods) -> Result<[(&'static str, Figures); 2]> {
+    let addresses: Vec<SocketAddr> = (0..=ADDRESSES).map(|_| lab.address()).collect();
+    let program = env::current_exe()?.with_file_name("engine-seed");
+    ensure!(
+        program.is_file(),
+        "engine-seed is not built; run: cargo build --release --package shoal-bench"
+    );
+    let mut command = Command::new(program);
+    command
+        .arg(&goods.torrent)
+        .arg(&goods.content.parent)
+        .arg(addresses[0].to_string());
+    let seed = Process::start(lab, "engine-seed", &mut command)?;
+    eventually(READY_WITHIN, "the seed to be ready", || {
+        Ok(seed.said().contains("ready"))
+    })?;
+    let hashes = swarms_of(&goods.torrent)?;
+    let swarm = Swarm {
+        seed: addresses[0],
+        info_hash: InfoHash(*hashes.first().context("a torrent has a hash")?),
+        piece_count: u32::try_from(CONTENT_BYTES / PIECE_BYTES)?,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let measured = runtime.block_on(crowd(swarm, &addresses[1..], seed.id()));
+    seed.stop();
+    measured
+}
+
+async fn crowd(
+    swarm: Swarm,
+    from: &[SocketAddr],
+    pid: u32,
+) -> Result<[(&'static str, Figures); 2]> {
+    let rss = || rss_bytes(pid).context("the seed ended");
+    sleep(REST).await;
+    let alone = rss()?;
+    let tally = Arc::new(Tally::default());
+    let (fetch, fetching) = watch::channel(false);
+    for (number, from) in (0..PEERS).zip(from.iter().cycle()) {
+        start_peer(
+            swarm,
+            from.ip(),
+            number,
+            fetching.clone(),
+            Arc::clone(&tally),
+        )
+        .await?;
+    }
+    sleep(REST).await;
+    let connected = tally.connected.load(Ordering::Relaxed);
+    ensure!(
+        connected == PEERS,
+        "only {connected} of {PEERS} peers are connected"
+    );
+    let idle = rss()?;
+
+    fetch.send(true)?;
+    let (start, mut most) = (Instant::now(), idle);
+    while start.elapsed() < FETCH_FOR {
+        sleep(LOOK_EVERY).await;
+        most = most.max(rss()?);
+    }
+    let blocks = tally.blocks.load(Ordering::Relaxed);
+    ensure!(blocks > 0, "nobody was served");
+    let lost = tally.lost.load(Ordering::Relaxed) as f64;
+    let each = |rss: u64| rss.saturating_sub(alone) as f64 / 1024.0 / PEERS as f64;
+    Ok([
+        ("idle", vec![(Metric::KibPerPeer, each(idle))]),
+        (
+            "fetching",
+            vec![(Metric::KibPerPeer, each(most)), (Metric::LostPeers, lost)],
+        ),
+    ])
+}

@@ -1,0 +1,83 @@
+//! One seed to one leech: Shoal and libtorrent with each other and with everybody else, and the floor.
+
+use super::{Run, rounds};
+use crate::arguments::What;
+use crate::figures::Section;
+use crate::floor;
+use crate::transfer::{Plan, measure};
+use anyhow::Result;
+use shoal_interop::{Client, Kind};
+
+/// The floor's name among the pairs.
+pub(crate) const FLOOR: &str = "floor";
+
+/// The name of a pair.
+pub(crate) fn name(seed: Client, leech: Client) -> String {
+    format!("{seed} -> {leech}")
+}
+
+enum Subject {
+    Pair(Client, Client),
+    Floor,
+}
+
+pub(super) fn run(run: &Run<'_>) -> Result<Section> {
+    let bytes = run.arguments.size();
+    let settings = format!("{} MiB, v1, pieces of 1 MiB", bytes >> 20);
+    let mut section = run.section(What::Pairs, settings);
+    section.notes.extend(run.missing.iter().cloned());
+    let goods = run.one_file(bytes, Kind::V1)?;
+    let mut subjects: Vec<(String, Subject)> = pairs(&run.clients)
+        .into_iter()
+        .map(|(seed, leech)| (name(seed, leech), Subject::Pair(seed, leech)))
+        .collect();
+    subjects.insert(0, (FLOOR.to_owned(), Subject::Floor));
+    rounds(run, &mut section, subjects, |subject| match *subject {
+        Subject::Floor => floor::measure(&run.lab.another()?, &goods),
+        Subject::Pair(seed, leech) => {
+            let plan = Plan {
+                goods: &goods,
+                seeds: &[seed],
+                leeches: &[leech],
+                target: None,
+            };
+            Ok(measure(run.lab, plan)?.figures())
+        }
+    });
+    Ok(section)
+}
+
+/// Shoal and libtorrent with everybody, both ways.
+fn pairs(clients: &[Client]) -> Vec<(Client, Client)> {
+    let both = [Client::Shoal, Client::Libtorrent];
+    let mut pairs = Vec::new();
+    for &other in clients {
+        for one in both {
+            for pair in [(one, other), (other, one)] {
+                // It only downloads.
+                if pair.0 != Client::Vortex && !pairs.contains(&pair) {
+                    pairs.push(pair);
+                }
+            }
+        }
+    }
+    pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pair_is_there_once() {
+        let two = pairs(&[Client::Shoal, Client::Libtorrent]);
+        assert_eq!(two.len(), 4);
+        let more = pairs(&[
+            Client::Shoal,
+            Client::Libtorrent,
+            Client::Aria2,
+            Client::Vortex,
+        ]);
+        assert_eq!(more.len(), 4 + 4 + 2);
+    }
+}

@@ -1,0 +1,117 @@
+//! Instructions of the piece picker, counted by callgrind call by call: a pick, and a have message.
+
+use super::Run;
+use crate::arguments::What;
+use crate::figures::{Metric, Section, Spread};
+use crate::report;
+use anyhow::{Context, Result, bail, ensure};
+use shoal_interop::output_of;
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+const PIECES: u32 = 50_000;
+/// A tenth: what grows with the number of pieces would be ten times cheaper.
+const FEWER_PIECES: u32 = 5_000;
+const PEERS: u32 = 500;
+/// Steps before the first that is counted: until every peer has blocks on their way, and pieces are being completed.
+const WARM_UP: u32 = 4_000;
+const COUNTED: u32 = 1_000;
+
+/// The functions that are counted.
+const CALLS: [(&str, &str); 2] = [("pick", "measured_pick"), ("have", "measured_have")];
+
+pub(super) fn run(run: &Run<'_>) -> Result<Section> {
+    let settings = format!("{PEERS} peers, each asking for 8 blocks; {COUNTED} calls counted");
+    let mut section = run.section(What::Picker, settings);
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        bail!("valgrind is not installed; run: apt-get install valgrind");
+    }
+    let counts: &[u32] = match run.arguments.quick {
+        true => &[FEWER_PIECES],
+        false => &[PIECES, FEWER_PIECES],
+    };
+    for &pieces in counts {
+        for (call, function) in CALLS {
+            let folder = run.lab.folder("callgrind")?;
+            let counted = count(&folder, pieces, function)?;
+            fs::remove_dir_all(folder)?;
+            let spread = Spread::of(&counted).context("nothing was counted")?;
+            let name = name(call, pieces);
+            let figures = [(Metric::Instructions, spread.median)];
+            report::round(0, &name, &figures);
+            section.add(&name, &figures);
+            section.notes.push(format!(
+                "{name}: {} calls, {} instructions",
+                counted.len(),
+                spread.text(0)
+            ));
+        }
+    }
+    Ok(section)
+}
+
+/// The name of a count, such as `pick, 50000 pieces`.
+pub(crate) fn name(call: &str, pieces: u32) -> String {
+    format!("{call}, {pieces} pieces")
+}
+
+/// The instructions of each of the last calls of a function.
+fn count(folder: &Path, pieces: u32, function: &str) -> Result<Vec<f64>> {
+    let program = env::current_exe()?.with_file_name("picks");
+    ensure!(
+        program.is_file(),
+        "picks is not built; run: cargo build --release --package shoal-bench"
+    );
+    let pattern = format!("*{function}*");
+    let mut command = Command::new("valgrind");
+    command
+        .arg("--tool=callgrind")
+        .arg(format!(
+            "--callgrind-out-file={}",
+            folder.join("out").display()
+        ))
+        .arg(format!("--toggle-collect={pattern}"))
+        .arg(format!("--dump-after={pattern}"))
+        .arg(program)
+        .args([pieces, PEERS, WARM_UP + COUNTED].map(|number| number.to_string()));
+    output_of(&mut command)?;
+    let mut calls = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        // `out.17` is the dump after the 17th call; `out` is what came after the last.
+        let Some(number) = path.extension().and_then(|number| number.to_str()) else {
+            continue;
+        };
+        let number: u32 = number.parse()?;
+        calls.push((number, totals(&fs::read_to_string(&path)?)?));
+    }
+    calls.sort_by_key(|(number, _)| *number);
+    let counted = calls.iter().rev().take(COUNTED as usize);
+    Ok(counted.map(|(_, instructions)| *instructions).collect())
+}
+
+/// The sum at the end of a dump: `totals: INSTRUCTIONS`.
+fn totals(dump: &str) -> Result<f64> {
+    let line = dump
+        .lines()
+        .rev()
+        .find_map(|line| line.strip_prefix("totals: "));
+    Ok(line
+        .context("a dump of callgrind has no totals")?
+        .trim()
+        .parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_are_at_the_end_of_a_dump() {
+        let dump = "version: 1\nevents: Ir\nsummary: 5\n\nfn=(1) a\n7 5\n\ntotals: 2345\n";
+        assert_eq!(totals(dump).unwrap(), 2345.0);
+        assert!(totals("events: Ir\n").is_err());
+    }
+}
