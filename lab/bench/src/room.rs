@@ -33,8 +33,14 @@ pub fn enter(arguments: &Arguments, body: impl FnOnce(&Lab) -> Result<()>) -> Re
     let words: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let start = |command: &mut Command| wait_beside(&arguments.dir, command);
-    match run_isolated_by(start, &words, body)? {
-        Outcome::Ran => Ok(()),
+    let mut done = Ok(());
+    // The room's own way to show what went wrong leaves a folder behind.
+    let inside = |lab: &Lab| {
+        done = body(lab);
+        Ok(())
+    };
+    match run_isolated_by(start, &words, inside)? {
+        Outcome::Ran => done,
         Outcome::Skipped(why) => bail!("{why}"),
     }
 }

@@ -18,13 +18,14 @@ use crate::transfer::Goods;
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use shoal_interop::{Client, Content, Kind, Lab, Shape};
+use std::cell::RefCell;
 
 pub(crate) use distribution::name as distribution_name;
 pub(crate) use pairs::{FLOOR, name as pair};
 pub(crate) use picker::name as picker_name;
 
 /// Who can be measured, the two that everything is compared with first.
-pub const CLIENTS: [Client; 8] = [
+pub const CLIENTS: [Client; 7] = [
     Client::Shoal,
     Client::Libtorrent,
     Client::QBittorrent,
@@ -32,7 +33,6 @@ pub const CLIENTS: [Client; 8] = [
     Client::Aria2,
     Client::RTorrent,
     Client::Rqbit,
-    Client::Vortex,
 ];
 
 /// What every scenario gets.
@@ -41,8 +41,10 @@ struct Run<'a> {
     arguments: &'a Arguments,
     /// All clients that are measured.
     clients: Vec<Client>,
-    /// Those that were asked for or could be there, and are not.
+    /// Those that could be measured and are not here, and why.
     missing: Vec<String>,
+    /// Runs that went wrong in a scenario that goes on without them.
+    failed: RefCell<Vec<String>>,
 }
 
 impl Run<'_> {
@@ -80,10 +82,12 @@ fn name_of(what: What) -> String {
 ///
 /// A scenario failed; the others ran all the same.
 pub fn run(lab: &Lab, arguments: &Arguments) -> Result<()> {
-    let run = prepare(lab, arguments);
     let (mut all, mut failed) = (Results::default(), Vec::new());
     for what in arguments.scenarios() {
         report::begin(&name_of(what));
+        // What a scenario leaves in memory goes with its room.
+        let lab = lab.another()?;
+        let run = prepare(&lab, arguments);
         let done = match what {
             What::Pairs => pairs::run(&run),
             What::FanOut => fan::out(&run),
@@ -99,6 +103,7 @@ pub fn run(lab: &Lab, arguments: &Arguments) -> Result<()> {
         };
         match done {
             Ok(mut section) => {
+                failed.extend(run.failed.take());
                 section.machine = section.machine.stamped();
                 report::section(&section);
                 let results = Results {
@@ -136,6 +141,7 @@ fn prepare<'a>(lab: &'a Lab, arguments: &'a Arguments) -> Run<'a> {
         arguments,
         clients,
         missing,
+        failed: RefCell::default(),
     }
 }
 
@@ -156,6 +162,7 @@ fn rounds<S>(
             Err(error) => {
                 let note = format!("{name} failed in round {}: {error:#}", round + 1);
                 report::say(&note);
+                run.failed.borrow_mut().push(name.clone());
                 section.notes.push(note);
                 section.subjects.retain(|subject| subject.name != *name);
                 false

@@ -50,8 +50,9 @@ pub(crate) struct Goods {
 impl Goods {
     /// Makes the torrents of a content.
     pub(crate) fn new(lab: &Lab, content: Content, bytes: u64, kind: Kind) -> Result<Goods> {
-        let torrent = lab.path(&format!("{kind}.torrent"));
-        let tracked = lab.path(&format!("{kind}-tracked.torrent"));
+        let folder = lab.folder("torrents")?;
+        let torrent = folder.join("plain.torrent");
+        let tracked = folder.join("tracked.torrent");
         let tracker = lab.address();
         let recipe = Recipe::new(kind).pieces(PIECE_BYTES);
         recipe.make(Maker::Shoal, &content, &torrent)?;

@@ -7,7 +7,6 @@ mod rqbit;
 mod rtorrent;
 pub mod shoal;
 mod transmission;
-mod vortex;
 mod webtorrent;
 
 use crate::lab::Lab;
@@ -42,8 +41,6 @@ pub enum Client {
     WebTorrent,
     /// rqbit 9; only measured.
     Rqbit,
-    /// vortex-cli; only measured, and only as a leech.
-    Vortex,
 }
 
 impl Client {
@@ -59,7 +56,6 @@ impl Client {
             Client::RTorrent => Some(Program::RTorrent),
             Client::WebTorrent => Some(Program::WebTorrent),
             Client::Rqbit => Some(Program::Rqbit),
-            Client::Vortex => Some(Program::Vortex),
         }
     }
 
@@ -68,7 +64,7 @@ impl Client {
     pub const fn takes_addresses(self) -> bool {
         !matches!(
             self,
-            Client::Transmission | Client::Aria2 | Client::RTorrent | Client::Vortex
+            Client::Transmission | Client::Aria2 | Client::RTorrent
         )
     }
 
@@ -77,11 +73,7 @@ impl Client {
     pub const fn lacks(self, kind: Kind) -> Option<&'static str> {
         match (self, kind) {
             (
-                Client::Transmission
-                | Client::Aria2
-                | Client::RTorrent
-                | Client::Rqbit
-                | Client::Vortex,
+                Client::Transmission | Client::Aria2 | Client::RTorrent | Client::Rqbit,
                 Kind::V2 | Kind::Hybrid,
             ) => Some("the peer knows v1 alone"),
             (Client::WebTorrent, Kind::V2) => Some("the peer knows v1, and hybrids as v1"),
@@ -107,7 +99,6 @@ impl Client {
             Client::RTorrent => rtorrent::start(lab, job),
             Client::WebTorrent => webtorrent::start(lab, job),
             Client::Rqbit => rqbit::start(lab, job),
-            Client::Vortex => vortex::start(lab, job),
         }?;
         if job.role == Role::Seed {
             running.wait("be ready to seed", READY_WITHIN)?;
@@ -127,7 +118,6 @@ impl Client {
             Client::RTorrent => "rtorrent",
             Client::WebTorrent => "webtorrent",
             Client::Rqbit => "rqbit",
-            Client::Vortex => "vortex",
         }
     }
 }

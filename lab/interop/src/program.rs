@@ -23,8 +23,6 @@ pub enum Program {
     WebTorrent,
     /// `rqbit`.
     Rqbit,
-    /// `vortex-cli`.
-    Vortex,
     /// `opentracker`.
     OpenTracker,
     /// Node.js with bittorrent-tracker.
@@ -49,7 +47,6 @@ impl Program {
             Program::Aria2 => on_path("aria2c"),
             Program::RTorrent => on_path("rtorrent"),
             Program::Rqbit => by_cargo("rqbit"),
-            Program::Vortex => by_cargo("vortex-cli"),
             Program::OpenTracker => on_path("opentracker"),
             Program::Mktorrent => on_path("mktorrent"),
         }

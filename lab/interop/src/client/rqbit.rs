@@ -35,7 +35,7 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
         process,
         Box::new(move |process| match role {
             // It checks what it has before it serves, and says how much of it is right once a second.
-            Role::Seed => Ok(process.said().contains("(100.00%)") && accepts(address)),
+            Role::Seed => Ok(process.said().contains(": 100.00% (") && accepts(address)),
             // It ends when it is complete.
             Role::Leech => Ok(process.ended()?.is_some_and(|status| status.success())),
         }),
