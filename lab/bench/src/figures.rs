@@ -70,6 +70,8 @@ pub enum Metric {
     LostPeers,
     /// Instructions of one call at the median of all calls.
     Instructions,
+    /// Instructions of the most expensive call.
+    MostInstructions,
     /// The time of the last completion, divided by the fluid bound.
     OfFluidBound,
 }
@@ -91,6 +93,7 @@ impl Metric {
             Metric::KibPerPeer => "KiB a peer",
             Metric::LostPeers => "peers lost",
             Metric::Instructions => "instructions",
+            Metric::MostInstructions => "at the most",
             Metric::OfFluidBound => "x fluid bound",
         }
     }
@@ -103,7 +106,8 @@ impl Metric {
             | Metric::TransferMbPerS
             | Metric::HashMbPerS
             | Metric::LostPeers
-            | Metric::Instructions => 0,
+            | Metric::Instructions
+            | Metric::MostInstructions => 0,
             Metric::LeechPeakRssMib | Metric::KibPerPeer => 1,
             Metric::WallS
             | Metric::SeedCpuSPerGib

@@ -23,7 +23,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 /// How far the disk may fall behind its rate and make up for it: a disk's own cache.
-const BURST: Duration = Duration::from_millis(20);
+const BURST: Duration = Duration::from_millis(100);
 /// Attributes change behind the kernel's back only where nobody looks.
 const TTL: Duration = Duration::from_secs(1);
 

@@ -23,7 +23,7 @@ const COUNTED: u32 = 1_000;
 const CALLS: [(&str, &str); 2] = [("pick", "measured_pick"), ("have", "measured_have")];
 
 pub(super) fn run(run: &Run<'_>) -> Result<Section> {
-    let settings = format!("{PEERS} peers, each asking for 8 blocks; {COUNTED} calls counted");
+    let settings = format!("{PEERS} peers, each asking for 8 blocks; {COUNTED} steps counted");
     let mut section = run.section(What::Picker, settings);
     if Command::new("valgrind").arg("--version").output().is_err() {
         bail!("valgrind is not installed; run: apt-get install valgrind");
@@ -39,14 +39,12 @@ pub(super) fn run(run: &Run<'_>) -> Result<Section> {
             fs::remove_dir_all(folder)?;
             let spread = Spread::of(&counted).context("nothing was counted")?;
             let name = name(call, pieces);
-            let figures = [(Metric::Instructions, spread.median)];
+            let figures = [
+                (Metric::Instructions, spread.median),
+                (Metric::MostInstructions, spread.max),
+            ];
             report::round(0, &name, &figures);
             section.add(&name, &figures);
-            section.notes.push(format!(
-                "{name}: {} calls, {} instructions",
-                counted.len(),
-                spread.text(0)
-            ));
         }
     }
     Ok(section)
@@ -57,7 +55,7 @@ pub(crate) fn name(call: &str, pieces: u32) -> String {
     format!("{call}, {pieces} pieces")
 }
 
-/// The instructions of each of the last calls of a function.
+/// The instructions of the call of a function in each of the last steps. A step has at most one of each.
 fn count(folder: &Path, pieces: u32, function: &str) -> Result<Vec<f64>> {
     let program = env::current_exe()?.with_file_name("picks");
     ensure!(
@@ -73,14 +71,14 @@ fn count(folder: &Path, pieces: u32, function: &str) -> Result<Vec<f64>> {
             folder.join("out").display()
         ))
         .arg(format!("--toggle-collect={pattern}"))
-        .arg(format!("--dump-after={pattern}"))
+        .arg("--dump-before=*between_steps*")
         .arg(program)
         .args([pieces, PEERS, WARM_UP + COUNTED].map(|number| number.to_string()));
     output_of(&mut command)?;
     let mut calls = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        // `out.17` is the dump after the 17th call; `out` is what came after the last.
+        // `out.17` is the dump before the 17th step; `out` is what came after the last.
         let Some(number) = path.extension().and_then(|number| number.to_str()) else {
             continue;
         };
@@ -89,7 +87,8 @@ fn count(folder: &Path, pieces: u32, function: &str) -> Result<Vec<f64>> {
     }
     calls.sort_by_key(|(number, _)| *number);
     let counted = calls.iter().rev().take(COUNTED as usize);
-    Ok(counted.map(|(_, instructions)| *instructions).collect())
+    let counted = counted.map(|(_, instructions)| *instructions);
+    Ok(counted.filter(|&instructions| instructions > 0.0).collect())
 }
 
 /// The sum at the end of a dump: `totals: INSTRUCTIONS`.
