@@ -7,6 +7,7 @@ use crate::session::{SessionTask, ToSession};
 use crate::snapshot::{Shown, Snapshot};
 use crate::start::{self, Starting};
 use crate::torrent::{Inbox, ToTorrent};
+use crate::tracker::TrackerClient;
 use crate::worker::{Pool, Workers};
 use shoal_metainfo::Metainfo;
 use shoal_session::{Settings, TorrentKey};
@@ -122,6 +123,7 @@ pub(crate) struct Environment {
     pub(crate) clock: Clock,
     pub(crate) pool: Pool,
     pub(crate) transport: Transport,
+    pub(crate) trackers: TrackerClient,
     pub(crate) storage: Storage,
     pub(crate) session: mpsc::Sender<ToSession>,
     /// Where we listen, if we do.
@@ -186,6 +188,7 @@ impl Engine {
         let environment = Environment {
             clock,
             pool,
+            trackers: TrackerClient::new(clock, transport.clone()),
             transport,
             storage,
             session,

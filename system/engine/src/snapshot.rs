@@ -83,7 +83,7 @@ pub struct PeerLine {
     pub upload_rate: u64,
 }
 
-/// One tracker of one swarm.
+/// One tracker of one swarm. Its figures are of the last answer to an announce, or to a scrape where those have none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrackerLine {
     /// Scheme, host and port: the rest of a URL may hold a secret.
@@ -96,6 +96,8 @@ pub struct TrackerLine {
     pub seeds: Option<u32>,
     /// Incomplete peers, as it says.
     pub leeches: Option<u32>,
+    /// Completed downloads ever, as it says.
+    pub completed: Option<u32>,
 }
 
 /// The owner's end of a torrent's snapshot.

@@ -204,7 +204,7 @@ impl Starting {
         let standing = Standing::of(torrent);
         let announcer = Announcer {
             clock: self.environment.clock,
-            transport: self.environment.transport.clone(),
+            client: self.environment.trackers.clone(),
             peer_id: self.introduction.peer_id.0,
             port: self.environment.port.unwrap_or(0),
             key: self.rng.u32(..),

@@ -4,6 +4,7 @@
 
 mod generated;
 mod round_trip;
+mod scrape;
 mod support;
 mod transfer;
 mod wrong_input;

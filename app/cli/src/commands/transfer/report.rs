@@ -166,6 +166,7 @@ impl Reporter {
                     message: tracker.message.clone(),
                     seeds: tracker.seeds,
                     leeches: tracker.leeches,
+                    completed: tracker.completed,
                 }));
             }
         }
