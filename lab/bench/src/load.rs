@@ -1,9 +1,9 @@
-//! Many peers of one torrent, played by one thread: each connects, is interested, and fetches blocks slowly once it may.
+//! Many peers of one torrent, played by one thread: each connects, has half of it, is interested, and fetches blocks slowly once it may.
 //!
 //! Invariant: a peer keeps no payload and at most one request open.
 
 use anyhow::{Context, Result, bail, ensure};
-use shoal_metainfo::{InfoHash, PieceIndex};
+use shoal_metainfo::{Bitfield, InfoHash, PieceIndex};
 use shoal_wire::{
     Decoded, Decoder, Handshake, Limits, Message, PeerId, RemoteExtensions, Request, Reserved,
     encode, handshake::Feature, handshake::HANDSHAKE_LENGTH,
@@ -93,7 +93,13 @@ impl Peer {
             peer_id: PeerId::generate(&mut rng),
         };
         let mut hello = ours.encode().to_vec();
-        for message in [Message::HaveNone, Message::Interested] {
+        let mut has = Bitfield::empty(swarm.piece_count);
+        for piece in (0..swarm.piece_count).map(PieceIndex) {
+            if rng.bool() {
+                has.insert(piece);
+            }
+        }
+        for message in [Message::Bitfield(has.to_wire()), Message::Interested] {
             encode(&message, &RemoteExtensions::default(), &mut hello);
         }
         stream.write_all(&hello).await?;

@@ -6,6 +6,7 @@
 //! Invariant: after Ctrl-C or SIGTERM nothing runs that was started, and no folder is left.
 
 use crate::arguments::Arguments;
+use crate::report;
 use anyhow::{Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use shoal_interop::{Lab, Outcome, run_isolated_by};
@@ -85,6 +86,7 @@ fn wait_or_end(mut child: Child) -> io::Result<ExitStatus> {
             _ = terminate.recv() => true,
         };
         if let (true, Some(pid)) = (asked, pid) {
+            report::say("interrupted: ending everything");
             kill_process(pid, Signal::KILL)?;
         }
         io::Result::Ok(())

@@ -15,12 +15,14 @@ use crate::figures::{Metric, Results, SCHEMA, Section};
 use crate::machine::Machine;
 use crate::report;
 use crate::transfer::Goods;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
-use shoal_interop::{Client, Content, Kind, Lab, Shape};
+use shoal_interop::{Client, Content, Kind, Lab, Shape, output_of};
 use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::Write;
+use std::process::Command;
+use std::time::Duration;
 
 pub(crate) use distribution::name as distribution_name;
 pub(crate) use pairs::{FLOOR, name as pair};
@@ -165,6 +167,22 @@ fn prepare<'a>(lab: &'a Lab, arguments: &'a Arguments) -> Run<'a> {
         missing,
         failed: RefCell::default(),
     }
+}
+
+/// Runs a program to its end, which has to come in time, and gives what it printed.
+fn bounded(within: Duration, command: &Command) -> Result<String> {
+    let mut timeout = Command::new("timeout");
+    timeout.arg(within.as_secs().to_string());
+    timeout.arg(command.get_program()).args(command.get_args());
+    if let Some(folder) = command.get_current_dir() {
+        timeout.current_dir(folder);
+    }
+    output_of(&mut timeout).with_context(|| {
+        format!(
+            "{}, which may take {within:?}",
+            command.get_program().display()
+        )
+    })
 }
 
 /// Measures everybody once in every round, and goes on without whoever fails.

@@ -7,11 +7,11 @@ use crate::target::{Bound, Judged, judge};
 const WIDTH: f64 = 880.0;
 const MARGIN: f64 = 24.0;
 /// Where a plot begins below its title.
-const TOP: f64 = 84.0;
+const TOP: f64 = 92.0;
 const ROW: f64 = 26.0;
 const BAR: f64 = 16.0;
 /// Room for a figure beside the longest bar.
-const FIGURE: f64 = 76.0;
+const FIGURE: f64 = 100.0;
 
 const STYLE: &str = "\
 text{font-family:system-ui,'Segoe UI','Helvetica Neue',Arial,sans-serif;font-size:13px;fill:#1f2933}\
@@ -255,9 +255,9 @@ impl Canvas {
         let mut x = MARGIN;
         for (class, words) in legend {
             canvas.shapes += &format!(
-                "<rect class=\"{class}\" x=\"{x:.1}\" y=\"61\" width=\"11\" height=\"11\" rx=\"2\"/>\n"
+                "<rect class=\"{class}\" x=\"{x:.1}\" y=\"66\" width=\"11\" height=\"11\" rx=\"2\"/>\n"
             );
-            canvas.text("quiet", x + 17.0, 67.0, words);
+            canvas.text("quiet", x + 17.0, 71.5, words);
             x += 17.0 + text_width(words) + 22.0;
         }
         for (number, name) in names.iter().enumerate() {
@@ -304,13 +304,13 @@ impl Canvas {
         axis
     }
 
-    /// An axis from a quarter to four times.
+    /// An axis from a quarter to eight times.
     fn logarithmic(&mut self) -> Axis {
         let axis = Axis {
             from: self.left,
             to: WIDTH - MARGIN - FIGURE,
             lowest: 0.25,
-            highest: 4.0,
+            highest: 8.0,
             logarithmic: true,
         };
         for (figure, text) in [
@@ -319,6 +319,7 @@ impl Canvas {
             (1.0, "target"),
             (2.0, "2 x"),
             (4.0, "4 x"),
+            (8.0, "8 x"),
         ] {
             self.grid(axis.at(figure), text, figure == 1.0);
         }
@@ -394,7 +395,17 @@ fn text_width(text: &str) -> f64 {
     6.6 * text.chars().count() as f64
 }
 
+/// As XML, with the signs that a terminal may not have.
 fn escaped(text: &str) -> String {
+    let signs = [
+        ("->", "\u{2192}"),
+        ("<=", "\u{2264}"),
+        (">=", "\u{2265}"),
+        (" x)", " \u{d7})"),
+    ];
+    let text = signs
+        .iter()
+        .fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
@@ -427,7 +438,7 @@ mod tests {
             text: "a & b",
             below: String::new(),
         };
-        let svg = Canvas::new(&title, &[], &["x -> <y>"]).finish();
-        assert!(svg.contains("a &amp; b") && svg.contains("x -&gt; &lt;y&gt;"));
+        let svg = Canvas::new(&title, &[], &["a -> <y>"]).finish();
+        assert!(svg.contains("a &amp; b") && svg.contains("a \u{2192} &lt;y&gt;"));
     }
 }

@@ -3,15 +3,17 @@
 //! It prints JSON objects, one a line. Those with `peers` (how many), `policy` (`shoal`, or whose published policy it is),
 //! `churn` (whether peers leave and come) and `of_bound` (the last completion, divided by the fluid bound) are results.
 
-use super::Run;
+use super::{Run, bounded};
 use crate::arguments::What;
 use crate::figures::{Metric, Section};
 use crate::report;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use shoal_interop::output_of;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
+
+const SIMULATED_WITHIN: Duration = Duration::from_secs(3600);
 
 pub(super) fn run(run: &Run<'_>) -> Result<Section> {
     let settings = "1 GiB in 1,024 pieces, mixed links".to_owned();
@@ -36,7 +38,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<Section> {
         "--",
         "--json",
     ]);
-    let said = output_of(&mut command)?;
+    let said = bounded(SIMULATED_WITHIN, &command)?;
     let lines = said
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok());

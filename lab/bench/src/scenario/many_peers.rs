@@ -5,13 +5,13 @@ use crate::arguments::What;
 use crate::figures::{Metric, Section};
 use crate::load::{Swarm, Tally, start_peer};
 use crate::report;
-use crate::transfer::Goods;
 use crate::usage::rss_bytes;
 use anyhow::{Context, Result, ensure};
-use shoal_interop::{Kind, Lab, Process, eventually, swarms_of};
+use shoal_interop::{Content, Kind, Lab, Maker, Process, Recipe, Shape, eventually, swarms_of};
 use shoal_metainfo::InfoHash;
 use std::env;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,7 +23,8 @@ const PEERS: u64 = 500;
 /// A home has a few addresses, and the seed counts connections of one.
 const ADDRESSES: usize = 50;
 const CONTENT_BYTES: u64 = 64 << 20;
-const PIECE_BYTES: u64 = 1 << 20;
+/// Of one block, so that there are many.
+const PIECE_BYTES: u32 = 16 * 1024;
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// For queues to drain and timers to begin.
 const REST: Duration = Duration::from_secs(3);
@@ -32,11 +33,15 @@ const FETCH_FOR: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 pub(super) fn run(run: &Run<'_>) -> Result<Section> {
-    let settings = format!("{PEERS} peers of a torrent of 64 pieces, each interested");
+    let settings = format!("{PEERS} peers, each interested and with half of 4,096 pieces");
     let mut section = run.section(What::ManyPeers, settings);
-    let goods = run.one_file(CONTENT_BYTES, Kind::V1)?;
+    let folder = run.lab.folder("source")?;
+    let content = Content::generate(&folder, "content.bin", Shape::File(CONTENT_BYTES), 3)?;
+    let torrent = run.lab.path("small-pieces.torrent");
+    let recipe = Recipe::new(Kind::V1).pieces(PIECE_BYTES);
+    recipe.make(Maker::Shoal, &content, &torrent)?;
     for round in run.rounds() {
-        for (name, figures) in measure(&run.lab.another()?, &goods)? {
+        for (name, figures) in measure(&run.lab.another()?, &torrent, &folder)? {
             report::round(round, name, &figures);
             section.add(name, &figures);
         }
@@ -46,7 +51,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<Section> {
 
 type Figures = Vec<(Metric, f64)>;
 
-fn measure(lab: &Lab, goods: &Goods) -> Result<[(&'static str, Figures); 2]> {
+fn measure(lab: &Lab, torrent: &Path, folder: &Path) -> Result<[(&'static str, Figures); 2]> {
     let addresses: Vec<SocketAddr> = (0..=ADDRESSES).map(|_| lab.address()).collect();
     let program = env::current_exe()?.with_file_name("engine-seed");
     ensure!(
@@ -55,18 +60,18 @@ fn measure(lab: &Lab, goods: &Goods) -> Result<[(&'static str, Figures); 2]> {
     );
     let mut command = Command::new(program);
     command
-        .arg(&goods.torrent)
-        .arg(&goods.content.parent)
+        .arg(torrent)
+        .arg(folder)
         .arg(addresses[0].to_string());
     let seed = Process::start(lab, "engine-seed", &mut command)?;
     eventually(READY_WITHIN, "the seed to be ready", || {
         Ok(seed.said().contains("ready"))
     })?;
-    let hashes = swarms_of(&goods.torrent)?;
+    let hashes = swarms_of(torrent)?;
     let swarm = Swarm {
         seed: addresses[0],
         info_hash: InfoHash(*hashes.first().context("a torrent has a hash")?),
-        piece_count: u32::try_from(CONTENT_BYTES / PIECE_BYTES)?,
+        piece_count: u32::try_from(CONTENT_BYTES / u64::from(PIECE_BYTES))?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

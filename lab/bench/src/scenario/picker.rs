@@ -1,15 +1,15 @@
 //! Instructions of the piece picker, counted by callgrind call by call: a pick, and a have message.
 
-use super::Run;
+use super::{Run, bounded};
 use crate::arguments::What;
 use crate::figures::{Metric, Section, Spread};
 use crate::report;
 use anyhow::{Context, Result, bail, ensure};
-use shoal_interop::output_of;
 use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 const PIECES: u32 = 50_000;
 /// A tenth: what grows with the number of pieces would be ten times cheaper.
@@ -18,6 +18,7 @@ const PEERS: u32 = 500;
 /// Steps before the first that is counted: until every peer has blocks on their way, and pieces are being completed.
 const WARM_UP: u32 = 4_000;
 const COUNTED: u32 = 1_000;
+const COUNTED_WITHIN: Duration = Duration::from_secs(900);
 
 /// The functions that are counted.
 const CALLS: [(&str, &str); 2] = [("pick", "measured_pick"), ("have", "measured_have")];
@@ -74,7 +75,7 @@ fn count(folder: &Path, pieces: u32, function: &str) -> Result<Vec<f64>> {
         .arg("--dump-before=*between_steps*")
         .arg(program)
         .args([pieces, PEERS, WARM_UP + COUNTED].map(|number| number.to_string()));
-    output_of(&mut command)?;
+    bounded(COUNTED_WITHIN, &command)?;
     let mut calls = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
