@@ -70,7 +70,7 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
         Box::new(move |process| match role {
             Role::Seed => {
                 let events = events(&process.said());
-                Ok(events.iter().any(|event| event["event"] == "listening"))
+                Ok(events.iter().any(|event| event["event"] == "started"))
             }
             // It ends when all is verified.
             Role::Leech => Ok(process.ended()?.is_some_and(|status| status.success())),
