@@ -150,14 +150,14 @@ impl Look<'_> {
         let download = pairs(Metric::LeechCpuSPerGib, &pair(Libtorrent, Shoal), &base);
         vec![
             row(
-                "Seeding to a libtorrent leech, CPU a GiB, to libtorrent's",
+                "Seeding to libtorrent, CPU a GiB, to libtorrent's",
                 AtMost(0.20),
                 X,
                 2,
                 &pairs(Metric::SeedCpuSPerGib, &pair(Shoal, Libtorrent), &base),
             ),
             row(
-                "Downloading from a libtorrent seed, CPU a GiB, to libtorrent's",
+                "Downloading from libtorrent, CPU a GiB, to libtorrent's",
                 AtMost(0.85),
                 X,
                 2,
@@ -165,21 +165,21 @@ impl Look<'_> {
             ),
             row("The same, aimed at", AtMost(0.75), X, 2, &download),
             row(
-                "Shoal -> Shoal, throughput, to libtorrent -> libtorrent",
+                "Shoal -> Shoal, throughput, to libtorrent's",
                 AtLeast(1.8),
                 X,
                 2,
                 &pairs(Metric::ThroughputMbPerS, &ours, &base),
             ),
             row(
-                "Shoal -> Shoal, throughput, to the one-thread floor",
+                "Shoal -> Shoal, throughput, to the floor",
                 AtLeast(1.0),
                 X,
                 2,
                 &pairs(Metric::ThroughputMbPerS, &ours, FLOOR),
             ),
             row(
-                "Leech's peak RSS, the most of all one-to-one rows",
+                "Leech's peak RSS, the worst of all pairs",
                 AtMost(48.0),
                 "MiB",
                 1,
@@ -220,7 +220,7 @@ impl Look<'_> {
                 &fan(What::FanOut, Metric::ThroughputMbPerS),
             ),
             row(
-                "1 -> 4, CPU of all processes a GiB delivered, to libtorrent's",
+                "1 -> 4, CPU of all a GiB delivered, to libtorrent's",
                 AtMost(0.5),
                 X,
                 2,
@@ -234,7 +234,7 @@ impl Look<'_> {
                 &fan(What::FanIn, Metric::ThroughputMbPerS),
             ),
             row(
-                "4 -> 1, CPU of all processes a GiB delivered, to libtorrent's",
+                "4 -> 1, CPU of all a GiB delivered, to libtorrent's",
                 AtMost(0.5),
                 X,
                 2,
@@ -306,8 +306,9 @@ impl Look<'_> {
                 2,
                 &self.ratio(What::SlowDisk, rate, "shoal", "plain writes"),
             ),
+            // The write cache has 64 MiB, and half as much is for everything else.
             row(
-                "Disk of 20 MB/s, leech's peak RSS: write cache of 64 MiB and 32 MiB",
+                "Disk of 20 MB/s, leech's peak RSS",
                 AtMost(96.0),
                 "MiB",
                 1,
@@ -335,7 +336,7 @@ impl Look<'_> {
         };
         vec![
             row(
-                "Piece picker, 50,000 pieces, 500 peers, instructions a pick",
+                "Picker, 50,000 pieces, 500 peers, a pick, instructions",
                 AtMost(3000.0),
                 "",
                 0,
@@ -343,7 +344,7 @@ impl Look<'_> {
             ),
             // A look at every word of a bitfield of 50,000 bits would take 782 and more.
             row(
-                "Have message, 50,000 pieces, instructions at the most: no look at every piece",
+                "Have message, 50,000 pieces, instructions at the most",
                 AtMost(750.0),
                 "",
                 0,
