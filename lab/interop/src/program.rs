@@ -29,6 +29,10 @@ pub enum Program {
     BittorrentTracker,
     /// `mktorrent`.
     Mktorrent,
+    /// `strace`, which counts system calls.
+    Strace,
+    /// `valgrind`, which counts instructions.
+    Valgrind,
 }
 
 impl Program {
@@ -49,6 +53,8 @@ impl Program {
             Program::Rqbit => by_cargo("rqbit"),
             Program::OpenTracker => on_path("opentracker"),
             Program::Mktorrent => on_path("mktorrent"),
+            Program::Strace => on_path("strace"),
+            Program::Valgrind => on_path("valgrind"),
         }
     }
 }

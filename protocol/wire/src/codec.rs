@@ -7,7 +7,7 @@ mod decode;
 mod encode;
 
 pub use decode::{DecodeError, Decoded, Decoder};
-pub use encode::encode;
+pub use encode::{encode, piece_header};
 
 use shoal_metainfo::geometry::MAX_PIECES;
 use shoal_metainfo::merkle::{MAX_HEIGHT, MAX_REQUEST_LENGTH};

@@ -60,6 +60,10 @@ pub struct Snapshot {
     pub wasted_bytes: u64,
     /// Pieces that failed their check.
     pub failed_pieces: u64,
+    /// Verified pieces that were lost in this run, because somebody else changed their file. What was found again counts too.
+    pub lost_pieces: u64,
+    /// Lost pieces that are being verified again.
+    pub rechecking_pieces: u32,
     /// Payload bytes a second from peers.
     pub download_rate: u64,
     /// Payload bytes a second to peers.

@@ -7,4 +7,5 @@ mod round_trip;
 mod scrape;
 mod support;
 mod transfer;
+mod urls;
 mod wrong_input;
