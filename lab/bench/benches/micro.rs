@@ -21,8 +21,8 @@ fn noise(length: usize) -> Vec<u8> {
     bytes
 }
 
-/// A pick of 8 blocks, their arrival, and a have message.
-#[divan::bench(args = [5_000, 50_000], min_time = 1)]
+/// A pick of 8 blocks, their arrival, and a have message: a few thousand times, for a download does not last for ever.
+#[divan::bench(args = [5_000, 50_000], sample_count = 100, sample_size = 20)]
 fn picker_step(bencher: Bencher<'_, '_>, pieces: u32) {
     let mut scene = Scene::new(pieces, 500).expect("a torrent may have so many pieces");
     for _ in 0..4_000 {

@@ -23,8 +23,9 @@ const PIECE_BYTES: u32 = 1 << 20;
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How often a client is asked whether it is complete, where that costs it something.
 const ASK_EVERY: Duration = Duration::from_millis(100);
-/// More than clients say to each other, and to us, before the first block.
-const PAYLOAD_BEGAN_BYTES: u64 = 256 * 1024;
+/// Payload has begun when this part of the content was moved: more than clients say to each other before the first block, and to
+/// us where they are asked for half a minute whether they are complete.
+const PAYLOAD_BEGAN_PART: u64 = 256;
 /// Time for seeds to come to rest.
 const REST: Duration = Duration::from_millis(500);
 /// The slowest client begins after half a minute, and checks 2 GiB before that.
@@ -265,14 +266,15 @@ impl Leech {
 struct Watch {
     since: Instant,
     within: Duration,
-    loopback_before: u64,
+    /// What the loopback interface has counted when payload has begun.
+    payload_begins_at: u64,
     payload_began_s: Option<f64>,
 }
 
 impl Watch {
     fn start(bytes: u64) -> Result<Watch> {
         Ok(Watch {
-            loopback_before: loopback_bytes()?,
+            payload_begins_at: loopback_bytes()? + bytes / PAYLOAD_BEGAN_PART,
             within: LONGEST_START + Duration::from_secs(bytes / LEAST_BYTES_PER_S),
             since: Instant::now(),
             payload_began_s: None,
@@ -286,9 +288,7 @@ impl Watch {
                     leech.look(self.since)?;
                 }
             }
-            if self.payload_began_s.is_none()
-                && loopback_bytes()? > self.loopback_before + PAYLOAD_BEGAN_BYTES
-            {
+            if self.payload_began_s.is_none() && loopback_bytes()? > self.payload_begins_at {
                 self.payload_began_s = Some(self.since.elapsed().as_secs_f64());
             }
             if leeches.iter().all(|leech| leech.complete_s.is_some()) {

@@ -69,7 +69,11 @@ fn sections(results: &Results) -> String {
         if !versions.is_empty() {
             part += &format!(" {}.", versions.join(", "));
         }
-        part += &format!("\n\n{}", table(&rows(section)));
+        if !section.subjects.is_empty() {
+            part += &format!("\n\n{}", table(&rows(section)));
+        } else {
+            part += "\n";
+        }
         if !section.notes.is_empty() {
             part += &format!("\n- {}\n", section.notes.join("\n- "));
         }

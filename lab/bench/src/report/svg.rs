@@ -4,7 +4,7 @@ use crate::figures::{Metric, Results, Section, Spread};
 use crate::scenario::FLOOR;
 use crate::target::{Bound, Judged, judge};
 
-const WIDTH: f64 = 880.0;
+const WIDTH: f64 = 920.0;
 const MARGIN: f64 = 24.0;
 /// Where a plot begins below its title.
 const TOP: f64 = 92.0;
@@ -182,8 +182,9 @@ fn targets(judged: &[Judged]) -> String {
         .collect();
     let title = Title {
         text: "How far the targets are met",
-        below: "times better than the target (right of the line), or worse; ranges over all rounds"
-            .to_owned(),
+        below:
+            "how many times better than the target (right of 1) or worse; ranges over all rounds"
+                .to_owned(),
     };
     let names: Vec<String> = measured.iter().map(|(row, _)| shown_name(row)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -201,7 +202,8 @@ fn targets(judged: &[Judged]) -> String {
         let range = format!("{verdict}-range span");
         canvas.range_plain(&range, ends[0], ends[1], y);
         canvas.dot(verdict, axis.at(better(spread.median)), y);
-        let figure = format!("{:.*} {}", row.decimals, spread.median, row.unit);
+        let unit = row.unit.replace('x', "\u{d7}");
+        let figure = format!("{:.*} {unit}", row.decimals, spread.median);
         canvas.text("strong", axis.to + 12.0, y, figure.trim_end());
     }
     canvas.finish()
@@ -316,10 +318,10 @@ impl Canvas {
         for (figure, text) in [
             (0.25, "1/4"),
             (0.5, "1/2"),
-            (1.0, "target"),
-            (2.0, "2 x"),
-            (4.0, "4 x"),
-            (8.0, "8 x"),
+            (1.0, "1"),
+            (2.0, "2"),
+            (4.0, "4"),
+            (8.0, "8"),
         ] {
             self.grid(axis.at(figure), text, figure == 1.0);
         }
