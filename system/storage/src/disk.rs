@@ -1,7 +1,7 @@
 //! The operations on files that can fail, so that tests can make each of them fail.
 //!
-//! Invariant: a path is followed component by component below its root and never through a symbolic link, whoever may be
-//! renaming things meanwhile.
+//! Invariant: a path is followed below its root only and never through a symbolic link, whoever may be renaming things
+//! meanwhile: by the kernel at once where it can (openat2 of Linux), or component by component.
 
 use std::fmt;
 use std::fs::File;
@@ -9,7 +9,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path};
 
-use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 /// The directory below which a content lies.
@@ -94,16 +94,30 @@ impl Root {
     /// What is at `path`, `None` where it or one of its folders is missing. `ELOOP` where a component is a symbolic link,
     /// `ENOTDIR` where a folder is something else.
     pub(crate) fn inspect(&self, path: &Path) -> io::Result<Option<Stat>> {
-        let missing = |error| match error {
-            Errno::NOENT => Ok(None),
-            error => Err(error.into()),
+        let found = match self.resolve(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+            Some(found) => found.and_then(|file| rustix::fs::fstat(&file)),
+            None => self
+                .parent(path, false)
+                .and_then(|(folder, name)| stat_component(&folder, name)),
         };
-        match self.parent(path, false) {
-            Err(error) => missing(error),
-            Ok((folder, name)) => match stat_component(&folder, name) {
-                Err(error) => missing(error),
-                Ok(stat) => Ok(Some(stat)),
-            },
+        match found {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens what is at `path` with one system call; `None` where the system has no call that keeps to the invariant.
+    fn resolve(&self, path: &Path, flags: OFlags, mode: Mode) -> Option<Result<OwnedFd, Errno>> {
+        let plain = |component| matches!(component, Component::Normal(_));
+        if !path.components().all(plain) || path.as_os_str().is_empty() {
+            return Some(Err(Errno::INVAL));
+        }
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        match rustix::fs::openat2(&self.0, path, flags, mode, resolve) {
+            // Kernels before 5.6 do not have it, and some sandboxes hide it.
+            Err(Errno::NOSYS | Errno::PERM) => None,
+            result => Some(result),
         }
     }
 
@@ -118,12 +132,23 @@ impl Root {
                 (flags | OFlags::RDWR | OFlags::CREATE, mode)
             }
         };
-        let (folder, name) = self.parent(path, access != Access::Read)?;
-        let file = rustix::fs::openat(&folder, name, flags, Mode::from_raw_mode(mode))?;
+        let mode = Mode::from_raw_mode(mode);
+        let file = match self.resolve(path, flags, mode) {
+            Some(Ok(file)) => file,
+            Some(Err(Errno::NOENT)) if access != Access::Read => self.walk(path, flags, mode)?,
+            Some(Err(error)) => return Err(error.into()),
+            None => self.walk(path, flags, mode)?,
+        };
         if !is_regular(&rustix::fs::fstat(&file)?) {
             return Err(Errno::INVAL.into());
         }
         Ok(File::from(file))
+    }
+
+    /// Opens what is at `path`, with its folders made where the flags say that it is.
+    fn walk(&self, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+        let (folder, name) = self.parent(path, flags.contains(OFlags::CREATE))?;
+        rustix::fs::openat(&folder, name, flags, mode)
     }
 
     /// Opens a regular file that exists, to look at it.
@@ -272,6 +297,10 @@ mod tests {
                 is_link(&root.inspect(Path::new(path)).unwrap_err()),
                 "{path}"
             );
+            // What older systems do instead.
+            let flags = OFlags::NOFOLLOW | OFlags::RDWR | OFlags::CREATE;
+            let walked = root.walk(Path::new(path), flags, Mode::from_raw_mode(0o666));
+            assert!(is_link(&walked.unwrap_err().into()), "{path}");
         }
         for path in ["../x", "/etc/hostname", "a/../../x", "plain/x", ""] {
             assert!(root.open(Path::new(path), WRITE).is_err(), "{path}");

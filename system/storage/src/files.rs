@@ -3,7 +3,7 @@
 //! Invariant: bytes of files that are not wanted are only ever written to the parts file, which is sparse and holds each
 //! byte at its address in the address space: nothing in it moves or is reused, so that a source into it stays right.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::ops::Range;
@@ -31,8 +31,47 @@ pub(crate) struct Handles {
 
 #[derive(Debug, Default)]
 struct Open {
-    files: HashMap<(u64, usize), Handle>,
+    files: HashMap<Key, Handle>,
+    /// Every handle by its last use.
+    by_use: BTreeMap<u64, Key>,
     uses: u64,
+}
+
+/// A content, and a slot of it.
+type Key = (u64, usize);
+
+impl Open {
+    /// The handle, if it serves; it is then the last used.
+    fn touch(&mut self, key: Key, writable: bool) -> Option<Arc<File>> {
+        let handle = self.files.get_mut(&key)?;
+        if writable && !handle.writable {
+            return None;
+        }
+        self.uses += 1;
+        self.by_use.remove(&handle.used);
+        self.by_use.insert(self.uses, key);
+        handle.used = self.uses;
+        Some(Arc::clone(&handle.file))
+    }
+
+    fn keep(&mut self, key: Key, file: Arc<File>, writable: bool) {
+        self.forget(key);
+        self.uses += 1;
+        let used = self.uses;
+        self.by_use.insert(used, key);
+        let handle = Handle {
+            file,
+            writable,
+            used,
+        };
+        self.files.insert(key, handle);
+    }
+
+    fn forget(&mut self, key: Key) {
+        if let Some(handle) = self.files.remove(&key) {
+            self.by_use.remove(&handle.used);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -52,44 +91,43 @@ impl Handles {
 
     fn get(
         &self,
-        key: (u64, usize),
+        key: Key,
         writable: bool,
         open: impl FnOnce() -> io::Result<File>,
     ) -> io::Result<Arc<File>> {
-        let mut known = self.lock();
-        known.uses += 1;
-        let used = known.uses;
-        if let Some(handle) = known.files.get_mut(&key)
-            && (handle.writable || !writable)
-        {
-            handle.used = used;
-            return Ok(Arc::clone(&handle.file));
+        if let Some(file) = self.lock().touch(key, writable) {
+            return Ok(file);
         }
-        drop(known);
         let file = Arc::new(open()?);
-        let handle = Handle {
-            file: Arc::clone(&file),
-            writable,
-            used,
-        };
         let mut known = self.lock();
-        known.files.insert(key, handle);
+        known.keep(key, Arc::clone(&file), writable);
+        let mut closed = Vec::new();
         while known.files.len() > self.max {
-            let oldest = known.files.iter().min_by_key(|(_, handle)| handle.used);
-            let Some(oldest) = oldest.map(|(&key, _)| key) else {
+            let Some((_, oldest)) = known.by_use.pop_first() else {
                 break;
             };
-            known.files.remove(&oldest);
+            closed.extend(known.files.remove(&oldest));
         }
+        // Closing a file may wait for a disk, which nobody else should.
+        drop(known);
+        drop(closed);
         Ok(file)
     }
 
-    fn forget(&self, key: (u64, usize)) {
-        self.lock().files.remove(&key);
+    /// The file, if it is open.
+    fn peek(&self, key: Key) -> Option<Arc<File>> {
+        let known = self.lock();
+        known.files.get(&key).map(|handle| Arc::clone(&handle.file))
+    }
+
+    fn forget(&self, key: Key) {
+        self.lock().forget(key);
     }
 
     fn forget_content(&self, content: u64) {
-        self.lock().files.retain(|key, _| key.0 != content);
+        let mut known = self.lock();
+        known.files.retain(|key, _| key.0 != content);
+        known.by_use.retain(|_, key| key.0 != content);
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -222,6 +260,11 @@ impl Files {
 
     /// The file, opened.
     pub(crate) fn open(&self, slot: usize, write: bool) -> io::Result<Arc<File>> {
+        self.open_for(slot, write, false)
+    }
+
+    /// The file, opened; `whole` where all of it is about to be written, so that it gets its length by that.
+    fn open_for(&self, slot: usize, write: bool, whole: bool) -> io::Result<Arc<File>> {
         if write && self.mode == Mode::Seed {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
@@ -235,7 +278,7 @@ impl Files {
                 .disk
                 .open(&self.root, &spec.path, access(write, spec.executable))?;
             // A file has its full length from the start, so that one that is shorter was cut by somebody.
-            if write && file.metadata()?.len() < spec.length {
+            if write && !whole && file.metadata()?.len() < spec.length {
                 self.disk.set_len(&file, spec.length)?;
             }
             Ok(file)
@@ -272,14 +315,35 @@ impl Files {
 
     fn write_slot(&self, slot: usize, offset: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
         let state = &self.states[slot];
+        let len: u64 = slices.iter().map(|slice| slice.len() as u64).sum();
+        let whole = offset == 0 && self.specs.get(slot).is_some_and(|spec| spec.length == len);
         // Opening counts as writing: it may make the file, or give it its length.
         state.started.fetch_add(1, Ordering::AcqRel);
-        let result = self
-            .open(slot, true)
-            .and_then(|file| disk::write_all(self.disk.as_ref(), &file, slices, offset));
-        state.finished.fetch_add(1, Ordering::AcqRel);
+        let result = self.open_for(slot, true, whole).and_then(|file| {
+            disk::write_all(self.disk.as_ref(), &file, slices, offset)?;
+            Ok(file)
+        });
+        let writes = 1 + state.finished.fetch_add(1, Ordering::AcqRel);
         state.dirty.store(true, Ordering::Release);
-        result
+        let file = result?;
+        if whole && writes == state.started.load(Ordering::Acquire) {
+            self.note(slot, &file, writes);
+        }
+        Ok(())
+    }
+
+    /// Remembers what a file looks like that is likely to be complete. One of many small ones is then not opened again for that.
+    fn note(&self, slot: usize, file: &File, writes: u64) {
+        let state = &self.states[slot];
+        if let Ok(metadata) = file.metadata()
+            && writes == state.started.load(Ordering::Acquire)
+        {
+            *state.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen {
+                at: Some(Instant::now()),
+                size: metadata.len(),
+                print: Some((writes, Fingerprint::of(&metadata))),
+            };
+        }
     }
 
     /// Reads the bytes from `address` on. `UnexpectedEof` where a file is too short or missing.
@@ -368,15 +432,26 @@ impl Files {
         *seen = Seen::default();
     }
 
-    /// What the file looks like, `None` where there is none or it is being written.
+    /// What the file looks like, or looked like after it was last written; `None` where there is none or it is being written.
     pub(crate) fn fingerprint(&self, slot: usize) -> Option<Fingerprint> {
         let state = &self.states[slot];
         let started = state.started.load(Ordering::Acquire);
         let quiet = started == state.finished.load(Ordering::Acquire);
-        let metadata = self
-            .open(slot, false)
-            .and_then(|file| file.metadata())
-            .ok()?;
+        let file = match self.handles.peek((self.content, slot)) {
+            Some(file) => file,
+            None => {
+                let seen = state.seen.lock().unwrap_or_else(PoisonError::into_inner);
+                match seen.print {
+                    // Whatever somebody did to it since then makes it differ from this, as it should.
+                    Some((writes, print)) if quiet && writes == started && started > 0 => {
+                        return Some(print);
+                    }
+                    _ => drop(seen),
+                }
+                self.open(slot, false).ok()?
+            }
+        };
+        let metadata = file.metadata().ok()?;
         let quiet = quiet && started == state.started.load(Ordering::Acquire);
         quiet.then(|| Fingerprint::of(&metadata))
     }
