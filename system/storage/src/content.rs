@@ -224,7 +224,7 @@ impl Content {
         if wanted.len() != self.inner.files.specs().len() {
             return Err(StorageError::Spec("its selection is not over its files"));
         }
-        self.inner.place(wanted)?;
+        self.inner.place(wanted, false)?;
         if self.inner.mode == Mode::Download {
             crate::open::create_empty(&self.inner.files, wanted)?;
         }

@@ -69,6 +69,14 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     fn sync(&self, file: &File) -> io::Result<()> {
         file.sync_data()
     }
+
+    /// As [`sync`](Self::sync), for every file on the root's device at once, and for what others wrote there.
+    ///
+    /// # Errors
+    /// What the system says; `Unsupported` where it cannot.
+    fn sync_all(&self, root: &Root) -> io::Result<()> {
+        root.sync_device()
+    }
 }
 
 /// The operations as the system has them.
@@ -154,6 +162,22 @@ impl Root {
     /// Opens a regular file that exists, to look at it.
     pub(crate) fn open_existing(&self, path: &Path) -> io::Result<File> {
         self.open(path, Access::Read)
+    }
+
+    /// The device that it lies on.
+    pub(crate) fn device(&self) -> io::Result<u64> {
+        Ok(rustix::fs::fstat(&self.0)?.st_dev)
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn sync_device(&self) -> io::Result<()> {
+        // What only names a folder cannot be synced by; this one was opened for reading.
+        Ok(rustix::fs::syncfs(&self.0)?)
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn sync_device(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Removes the file at `path`.

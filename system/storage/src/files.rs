@@ -19,6 +19,9 @@ use crate::map::FileMap;
 use crate::source::Segment;
 use crate::spec::{ContentSpec, FileSpec, Mode};
 
+/// So many files that are to be synced are synced by one call for their device. Few in tests, so that it happens there.
+const MANY_FILES: usize = if cfg!(test) { 3 } else { 256 };
+
 /// A file's state is looked at this often at most before its bytes are served.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -156,6 +159,8 @@ pub(crate) struct Failure {
 pub(crate) struct Files {
     content: u64,
     pub(crate) root: Root,
+    /// Of the root; `None` where it cannot be known.
+    device: Option<u64>,
     directory: PathBuf,
     disk: Arc<dyn Disk>,
     handles: Arc<Handles>,
@@ -173,6 +178,8 @@ struct FileState {
     placed: AtomicBool,
     /// Whether bytes were written that are not synced.
     dirty: AtomicBool,
+    /// Whether it is known to lie on the root's device: another may be mounted below the root.
+    beside_root: AtomicBool,
     started: AtomicU64,
     finished: AtomicU64,
     seen: Mutex<Seen>,
@@ -200,6 +207,7 @@ impl Files {
         states.resize_with(spec.files.len() + 1, FileState::default);
         Files {
             content,
+            device: root.device().ok(),
             root,
             parts: parts_name(&spec),
             directory: spec.directory,
@@ -338,6 +346,8 @@ impl Files {
         if let Ok(metadata) = file.metadata()
             && writes == state.started.load(Ordering::Acquire)
         {
+            let beside = self.device == Some(metadata.dev());
+            state.beside_root.store(beside, Ordering::Release);
             *state.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen {
                 at: Some(Instant::now()),
                 size: metadata.len(),
@@ -467,6 +477,27 @@ impl Files {
 
     pub(crate) fn set_dirty(&self, slot: usize) {
         self.states[slot].dirty.store(true, Ordering::Release);
+    }
+
+    /// Makes what was written to these files survive a power failure: each by itself, or all of a device where there are many,
+    /// which costs what others wrote there too, but not two operations a file.
+    pub(crate) fn sync_all(&self, slots: &[usize]) -> Result<(), Failure> {
+        let at_once = slots.len() >= MANY_FILES
+            && match self.disk.sync_all(&self.root) {
+                Err(error) if error.kind() != io::ErrorKind::Unsupported => {
+                    return Err(Failure {
+                        path: self.directory.clone(),
+                        error,
+                    });
+                }
+                result => result.is_ok(),
+            };
+        for &slot in slots {
+            if !at_once || !self.states[slot].beside_root.load(Ordering::Acquire) {
+                self.sync(slot)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes what was written to the file survive a power failure. A file that somebody removed has nothing to survive.

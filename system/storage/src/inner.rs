@@ -367,19 +367,17 @@ impl Inner {
             None => None,
         };
         let dirty = self.files.take_dirty();
-        for (at, &slot) in dirty.iter().enumerate() {
-            if let Err(failure) = self.files.sync(slot) {
-                syncing.broken = true;
-                for &slot in &dirty[at..] {
-                    self.files.set_dirty(slot);
-                }
-                if let Some(journal) = self.journal().as_mut() {
-                    journal
-                        .append(Record::Unsafe)
-                        .map_err(|error| StorageError::io(journal.path(), error))?;
-                }
-                return Err(failure.into());
+        if let Err(failure) = self.files.sync_all(&dirty) {
+            syncing.broken = true;
+            for &slot in &dirty {
+                self.files.set_dirty(slot);
             }
+            if let Some(journal) = self.journal().as_mut() {
+                journal
+                    .append(Record::Unsafe)
+                    .map_err(|error| StorageError::io(journal.path(), error))?;
+            }
+            return Err(failure.into());
         }
         let (false, Some(upto)) = (syncing.broken, upto) else {
             return Ok(());

@@ -3,6 +3,7 @@
 //! Invariant: whatever is refused is refused before a byte of content is written.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Component, Path};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
@@ -48,8 +49,9 @@ pub(crate) fn open(
     let id = shared.next_content();
     let (disk, handles) = (Arc::clone(&shared.disk), Arc::clone(&shared.handles));
     let files = Files::new(id, spec, map, root, Arc::clone(&disk), handles);
+    let vacant = is_vacant(&files)?;
     for (slot, file) in files.specs().iter().enumerate() {
-        if wanted[slot] && !file.padding {
+        if !vacant && wanted[slot] && !file.padding {
             inspect(&files, slot)?;
         }
     }
@@ -100,8 +102,8 @@ pub(crate) fn open(
         state: Mutex::new(state),
         rested: Condvar::new(),
     };
-    inner.place(&wanted)?;
-    if inner.resumed.fresh {
+    inner.place(&wanted, true)?;
+    if inner.resumed.fresh && !vacant {
         inner.resumed.suspect = inner.survey()?;
     }
     let inner = Arc::new(inner);
@@ -134,6 +136,32 @@ fn open_root(spec: &ContentSpec) -> Result<Root, StorageError> {
         }
     }
     Ok(root)
+}
+
+/// Whether nothing of the content is there, going by the files and folders directly below the root: of a torrent with
+/// 100,000 files that is usually one.
+fn is_vacant(files: &Files) -> Result<bool, StorageError> {
+    if !matches!(
+        files.root.inspect(files.relative(files.parts_slot())),
+        Ok(None)
+    ) {
+        return Ok(false);
+    }
+    let mut known: Option<&OsStr> = None;
+    for (slot, file) in files.specs().iter().enumerate() {
+        let first = file.path.iter().next();
+        if first.is_none() || first == known {
+            continue;
+        }
+        known = first;
+        match files.root.inspect(Path::new(first.unwrap_or_default())) {
+            Ok(None) => {}
+            Ok(Some(_)) => return Ok(false),
+            // What stands in the way is said by file.
+            Err(_) => return inspect(files, slot).map(|_| false),
+        }
+    }
+    Ok(true)
 }
 
 /// Refuses a path that is not a regular file or leads through something that is not a folder.
@@ -285,8 +313,8 @@ impl Inner {
     }
 
     /// Sees to it that the bytes of the wanted files are in the files themselves. A file that was placed once stays so,
-    /// wanted or not.
-    pub(crate) fn place(&self, wanted: &[bool]) -> Result<(), StorageError> {
+    /// wanted or not. `inspected` says that nothing that must not be there is.
+    pub(crate) fn place(&self, wanted: &[bool], inspected: bool) -> Result<(), StorageError> {
         let _fence = self.fence.write().unwrap_or_else(PoisonError::into_inner);
         let specs = self.files.specs();
         let mut slots = Vec::new();
@@ -298,7 +326,9 @@ impl Inner {
             };
             if needed && !spec.padding && !self.files.is_placed(slot) {
                 if self.mode == Mode::Download {
-                    inspect(&self.files, slot)?;
+                    if !inspected {
+                        inspect(&self.files, slot)?;
+                    }
                     self.move_in(slot)?;
                 }
                 slots.push(slot);

@@ -78,6 +78,11 @@ impl Disk for OddDisk {
         hang_while(&self.syncs_hang);
         Usual.sync(file)
     }
+
+    fn sync_all(&self, root: &Root) -> io::Result<()> {
+        hang_while(&self.syncs_hang);
+        Usual.sync_all(root)
+    }
 }
 
 #[derive(Debug)]

@@ -412,4 +412,9 @@ impl Disk for FaultyDisk {
         self.count()?;
         SystemDisk.sync(file)
     }
+
+    fn sync_all(&self, root: &Root) -> io::Result<()> {
+        self.count()?;
+        SystemDisk.sync_all(root)
+    }
 }
