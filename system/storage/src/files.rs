@@ -50,10 +50,12 @@ impl Open {
         if writable && !handle.writable {
             return None;
         }
-        self.uses += 1;
-        self.by_use.remove(&handle.used);
-        self.by_use.insert(self.uses, key);
-        handle.used = self.uses;
+        if handle.used < self.uses {
+            self.uses += 1;
+            self.by_use.remove(&handle.used);
+            self.by_use.insert(self.uses, key);
+            handle.used = self.uses;
+        }
         Some(Arc::clone(&handle.file))
     }
 
