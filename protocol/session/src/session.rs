@@ -371,8 +371,10 @@ impl Machine for Session {
                 }
             }
             Input::DialEnded { torrent, connected } => {
-                if let Some(state) = self.torrents.get_mut(&torrent) {
-                    state.dialling = state.dialling.saturating_sub(1);
+                // One that was granted to a torrent which has since been removed, and was added again, takes nobody's place.
+                let state = self.torrents.get_mut(&torrent);
+                if let Some(state) = state.filter(|state| state.dialling > 0) {
+                    state.dialling -= 1;
                     state.connected += u32::from(connected);
                 }
             }

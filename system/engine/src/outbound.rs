@@ -10,6 +10,7 @@
 //! uploads; an upload that has not begun can be taken back. A connection holds no payload: what the socket did not take is read again.
 
 use crate::allowance::Allowance;
+use shoal_metainfo::BLOCK_LENGTH;
 use shoal_storage::Source;
 use shoal_transport::PeerStream;
 use shoal_wire::codec::PIECE_HEADER_LENGTH;
@@ -19,9 +20,9 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 
-/// What one batch of blocks is at most, headers included: from there on system calls are no longer what costs, and a buffer of this
-/// size stays in a core's second cache.
-const MAX_BATCH_BYTES: usize = 128 * 1024;
+/// What one batch is at most: 32 whole blocks behind their headers. Fewer wake the receiver more often, and more would not stay in
+/// a core's second cache.
+const MAX_BATCH_BYTES: usize = 32 * (BLOCK_LENGTH as usize + PIECE_HEADER_LENGTH);
 
 /// What one batch is at least. A socket that takes little at once is given little at once, since the rest is read in vain.
 const MIN_BATCH_BYTES: usize = 16 * 1024;

@@ -26,8 +26,9 @@ use tokio::task::JoinSet;
 /// Reads in a row before other connections of the worker get their turn.
 const READS_PER_TURN: usize = 32;
 
-/// Writes in a row before other connections of the worker get their turn: as many bytes as reads are.
-const WRITES_PER_TURN: usize = 4;
+/// Writes in a row before other connections of the worker get their turn: a batch of blocks and what goes before it, as many bytes as
+/// reads are.
+const WRITES_PER_TURN: usize = 2;
 
 /// What a connection needs besides its socket and its session.
 pub(crate) struct Surroundings {

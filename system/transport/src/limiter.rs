@@ -106,6 +106,12 @@ impl TorrentLimiter {
         granted
     }
 
+    /// Whether whatever is asked for is granted.
+    #[must_use]
+    pub fn is_unlimited(&self, direction: Direction) -> bool {
+        self.own.gate(direction).is_unlimited() && self.global.gate(direction).is_unlimited()
+    }
+
     /// Returns bytes that were granted and did not pass.
     pub fn give_back(&self, direction: Direction, unused_bytes: u64) {
         self.own.gate(direction).give_back(unused_bytes);
