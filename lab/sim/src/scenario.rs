@@ -121,12 +121,12 @@ pub fn named(name: &str) -> Option<&'static Scenario> {
     ALL.iter().find(|scenario| scenario.name == name)
 }
 
-fn dice(seed: u64) -> fastrand::Rng {
+pub(crate) fn dice(seed: u64) -> fastrand::Rng {
     fastrand::Rng::with_seed(seed ^ 0x5ca1_ab1e)
 }
 
 /// Somewhere on the network: 5 to 20 ms from its middle, so that round trips take 20 to 80 ms.
-fn somewhere(config: NodeConfig, dice: &mut fastrand::Rng) -> NodeConfig {
+pub(crate) fn somewhere(config: NodeConfig, dice: &mut fastrand::Rng) -> NodeConfig {
     NodeConfig {
         latency: Duration::from_micros(dice.u64(5_000..20_000)),
         ..config
@@ -156,7 +156,7 @@ pub fn mixed(dice: &mut fastrand::Rng) -> NodeConfig {
 
 /// Connections of each node of a figure. Half of all messages are announcements of pieces to each of them, so that more
 /// would take the simulator longer, and the swarm no less.
-const FIGURE_CONNECTIONS: u32 = 30;
+pub(crate) const FIGURE_CONNECTIONS: u32 = 30;
 
 /// One seed with 20 Mbit/s up and `peers` peers with nothing, all there from the start; 1,024 pieces of 256 KiB.
 #[must_use]
@@ -234,7 +234,7 @@ pub fn churn(seed: u64) -> Setup {
     setup
 }
 
-fn exponential(mean: Duration, dice: &mut fastrand::Rng) -> Duration {
+pub(crate) fn exponential(mean: Duration, dice: &mut fastrand::Rng) -> Duration {
     mean.mul_f64(-(1.0 - dice.f64()).ln())
 }
 

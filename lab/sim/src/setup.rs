@@ -58,6 +58,16 @@ pub enum Behaviour {
     },
 }
 
+/// Who decides whom an honest node unchokes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choking {
+    /// Our session.
+    #[default]
+    Ours,
+    /// The rules of [`crate::libtorrent`].
+    Libtorrent,
+}
+
 /// The storage of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskConfig {
@@ -92,6 +102,8 @@ pub struct NodeConfig {
     pub start: Start,
     /// How it behaves.
     pub behaviour: Behaviour,
+    /// Who decides whom it unchokes.
+    pub choking: Choking,
     /// When it arrives.
     pub arrives: Moment,
     /// When it departs, without a word.
@@ -128,6 +140,7 @@ impl Default for NodeConfig {
         NodeConfig {
             start: Start::Empty,
             behaviour: Behaviour::Honest,
+            choking: Choking::Ours,
             arrives: Moment::ZERO,
             departs: None,
             up_bytes_per_s: mbit(10),
