@@ -82,6 +82,10 @@ pub const MAX_AUTOMATIC_SLOTS: u32 = 100;
 /// `rate_choker_initial_threshold` and increment are of this order).
 pub const AUTOMATIC_STEP_BYTES_PER_S: u64 = 2 * 1024;
 
+/// A peer that was sent nothing although it has been unchoked for so long asks for nothing: it finds all that it could have
+/// from us with others. It takes nothing from the uplink either, and must not keep a slot from those who would.
+pub const SETTLED: Duration = Duration::from_secs(3);
+
 /// The interested candidates, most deserving first. `turn` tells what is remembered of each.
 pub fn rank<'a>(
     candidates: impl IntoIterator<Item = &'a Candidate>,
@@ -139,9 +143,10 @@ fn keeps_turn(candidate: &Candidate, turn: &Turn, now: Moment) -> bool {
     })
 }
 
-/// How many peers to unchoke by rank, given what the unchoked ones receive.
+/// How many peers to unchoke by rank, given what the unchoked ones receive, and how many more are unchoked and ask for
+/// nothing: see [`SETTLED`].
 #[must_use]
-pub fn slots(slots: Slots, unchoked_upload_rates: &mut [u64]) -> u32 {
+pub fn slots(slots: Slots, unchoked_upload_rates: &mut [u64], idle: u32) -> u32 {
     match slots {
         Slots::Fixed(count) => count,
         Slots::Automatic => {
@@ -155,7 +160,7 @@ pub fn slots(slots: Slots, unchoked_upload_rates: &mut [u64]) -> u32 {
                 count += 1;
                 threshold += AUTOMATIC_STEP_BYTES_PER_S;
             }
-            (count + 1).clamp(MIN_AUTOMATIC_SLOTS, MAX_AUTOMATIC_SLOTS)
+            (count + 1 + idle).clamp(MIN_AUTOMATIC_SLOTS, MAX_AUTOMATIC_SLOTS)
         }
     }
 }
@@ -306,17 +311,26 @@ mod tests {
 
     #[test]
     fn slots_grow_while_the_uplink_feeds_the_peers_well() {
-        assert_eq!(slots(Slots::Automatic, &mut []), MIN_AUTOMATIC_SLOTS);
+        assert_eq!(slots(Slots::Automatic, &mut [], 0), MIN_AUTOMATIC_SLOTS);
         assert_eq!(
-            slots(Slots::Automatic, &mut [1_000; 50]),
+            slots(Slots::Automatic, &mut [1_000; 50], 0),
             MIN_AUTOMATIC_SLOTS
         );
-        assert_eq!(slots(Slots::Automatic, &mut [1_000_000; 20]), 21);
+        assert_eq!(slots(Slots::Automatic, &mut [1_000_000; 20], 0), 21);
         assert_eq!(
-            slots(Slots::Automatic, &mut [u64::MAX; 500]),
+            slots(Slots::Automatic, &mut [u64::MAX; 500], 0),
             MAX_AUTOMATIC_SLOTS
         );
-        assert_eq!(slots(Slots::Fixed(7), &mut [1_000_000; 20]), 7);
+        assert_eq!(slots(Slots::Fixed(7), &mut [1_000_000; 20], 9), 7);
+    }
+
+    #[test]
+    fn who_asks_for_nothing_keeps_no_slot_from_others() {
+        assert_eq!(slots(Slots::Automatic, &mut [1_000_000; 5], 20), 26);
+        assert_eq!(
+            slots(Slots::Automatic, &mut [1_000_000; 5], 500),
+            MAX_AUTOMATIC_SLOTS
+        );
     }
 
     proptest! {
