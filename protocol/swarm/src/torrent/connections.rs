@@ -209,16 +209,21 @@ impl Torrent {
 
     pub(super) fn on_unchoked(&mut self, keys: &[PeerKey]) {
         let unchoked: BTreeSet<PeerKey> = keys.iter().copied().collect();
-        let mut changed = Vec::new();
+        let (mut changed, mut withdrawn) = (Vec::new(), Vec::new());
         for (&key, peer) in self.peers.iter_mut().filter(|(_, peer)| !peer.closing) {
             let unchoke = unchoked.contains(&key);
             if peer.unchoked != unchoke {
                 peer.unchoked = unchoke;
                 changed.push((key, !unchoke));
+                if !unchoke {
+                    withdrawn.append(&mut peer.offered);
+                }
             }
         }
+        self.withdraw_offers(&withdrawn);
         for (key, choke) in changed {
             self.tell(key, ToPeer::Choke(choke));
+            self.offer(key);
         }
     }
 
