@@ -2,7 +2,7 @@
 //!
 //! Invariant: a swarm is decided by its [`Plan`]; all policies get the same nodes on the same links.
 
-use crate::scenario::{FIGURE_CONNECTIONS, dice, exponential, fluid_bound_s, somewhere};
+use crate::scenario::{dice, exponential, fluid_bound_s, somewhere};
 use crate::setup::{Choking, NodeConfig, Setup, mbit};
 use crate::{Outcome, libtorrent};
 use core::time::Duration;
@@ -85,6 +85,10 @@ pub struct Plan {
     pub total_bytes: u64,
     /// Content and links are divided by this: the same swarm in the same time, with fewer and, relatively, larger blocks.
     pub scale: u64,
+    /// The most connections of a node.
+    pub connections: u32,
+    /// How long an uplink serves one stream at a time.
+    pub burst: Duration,
     /// Who decides whom everybody unchokes.
     pub choking: Choking,
     /// Half of the peers arrive during the time of the bound, and leave when they are done or lose patience.
@@ -120,7 +124,7 @@ impl Plan {
         dice.shuffle(&mut nodes[1..]);
         for node in &mut nodes {
             *node = somewhere(node.clone(), &mut dice);
-            node.settings.max_connections_per_torrent = FIGURE_CONNECTIONS;
+            node.settings.max_connections_per_torrent = self.connections;
             node.choking = self.choking;
             if self.choking == Choking::Libtorrent {
                 node.settings.slots = Slots::Fixed(libtorrent::SLOTS);
@@ -131,6 +135,7 @@ impl Plan {
             total_bytes,
             piece_length: u32::try_from(total_bytes.div_ceil(PIECES)).unwrap_or(u32::MAX),
             nodes,
+            burst: self.burst,
             ..Setup::default()
         };
         let bound = fluid_bound_s(&setup);
@@ -284,6 +289,8 @@ mod tests {
                 mix: *mix,
                 total_bytes: 1 << 30,
                 scale: 4,
+                connections: 50,
+                burst: Duration::ZERO,
                 choking: Choking::Ours,
                 churn: false,
             };

@@ -31,11 +31,8 @@ const RETRANSMISSION: Duration = Duration::from_millis(200);
 /// A segment takes items until it has so many bytes ...
 pub(crate) const SEGMENT_BYTES: u64 = 16 * 1024;
 
-/// ... or what its uplink sends in this time, where that is more: nobody notices who is first within so little. Fast uplinks
-/// send most blocks, so that this saves most events.
-const BURST: Duration = Duration::from_millis(10);
-
-/// ... but never more than what the field's senders put into a socket at once.
+/// ... or what its uplink sends in the time of a burst, where that is more, but never more than what the field's senders put
+/// into a socket at once.
 const MAX_BURST_BYTES: u64 = 256 * 1024;
 
 /// Segments up to this size do not queue in a downlink.
@@ -224,22 +221,25 @@ const fn block_of(item: &Item) -> Option<Request> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Link {
     rate_bytes_per_s: u64,
+    burst_bytes: u64,
     free_at: Moment,
 }
 
 impl Link {
-    pub(crate) const fn new(rate_bytes_per_s: u64) -> Self {
+    /// A link of so many bytes a second that serves one stream for `burst` before the next has its turn.
+    pub(crate) fn new(rate_bytes_per_s: u64, burst: Duration) -> Self {
+        let ms = u64::try_from(burst.as_millis()).unwrap_or(u64::MAX);
+        let burst_bytes = rate_bytes_per_s.saturating_mul(ms) / 1_000;
         Link {
             rate_bytes_per_s,
+            burst_bytes: burst_bytes.clamp(SEGMENT_BYTES, MAX_BURST_BYTES),
             free_at: Moment::ZERO,
         }
     }
 
     /// How much it takes of one stream before the next has its turn.
-    pub(crate) fn burst_bytes(&self) -> u64 {
-        let ms = u64::try_from(BURST.as_millis()).unwrap_or(u64::MAX);
-        let bytes = self.rate_bytes_per_s.saturating_mul(ms) / 1_000;
-        bytes.clamp(SEGMENT_BYTES, MAX_BURST_BYTES)
+    pub(crate) const fn burst_bytes(&self) -> u64 {
+        self.burst_bytes
     }
 
     /// Takes the link for so many bytes, headers included, as soon as it is free; returns when they are through.
@@ -363,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_link_is_as_fast_as_its_rate_with_headers_counted() {
-        let mut link = Link::new(1_500_000);
+        let mut link = Link::new(1_500_000, Duration::ZERO);
         let through = link.occupy(Moment::ZERO, packed(1_460_000));
         assert_eq!(through, Moment::from_secs(1));
         assert!(link.squeeze(Moment::ZERO, 100) < Moment::from_millis(1));

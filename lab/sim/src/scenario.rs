@@ -156,7 +156,7 @@ pub fn mixed(dice: &mut fastrand::Rng) -> NodeConfig {
 
 /// Connections of each node of a figure. Half of all messages are announcements of pieces to each of them, so that more
 /// would take the simulator longer, and the swarm no less.
-pub(crate) const FIGURE_CONNECTIONS: u32 = 30;
+const FIGURE_CONNECTIONS: u32 = 30;
 
 /// One seed with 20 Mbit/s up and `peers` peers with nothing, all there from the start; 1,024 pieces of 256 KiB.
 #[must_use]

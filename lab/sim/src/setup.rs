@@ -232,6 +232,9 @@ pub struct Setup {
     pub proof: Proof,
     /// How messages within a node travel.
     pub delivery: Delivery,
+    /// How long an uplink serves one stream before the next has its turn, where that is more than a block. Nobody notices who
+    /// is first within a hundredth of a second, and a burst costs a run as much as a block.
+    pub burst: Duration,
     /// Of a thousand segments on the way, so many are lost and sent again.
     pub loss_permille: u32,
     /// The connection over which the N-th message of the run travels breaks after it, counted from 1.
@@ -253,6 +256,7 @@ impl Default for Setup {
             nodes: Vec::new(),
             proof: Proof::Pieces,
             delivery: Delivery::Immediate,
+            burst: Duration::from_millis(10),
             loss_permille: 0,
             drop_after_message: None,
             actions: Vec::new(),

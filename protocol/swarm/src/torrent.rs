@@ -533,7 +533,7 @@ impl Machine for Torrent {
         // Once it said that it could dial, the next address that becomes worth it changes nothing.
         let dial = self
             .dial_at
-            .filter(|_| self.stated_dials == Some(0) && self.room() > 0);
+            .filter(|_| self.stated_dials == Some(0) && self.room_for_dials() > 0);
         let connections = earliest(self.review_at, dial);
         earliest(earliest(work, connections), self.next_verdict())
     }

@@ -1,12 +1,12 @@
 //! Distributes a large content to a large swarm: `distribution [--peers N] [--mix homes|fibre|steep] [--policy shoal|libtorrent]
-//! [--mib N] [--scale N] [--seed N] [--churn] [--json]`. Without a mix or a policy, each of them.
+//! [--mib N] [--scale N] [--connections N] [--burst-ms N] [--seed N] [--churn] [--json]`. Without a mix or a policy, each of them.
 
 use shoal_sim::distribution::{MIXES, Mix, Plan, Result as Distributed};
 use shoal_sim::{Choking, World};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const POLICIES: [(&str, Choking); 2] = [
     ("shoal", Choking::Ours),
@@ -29,6 +29,8 @@ fn arguments() -> Option<Arguments> {
             mix: MIXES[0],
             total_bytes: 1 << 30,
             scale: 1,
+            connections: 50,
+            burst: Duration::from_millis(10),
             choking: Choking::Ours,
             churn: false,
         },
@@ -43,6 +45,8 @@ fn arguments() -> Option<Arguments> {
             "--json" => arguments.json = true,
             "--peers" => plan.peers = given.next()?.parse().ok()?,
             "--seed" => plan.seed = given.next()?.parse().ok()?,
+            "--connections" => plan.connections = given.next()?.parse().ok()?,
+            "--burst-ms" => plan.burst = Duration::from_millis(given.next()?.parse().ok()?),
             "--scale" => plan.scale = given.next()?.parse().ok().filter(|&scale| scale > 0)?,
             "--mib" => {
                 plan.total_bytes = given.next()?.parse::<u64>().ok()?.checked_mul(1 << 20)?
@@ -68,7 +72,7 @@ fn main() -> io::Result<ExitCode> {
         writeln!(
             out,
             "distribution [--peers N] [--mix homes|fibre|steep] [--policy shoal|libtorrent] \
-             [--mib N] [--scale N] [--seed N] [--churn] [--json]"
+             [--mib N] [--scale N] [--connections N] [--burst-ms N] [--seed N] [--churn] [--json]"
         )?;
         return Ok(ExitCode::from(2));
     };
