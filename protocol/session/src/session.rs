@@ -47,6 +47,10 @@ pub const SLOTS_PER_OPTIMISTIC: u32 = 5;
 /// give yet.
 pub const NEWCOMER_AGE: Duration = Duration::from_secs(60);
 const NEWCOMER_WEIGHT: usize = 3;
+/// An optimistic slot goes to whoever has least of so many that were drawn. Slots by rank make peers with slow uplinks wait,
+/// as they have little to give; these slots make up for it, so that nobody is left far behind. Where torrents differ in
+/// how far they are, the share of each counts.
+const OPTIMISTIC_DRAWS: usize = 4;
 
 /// What can happen to a session.
 #[derive(Clone, Debug)]
@@ -211,19 +215,20 @@ impl Session {
                 && ranked.iter().any(|candidate| candidate.id == *id)
         });
         while self.optimistic.len() < self.optimistic_slots(now) {
-            let mut urn: Vec<PeerId> = Vec::new();
+            let mut urn: Vec<&Candidate> = Vec::new();
             for candidate in ranked {
                 if chosen.contains(&candidate.id) || self.optimistic.contains_key(&candidate.id) {
                     continue;
                 }
                 let newcomer = now.since(candidate.joined) < NEWCOMER_AGE;
                 let weight = if newcomer { NEWCOMER_WEIGHT } else { 1 };
-                urn.extend(core::iter::repeat_n(candidate.id, weight));
+                urn.extend(core::iter::repeat_n(candidate, weight));
             }
-            let Some(&drawn) = self.rng.choice(&urn) else {
+            let draws = (0..OPTIMISTIC_DRAWS).filter_map(|_| self.rng.choice(&urn).copied());
+            let Some(drawn) = draws.min_by_key(|candidate| candidate.has_permille) else {
                 break;
             };
-            self.optimistic.insert(drawn, now);
+            self.optimistic.insert(drawn.id, now);
         }
         chosen.extend(self.optimistic.keys().copied());
     }
