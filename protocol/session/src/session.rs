@@ -41,15 +41,17 @@ impl Default for Settings {
 pub const ROUND: Duration = Duration::from_secs(10);
 /// How long an optimistic unchoke lasts (BEP 3).
 pub const OPTIMISTIC_TURN: Duration = Duration::from_secs(30);
-/// One optimistic slot for each so many slots by rank, at least one.
-pub const SLOTS_PER_OPTIMISTIC: u32 = 5;
+/// One optimistic slot for each so many slots by rank, at least one. Others have one for five; as ours go to whoever has least,
+/// they decide how evenly a swarm gets on, and docs/simulation.md has the figures.
+pub const SLOTS_PER_OPTIMISTIC: u32 = 3;
 /// A connection this young is three times as likely to be unchoked optimistically (BEP 3), because it has nothing to
 /// give yet.
 pub const NEWCOMER_AGE: Duration = Duration::from_secs(60);
 const NEWCOMER_WEIGHT: usize = 3;
 /// An optimistic slot goes to whoever has least of so many that were drawn. Slots by rank make peers with slow uplinks wait,
 /// as they have little to give; these slots make up for it, so that nobody is left far behind. Where torrents differ in
-/// how far they are, the share of each counts.
+/// how far they are, the share of each counts. One of as many goes to the first that is drawn: that is how better partners
+/// are found.
 const OPTIMISTIC_DRAWS: usize = 4;
 
 /// What can happen to a session.
@@ -224,7 +226,9 @@ impl Session {
                 let weight = if newcomer { NEWCOMER_WEIGHT } else { 1 };
                 urn.extend(core::iter::repeat_n(candidate, weight));
             }
-            let draws = (0..OPTIMISTIC_DRAWS).filter_map(|_| self.rng.choice(&urn).copied());
+            let luck = self.rng.usize(..OPTIMISTIC_DRAWS) == 0;
+            let count = if luck { 1 } else { OPTIMISTIC_DRAWS };
+            let draws = (0..count).filter_map(|_| self.rng.choice(&urn).copied());
             let Some(drawn) = draws.min_by_key(|candidate| candidate.has_permille) else {
                 break;
             };
@@ -502,6 +506,41 @@ mod tests {
         assert_eq!(report(&mut session, Moment::from_secs(2), better), None);
         session.handle(Moment::from_secs(11), Input::Tick);
         assert!(last_unchoked(&mut session).unwrap().contains(&3));
+    }
+
+    #[test]
+    fn the_optimistic_slot_goes_mostly_but_not_only_to_those_who_have_least() {
+        let mut session = session(fixed(1));
+        let peers: Vec<Candidate> = (0..=8)
+            .map(|key| Candidate {
+                has_permille: if key < 3 { 100 } else { 600 },
+                ..leech(key, if key == 8 { 1_000 } else { 0 })
+            })
+            .collect();
+        let (mut poor, mut all) = (0, 0);
+        for s in (1..).step_by(10).take(1_000) {
+            let now = Moment::from_secs(s);
+            session.handle(now, Input::Tick);
+            let unchoked = report(&mut session, now, peers.clone()).unwrap_or_default();
+            all += unchoked.iter().filter(|&&key| key != 8).count();
+            poor += unchoked.iter().filter(|&&key| key < 3).count();
+        }
+        assert!(
+            poor * 10 > all * 6 && poor * 20 < all * 19,
+            "{poor} of {all}"
+        );
+    }
+
+    #[test]
+    fn who_takes_nothing_keeps_no_slot_from_those_who_wait() {
+        let mut session = session(Settings::default());
+        let idle = |count: u64| -> Vec<Candidate> { (0..count).map(|key| leech(key, 0)).collect() };
+        let mut most = 0;
+        for s in 1..60 {
+            let unchoked = report(&mut session, Moment::from_secs(s), idle(30));
+            most = unchoked.map_or(most, |unchoked| most.max(unchoked.len()));
+        }
+        assert_eq!(most, 30);
     }
 
     #[test]
