@@ -356,6 +356,7 @@ mod tests {
         assert_eq!(wake, Some(late + latency));
         assert!(pipe.read(late).is_none());
         assert!(!pipe.take_back(request(0)));
+        pipe.window_bytes = MIN_WINDOW_BYTES;
         let burst = pipe.next_segment(late + latency, 2 * SEGMENT_BYTES);
         let blocks = burst.map(|burst| pipe.blocks_of(burst).collect::<Vec<_>>());
         assert_eq!(blocks, Some(vec![request(1), request(2)]));

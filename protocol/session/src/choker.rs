@@ -66,6 +66,8 @@ pub struct Turn {
     pub uploaded_at_unchoke: u64,
     /// When it was last choked after a turn.
     pub choked_at: Option<Moment>,
+    /// It has sent us something.
+    pub gave: bool,
 }
 
 /// An unchoked peer of a seed keeps its slot until it got this much (20 pieces of a MiB, the order of libtorrent's

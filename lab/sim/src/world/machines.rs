@@ -72,6 +72,7 @@ impl World {
 
     fn on_peer_output(&mut self, end: EndId, node: NodeId, output: Output) -> Option<Input> {
         match output {
+            Output::Send(Message::Suggest(_)) if self.is_libtorrent(node) => None,
             Output::Send(message) => {
                 self.check_sent(end, node, &message);
                 self.push_message(end, message, RIGHT);
@@ -109,6 +110,11 @@ impl World {
                 None
             }
         }
+    }
+
+    /// Its seeds suggest nothing, unless they are told to.
+    fn is_libtorrent(&self, node: NodeId) -> bool {
+        self.nodes[node.get()].config.choking == Choking::Libtorrent
     }
 
     /// Honest peers keep the protocol and are not silent: nobody closes a connection to one for that.
