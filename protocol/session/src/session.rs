@@ -52,7 +52,7 @@ const NEWCOMER_WEIGHT: usize = 3;
 /// Slots by rank make peers with slow uplinks wait; these make up for it, so that nobody who does what it can is left far
 /// behind, and whoever gives nothing is not who gains by it. The others are left to luck: that is how newcomers begin and
 /// better partners are found.
-const OPTIMISTIC_DRAWS: usize = 4;
+const OPTIMISTIC_DRAWS: usize = 10;
 
 /// What can happen to a session.
 #[derive(Clone, Debug)]
