@@ -49,7 +49,7 @@ fn arguments() -> Option<Arguments> {
             "--burst-ms" => plan.burst = Duration::from_millis(given.next()?.parse().ok()?),
             "--scale" => plan.scale = given.next()?.parse().ok().filter(|&scale| scale > 0)?,
             "--mib" => {
-                plan.total_bytes = given.next()?.parse::<u64>().ok()?.checked_mul(1 << 20)?
+                plan.total_bytes = given.next()?.parse::<u64>().ok()?.checked_mul(1 << 20)?;
             }
             "--mix" => {
                 let name = given.next()?;
