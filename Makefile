@@ -6,7 +6,7 @@ export CARGO_TERM_COLOR ?= auto
 
 NEXTEST := cargo nextest run --workspace
 
-.PHONY: run test check lint tools peers build
+.PHONY: run test check lint tools peers build bench
 
 ## Build in release and watch one local process download from another.
 run:
@@ -22,6 +22,13 @@ test: tools lint peers build
 check: tools lint
 	$(NEXTEST) --profile check
 	cargo test --workspace --doc --quiet
+
+## Shoal against the engines of the field: an hour, on a machine that does nothing else. Results, plots and page go to docs.
+bench:
+	lab/interop/install-peers measured
+	cargo build --release --package shoal-cli --package shoal-bench --package shoal-sim
+	cargo run --release --quiet --package shoal-bench --bin shoal-bench -- all --docs docs $(BENCH)
+	cargo bench --package shoal-bench
 
 lint:
 	cargo fmt --all --check

@@ -94,16 +94,15 @@ struct Dependency {
     dev: bool,
 }
 
+/// The tree that this was started in. Asked when it runs, since clones that share a target folder share this binary.
 fn workspace_root() -> Result<PathBuf> {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    Ok(manifest
-        .parent()
-        .context("xtask has no parent folder")?
-        .to_path_buf())
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").context("run this as `cargo xtask`")?;
+    let root = Path::new(&manifest).parent();
+    Ok(root.context("xtask has no parent folder")?.to_path_buf())
 }
 
 fn packages(root: &Path) -> Result<Vec<Package>> {
-    let output = Command::new(env!("CARGO"))
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args([
             "metadata",
             "--no-deps",

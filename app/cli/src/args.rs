@@ -5,6 +5,7 @@
 
 mod selection;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use shoal_engine::SessionSettings;
 use shoal_metainfo::create::Kind;
 use shoal_metainfo::metainfo::TrackerUrl;
 use shoal_transport::{Binding, IpNet, RateLimits};
@@ -154,6 +156,26 @@ pub(crate) struct ShowArgs {
     /// List padding files too
     #[arg(long)]
     pub(crate) all: bool,
+    /// Ask the trackers how many seeds and leeches there are, for ten seconds at most; nobody is contacted otherwise
+    #[arg(long)]
+    pub(crate) scrape: bool,
+    /// A range of addresses that trackers may have, local or not, such as 192.168.0.0/16
+    #[arg(
+        long,
+        value_name = "CIDR",
+        requires = "scrape",
+        help_heading = "Network"
+    )]
+    pub(crate) allow_net: Vec<IpNet>,
+    /// The address or interface that everything goes through, or nothing goes at all
+    #[arg(
+        long,
+        value_name = "ADDR|IFACE",
+        value_parser = parse_binding,
+        requires = "scrape",
+        help_heading = "Network"
+    )]
+    pub(crate) bind: Option<Binding>,
 }
 
 /// Download a torrent
@@ -238,9 +260,14 @@ pub(crate) struct NetworkArgs {
     /// A range of addresses that others may name, local or not, such as 192.168.0.0/16
     #[arg(long, value_name = "CIDR")]
     pub(crate) allow_net: Vec<IpNet>,
-    /// The address or interface that everything goes through, or nothing goes at all
+    /// The address or interface that everything goes through, or nothing goes at all; 0.0.0.0 is any
+    /// [default: the address of --listen if it is a single one, or else any]
     #[arg(long, value_name = "ADDR|IFACE", value_parser = parse_binding)]
     bind: Option<Binding>,
+    /// The most peers connected at once
+    #[arg(long, value_name = "N", default_value_t = SessionSettings::default().max_connections_per_torrent,
+          value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    max_peers: u32,
     /// The most bytes a second from peers, such as 500K or 2M
     #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
     download_limit: Option<NonZeroU64>,
@@ -256,9 +283,34 @@ impl NetworkArgs {
         self.isolated || (!self.listen.is_empty() && self.listen.iter().all(loopback))
     }
 
-    /// What sockets are bound to.
+    /// What sockets are bound to. Whoever listens on one address of several is known to peers and trackers by that
+    /// address, so that connections leave from it too. One that listens on loopback alone may still be told to go elsewhere.
     pub(crate) fn binding(&self) -> Binding {
-        self.bind.clone().unwrap_or_default()
+        let listening: BTreeSet<IpAddr> = self
+            .listen
+            .iter()
+            .map(|address| address.ip().to_canonical())
+            .collect();
+        let only = match listening.first() {
+            Some(address) if listening.len() == 1 => Some(*address),
+            _ => None,
+        };
+        let of_listener = || match only {
+            Some(address) if !address.is_unspecified() && !address.is_loopback() => {
+                Binding::Address(address)
+            }
+            _ => Binding::Any,
+        };
+        self.bind.clone().unwrap_or_else(of_listener)
+    }
+
+    /// Slots and connections, for the one torrent that a command runs.
+    pub(crate) fn session(&self) -> SessionSettings {
+        SessionSettings {
+            max_connections: self.max_peers,
+            max_connections_per_torrent: self.max_peers,
+            ..SessionSettings::default()
+        }
     }
 
     /// The limits of everything.
@@ -320,6 +372,7 @@ fn parse_peer(text: &str) -> Result<SocketAddr, String> {
 
 fn parse_binding(text: &str) -> Result<Binding, String> {
     match text.parse::<IpAddr>() {
+        Ok(address) if address.is_unspecified() => Ok(Binding::Any),
         Ok(address) => Ok(Binding::Address(address)),
         Err(_) if text.is_empty() => Err("write an address or the name of an interface".to_owned()),
         Err(_) => Ok(Binding::Interface(text.to_owned())),
@@ -416,6 +469,30 @@ mod tests {
     }
 
     #[test]
+    fn connections_leave_from_the_one_address_that_listens() {
+        let address = |text: &str| Binding::Address(text.parse().unwrap());
+        for (options, expected) in [
+            ("", Binding::Any),
+            ("--listen 10.1.1.1:0", address("10.1.1.1")),
+            (
+                "--listen 10.1.1.1:1 --listen 10.1.1.1:2",
+                address("10.1.1.1"),
+            ),
+            ("--listen [::ffff:10.1.1.1]:1", address("10.1.1.1")),
+            ("--listen 10.1.1.1:0 --listen 10.1.1.2:0", Binding::Any),
+            ("--listen 0.0.0.0:0", Binding::Any),
+            ("--listen 127.0.0.1:0", Binding::Any),
+            ("--listen 10.1.1.1:0 --bind 0.0.0.0", Binding::Any),
+            ("--listen 10.1.1.1:0 --bind fd00::1", address("fd00::1")),
+        ] {
+            let read = network(&format!("shoal get x {options}"));
+            assert_eq!(read.binding(), expected, "{options}");
+        }
+        let interface = network("shoal get x --bind eth0").binding();
+        assert_eq!(interface, Binding::Interface("eth0".to_owned()));
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused() {
         for line in [
             "shoal",
@@ -424,6 +501,8 @@ mod tests {
             "shoal create x --tracker nonsense",
             "shoal create x --web-seed ftp://host/",
             "shoal create x --piece-size many",
+            "shoal show x --allow-net 127.0.0.0/8",
+            "shoal show x --bind 127.0.0.1",
             "shoal get x --select 0",
             "shoal get x --select 3-1",
             "shoal get x --peer 127.0.0.1",

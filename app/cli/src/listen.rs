@@ -47,6 +47,7 @@ fn config(network: &NetworkArgs, listen: Vec<SocketAddr>) -> EngineConfig {
             limits: network.limits(),
             ..TransportConfig::default()
         },
+        session: network.session(),
         ..EngineConfig::default()
     }
 }

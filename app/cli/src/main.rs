@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod descriptors;
 mod exit;
 mod journal_path;
 mod listen;
@@ -18,5 +19,6 @@ fn main() -> ExitCode {
         Err(said) => return said.show().into(),
     };
     output::start_logging(command_line.global.verbose);
+    descriptors::raise_limit();
     commands::run(command_line).into()
 }

@@ -5,6 +5,7 @@
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,20 +24,24 @@ pub(crate) struct Interrupt {
 }
 
 impl Interrupt {
-    /// Begins to watch, on a thread of its own: a full pipe or a dead disk may block all others.
+    /// Begins to watch, on a thread of its own: a full pipe or a dead disk may block all others. No signal is missed from
+    /// here on.
     pub(crate) fn watch() -> Interrupt {
         let (sender, asked) = watch::channel(false);
         let flag = Arc::new(AtomicBool::new(false));
+        // Nothing is sent: the end of the sender says that the thread watches, or that it never will.
+        let (begun, beginning) = mpsc::channel::<()>();
         let interrupt = Interrupt {
             flag: Arc::clone(&flag),
             asked,
         };
         let watching = std::thread::Builder::new()
             .name("signals".to_owned())
-            .spawn(move || wait(&flag, &sender));
+            .spawn(move || wait(&flag, &sender, begun));
         if let Err(error) = watching {
             tracing::warn!(%error, "no thread for signals: they end the program at once");
         }
+        let _ = beginning.recv();
         interrupt
     }
 
@@ -59,7 +64,7 @@ impl Interrupt {
     }
 }
 
-fn wait(flag: &AtomicBool, sender: &watch::Sender<bool>) {
+fn wait(flag: &AtomicBool, sender: &watch::Sender<bool>, begun: mpsc::Sender<()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -72,6 +77,7 @@ fn wait(flag: &AtomicBool, sender: &watch::Sender<bool>) {
         let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) else {
             return;
         };
+        drop(begun);
         let mut next = async || {
             tokio::select! {
                 _ = interrupt.recv() => {}

@@ -1,6 +1,6 @@
 //! Writes the torrents that mean harm: `cargo run -p shoal-fuzz --example hostile`.
 //!
-//! What each must come to is in `hostile/index.tsv`, which is written by hand. Files that take megabytes are made where
+//! What each must come to is in `hostile/index.tsv`, which this leaves alone. Files that take megabytes are made where
 //! they are used.
 //!
 //! Invariant: small files with a name that says what is in them. Running it again changes nothing.

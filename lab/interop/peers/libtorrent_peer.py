@@ -1,8 +1,10 @@
 """A libtorrent client. The one argument is a JSON object: torrent, folder, listen (address:port), seed, connect (addresses),
-upload_limit (bytes a second, 0: none). Prints one JSON object a line: {"event": "ready"}, {"event": "complete"},
+upload_limit (bytes a second, 0: none), measured (speak in the clear only, take what is to be seeded for right, hear of no peers
+but these, end when complete). Prints one JSON object a line: {"event": "ready"}, {"event": "complete"},
 {"event": "progress", ...} every second, and alerts."""
 
 import json
+import os
 import sys
 import time
 
@@ -37,6 +39,10 @@ def add(session, order):
     parameters.ti = lt.torrent_info(order["torrent"])
     parameters.save_path = order["folder"]
     parameters.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+    if order["measured"]:
+        parameters.flags |= lt.torrent_flags.disable_pex
+        if order["seed"]:
+            parameters.flags |= lt.torrent_flags.seed_mode
     torrent = session.add_torrent(parameters)
     if order["upload_limit"]:
         torrent.set_upload_limit(order["upload_limit"])
@@ -45,7 +51,10 @@ def add(session, order):
 
 def main():
     order = json.loads(sys.argv[1])
-    session = lt.session({**SETTINGS, "listen_interfaces": order["listen"]})
+    settings = {**SETTINGS, "listen_interfaces": order["listen"]}
+    if order["measured"]:
+        settings.update(in_enc_policy=lt.enc_policy.pe_disabled, out_enc_policy=lt.enc_policy.pe_disabled)
+    session = lt.session(settings)
     torrent = add(session, order)
     for peer in order["connect"]:
         address, port = peer.rsplit(":", 1)
@@ -57,6 +66,9 @@ def main():
             say("alert", kind=type(alert).__name__, message=alert.message())
             if isinstance(alert, lt.cache_flushed_alert) and complete:
                 say("ready" if order["seed"] else "complete")
+                if order["measured"] and not order["seed"]:
+                    # All is on the disk, and taking leave is not measured.
+                    os._exit(0)
         if status.is_seeding and not complete:
             # What is verified may still be on its way to the disk.
             complete = True
@@ -64,7 +76,7 @@ def main():
         if time.monotonic() - spoken > 1:
             spoken = time.monotonic()
             say("progress", done=status.total_done, sent=status.total_payload_upload, peers=status.num_peers)
-        time.sleep(0.05)
+        session.wait_for_alert(50)
 
 
 main()

@@ -3,6 +3,7 @@
 mod aria2;
 mod libtorrent;
 mod qbittorrent;
+mod rqbit;
 mod rtorrent;
 pub mod shoal;
 mod transmission;
@@ -38,6 +39,8 @@ pub enum Client {
     RTorrent,
     /// webtorrent 3, over TCP.
     WebTorrent,
+    /// rqbit 9; only measured.
+    Rqbit,
 }
 
 impl Client {
@@ -52,6 +55,7 @@ impl Client {
             Client::Aria2 => Some(Program::Aria2),
             Client::RTorrent => Some(Program::RTorrent),
             Client::WebTorrent => Some(Program::WebTorrent),
+            Client::Rqbit => Some(Program::Rqbit),
         }
     }
 
@@ -68,9 +72,10 @@ impl Client {
     #[must_use]
     pub const fn lacks(self, kind: Kind) -> Option<&'static str> {
         match (self, kind) {
-            (Client::Transmission | Client::Aria2 | Client::RTorrent, Kind::V2 | Kind::Hybrid) => {
-                Some("the peer knows v1 alone")
-            }
+            (
+                Client::Transmission | Client::Aria2 | Client::RTorrent | Client::Rqbit,
+                Kind::V2 | Kind::Hybrid,
+            ) => Some("the peer knows v1 alone"),
             (Client::WebTorrent, Kind::V2) => Some("the peer knows v1, and hybrids as v1"),
             _ => None,
         }
@@ -93,6 +98,7 @@ impl Client {
             Client::Aria2 => aria2::start(lab, job),
             Client::RTorrent => rtorrent::start(lab, job),
             Client::WebTorrent => webtorrent::start(lab, job),
+            Client::Rqbit => rqbit::start(lab, job),
         }?;
         if job.role == Role::Seed {
             running.wait("be ready to seed", READY_WITHIN)?;
@@ -111,6 +117,7 @@ impl Client {
             Client::Aria2 => "aria2",
             Client::RTorrent => "rtorrent",
             Client::WebTorrent => "webtorrent",
+            Client::Rqbit => "rqbit",
         }
     }
 }
@@ -154,6 +161,9 @@ pub struct Job<'a> {
     pub connect: &'a [SocketAddr],
     /// The most it may send, in bytes a second; only libtorrent and we are asked.
     pub upload_limit: Option<u64>,
+    /// Whether it is to be measured: it speaks in the clear alone, a seed takes what it has for right where it can be told
+    /// to, and libtorrent, which is a script here, ends when it is complete and hears of no peers but by us.
+    pub measured: bool,
 }
 
 impl<'a> Job<'a> {
@@ -167,6 +177,7 @@ impl<'a> Job<'a> {
             address,
             connect: &[],
             upload_limit: None,
+            measured: false,
         }
     }
 
@@ -190,6 +201,15 @@ impl<'a> Job<'a> {
     pub fn at_most(self, bytes_per_s: u64) -> Job<'a> {
         Job {
             upload_limit: Some(bytes_per_s),
+            ..self
+        }
+    }
+
+    /// The same, to be measured.
+    #[must_use]
+    pub fn measured(self) -> Job<'a> {
+        Job {
+            measured: true,
             ..self
         }
     }
@@ -233,19 +253,26 @@ impl Running {
         self.wait("complete", within)
     }
 
+    /// Whether it has everything, and said so.
+    ///
+    /// # Errors
+    ///
+    /// It ended or failed before.
+    pub fn is_complete(&mut self) -> Result<bool> {
+        if (self.reached)(&mut self.process)? {
+            return Ok(true);
+        }
+        match self.process.ended()? {
+            // What it said last may be what was waited for.
+            Some(_) if (self.reached)(&mut self.process)? => Ok(true),
+            Some(status) => bail!("{} ended: {status}", self.client),
+            None => Ok(false),
+        }
+    }
+
     fn wait(&mut self, what: &str, within: Duration) -> Result<()> {
         let what = format!("{} to {what}", self.client);
-        eventually(within, &what, || {
-            if (self.reached)(&mut self.process)? {
-                return Ok(true);
-            }
-            match self.process.ended()? {
-                // What it said last may be what was waited for.
-                Some(_) if (self.reached)(&mut self.process)? => Ok(true),
-                Some(status) => bail!("{} ended: {status}", self.client),
-                None => Ok(false),
-            }
-        })
+        eventually(within, &what, || self.is_complete())
     }
 
     /// Asks it to leave, and waits for that.

@@ -13,9 +13,10 @@ use std::any::type_name;
 use std::cell::Cell;
 use std::env;
 use std::fs;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use tempfile::TempDir;
 
 /// Names, to the second run of a test, the file that says that its body began.
@@ -78,6 +79,23 @@ impl Lab {
             .join("logs")
             .join(name)
             .with_extension("log")
+    }
+
+    /// Another room in the same namespaces, with a folder of its own. It gives the addresses that this one has left, as every
+    /// other one does: rooms are used one after another.
+    ///
+    /// # Errors
+    ///
+    /// Its folder cannot be made.
+    pub fn another(&self) -> Result<Lab> {
+        let lab = Lab::new()?;
+        lab.addresses.set(self.addresses.get());
+        Ok(lab)
+    }
+
+    /// Shows the ends of all logs.
+    pub fn show_logs(&self) {
+        show_logs(&self.path("logs"));
     }
 
     fn new() -> Result<Lab> {
@@ -168,16 +186,29 @@ pub fn run_isolated(
     arguments: &[&str],
     body: impl FnOnce(&Lab) -> Result<()>,
 ) -> Result<Outcome> {
-    if let Some(mark) = env::var_os(INSIDE) {
-        run_inside(Path::new(&mark), body)?;
-        return Ok(Outcome::Ran);
-    }
     for program in needs {
         if let Err(missing) = program.find() {
             return Ok(Outcome::Skipped(format!("{missing:#}")));
         }
     }
-    run_outside(arguments)
+    run_isolated_by(Command::status, arguments, body)
+}
+
+/// As [`run_isolated`], for a caller that starts the command of the second run itself, and waits for it.
+///
+/// # Errors
+///
+/// The body failed; the logs of all programs were shown.
+pub fn run_isolated_by(
+    start: impl FnOnce(&mut Command) -> io::Result<ExitStatus>,
+    arguments: &[&str],
+    body: impl FnOnce(&Lab) -> Result<()>,
+) -> Result<Outcome> {
+    if let Some(mark) = env::var_os(INSIDE) {
+        run_inside(Path::new(&mark), body)?;
+        return Ok(Outcome::Ran);
+    }
+    run_outside(start, arguments)
 }
 
 /// The name under which a test's harness knows the function that this closure is in.
@@ -190,14 +221,15 @@ fn test_name<F>() -> Result<String> {
     Ok(name.to_owned())
 }
 
-fn run_outside(arguments: &[&str]) -> Result<Outcome> {
+fn run_outside(
+    start: impl FnOnce(&mut Command) -> io::Result<ExitStatus>,
+    arguments: &[&str],
+) -> Result<Outcome> {
     let scratch = TempDir::new()?;
     let mark = scratch.path().join("began");
-    let status = namespaces()
-        .arg(env::current_exe()?)
-        .args(arguments)
-        .env(INSIDE, &mark)
-        .status();
+    let mut command = namespaces();
+    command.arg(env::current_exe()?).args(arguments);
+    let status = start(command.env(INSIDE, &mark));
     let began = mark.exists();
     match status {
         Ok(status) if began => {

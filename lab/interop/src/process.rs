@@ -70,6 +70,12 @@ impl Process {
         (String::from_utf8_lossy(&text).into_owned(), from + length)
     }
 
+    /// Its number, of the program itself and not of what it started.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether it has ended, and how.
     ///
     /// # Errors

@@ -21,12 +21,18 @@ pub enum Program {
     RTorrent,
     /// Node.js with webtorrent.
     WebTorrent,
+    /// `rqbit`.
+    Rqbit,
     /// `opentracker`.
     OpenTracker,
     /// Node.js with bittorrent-tracker.
     BittorrentTracker,
     /// `mktorrent`.
     Mktorrent,
+    /// `strace`, which counts system calls.
+    Strace,
+    /// `valgrind`, which counts instructions.
+    Valgrind,
 }
 
 impl Program {
@@ -44,8 +50,11 @@ impl Program {
             Program::TransmissionCreate => on_path("transmission-create"),
             Program::Aria2 => on_path("aria2c"),
             Program::RTorrent => on_path("rtorrent"),
+            Program::Rqbit => by_cargo("rqbit"),
             Program::OpenTracker => on_path("opentracker"),
             Program::Mktorrent => on_path("mktorrent"),
+            Program::Strace => on_path("strace"),
+            Program::Valgrind => on_path("valgrind"),
         }
     }
 }
@@ -63,7 +72,11 @@ pub(crate) fn node_folder() -> Result<PathBuf> {
 }
 
 /// The binary `shoal`, built by cargo into the folder that this program is in; `SHOAL` names another.
-pub(crate) fn shoal() -> Result<PathBuf> {
+///
+/// # Errors
+///
+/// It is not built.
+pub fn shoal() -> Result<PathBuf> {
     if let Some(named) = env::var_os("SHOAL") {
         return Ok(PathBuf::from(named));
     }
@@ -95,6 +108,15 @@ fn installed(folder: &str, program: &str) -> Result<PathBuf> {
         "nothing in {}; run lab/interop/install-peers",
         folder.display()
     )
+}
+
+/// A program that cargo installed into the cache, or elsewhere.
+fn by_cargo(name: &str) -> Result<PathBuf> {
+    let path = cache()?.join("cargo").join("bin").join(name);
+    if path.is_file() {
+        return Ok(path);
+    }
+    on_path(name).with_context(|| "it is built by: lab/interop/install-peers measured")
 }
 
 fn on_path(name: &str) -> Result<PathBuf> {

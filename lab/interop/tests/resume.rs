@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 const PIECE_BYTES: u32 = 64 * 1024;
 const BYTES: u64 = 96 * 1024 * 1024 + 5;
+/// What one kill may cost, on average: the piece whose blocks were arriving and the one that was being verified.
+const IN_FLIGHT_BYTES: u64 = 2 * PIECE_BYTES as u64;
 /// So slow that the whole takes longer than all kills.
 const SEED_BYTES_PER_S: u64 = 3 * 1024 * 1024;
 const KILLS: usize = 100;
@@ -44,6 +46,17 @@ impl Download {
             seed,
             address,
         })
+    }
+
+    /// Payload bytes that the seed has sent in all, once it has said the same number twice, a second apart.
+    fn sent(&self) -> Option<u64> {
+        let events = shoal::events(&self.seed.process.said());
+        let mut said = events
+            .iter()
+            .rev()
+            .filter(|event| event["event"] == "progress");
+        let (last, before) = (&said.next()?["sent"], &said.next()?["sent"]);
+        last.as_u64().filter(|_| last == before)
     }
 
     /// One more run, and where in the log it begins.
@@ -120,7 +133,18 @@ fn a_hundred_kills_at_random_moments_cost_no_verified_piece() -> Result<()> {
             "{complete}"
         );
         ensure!(complete["failed_pieces"] == 0, "{complete}");
-        download.content.check_exactly(&download.target)
+        download.content.check_exactly(&download.target)?;
+        let mut sent = 0;
+        eventually(SOON, "the seed to say what it sent", || {
+            sent = download.sent().unwrap_or(0);
+            Ok(sent >= BYTES)
+        })?;
+        let again = sent - BYTES;
+        ensure!(
+            again <= KILLS as u64 * IN_FLIGHT_BYTES,
+            "{again} bytes were fetched again after {KILLS} kills"
+        );
+        Ok(())
     })
 }
 

@@ -1,11 +1,13 @@
 //! Shoal and other people's trackers: it finds and is found through them, tells them what they have to know, and does not
 //! depend on them.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use shoal_interop::matrix::tracked_cells;
 use shoal_interop::{Client, Content, Job, Kind, Lab, Maker, Program, Protocol, Recipe, Shape};
-use shoal_interop::{Tracker, TrackerKind, isolated};
+use shoal_interop::{Tracker, TrackerKind, eventually, isolated, output_of, shoal};
 use std::net::{TcpListener, UdpSocket};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 const TRACKERS: [Program; 2] = [Program::OpenTracker, Program::BittorrentTracker];
@@ -99,6 +101,76 @@ fn tells_the_tracker(lab: &Lab, protocol: Protocol) -> Result<()> {
     seed.stop();
     tracker.wait_seen("stop", address, SHORT)?;
     Ok(())
+}
+
+#[test]
+fn a_scrape_of_opentracker_tells_of_the_seed_in_both_swarms() -> Result<()> {
+    isolated(&[Program::OpenTracker], |lab| {
+        scrape(lab, TrackerKind::OpenTracker)
+    })
+}
+
+#[test]
+fn a_scrape_of_bittorrent_tracker_tells_of_the_seed_in_both_swarms() -> Result<()> {
+    isolated(&[Program::BittorrentTracker], |lab| {
+        scrape(lab, TrackerKind::BittorrentTracker)
+    })
+}
+
+/// The figures of a swarm before and after a seed joins it, over HTTP and UDP.
+fn scrape(lab: &Lab, kind: TrackerKind) -> Result<()> {
+    let content = Content::generate(&lab.folder("source")?, "content", Shape::File(100_000), 3)?;
+    let address = lab.address();
+    let torrent = lab.path("content.torrent");
+    let urls = [Protocol::Http, Protocol::Udp].map(|protocol| protocol.url(address));
+    let recipe = Recipe::new(Kind::Hybrid)
+        .tracker(&urls[0])
+        .tracker(&urls[1]);
+    recipe.make(Maker::Shoal, &content, &torrent)?;
+    let tracker = Tracker::start(lab, kind, address, &[&torrent])?;
+    // opentracker says nothing over HTTP of a swarm in which nobody is.
+    for (url, scraped) in urls.iter().zip(scrape_each(lab, &torrent, &urls)?) {
+        ensure!(
+            scraped.iter().all(|seeds| seeds.unwrap_or(0) == 0),
+            "{url}: {scraped:?}"
+        );
+    }
+    let seed = Client::Shoal.start(lab, &Job::seed(&torrent, &content.parent, lab.address()))?;
+    tracker.wait_seed(&torrent, SHORT)?;
+    eventually(
+        SHORT,
+        "each tracker to tell of the seed in both swarms",
+        || {
+            let scraped = scrape_each(lab, &torrent, &urls)?;
+            Ok(scraped.iter().flatten().all(|seeds| *seeds == Some(1)))
+        },
+    )?;
+    seed.stop();
+    Ok(())
+}
+
+/// The seeds of the two swarms of a hybrid torrent, as each of its trackers says.
+fn scrape_each(lab: &Lab, torrent: &Path, urls: &[String]) -> Result<Vec<[Option<u64>; 2]>> {
+    let mut command = shoal::command(&["show", "--scrape"])?;
+    command.arg(torrent).arg("--allow-net").arg(lab.network());
+    let events = shoal::events(&output_of(&mut command)?);
+    let of = |url: &String| {
+        let is_it = |event: &&Value| event["event"] == "scrape" && event["tracker"] == **url;
+        let event = events
+            .iter()
+            .find(is_it)
+            .context("no answer of a tracker")?;
+        ensure!(event["error"].is_null(), "{event}");
+        let seeds = |kind: &str| {
+            let mut swarms = event["swarms"].as_array().into_iter().flatten();
+            let swarm = swarms.find(|swarm| swarm["kind"] == kind);
+            swarm
+                .context("a swarm is missing")
+                .map(|swarm| swarm["seeds"].as_u64())
+        };
+        Ok([seeds("v1")?, seeds("v2")?])
+    };
+    urls.iter().map(of).collect()
 }
 
 #[test]

@@ -3,6 +3,10 @@
 //! Invariant: a tree is as high as its promise says, whatever is known of it: nodes beyond the end of the file are pad
 //! hashes, and no number in a request makes more than [`MAX_HEIGHT`] steps or [`MAX_REQUEST_LENGTH`] hashes.
 
+mod hash_request;
+
+pub use hash_request::{HashRequest, HashRequestError, MAX_REQUEST_LENGTH};
+
 use crate::geometry::BLOCK_LENGTH;
 use sha2::{Digest, Sha256};
 
@@ -11,10 +15,6 @@ pub type Hash = [u8; 32];
 
 /// The highest tree we deal with, in layers above the blocks: 2^50 blocks are more than any file has.
 pub const MAX_HEIGHT: u32 = 50;
-
-/// The most hashes we ask for or hand out from one layer: the blocks of a 128 MiB piece, the longest that libtorrent
-/// makes. BEP 52 recommends 512 and sets no limit.
-pub const MAX_REQUEST_LENGTH: u32 = 8192;
 
 /// The node above two others.
 #[must_use]
@@ -100,52 +100,6 @@ fn root_above(nodes: &[Hash], height: u32, levels: u32) -> Hash {
     }
 }
 
-/// Which hashes of a file's tree are asked for, as in BEP 52's hash request message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HashRequest {
-    /// The layer to start in, counted from the blocks.
-    pub base_layer: u32,
-    /// The first hash, counted within that layer; a multiple of `length`.
-    pub index: u32,
-    /// How many hashes of that layer: a power of two, at least 2.
-    pub length: u32,
-    /// How many layers above the base layer are to be proved, those included for which no hash needs to be sent.
-    pub proof_layers: u32,
-}
-
-impl HashRequest {
-    /// Whether a tree of `height` layers above its blocks can answer this.
-    #[must_use]
-    pub fn fits(&self, height: u32) -> bool {
-        if height > MAX_HEIGHT || self.base_layer >= height {
-            return false;
-        }
-        let above = height - self.base_layer;
-        self.length.is_power_of_two()
-            && (2..=MAX_REQUEST_LENGTH).contains(&self.length)
-            && self.index.is_multiple_of(self.length)
-            && u64::from(self.index) + u64::from(self.length) <= 1 << above
-            && self.proof_layers < above
-    }
-
-    /// How many hashes the answer has: those asked for, then their uncles. No uncle is sent for a layer that the hashes
-    /// asked for cover themselves.
-    #[must_use]
-    pub fn answer_length(&self) -> u32 {
-        self.length.saturating_add(self.uncles())
-    }
-
-    fn uncles(&self) -> u32 {
-        self.proof_layers
-            .saturating_sub(self.covered_layers().saturating_sub(1))
-    }
-
-    /// How far above the base layer the node lies that the hashes asked for make up.
-    fn covered_layers(&self) -> u32 {
-        self.length.checked_ilog2().unwrap_or(0)
-    }
-}
-
 /// The place of a node in a tree, and what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -162,7 +116,7 @@ pub struct Node {
 /// layers or the answer has another number of hashes.
 #[must_use]
 pub fn proved_node(request: &HashRequest, height: u32, hashes: &[Hash]) -> Option<Node> {
-    if !request.fits(height) || hashes.len() != request.answer_length() as usize {
+    if !request.fits(height) || hashes.len() != request.hash_count() as usize {
         return None;
     }
     let (asked, uncles) = hashes.split_at(request.length as usize);
@@ -290,7 +244,7 @@ impl Tree {
     ) -> Option<Vec<Hash>> {
         let covered = request.covered_layers();
         let asked = (0..request.length).map(|at| node(request.base_layer, request.index + at));
-        let uncles = (0..request.uncles()).map(|step| {
+        let uncles = (0..request.uncle_count()).map(|step| {
             let own = (request.index >> covered).checked_shr(step).unwrap_or(0);
             node(request.base_layer + covered + step, own ^ 1)
         });
@@ -362,6 +316,7 @@ mod tests {
     fn numbers_beyond_the_tree_are_refused() {
         let tree = Tree::new(0, leaves(5), 3).unwrap();
         let request = |base_layer, index, length, proof_layers| HashRequest {
+            pieces_root: [9; 32],
             base_layer,
             index,
             length,
@@ -387,7 +342,7 @@ mod tests {
         assert!(!request(0, 0, 16_384, 0).fits(20));
         assert!(!request(0, 0, 2, 0).fits(MAX_HEIGHT + 1));
         assert!(!request(0, 0, 2, 0).fits(0));
-        assert_eq!(request(0, 0, 2, u32::MAX).answer_length(), u32::MAX);
+        assert_eq!(request(0, 0, 2, u32::MAX).hash_count(), u32::MAX);
     }
 
     #[test]
@@ -410,6 +365,7 @@ mod tests {
             for length in (1..=height - base_layer).map(|log| 1 << log) {
                 for index in (0..width).step_by(length as usize) {
                     all.extend((0..height - base_layer).map(|proof_layers| HashRequest {
+                        pieces_root: [9; 32],
                         base_layer,
                         index,
                         length,
@@ -424,7 +380,7 @@ mod tests {
     /// Checks one answer against the tree it came from, and that no flipped bit goes unnoticed.
     fn is_proof(tree: &Tree, request: &HashRequest, hashes: &[Hash]) {
         let height = tree.height();
-        assert_eq!(hashes.len(), request.answer_length() as usize);
+        assert_eq!(hashes.len(), request.hash_count() as usize);
         for (at, hash) in (0u32..).zip(&hashes[..request.length as usize]) {
             assert_eq!(
                 tree.node(request.base_layer, request.index + at),
@@ -520,7 +476,7 @@ mod tests {
         ) {
             let tree = Tree::new(1, leaves(11), 5).unwrap();
             for (base_layer, proof_layers) in [(base_layer, proof_layers), (base_layer % 6, proof_layers % 6)] {
-                let request = HashRequest { base_layer, index, length, proof_layers };
+                let request = HashRequest { pieces_root: [9; 32], base_layer, index, length, proof_layers };
                 let small = HashRequest { index: index % 64, ..request };
                 for request in [request, small] {
                     for height in [height, height % 64] {

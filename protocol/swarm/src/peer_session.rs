@@ -132,6 +132,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(110);
 /// A remote that was silent for two keep-alives is gone.
 const IDLE: Duration = Duration::from_secs(240);
 
+/// A remote that took none of the blocks it asked for during two keep-alives has stopped reading, whatever it says meanwhile: it
+/// must not keep its slot. An honest one that reads 2 KiB a second needs half of this time to make room in a full socket.
+const STALLED: Duration = Duration::from_secs(240);
+
 /// A remote that has anything says so right after the handshake.
 const STATEMENT: Duration = Duration::from_secs(20);
 
@@ -226,6 +230,8 @@ pub struct PeerSession {
     suggestions: u32,
 
     upload: Upload,
+    /// When a block last left, or was last first waited to leave.
+    last_upload: Moment,
     upload_rate: Meter,
     uploaded_bytes: u64,
     /// What the remote may still fetch while choked.
@@ -285,6 +291,7 @@ impl PeerSession {
             allowed_fast: Vec::new(),
             suggestions: 0,
             upload: Upload::default(),
+            last_upload: now,
             upload_rate: Meter::new(),
             uploaded_bytes: 0,
             fast_budget_bytes: 0,
@@ -436,7 +443,7 @@ impl PeerSession {
     fn on_timer(&mut self, timer: Timer) {
         match timer {
             Timer::KeepAlive => self.send(Message::KeepAlive),
-            Timer::Idle => self.close(CloseReason::Idle),
+            Timer::Idle | Timer::Stalled => self.close(CloseReason::Idle),
             Timer::Statement => self.join(Has::None),
             Timer::Snub => self.on_snub(),
             Timer::Overdue => self.on_overdue(),
@@ -478,8 +485,11 @@ impl PeerSession {
         }
         self.timers
             .set(Timer::KeepAlive, self.last_sent + KEEP_ALIVE);
-        for timer in [Timer::Idle, Timer::Snub, Timer::Overdue] {
+        for timer in [Timer::Idle, Timer::Snub, Timer::Overdue, Timer::Stalled] {
             self.timers.stop(timer);
+        }
+        if self.upload.is_under_way() {
+            self.timers.set(Timer::Stalled, self.last_upload + STALLED);
         }
         // While we do not read, the remote's silence is our own doing.
         if self.backpressure {

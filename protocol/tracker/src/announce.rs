@@ -116,6 +116,8 @@ pub struct ScrapeCounts {
 pub struct ScrapeReply {
     /// Swarm and figures.
     pub swarms: Vec<(InfoHash, ScrapeCounts)>,
+    /// How long to wait at least until the next scrape, if it said so; over HTTP only.
+    pub min_interval: Option<Duration>,
 }
 
 /// Bytes of a compact IPv4 peer (BEP 23).

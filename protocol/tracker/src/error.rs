@@ -41,6 +41,9 @@ pub enum Error {
     /// The URL of the tracker cannot be used.
     #[error("the tracker's URL cannot be used: {0}")]
     UnusableUrl(&'static str),
+    /// By convention a tracker has a scrape only where the last component of its path begins with `announce` (BEP 48).
+    #[error("the tracker has no scrape: the last part of its path does not begin with `announce`")]
+    NoScrape,
 }
 
 /// When a tracker that refused may be asked again (BEP 31).

@@ -79,8 +79,8 @@ pub fn announce_url(tracker: &Url, request: &AnnounceRequest) -> Result<Url, Err
 ///
 /// # Errors
 ///
-/// [`Error::UnusableUrl`] where the convention does not apply or `tracker` is not of HTTP; [`Error::Malformed`] where there
-/// is no swarm or more than [`MAX_SCRAPE_HASHES`].
+/// [`Error::NoScrape`] where the convention does not apply; [`Error::UnusableUrl`] as for [`announce_url`];
+/// [`Error::Malformed`] where there is no swarm or more than [`MAX_SCRAPE_HASHES`].
 pub fn scrape_url(tracker: &Url, swarms: &[InfoHash]) -> Result<Url, Error> {
     check(tracker)?;
     if !(1..=MAX_SCRAPE_HASHES).contains(&swarms.len()) {
@@ -88,9 +88,7 @@ pub fn scrape_url(tracker: &Url, swarms: &[InfoHash]) -> Result<Url, Error> {
     }
     let path = tracker.path();
     let (folder, last) = path.rsplit_once('/').unwrap_or(("", path));
-    let rest = last.strip_prefix("announce").ok_or(Error::UnusableUrl(
-        "it has no scrape by convention: its path does not end in announce",
-    ))?;
+    let rest = last.strip_prefix("announce").ok_or(Error::NoScrape)?;
     let mut query = own_query(tracker);
     for (i, swarm) in swarms.iter().enumerate() {
         query.push_str(if i == 0 { "info_hash=" } else { "&info_hash=" });

@@ -16,5 +16,7 @@ pub use announce::{
     AnnounceReply, AnnounceRequest, Event, MAX_PEERS, MAX_SCRAPE_HASHES, ScrapeCounts, ScrapeReply,
 };
 pub use error::{Error, RetryIn};
-pub use schedule::{AnnounceId, Schedule, ScheduleSettings, TrackerState, TrackerStatus};
-pub use udp::{AddressFamily, ConnectionId, UdpExchange, UdpReply, UdpRequest};
+pub use schedule::{
+    AnnounceId, Schedule, ScheduleSettings, ScrapeId, TrackerState, TrackerStatus, check_url,
+};
+pub use udp::{AddressFamily, ConnectionId, Connections, UdpExchange, UdpReply, UdpRequest};

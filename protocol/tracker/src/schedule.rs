@@ -1,5 +1,5 @@
-//! When the trackers of one swarm hear of us: tiers (BEP 12), intervals, back-off, and the events that open and close a
-//! session.
+//! When the trackers of one swarm hear of us: tiers (BEP 12), intervals, back-off, the events that open and close a
+//! session, and scrapes (BEP 48) of trackers whose replies lack figures.
 //!
 //! A schedule is for one info hash. A hybrid torrent is in two swarms and has a schedule for each: a tracker may refuse one
 //! and serve the other, may count completions for one and not have heard of the other, so that nothing but the list of URLs
@@ -9,14 +9,18 @@
 //! their pause is over; a tracker that answers moves to the front of its tier. All tiers are served at once unless
 //! [`ScheduleSettings::announce_to_all_tiers`] is off, when a tier is served only while all before it fail.
 //!
-//! Invariant: a tracker has at most one announce on its way. To one tracker, `Started` is announced until it succeeds once,
+//! Scrapes are for figures alone: a tracker whose reply to an announce says how many seeds and leeches there are is never
+//! scraped, and what comes of a scrape changes no announce.
+//!
+//! Invariant: a tracker has at most one announce and one scrape on its way. To one tracker, `Started` is announced until it succeeds once,
 //! then `Completed` until it succeeds once if the torrent became complete after its start, and `Stopped` last and once,
 //! only where `Started` succeeded. After `Output::StoppedAll` nothing follows.
 
 mod entry;
+mod scraping;
 mod tiers;
 
-use crate::announce::{AnnounceReply, Event};
+use crate::announce::{AnnounceReply, Event, ScrapeReply};
 use crate::error::Error;
 use core::fmt;
 use core::time::Duration;
@@ -26,6 +30,8 @@ use shoal_metainfo::InfoHash;
 use std::collections::VecDeque;
 use tiers::{Standing, Tiers};
 use url::Url;
+
+pub use entry::check_url;
 
 /// Public torrents carry lists of up to some dozens; more only cost packets.
 pub const MAX_TRACKERS: usize = 100;
@@ -44,7 +50,11 @@ pub const FIRST_RETRY: Duration = Duration::from_secs(15);
 /// The longest pause after a failure: a tracker that is back is found within the hour.
 pub const MAX_RETRY: Duration = Duration::from_secs(60 * 60);
 
-/// How long an announce may take, over any protocol; see [`crate::udp::DEFAULT_TIME_LIMIT`]. Meanwhile the other trackers of
+/// How often a tracker is scraped whose replies to announces lack the figures of the swarm. A customary interval of
+/// announces: figures are for people to look at, and nothing depends on them.
+pub const SCRAPE_INTERVAL: Duration = crate::announce::DEFAULT_INTERVAL;
+
+/// How long an announce or a scrape may take, over any protocol; see [`crate::udp::DEFAULT_TIME_LIMIT`]. Meanwhile the other trackers of
 /// its tier wait.
 pub const ANNOUNCE_TIME_LIMIT: Duration = crate::udp::DEFAULT_TIME_LIMIT;
 
@@ -77,6 +87,10 @@ impl Default for ScheduleSettings {
     }
 }
 
+/// Names one scrape of one schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ScrapeId(u64);
+
 /// Names one announce of one schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AnnounceId(u64);
@@ -104,9 +118,16 @@ pub enum Input {
         /// What.
         result: Result<AnnounceReply, Error>,
     },
+    /// What came of a scrape. Replies to scrapes that are no longer awaited change nothing.
+    Scraped {
+        /// Which.
+        id: ScrapeId,
+        /// What.
+        result: Result<ScrapeReply, Error>,
+    },
     /// A tracker more, in a tier of its own after all others. One that is there already changes nothing.
     Add(Url),
-    /// Take leave of the trackers. Announces on their way may be dropped, unless their event is `Completed`.
+    /// Take leave of the trackers. Announces on their way may be dropped, unless their event is `Completed`; so may scrapes.
     Stop,
     /// A deadline passed.
     Tick,
@@ -132,6 +153,17 @@ pub enum Output {
         /// Answers after this moment come too late: the schedule will have counted a failure.
         give_up_at: Moment,
     },
+    /// Scrape this swarm, then say `Input::Scraped`.
+    Scrape {
+        /// To be named in the reply.
+        id: ScrapeId,
+        /// The tracker's URL, which is that of announces. As in `Announce`, it may hold a secret.
+        tracker: Url,
+        /// The swarm.
+        info_hash: InfoHash,
+        /// Answers after this moment come too late.
+        give_up_at: Moment,
+    },
     /// All leave is taken, or its time is over: nothing follows.
     StoppedAll,
 }
@@ -152,6 +184,17 @@ impl fmt::Debug for Output {
                 .field("tracker", &tracker.host_str())
                 .field("info_hash", info_hash)
                 .field("event", event)
+                .finish_non_exhaustive(),
+            Output::Scrape {
+                id,
+                tracker,
+                info_hash,
+                ..
+            } => f
+                .debug_struct("Scrape")
+                .field("id", &id.0)
+                .field("tracker", &tracker.host_str())
+                .field("info_hash", info_hash)
                 .finish_non_exhaustive(),
         }
     }
@@ -183,17 +226,19 @@ pub struct TrackerStatus<'a> {
     pub tier: usize,
     /// How things stand.
     pub state: TrackerState,
+    /// It answered the last announce, also while the next one is on its way.
+    pub answers: bool,
     /// Failures in a row.
     pub failures: u32,
     /// When the next announce is due if nothing happens before; `None` where none is planned.
     pub next_announce: Option<Moment>,
-    /// Peers that are complete, as of the last answer.
+    /// Peers that are complete, as the tracker last said in an announce or a scrape.
     pub seeds: Option<u32>,
-    /// Peers that are not, as of the last answer.
+    /// Peers that are not, as the tracker last said in an announce or a scrape.
     pub leeches: Option<u32>,
-    /// Completed downloads ever, as of the last answer.
+    /// Completed downloads ever, as the tracker last said in an announce or a scrape.
     pub downloads: Option<u32>,
-    /// The warning of the last answer, or why there was none.
+    /// The warning of the last announce, or why there was no answer.
     pub message: Option<&'a str>,
 }
 
@@ -368,10 +413,44 @@ impl Schedule {
         }
     }
 
-    /// Counts announces that were not answered in time as failures.
+    /// Counts announces and scrapes that were not answered in time as failures.
     fn expire(&mut self, now: Moment) {
         while let Some(id) = self.entries.iter().find_map(|entry| entry.expired(now)) {
             self.reply(now, id, Err(Error::TimedOut));
+        }
+        for entry in &mut self.entries {
+            entry.scraping.expire(now);
+        }
+    }
+
+    /// Scrapes every tracker of which that is due.
+    fn scrape_due(&mut self, now: Moment) {
+        for entry in &mut self.entries {
+            if entry.scrape_at().is_none_or(|due_at| due_at > now) {
+                continue;
+            }
+            let id = ScrapeId(self.next_id);
+            self.next_id += 1;
+            let give_up_at = now + ANNOUNCE_TIME_LIMIT;
+            entry.scraping.sent(id, give_up_at);
+            self.outputs.push_back(Output::Scrape {
+                id,
+                tracker: entry.url.clone(),
+                info_hash: self.info_hash,
+                give_up_at,
+            });
+        }
+    }
+
+    fn scraped(&mut self, now: Moment, id: ScrapeId, result: &Result<ScrapeReply, Error>) {
+        let awaits = |entry: &&mut Entry| entry.scraping.awaits(id);
+        let Some(entry) = self.entries.iter_mut().find(awaits) else {
+            return;
+        };
+        let swarms = entry.scraping.answered(now, result);
+        let ours = swarms.iter().find(|(swarm, _)| *swarm == self.info_hash);
+        if let Some((_, counts)) = ours {
+            entry.learn(*counts);
         }
     }
 
@@ -416,6 +495,7 @@ impl Machine for Schedule {
             Input::Completed => self.completed(now),
             Input::PartialSeed(partial) => self.partial_seed = partial,
             Input::Reply { id, result } => self.reply(now, id, result),
+            Input::Scraped { id, result } => self.scraped(now, id, &result),
             Input::Add(url) => {
                 if let Some(index) = self.enter(url, now) {
                     self.tiers.push(vec![index]);
@@ -425,7 +505,10 @@ impl Machine for Schedule {
             Input::Tick => self.expire(now),
         }
         match self.phase {
-            Phase::Running => self.announce_due(now),
+            Phase::Running => {
+                self.announce_due(now);
+                self.scrape_due(now);
+            }
             Phase::Stopping(_) => self.end_if_left(now),
             Phase::Idle | Phase::Over => {}
         }
@@ -446,7 +529,8 @@ impl Machine for Schedule {
                     .map(|index| self.entries[index].next_at)
                     .min();
                 let expiry = self.entries.iter().filter_map(Entry::give_up_at).min();
-                earliest(due, expiry)
+                let scrape = self.entries.iter().filter_map(Entry::scrape_deadline);
+                earliest(earliest(due, expiry), scrape.min())
             }
         }
     }

@@ -3,6 +3,7 @@
 //! Invariant: a datagram that does not carry the transaction id and the action that are waited for changes nothing, so that
 //! only who sees our packets can answer them. After `Done` nothing follows.
 
+mod connections;
 mod packet;
 
 use crate::announce::{AnnounceReply, AnnounceRequest, MAX_SCRAPE_HASHES, ScrapeReply};
@@ -15,10 +16,13 @@ use shoal_metainfo::InfoHash;
 use std::collections::VecDeque;
 use url::{Host, Url};
 
+pub use connections::{Connections, MAX_CONNECTIONS};
+
 /// A client may use a connection id for a minute after it got it (BEP 15).
 pub const CONNECTION_ID_LIFETIME: Duration = Duration::from_secs(60);
 
-/// The first wait for an answer; it doubles with each repetition (BEP 15).
+/// The first wait for an answer; it doubles with each repetition (BEP 15). An exchange that has less time than for two
+/// attempts waits a third of what it has, as one lost datagram should not decide it.
 const FIRST_RETRANSMIT: Duration = Duration::from_secs(15);
 
 /// The wait doubles no more than that often (BEP 15).
@@ -218,7 +222,7 @@ impl UdpExchange {
         })
     }
 
-    /// The connection id, for the next exchange with the same tracker address.
+    /// The connection id, for the next exchange from the same socket with the same tracker address ([`Connections`]).
     #[must_use]
     pub fn connection(&self) -> Option<ConnectionId> {
         self.connection
@@ -230,6 +234,7 @@ impl UdpExchange {
             .connection
             .filter(|connection| connection.is_valid(now));
         self.connection = valid;
+        self.connection_is_cached &= valid.is_some();
         let phase = if valid.is_some() {
             Phase::Asking
         } else {
@@ -252,7 +257,8 @@ impl UdpExchange {
                 packet::scrape(connection.id, self.transaction, hashes)
             }
         };
-        self.repeat_at = now + FIRST_RETRANSMIT * (1 << self.repetitions.min(MAX_DOUBLINGS));
+        let first_wait = FIRST_RETRANSMIT.min(self.time_limit / 3);
+        self.repeat_at = now + first_wait * (1 << self.repetitions.min(MAX_DOUBLINGS));
         self.outputs.push_back(Output::Send(datagram));
     }
 
@@ -277,8 +283,7 @@ impl UdpExchange {
             }
             Some(Answer::Failed(_)) if self.phase == Phase::Asking && self.connection_is_cached => {
                 // Most likely the tracker restarted and does not know the connection id any more.
-                self.connection = None;
-                self.repetitions = 0;
+                self.forget_connection();
                 self.send(now);
             }
             Some(Answer::Failed(reason)) => {
@@ -298,9 +303,21 @@ impl UdpExchange {
         if now >= self.give_up_at {
             self.finish(Err(Error::TimedOut));
         } else if now >= self.repeat_at {
-            self.repetitions += 1;
+            if self.connection_is_cached {
+                // Some trackers are silent about a connection id that they do not know any more.
+                self.forget_connection();
+            } else {
+                self.repetitions += 1;
+            }
             self.send(now);
         }
+    }
+
+    /// Goes on with a connect request, as if there had been no earlier exchange.
+    fn forget_connection(&mut self) {
+        self.connection = None;
+        self.connection_is_cached = false;
+        self.repetitions = 0;
     }
 
     fn finish(&mut self, result: Result<UdpReply, Error>) {

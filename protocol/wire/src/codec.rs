@@ -7,11 +7,10 @@ mod decode;
 mod encode;
 
 pub use decode::{DecodeError, Decoded, Decoder};
-pub use encode::encode;
+pub use encode::{encode, piece_header};
 
 use shoal_metainfo::geometry::MAX_PIECES;
-
-use crate::hash_request::{MAX_HASHES, MAX_LAYERS};
+use shoal_metainfo::merkle::{MAX_HEIGHT, MAX_REQUEST_LENGTH};
 
 /// Bytes of the length that precedes every message; it does not count itself.
 const PREFIX_LENGTH: usize = 4;
@@ -41,7 +40,7 @@ const MIN_HASHES_PAYLOAD: u32 = 32 + 4 * 4;
 const HASH_REQUEST_LENGTH: usize = MIN_HASHES_PAYLOAD as usize;
 
 /// The longest payload of a hashes message: the base layer and an uncle for each layer of the tallest tree.
-const MAX_HASHES_PAYLOAD: u32 = MIN_HASHES_PAYLOAD + 32 * (MAX_HASHES + MAX_LAYERS);
+const MAX_HASHES_PAYLOAD: u32 = MIN_HASHES_PAYLOAD + 32 * (MAX_REQUEST_LENGTH + MAX_HEIGHT);
 
 /// What the torrent says about how long a remote's messages may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

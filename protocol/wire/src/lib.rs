@@ -8,12 +8,12 @@ pub mod codec;
 pub mod extended_handshake;
 pub mod extension;
 pub mod handshake;
-pub mod hash_request;
+pub mod hashes;
 pub mod message;
 
 pub use allowed_fast::allowed_fast_set;
 pub use codec::{DecodeError, Decoded, Decoder, Limits, encode};
 pub use extension::{Extension, RemoteExtensions};
 pub use handshake::{Feature, Handshake, HandshakeError, PeerId, Reserved, Version};
-pub use hash_request::{HashError, MAX_HASHES};
+pub use hashes::HashesError;
 pub use message::{BlockHeader, ExtendedHandshake, HashRequest, Hashes, Message, Request};

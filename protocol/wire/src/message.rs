@@ -4,6 +4,7 @@
 //! offset or a block exists is for whoever knows the torrent.
 
 use shoal_metainfo::PieceIndex;
+pub use shoal_metainfo::merkle::HashRequest;
 
 /// A part of a piece, by byte offset, as request, cancel, reject and piece messages name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,21 +19,6 @@ pub struct Request {
 
 /// The header of a piece message. `length` bytes of payload follow it on the wire.
 pub type BlockHeader = Request;
-
-/// A range of a file's Merkle tree (BEP 52).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HashRequest {
-    /// The root of the file.
-    pub pieces_root: [u8; 32],
-    /// Layers above the leaves.
-    pub base_layer: u32,
-    /// The first hash wanted, a multiple of `length`.
-    pub index: u32,
-    /// How many, a power of two of at least 2.
-    pub length: u32,
-    /// How many layers of uncle hashes.
-    pub proof_layers: u32,
-}
 
 /// The answer to a [`HashRequest`].
 #[derive(Clone, Debug, PartialEq, Eq)]

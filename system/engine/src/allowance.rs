@@ -5,8 +5,8 @@
 
 use shoal_transport::{Direction, TorrentLimiter};
 
-/// The most payload asked of a rate limit at once: what one read can bring, so that a slow limit is shared evenly.
-const PORTION_BYTES: u64 = 64 * 1024;
+/// The most payload asked of a rate limit at once: what one write can take, so that a slow limit is shared evenly.
+const PORTION_BYTES: u64 = 128 * 1024;
 
 /// See the module. A read may bring more than was allowed, by less than a block and a buffer: that is the debt.
 pub(crate) struct Allowance {
@@ -77,9 +77,9 @@ mod tests {
     use std::num::NonZeroU64;
 
     fn limited() -> TorrentLimiter {
-        // A quarter of a second's worth may pass at once: 250,000 bytes; refills do not show within a test.
+        // A quarter of a second's worth may pass at once: 500,000 bytes; refills do not show within a test.
         let limits = RateLimits {
-            down_bytes_per_s: NonZeroU64::new(1_000_000),
+            down_bytes_per_s: NonZeroU64::new(2_000_000),
             ..RateLimits::default()
         };
         Limiter::new(limits).torrent(RateLimits::default())
@@ -98,7 +98,7 @@ mod tests {
         let mut ended = Allowance::new(Direction::Down, &limiter);
         assert!(ended.open() > 0);
         drop(ended);
-        assert_eq!(limiter.try_acquire(Direction::Down, 250_000), 250_000);
+        assert_eq!(limiter.try_acquire(Direction::Down, 500_000), 500_000);
     }
 
     #[tokio::test(start_paused = true)]
@@ -106,12 +106,12 @@ mod tests {
         let limiter = limited();
         let mut allowance = Allowance::new(Direction::Down, &limiter);
         assert_eq!(allowance.open(), PORTION_BYTES);
-        allowance.spend(PORTION_BYTES + 100_000);
+        allowance.spend(PORTION_BYTES + 200_000);
         allowance.rest();
         // The next portion does not cover the debt, the one after it does.
         assert_eq!(allowance.open(), 0);
         assert!(allowance.is_short());
-        assert_eq!(allowance.open(), 2 * PORTION_BYTES - 100_000);
+        assert_eq!(allowance.open(), 2 * PORTION_BYTES - 200_000);
         assert!(!allowance.is_short());
     }
 
@@ -128,7 +128,7 @@ mod tests {
             allowance.spend(bytes);
             passed += bytes;
         }
-        assert_eq!(passed, 250_000);
+        assert_eq!(passed, 500_000);
         let bytes = allowance.wait().await;
         allowance.supply(bytes);
         assert!(allowance.open() > 0);

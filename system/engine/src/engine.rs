@@ -7,6 +7,7 @@ use crate::session::{SessionTask, ToSession};
 use crate::snapshot::{Shown, Snapshot};
 use crate::start::{self, Starting};
 use crate::torrent::{Inbox, ToTorrent};
+use crate::tracker::TrackerClient;
 use crate::worker::{Pool, Workers};
 use shoal_metainfo::Metainfo;
 use shoal_session::{Settings, TorrentKey};
@@ -122,10 +123,13 @@ pub(crate) struct Environment {
     pub(crate) clock: Clock,
     pub(crate) pool: Pool,
     pub(crate) transport: Transport,
+    pub(crate) trackers: TrackerClient,
     pub(crate) storage: Storage,
     pub(crate) session: mpsc::Sender<ToSession>,
     /// Where we listen, if we do.
     pub(crate) port: Option<u16>,
+    /// The most connections of one torrent.
+    pub(crate) max_connections: u32,
 }
 
 /// A running engine.
@@ -163,6 +167,7 @@ impl Engine {
             None => Storage::start(config.storage),
         }?;
         let transport = Transport::start(config.transport)?;
+        let max_connections = config.session.max_connections_per_torrent;
         let (session_task, session) = SessionTask::new(clock, config.session, seeds.u64(..));
         pool.next().spawn(session_task.run());
         let register = Register::default();
@@ -183,10 +188,12 @@ impl Engine {
         let environment = Environment {
             clock,
             pool,
+            trackers: TrackerClient::new(clock, transport.clone()),
             transport,
             storage,
             session,
             port: listening.first().map(SocketAddr::port),
+            max_connections,
         };
         Ok(Engine {
             workers,

@@ -49,13 +49,7 @@ impl HashServer {
     pub(crate) fn answer(&self, content: &Content, request: &HashRequest) -> Option<Hashes> {
         let file = self.files.get(&request.pieces_root)?;
         let tree = self.tree(file)?;
-        let asked = merkle::HashRequest {
-            base_layer: request.base_layer,
-            index: request.index,
-            length: request.length,
-            proof_layers: request.proof_layers,
-        };
-        let hashes = match tree.answer(&asked) {
+        let hashes = match tree.answer(request) {
             Some(hashes) => hashes,
             None if request.base_layer == 0 => {
                 let blocks_per_piece = self.piece_length.div_ceil(BLOCK_LENGTH);
@@ -64,7 +58,7 @@ impl HashServer {
                     return None;
                 }
                 let piece = PieceIndex(file.first.0 + within);
-                tree.answer_from_leaves(&asked, &self.leaves(content, piece)?)?
+                tree.answer_from_leaves(request, &self.leaves(content, piece)?)?
             }
             None => return None,
         };

@@ -62,6 +62,7 @@ mod mailbox;
 mod outbound;
 mod peer;
 mod recheck;
+mod scrape;
 mod session;
 mod snapshot;
 mod start;
@@ -70,5 +71,7 @@ mod tracker;
 mod worker;
 
 pub use engine::{AddTorrent, Engine, EngineConfig, EngineError, TorrentHandle};
+pub use scrape::{MAX_SCRAPED_TRACKERS, Scrapes};
 pub use shoal_session::{SeedingPolicy, Settings as SessionSettings, Slots};
+pub use shoal_tracker::{Error as TrackerError, ScrapeCounts, ScrapeReply};
 pub use snapshot::{PeerLine, Phase, Snapshot, TrackerLine};

@@ -23,8 +23,11 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// Reads in a row, and uploads in a row, before other connections of the worker get their turn.
-const MOVES_PER_TURN: usize = 32;
+/// Reads in a row before other connections of the worker get their turn.
+const READS_PER_TURN: usize = 32;
+
+/// Writes in a row before other connections of the worker get their turn: as many bytes as reads are.
+const WRITES_PER_TURN: usize = 4;
 
 /// What a connection needs besides its socket and its session.
 pub(crate) struct Surroundings {
@@ -173,7 +176,7 @@ impl PeerTask {
 
     /// False where there is more.
     fn read_some(&mut self) -> bool {
-        for _ in 0..MOVES_PER_TURN {
+        for _ in 0..READS_PER_TURN {
             let full = self.inbound.needs_buffer() || self.outbound.is_crowded();
             if self.closed || full || self.download.open() == 0 {
                 return true;
@@ -233,20 +236,29 @@ impl PeerTask {
 
     /// False where there is more.
     fn send_some(&mut self) -> bool {
-        for _ in 0..MOVES_PER_TURN {
+        let mut left = Vec::new();
+        for _ in 0..WRITES_PER_TURN {
             if self.closed {
                 return true;
             }
-            match self.outbound.flush(&self.stream, &mut self.upload) {
-                Ok(Flushed::Sent(request)) => self.handle(Input::Uploaded {
-                    request,
-                    sent: true,
-                }),
+            let flushed = self
+                .outbound
+                .flush(&self.stream, &mut self.upload, &mut left);
+            let sent = true;
+            for request in left.drain(..) {
+                self.handle(Input::Uploaded { request, sent });
+            }
+            match flushed {
+                Ok(Flushed::More) => {}
                 Ok(Flushed::Empty | Flushed::Blocked) => return true,
-                Ok(Flushed::Short(request)) => {
+                Ok(Flushed::Short { request, begun }) => {
                     self.around.content.doubt(request.piece);
-                    self.handle(Input::Disconnected);
-                    return true;
+                    let sent = false;
+                    self.handle(if begun {
+                        Input::Disconnected
+                    } else {
+                        Input::Uploaded { request, sent }
+                    });
                 }
                 Err(_) => {
                     self.handle(Input::Disconnected);
@@ -319,7 +331,7 @@ impl PeerTask {
                 if padding > 0 {
                     source.segments.push(Segment::Zeros { len: padding });
                 }
-                self.outbound.upload(request, source, &self.remote);
+                self.outbound.upload(request, source);
                 None
             }
             Err(error) => {

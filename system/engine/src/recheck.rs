@@ -40,6 +40,11 @@ impl Rechecks {
         std::mem::take(&mut self.due)
     }
 
+    /// How many pieces are being verified again.
+    pub(crate) fn under_way(&self) -> u32 {
+        u32::try_from(self.running.len()).unwrap_or(u32::MAX)
+    }
+
     /// A piece was read and found to be `right` or not: whether it is to be had. What was found before it was lost once more
     /// means nothing, whatever the order in which the two are told.
     pub(crate) fn checked(&mut self, piece: PieceIndex, right: bool) -> bool {
@@ -66,7 +71,9 @@ mod tests {
         rechecks.lost(PIECE);
         assert_eq!(rechecks.due(), [PIECE]);
         assert!(rechecks.due().is_empty());
+        assert_eq!(rechecks.under_way(), 1);
         assert!(rechecks.checked(PIECE, true));
+        assert_eq!(rechecks.under_way(), 0);
         rechecks.lost(PIECE);
         assert_eq!(rechecks.due(), [PIECE]);
         assert!(!rechecks.checked(PIECE, false));

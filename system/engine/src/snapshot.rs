@@ -60,6 +60,10 @@ pub struct Snapshot {
     pub wasted_bytes: u64,
     /// Pieces that failed their check.
     pub failed_pieces: u64,
+    /// Verified pieces that were lost in this run, because somebody else changed their file. What was found again counts too.
+    pub lost_pieces: u64,
+    /// Lost pieces that are being verified again.
+    pub rechecking_pieces: u32,
     /// Payload bytes a second from peers.
     pub download_rate: u64,
     /// Payload bytes a second to peers.
@@ -83,7 +87,7 @@ pub struct PeerLine {
     pub upload_rate: u64,
 }
 
-/// One tracker of one swarm.
+/// One tracker of one swarm. Its figures are of the last answer to an announce, or to a scrape where those have none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrackerLine {
     /// Scheme, host and port: the rest of a URL may hold a secret.
@@ -96,6 +100,8 @@ pub struct TrackerLine {
     pub seeds: Option<u32>,
     /// Incomplete peers, as it says.
     pub leeches: Option<u32>,
+    /// Completed downloads ever, as it says.
+    pub completed: Option<u32>,
 }
 
 /// The owner's end of a torrent's snapshot.

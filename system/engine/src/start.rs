@@ -15,9 +15,7 @@ use shoal_machine::Machine;
 use shoal_metainfo::metainfo::TrackerUrl;
 use shoal_metainfo::{Bitfield, FileIndex, Metainfo, PieceIndex};
 use shoal_storage::{ContentSpec, Event, Mode, Storage, StorageError};
-use shoal_swarm::torrent::{
-    DEFAULT_MAX_CONNECTIONS, Input, Origin, Priority, Torrent, TorrentConfig,
-};
+use shoal_swarm::torrent::{Input, Origin, Priority, Torrent, TorrentConfig};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -168,7 +166,7 @@ impl Starting {
             sequential: add.sequential,
             our_peer_id: self.introduction.peer_id.0,
             seed: self.rng.u64(..),
-            max_connections: DEFAULT_MAX_CONNECTIONS,
+            max_connections: self.environment.max_connections,
         });
         if !add.peers.is_empty() {
             let (origin, addresses) = (Origin::User, add.peers.clone());
@@ -206,7 +204,7 @@ impl Starting {
         let standing = Standing::of(torrent);
         let announcer = Announcer {
             clock: self.environment.clock,
-            transport: self.environment.transport.clone(),
+            client: self.environment.trackers.clone(),
             peer_id: self.introduction.peer_id.0,
             port: self.environment.port.unwrap_or(0),
             key: self.rng.u32(..),

@@ -143,6 +143,7 @@ pub(crate) struct TorrentTask {
     downloaded_bytes: u64,
     uploaded_bytes: u64,
     failed_pieces: u64,
+    lost_pieces: u64,
     stopping: bool,
 }
 
@@ -162,6 +163,7 @@ impl TorrentTask {
             downloaded_bytes: 0,
             uploaded_bytes: 0,
             failed_pieces: 0,
+            lost_pieces: 0,
             stopping: false,
         }
     }
@@ -262,6 +264,7 @@ impl TorrentTask {
                 Input::Failed { piece, bad, blocks }
             }
             Event::Lost { piece } => {
+                self.lost_pieces += 1;
                 self.rechecks.lost(piece);
                 Input::Lost { piece }
             }

@@ -1,7 +1,9 @@
-//! The driver of a torrent's announces: one [`Schedule`] for each of its swarms.
+//! The driver of a torrent's announces and scrapes: one [`Schedule`] for each of its swarms.
 //!
-//! Invariant: a tracker that is slow or dead holds up nothing: each announce is a task of its own with a deadline, and what a
+//! Invariant: a tracker that is slow or dead holds up nothing: each request is a task of its own with a deadline, and what a
 //! torrent says to this driver never waits.
+
+mod client;
 
 use crate::clock::Clock;
 use crate::mailbox::{Mailbox, separate};
@@ -11,22 +13,18 @@ use shoal_machine::{Machine, Moment, earliest};
 use shoal_metainfo::InfoHash;
 use shoal_swarm::torrent::{Origin, Progress, Torrent};
 use shoal_tracker::schedule::{Input, Output};
-use shoal_tracker::udp;
 use shoal_tracker::{
-    AddressFamily, AnnounceId, AnnounceReply, AnnounceRequest, Error, Event, Schedule,
-    ScheduleSettings, TrackerState, TrackerStatus, UdpExchange, UdpReply, UdpRequest, http,
+    AnnounceId, AnnounceReply, AnnounceRequest, Error, Event, Schedule, ScheduleSettings, ScrapeId,
+    ScrapeReply,
 };
-use shoal_transport::{HttpLimits, OriginClass, Protocol, Transport};
-use std::net::SocketAddr;
+use shoal_transport::OriginClass;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use url::Url;
 
-/// Trackers redirect from http to https, and from an old name to a new one.
-const MAX_REDIRECTS: usize = 5;
+pub(crate) use client::{Target, TrackerClient};
 
 /// Bytes moved in this run, written by the torrent and told to trackers.
 #[derive(Debug, Default)]
@@ -110,7 +108,7 @@ impl Trackers {
             mailbox: mailbox.clone(),
             torrent,
             lines: sender,
-            announces: JoinSet::new(),
+            requests: JoinSet::new(),
             may_be_dropped: Vec::new(),
             rng,
             leaving: false,
@@ -160,13 +158,21 @@ impl Drop for Trackers {
 /// What every announce says.
 pub(crate) struct Announcer {
     pub(crate) clock: Clock,
-    pub(crate) transport: Transport,
+    pub(crate) client: TrackerClient,
     pub(crate) peer_id: [u8; 20],
     pub(crate) port: u16,
     pub(crate) key: u32,
     pub(crate) totals: Arc<Totals>,
     /// The trackers that the user named; all others the torrent did.
     pub(crate) named_by_user: Vec<Url>,
+}
+
+/// What came of a request of the schedule with this number.
+struct Answered(usize, Answer);
+
+enum Answer {
+    Announce(AnnounceId, Result<AnnounceReply, Error>),
+    Scrape(ScrapeId, Result<ScrapeReply, Error>),
 }
 
 /// The driver.
@@ -177,8 +183,8 @@ pub(crate) struct TrackerTask {
     mailbox: Mailbox<ToTrackers>,
     torrent: mpsc::Sender<ToTorrent>,
     lines: watch::Sender<Vec<TrackerLine>>,
-    announces: JoinSet<(usize, AnnounceId, Result<AnnounceReply, Error>)>,
-    /// Announces on their way that nobody waits for once leave is taken.
+    requests: JoinSet<Answered>,
+    /// Requests on their way that nobody waits for once leave is taken.
     may_be_dropped: Vec<AbortHandle>,
     rng: fastrand::Rng,
     leaving: bool,
@@ -204,10 +210,10 @@ impl TrackerTask {
                 () = self.mailbox.collect(&mut mail) => {
                     mail.into_iter().for_each(|message| self.hear(message));
                 }
-                Some(done) = self.announces.join_next(), if !self.announces.is_empty() => {
-                    // An announce that was dropped has no answer.
-                    if let Ok((schedule, id, result)) = done {
-                        self.answered(schedule, id, result).await;
+                Some(done) = self.requests.join_next(), if !self.requests.is_empty() => {
+                    // A request that was dropped has no answer.
+                    if let Ok(answered) = done {
+                        self.answered(answered).await;
                     }
                 }
                 () = self.around.clock.sleep_until(deadline) => self.all(&Input::Tick),
@@ -237,21 +243,21 @@ impl TrackerTask {
         }
     }
 
-    async fn answered(
-        &mut self,
-        schedule: usize,
-        id: AnnounceId,
-        mut result: Result<AnnounceReply, Error>,
-    ) {
-        let mut addresses = Vec::new();
-        if let Ok(reply) = &mut result {
-            addresses = std::mem::take(&mut reply.peers);
-        }
-        self.one(schedule, Input::Reply { id, result });
-        if !addresses.is_empty() {
-            let found = ToTorrent::Candidates(Origin::Tracker, addresses);
-            // Where the torrent is gone, leave is being taken and nobody wants its peers.
-            drop(self.torrent.send(found).await);
+    async fn answered(&mut self, Answered(schedule, answer): Answered) {
+        match answer {
+            Answer::Scrape(id, result) => self.one(schedule, Input::Scraped { id, result }),
+            Answer::Announce(id, mut result) => {
+                let mut addresses = Vec::new();
+                if let Ok(reply) = &mut result {
+                    addresses = std::mem::take(&mut reply.peers);
+                }
+                self.one(schedule, Input::Reply { id, result });
+                if !addresses.is_empty() {
+                    let found = ToTorrent::Candidates(Origin::Tracker, addresses);
+                    // Where the torrent is gone, leave is being taken and nobody wants its peers.
+                    drop(self.torrent.send(found).await);
+                }
+            }
         }
     }
 
@@ -264,43 +270,49 @@ impl TrackerTask {
     fn one(&mut self, at: usize, input: Input) {
         self.schedules[at].handle(self.around.clock.now(), input);
         while let Some(output) = self.schedules[at].poll() {
-            match output {
-                Output::StoppedAll => self.over += 1,
-                Output::Announce {
-                    id,
-                    tracker,
-                    info_hash,
-                    event,
-                    num_want,
-                    tracker_id,
-                    give_up_at,
-                } => {
-                    let around = Arc::clone(&self.around);
-                    let request = AnnounceRequest {
-                        info_hash,
-                        peer_id: around.peer_id,
-                        port: around.port,
-                        uploaded: around.totals.uploaded.load(Ordering::Relaxed),
-                        downloaded: around.totals.downloaded.load(Ordering::Relaxed),
-                        left: around.totals.left.load(Ordering::Relaxed),
-                        event,
-                        num_want,
-                        key: around.key,
-                        ipv4: None,
-                        ipv6: None,
-                        tracker_id,
-                    };
-                    let rng = self.rng.fork();
-                    let announce = self.announces.spawn(async move {
-                        let result = around.announce(&tracker, request, give_up_at, rng);
-                        (at, id, result.await)
-                    });
-                    if !self.leaving && event != Some(Event::Completed) {
-                        self.may_be_dropped.retain(|other| !other.is_finished());
-                        self.may_be_dropped.push(announce);
-                    }
-                }
+            self.carry_out(at, output);
+        }
+    }
+
+    fn carry_out(&mut self, at: usize, output: Output) {
+        let (around, rng) = (Arc::clone(&self.around), self.rng.fork());
+        let (request, may_be_dropped) = match output {
+            Output::StoppedAll => {
+                self.over += 1;
+                return;
             }
+            Output::Scrape {
+                id,
+                tracker,
+                info_hash,
+                give_up_at,
+            } => {
+                let request = self.requests.spawn(async move {
+                    let result = around.scrape(tracker, info_hash, give_up_at, rng).await;
+                    Answered(at, Answer::Scrape(id, result))
+                });
+                (request, true)
+            }
+            Output::Announce {
+                id,
+                tracker,
+                info_hash,
+                event,
+                num_want,
+                tracker_id,
+                give_up_at,
+            } => {
+                let announce = around.request(info_hash, event, num_want, tracker_id);
+                let request = self.requests.spawn(async move {
+                    let result = around.announce(tracker, announce, give_up_at, rng).await;
+                    Answered(at, Answer::Announce(id, result))
+                });
+                (request, !self.leaving && event != Some(Event::Completed))
+            }
+        };
+        if may_be_dropped {
+            self.may_be_dropped.retain(|other| !other.is_finished());
+            self.may_be_dropped.push(request);
         }
     }
 
@@ -309,163 +321,74 @@ impl TrackerTask {
         lines
             .map(|tracker| TrackerLine {
                 host: host_of(tracker.url),
-                working: works(&tracker),
+                working: tracker.answers,
                 message: tracker.message.map(str::to_owned),
                 seeds: tracker.seeds,
                 leeches: tracker.leeches,
+                completed: tracker.downloads,
             })
             .collect()
     }
 }
 
 impl Announcer {
-    /// On whose word a tracker is spoken to.
-    fn origin(&self, tracker: &Url) -> OriginClass {
-        if self.named_by_user.contains(tracker) {
+    /// What an announce says.
+    fn request(
+        &self,
+        info_hash: InfoHash,
+        event: Option<Event>,
+        num_want: u32,
+        tracker_id: Option<Vec<u8>>,
+    ) -> AnnounceRequest {
+        AnnounceRequest {
+            info_hash,
+            peer_id: self.peer_id,
+            port: self.port,
+            uploaded: self.totals.uploaded.load(Ordering::Relaxed),
+            downloaded: self.totals.downloaded.load(Ordering::Relaxed),
+            left: self.totals.left.load(Ordering::Relaxed),
+            event,
+            num_want,
+            key: self.key,
+            ipv4: None,
+            ipv6: None,
+            tracker_id,
+        }
+    }
+
+    /// The tracker, and on whose word it is spoken to.
+    fn target(&self, url: Url) -> Target {
+        let origin = if self.named_by_user.contains(&url) {
             OriginClass::User
         } else {
             OriginClass::Metainfo
-        }
+        };
+        Target { url, origin }
     }
 
     async fn announce(
         &self,
-        tracker: &Url,
+        tracker: Url,
         request: AnnounceRequest,
         give_up_at: Moment,
         rng: fastrand::Rng,
     ) -> Result<AnnounceReply, Error> {
-        let within = give_up_at.since(self.clock.now());
-        let work = async {
-            match tracker.scheme() {
-                "udp" => self.announce_udp(tracker, request, within, rng).await,
-                _ => self.announce_http(tracker, &request, within).await,
-            }
-        };
-        let done = tokio::time::timeout(within, work).await;
-        done.unwrap_or(Err(Error::TimedOut))
+        let (tracker, within) = (self.target(tracker), give_up_at.since(self.clock.now()));
+        self.client.announce(&tracker, request, within, rng).await
     }
 
-    async fn announce_http(
+    async fn scrape(
         &self,
-        tracker: &Url,
-        request: &AnnounceRequest,
-        timeout: Duration,
-    ) -> Result<AnnounceReply, Error> {
-        let url = http::announce_url(tracker, request)?;
-        let limits = HttpLimits {
-            protocol: Protocol::TrackerHttp,
-            max_body_bytes: http::MAX_REPLY_BYTES,
-            timeout,
-            max_redirects: MAX_REDIRECTS,
-            family: None,
-        };
-        let reply = self
-            .transport
-            .http()
-            .get(url, self.origin(tracker), limits)
-            .await;
-        let reply = reply.map_err(|error| Error::Unreachable(error.to_string()))?;
-        http::announce_reply(reply.status, &reply.body)
-    }
-
-    /// Tries the tracker's addresses one after the other, with an equal share of the time for each, until one answers.
-    ///
-    /// Each exchange has a socket of its own, so that there is no connection id of an earlier one to go on with: trackers may
-    /// tie it to the port.
-    async fn announce_udp(
-        &self,
-        tracker: &Url,
-        request: AnnounceRequest,
-        within: Duration,
-        mut rng: fastrand::Rng,
-    ) -> Result<AnnounceReply, Error> {
-        let until = self.clock.now() + within;
-        let (host, port) = udp::endpoint(tracker)?;
-        let origin = self.origin(tracker);
-        let addresses = self
-            .transport
-            .resolve(&host.to_string(), port, origin, Protocol::TrackerUdp)
+        tracker: Url,
+        info_hash: InfoHash,
+        give_up_at: Moment,
+        rng: fastrand::Rng,
+    ) -> Result<ScrapeReply, Error> {
+        let (tracker, within) = (self.target(tracker), give_up_at.since(self.clock.now()));
+        self.client
+            .scrape(&tracker, &[info_hash], within, rng)
             .await
-            .map_err(|error| Error::Unreachable(error.to_string()))?;
-        let mut last = Error::Unreachable("its name has no address".into());
-        let targets = targets(&addresses);
-        for (target, share) in targets.iter().zip((1..=targets.len()).rev()) {
-            let left = until.since(self.clock.now());
-            let exchange = UdpExchange::new(
-                UdpRequest::Announce(request.clone()),
-                tracker,
-                if target.is_ipv4() {
-                    AddressFamily::V4
-                } else {
-                    AddressFamily::V6
-                },
-                None,
-                left / u32::try_from(share).unwrap_or(u32::MAX),
-                rng.fork(),
-            );
-            match self.exchange(*target, origin, exchange?).await {
-                Ok(UdpReply::Announce(reply)) => return Ok(reply),
-                Ok(UdpReply::Scrape(_)) => {}
-                // Another address would refuse as well.
-                Err(refusal @ Error::Failure { .. }) => return Err(refusal),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
     }
-
-    async fn exchange(
-        &self,
-        address: SocketAddr,
-        origin: OriginClass,
-        mut exchange: UdpExchange,
-    ) -> Result<UdpReply, Error> {
-        let unreachable = |error: &dyn std::fmt::Display| Error::Unreachable(error.to_string());
-        let channel = self
-            .transport
-            .udp(address, origin)
-            .map_err(|e| unreachable(&e))?;
-        let mut buffer = vec![0; udp::MAX_DATAGRAM_BYTES];
-        let mut input = udp::Input::Start;
-        loop {
-            exchange.handle(self.clock.now(), input);
-            while let Some(output) = exchange.poll() {
-                match output {
-                    udp::Output::Send(datagram) => {
-                        channel.send(&datagram).await.map_err(|e| unreachable(&e))?;
-                    }
-                    udp::Output::Done(result) => return result,
-                }
-            }
-            input = tokio::select! {
-                received = channel.recv(&mut buffer) => match received {
-                    Ok(count) => udp::Input::Datagram(buffer[..count].to_vec()),
-                    Err(error) => return Err(unreachable(&error)),
-                },
-                () = self.clock.sleep_until(exchange.deadline()) => udp::Input::Tick,
-            };
-        }
-    }
-}
-
-/// Whether a tracker answered the last announce, also while the next one is on its way.
-fn works(tracker: &TrackerStatus<'_>) -> bool {
-    match tracker.state {
-        TrackerState::Working => true,
-        TrackerState::Announcing => tracker.failures == 0 && tracker.seeds.is_some(),
-        _ => false,
-    }
-}
-
-/// The addresses to try: the first, and one of the other family rather than a second of the same.
-fn targets(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
-    let Some((first, others)) = addresses.split_first() else {
-        return Vec::new();
-    };
-    let of_other_family = |address: &&SocketAddr| address.is_ipv4() != first.is_ipv4();
-    let second = others.iter().find(of_other_family).or(others.first());
-    std::iter::once(first).chain(second).copied().collect()
 }
 
 fn host_of(url: &Url) -> String {
@@ -479,18 +402,6 @@ fn host_of(url: &Url) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_tracker_is_tried_over_both_families_where_it_has_both() {
-        let addresses = |texts: &[&str]| -> Vec<SocketAddr> {
-            texts.iter().map(|text| text.parse().unwrap()).collect()
-        };
-        let (a, b, c) = ("192.0.2.1:1", "192.0.2.2:1", "[2001:db8::1]:1");
-        assert_eq!(targets(&addresses(&[a, b, c])), addresses(&[a, c]));
-        assert_eq!(targets(&addresses(&[a, b])), addresses(&[a, b]));
-        assert_eq!(targets(&addresses(&[c])), addresses(&[c]));
-        assert!(targets(&[]).is_empty());
-    }
 
     #[test]
     fn the_name_of_a_tracker_holds_no_secret() {

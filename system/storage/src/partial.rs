@@ -9,8 +9,8 @@ use shoal_metainfo::{BlockIndex, PieceHasher};
 
 use crate::pool::BlockBuffer;
 
-/// So many blocks are hashed at a time: enough to be worth waking a thread, few enough that they are still in its cache.
-const HASH_RUN: usize = 16;
+/// So many blocks are hashed at a time: enough to be worth waking a thread, few enough that they are still in a core's cache.
+const HASH_RUN: usize = 32;
 
 /// Where a block is.
 #[derive(Clone, Debug, Default)]

@@ -25,7 +25,7 @@ impl Default for StorageConfig {
     fn default() -> Self {
         StorageConfig {
             threads: 0,
-            cache_bytes: 64 * 1024 * 1024,
+            cache_bytes: 32 * 1024 * 1024,
             // Well below the usual limit of 1,024 descriptors, most of which sockets need.
             max_open_files: 256,
             // A person who makes room should not have to wait, and a full disk should not be asked all the time.

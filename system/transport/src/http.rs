@@ -2,7 +2,9 @@
 //!
 //! Invariant: a connection goes only to an address that was checked for this very hop: names are resolved and filtered
 //! here and the client library is given the result, addresses in URLs are checked as they stand, no proxy of the
-//! environment is used and no connection outlives its request, so that none is shared between origin classes.
+//! environment is used, and a connection is used again only for a hop of which the same addresses were found and checked.
+
+mod clients;
 
 use std::error::Error as StdError;
 use std::net::SocketAddr;
@@ -17,6 +19,9 @@ use crate::policy::{OriginClass, Protocol};
 use crate::redirect;
 use crate::resolver::{AddressFamily, ResolveError};
 use crate::transport::Transport;
+use clients::{MAX_IDLE_PER_SITE, MAX_IDLE_TIME, Site};
+
+pub(crate) use clients::Clients;
 
 /// What this program calls itself.
 const USER_AGENT: &str = "Shoal/0.1.0";
@@ -186,12 +191,22 @@ impl HttpClient {
             .transport
             .resolve_for(host, port, origins, limits.protocol, limits.family)
             .await?;
+        let site = Site::new(url, &addresses);
+        if let Some(client) = self.transport.http_clients().find(&site) {
+            match client.get(url.clone()).send().await {
+                Err(error) if may_be_stale(&error) => {
+                    tracing::debug!(site = redirect::site(url), "a kept connection has gone");
+                }
+                done => return done.map_err(|error| failed(url, error)),
+            }
+        }
         let tls = match url.scheme() {
             "https" => trusting_system_roots().await?,
             _ => trusting_nobody(),
         };
         let client = build_client(&self.transport, url, addresses, tls)
             .map_err(|error| failed(url, error))?;
+        self.transport.http_clients().keep(site, client.clone());
         client
             .get(url.clone())
             .send()
@@ -200,7 +215,13 @@ impl HttpClient {
     }
 }
 
-/// A client for one hop. The library connects to a literal address in the URL by itself, which was checked; for a name
+/// Whether a request may have failed because the server closed a kept connection just then: there was a connection, and no
+/// reply came. Requests are GETs, which may be made twice.
+fn may_be_stale(error: &reqwest::Error) -> bool {
+    error.is_request() && !error.is_connect() && !error.is_timeout()
+}
+
+/// A client for hops to one site. The library connects to a literal address in the URL by itself, which was checked; for a name
 /// it asks the resolver it is given, which knows that name alone.
 fn build_client(
     transport: &Transport,
@@ -217,7 +238,8 @@ fn build_client(
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
-        .pool_max_idle_per_host(0)
+        .pool_max_idle_per_host(MAX_IDLE_PER_SITE)
+        .pool_idle_timeout(MAX_IDLE_TIME)
         .http1_only()
         .http1_max_headers(MAX_HEADERS)
         .gzip(true)

@@ -3,14 +3,20 @@
 //! Invariant: no method buffers: what a `try_` method reports as moved has reached the kernel or the caller, nothing
 //! else has.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSliceMut};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 use rustix::net::SendFlags;
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+
+/// What the kernel keeps for a peer besides what is on its way to it. Without this bound it is what fits the send buffer, 4 MiB,
+/// which peers that read slowly keep full: a few hundred of them use up the memory that the system has for TCP, and all its
+/// connections crawl. Enough for what a line of 1 Gbit/s takes in 4 ms, while the event loop looks elsewhere.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const MAX_UNSENT_BYTES: u32 = 512 * 1024;
 
 /// A connection without delay (`TCP_NODELAY`), for a driver that is one loop: wait for readiness, then call the `try_`
 /// methods until they say [`io::ErrorKind::WouldBlock`].
@@ -24,6 +30,8 @@ pub struct PeerStream {
 impl PeerStream {
     pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES)?;
         Ok(Self { stream })
     }
 
@@ -49,61 +57,50 @@ impl PeerStream {
 
     /// Reads what is there: `Ok(0)` is the end of the stream if `buffer` is not empty.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.try_read(buffer)
+        let room = buffer.len();
+        self.moved(Interest::READABLE, room, || {
+            Ok(rustix::io::read(self.stream.as_fd(), buffer)?)
+        })
     }
 
     /// Reads what is there into several buffers, in order.
     pub fn try_read_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.stream.try_read_vectored(buffers)
-    }
-
-    /// As [`try_write`](Self::try_write), where more follows at once: the kernel may hold a segment back that is not full
-    /// (`MSG_MORE`), so that a block's header travels with its payload and costs no packet of its own.
-    pub fn try_write_more(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.try_io(Interest::WRITABLE, || {
-            let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
-            Ok(rustix::net::send(self.stream.as_fd(), bytes, flags)?)
+        let room = buffers.iter().map(|buffer| buffer.len()).sum();
+        self.moved(Interest::READABLE, room, || {
+            Ok(rustix::io::readv(self.stream.as_fd(), buffers)?)
         })
     }
 
     /// Writes as much as the kernel takes.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.try_write(bytes)
-    }
-
-    /// Writes as much of several buffers as the kernel takes, in order.
-    pub fn try_write_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.stream.try_write_vectored(buffers)
-    }
-
-    /// Sends up to `len` bytes of `file` from `offset`, from the page cache to the socket without a copy through this
-    /// process (sendfile(2)); the file's own position stays. Returns what the kernel took.
-    ///
-    /// `Ok(0)` with `len > 0` means that the file ends at or before `offset`: it was truncated since its length was
-    /// learned, and waiting for the socket would not help. The read from disk may block the thread where the region is
-    /// not cached.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    pub fn try_send_file(
-        &self,
-        file: BorrowedFd<'_>,
-        offset: u64,
-        len: usize,
-    ) -> io::Result<usize> {
-        self.stream.try_io(Interest::WRITABLE, || {
-            let mut position = offset;
-            let socket = self.stream.as_fd();
-            let sent = rustix::io::retry_on_intr(|| {
-                rustix::fs::sendfile(socket, file, Some(&mut position), len)
-            })?;
+        self.moved(Interest::WRITABLE, bytes.len(), || {
+            let sent = rustix::net::send(self.stream.as_fd(), bytes, SendFlags::NOSIGNAL)?;
             Ok(sent)
         })
     }
 
-    /// While `true`, the kernel holds back segments that are not full (`TCP_CORK`, for 200 ms at most), so that a
-    /// block's header travels with its payload. `false` sends what is held.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    pub fn set_cork(&self, cork: bool) -> io::Result<()> {
-        SockRef::from(&self.stream).set_tcp_cork(cork)
+    /// Runs `call`, which can move up to `room` bytes. Where it moves fewer, the kernel has no more bytes or room, so that
+    /// the next call fails without asking it: waiting for readiness is one system call, finding out in vain another.
+    fn moved(
+        &self,
+        interest: Interest,
+        room: usize,
+        call: impl FnOnce() -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut count = None;
+        let outcome = self.stream.try_io(interest, || {
+            let moved = call()?;
+            count = Some(moved);
+            // The end of a stream stays readable.
+            if moved > 0 && moved < room {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(())
+        });
+        match count {
+            Some(count) => Ok(count),
+            None => outcome.map(|()| 0),
+        }
     }
 
     /// Tells the peer that no more will be written, or stops reading, or both. What was written still arrives.

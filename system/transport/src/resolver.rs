@@ -52,7 +52,7 @@ pub enum ResolveError {
     #[error("`{0}` is not a host name")]
     InvalidName(String),
     /// Every address is one that the policy refuses; this is the first.
-    #[error("{host}: {refusal}")]
+    #[error("{}{refusal}", unless_address(host))]
     Refused {
         /// The name or address.
         host: String,
@@ -89,6 +89,15 @@ pub enum ResolveError {
         /// How long was waited.
         after: Duration,
     },
+}
+
+/// What a sentence about an address begins with: the name that it was found by, if that is a name.
+fn unless_address(host: &str) -> String {
+    let literal = host.trim_start_matches('[').trim_end_matches(']');
+    match literal.parse::<IpAddr>() {
+        Ok(_) => String::new(),
+        Err(_) => format!("{host}: "),
+    }
 }
 
 /// The system's resolver: `/etc/hosts`, DNS, and whatever else the machine is configured for.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::address_class::TargetClass;
 use crate::binding::Binding;
-use crate::http::HttpClient;
+use crate::http::{Clients, HttpClient};
 use crate::interfaces::shared_networks;
 use crate::ip_net::IpNet;
 use crate::limiter::{Limiter, RateLimits};
@@ -155,6 +155,7 @@ struct Inner {
     connect_timeout: Duration,
     resolve_timeout: Duration,
     resolver: Arc<dyn Resolve>,
+    http_clients: Clients,
 }
 
 impl fmt::Debug for Transport {
@@ -186,6 +187,7 @@ impl Transport {
             connect_timeout: config.connect_timeout,
             resolve_timeout: config.resolve_timeout,
             resolver: config.resolver,
+            http_clients: Clients::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -294,6 +296,10 @@ impl Transport {
     #[must_use]
     pub fn binding(&self) -> &Binding {
         &self.inner.binding
+    }
+
+    pub(crate) fn http_clients(&self) -> &Clients {
+        &self.inner.http_clients
     }
 
     pub(crate) fn connect_timeout(&self) -> Duration {

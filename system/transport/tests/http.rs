@@ -392,6 +392,111 @@ async fn other_schemes_and_dead_servers_are_told_apart() {
     );
 }
 
+/// A server that keeps connections: answers the requests of each, of which the first has number 0, until `respond` has
+/// nothing more to say. Gives how many requests came over each connection.
+fn serve_kept(
+    respond: impl Fn(usize, usize) -> Option<Vec<u8>> + Send + Sync + 'static,
+) -> (SocketAddr, Arc<Mutex<Vec<usize>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let (seen, respond) = (Arc::clone(&requests), Arc::new(respond));
+    std::thread::spawn(move || {
+        for (connection, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            let (seen, respond) = (Arc::clone(&seen), Arc::clone(&respond));
+            seen.lock().unwrap().push(0);
+            std::thread::spawn(move || {
+                for number in 0.. {
+                    if read_head(&mut stream).is_empty() {
+                        return;
+                    }
+                    seen.lock().unwrap()[connection] += 1;
+                    let Some(answer) = respond(connection, number) else {
+                        return;
+                    };
+                    let _ = stream.write_all(&answer);
+                }
+            });
+        }
+    });
+    (address, requests)
+}
+
+fn kept(body: &[u8]) -> Vec<u8> {
+    let head = format!("HTTP/1.1 200 X\r\nContent-Length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+async fn get_through(transport: &Transport, url: String) -> Result<HttpReply, HttpError> {
+    let url = url.parse().unwrap();
+    let http = transport.http();
+    http.get(url, OriginClass::Metainfo, limits()).await
+}
+
+#[tokio::test]
+async fn a_connection_serves_the_next_request_to_the_same_site_and_no_other() {
+    let (address, requests) = serve_kept(|_, _| Some(kept(b"again")));
+    let (transport, port) = (internet(), address.port());
+    for (host, path) in [
+        ("a.test", "x"),
+        ("a.test", "y"),
+        ("b.test", "x"),
+        ("a.test", "x"),
+    ] {
+        let url = format!("http://{host}:{port}/{path}");
+        let reply = get_through(&transport, url).await.unwrap();
+        assert_eq!(reply.body, b"again");
+    }
+    assert_eq!(*requests.lock().unwrap(), [3, 1]);
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_has_gone_is_replaced_once() {
+    // Each connection ends with its second request, except that the third has none to begin with.
+    let respond = |connection, number| (connection < 2 && number == 0).then(|| kept(b"once"));
+    let (address, requests) = serve_kept(respond);
+    let transport = internet();
+    let url = format!("http://{address}/");
+    for _ in 0..2 {
+        let reply = get_through(&transport, url.clone()).await.unwrap();
+        assert_eq!(reply.body, b"once");
+    }
+    assert_eq!(*requests.lock().unwrap(), [2, 1]);
+    let error = get_through(&transport, url).await.unwrap_err();
+    assert!(matches!(error, HttpError::Failed { .. }), "{error}");
+    assert_eq!(*requests.lock().unwrap(), [2, 2, 1]);
+}
+
+#[tokio::test]
+async fn a_connection_in_the_middle_of_a_reply_is_not_used_again() {
+    let (address, requests) = serve_kept(|connection, _| {
+        let length = if connection == 0 { 200_000 } else { 3 };
+        Some(kept(&vec![b'x'; length]))
+    });
+    let transport = internet();
+    let url = format!("http://{address}/");
+    let error = get_through(&transport, url.clone()).await.unwrap_err();
+    assert!(matches!(error, HttpError::TooLarge { .. }), "{error}");
+    let reply = get_through(&transport, url).await.unwrap();
+    assert_eq!(reply.body, b"xxx");
+    assert_eq!(*requests.lock().unwrap(), [1, 1]);
+}
+
+#[tokio::test]
+async fn a_kept_connection_opens_nothing_to_who_may_not_go_there() {
+    let (address, requests) = serve_kept(|_, _| Some(kept(b"mine")));
+    // Nothing is opened in this policy, so that only the user may name this machine.
+    let transport = Transport::start(TransportConfig::default()).unwrap();
+    let url: url::Url = format!("http://{address}/").parse().unwrap();
+    let http = transport.http();
+    let reply = http.get(url.clone(), OriginClass::User, limits()).await;
+    assert_eq!(reply.unwrap().body, b"mine");
+    let result = http.get(url, OriginClass::Metainfo, limits()).await;
+    assert!(is_refused(&result), "{result:?}");
+    assert_eq!(*requests.lock().unwrap(), [1]);
+}
+
 /// Set in the child process of the test below.
 const CHILD_URL: &str = "SHOAL_TEST_HTTPS_URL";
 

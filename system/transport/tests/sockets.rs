@@ -2,9 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::io::{self, Write};
+use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr};
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -78,8 +77,7 @@ async fn bytes_travel_over_both_families() {
         let (near, far) = connected(address).await;
         near.writable().await.unwrap();
         assert_eq!(near.try_write(b"ab").unwrap(), 2);
-        let parts = [io::IoSlice::new(b"cd"), io::IoSlice::new(b"e")];
-        assert_eq!(near.try_write_vectored(&parts).unwrap(), 3);
+        assert_eq!(near.try_write(b"cde").unwrap(), 3);
         near.shutdown(Shutdown::Write).unwrap();
         assert_eq!(read_to_end(&far).await, b"abcde");
         assert_eq!(near.peer_addr().unwrap(), far.local_addr().unwrap());
@@ -87,46 +85,71 @@ async fn bytes_travel_over_both_families() {
 }
 
 #[tokio::test]
-async fn a_region_of_a_file_arrives_intact_behind_its_header() {
+async fn whatever_the_kernel_takes_at_once_everything_arrives_in_order() {
     let (near, far) = connected("127.0.0.1:0").await;
     let content: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
-    let mut file = tempfile::tempfile().unwrap();
-    file.write_all(&content).unwrap();
-    let (from, to) = (1_000_003, 11_000_001);
-
-    let receiver = tokio::spawn(async move { read_to_end(&far).await });
-    near.set_cork(true).unwrap();
-    near.writable().await.unwrap();
-    assert_eq!(near.try_write(b"header").unwrap(), 6);
-    let mut position = from;
-    while position < to {
-        near.writable().await.unwrap();
-        match near.try_send_file(
-            file.as_fd(),
-            u64::try_from(position).unwrap(),
-            to - position,
-        ) {
-            Ok(sent) => position += sent,
+    let expected = content.clone();
+    let sender = tokio::spawn(async move {
+        let (mut sent, mut partial) = (0, 0);
+        while sent < content.len() {
+            near.writable().await.unwrap();
+            let rest = &content[sent..];
+            match near.try_write(rest) {
+                Ok(count) => {
+                    sent += count;
+                    // Where the kernel took less than all, it has no room, and is not asked again before it has.
+                    if count < rest.len() {
+                        partial += 1;
+                        let full = near.try_write(&content[sent..]).unwrap_err();
+                        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+                    }
+                }
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        }
+        partial
+    });
+    // Reads of odd sizes, each followed by one that finds out whether there is more.
+    let mut received = Vec::new();
+    let mut sizes = (1..).map(|turn| 1 + (turn * 7919) % 300_000);
+    while received.len() < expected.len() {
+        far.readable().await.unwrap();
+        let mut buffer = vec![0; sizes.next().unwrap()];
+        let (first, second) = buffer.split_at_mut(1);
+        let mut parts = [io::IoSliceMut::new(first), io::IoSliceMut::new(second)];
+        match far.try_read_vectored(&mut parts) {
+            Ok(count) => received.extend_from_slice(&buffer[..count]),
             Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
         }
     }
-    near.set_cork(false).unwrap();
-    drop(near);
-
-    let received = receiver.await.unwrap();
-    assert_eq!(&received[..6], b"header");
-    assert!(received[6..] == content[from..to]);
+    assert!(received == expected);
+    assert!(sender.await.unwrap() > 0, "the socket never was full");
+    far.readable().await.unwrap();
+    assert_eq!(far.try_read(&mut [0; 10]).unwrap(), 0);
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_file_that_became_shorter_sends_nothing_instead_of_waiting() {
-    let (near, _far) = connected("127.0.0.1:0").await;
-    let mut file = tempfile::tempfile().unwrap();
-    file.write_all(b"short").unwrap();
-    near.writable().await.unwrap();
-    assert_eq!(near.try_send_file(file.as_fd(), 3, 100).unwrap(), 2);
-    assert_eq!(near.try_send_file(file.as_fd(), 5, 100).unwrap(), 0);
-    assert_eq!(near.try_send_file(file.as_fd(), 500, 100).unwrap(), 0);
+async fn little_waits_in_the_kernel_for_a_peer_that_does_not_read() {
+    let (transport, listener) = listening_on("127.0.0.1:0");
+    let remote = tokio::net::TcpSocket::new_v4().unwrap();
+    // What it has not read is with it, and not with us.
+    remote.set_recv_buffer_size(4_096).unwrap();
+    let remote = remote.connect(listener.local_addr());
+    let (remote, accepted) = tokio::join!(remote, listener.accept());
+    let (_remote, (near, _)) = (remote.unwrap(), accepted.unwrap());
+    let mut written = 0;
+    let full = loop {
+        near.writable().await.unwrap();
+        match near.try_write(&[7; 16 * 1024]) {
+            Ok(count) => written += count,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+    // The bound may be overstepped by one write.
+    assert!(written <= (512 + 64) * 1024, "{written} bytes");
+    drop(transport);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use shoal_engine::{AddTorrent, Engine};
 use shoal_metainfo::Metainfo;
 use shoal_metainfo::metainfo::Limits;
-use shoal_transport::{HttpLimits, OriginClass, policy::Protocol};
+use shoal_transport::{HttpError, HttpLimits, OriginClass, policy::Protocol};
 use url::Url;
 
 use super::transfer::{self, Goal, Prepare, Purpose};
@@ -100,8 +100,8 @@ async fn fetch(engine: &Engine, url: Url) -> Result<Metainfo, Failure> {
         max_redirects: MAX_REDIRECTS,
         family: None,
     };
-    let failed = |why: String| {
-        let message = format!("cannot fetch the torrent: {site}: {why}");
+    let failed = |why: &str| {
+        let message = format!("cannot fetch the torrent: {why}");
         Failure::new(Exit::Failure, message)
     };
     let reply = engine
@@ -109,12 +109,30 @@ async fn fetch(engine: &Engine, url: Url) -> Result<Metainfo, Failure> {
         .http()
         .get(url, OriginClass::User, limits)
         .await;
-    let reply = reply.map_err(|error| failed(error.to_string()))?;
+    let reply = reply.map_err(|error| failed(&explain(&site, &error)))?;
     if reply.status != 200 {
-        return Err(failed(format!(
-            "the server answers with status {}; check the URL",
-            reply.status
-        )));
+        let status = reply.status;
+        let why = format!("{site}: the server answers with status {status}; check the URL");
+        return Err(failed(&why));
     }
     torrent_file::parse(&reply.body, Limits::REMOTE, &site)
+}
+
+/// What went wrong at which site, and what to do. Most errors name the site themselves: it may be one that was redirected to.
+fn explain(site: &str, error: &HttpError) -> String {
+    match error {
+        HttpError::Failed { .. } | HttpError::TimedOut { .. } => {
+            format!("{error}; check the URL, or try again later")
+        }
+        HttpError::BadRedirect(_) | HttpError::TooManyRedirects { .. } => {
+            format!("{error}; check the URL")
+        }
+        HttpError::TooLarge { .. } => {
+            format!("{error}; check the URL, or download the file and name that")
+        }
+        HttpError::Downgrade { .. } => error.to_string(),
+        HttpError::UnsupportedScheme(_)
+        | HttpError::Resolve(_)
+        | HttpError::NoCertificateAuthorities => format!("{site}: {error}"),
+    }
 }

@@ -1,5 +1,7 @@
 //! `shoal show`: what is inside of a torrent or magnet link.
 
+mod scrape;
+
 use std::path::Path;
 
 use shoal_metainfo::Magnet;
@@ -10,23 +12,31 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::output::event::Event;
 use crate::torrent_file;
+use scrape::Scraper;
 
-/// Shows it. What is odd is a warning and no failure.
+/// Shows it, and asks its trackers if that is wanted. What is odd, and what trackers say, is no failure.
 pub(super) fn run(args: &ShowArgs, output: &mut Output) -> Done {
     let link = args.source.to_str().filter(|text| is_magnet(text));
-    let event = match link {
+    let scraper = args.scrape.then(|| Scraper::new(args)).transpose()?;
+    let (event, trackers, hashes) = match link {
         Some(link) => {
             let magnet = Magnet::parse(link).map_err(|error| {
                 Failure::new(Exit::Refused, format!("magnet link refused: {error}"))
             })?;
-            Event::Magnet(Box::new(describe::magnet(&magnet)))
+            let event = Event::Magnet(Box::new(describe::magnet(&magnet)));
+            (event, magnet.trackers, magnet.info_hashes)
         }
         None => {
             let metainfo = torrent_file::read(Path::new(&args.source))?;
-            Event::Torrent(Box::new(describe::torrent(&metainfo, args.all)))
+            let event = Event::Torrent(Box::new(describe::torrent(&metainfo, args.all)));
+            let trackers = metainfo.trackers().concat();
+            (event, trackers, metainfo.info_hashes())
         }
     };
     output.show(&event)?;
+    if let Some(scraper) = scraper {
+        scraper.run(&trackers, &hashes, output)?;
+    }
     Ok(Exit::Ok)
 }
 

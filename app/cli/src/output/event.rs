@@ -16,6 +16,7 @@ pub(crate) enum Event {
     Listening(Listening),
     Torrent(Box<TorrentEvent>),
     Magnet(Box<MagnetEvent>),
+    Scrape(Scrape),
     Hashing(Hashing),
     Created(Created),
     Checking(Checking),
@@ -55,6 +56,7 @@ impl Event {
             Event::Listening(_)
                 | Event::Torrent(_)
                 | Event::Magnet(_)
+                | Event::Scrape(_)
                 | Event::Created(_)
                 | Event::Suspended(_)
                 | Event::Complete(_)
@@ -145,6 +147,24 @@ pub(crate) struct MagnetEvent {
     pub(crate) warnings: Vec<String>,
 }
 
+/// What a tracker answered to a scrape.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Scrape {
+    pub(crate) tracker: String,
+    pub(crate) error: Option<String>,
+    /// Of each swarm that was asked for; none where there is an error.
+    pub(crate) swarms: Vec<SwarmFigures>,
+}
+
+/// One swarm of a [`Scrape`].
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct SwarmFigures {
+    pub(crate) kind: &'static str,
+    pub(crate) seeds: Option<u32>,
+    pub(crate) leeches: Option<u32>,
+    pub(crate) completed: Option<u32>,
+}
+
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Hashing {
     pub(crate) done_bytes: u64,
@@ -210,6 +230,7 @@ pub(crate) struct Tracker {
     pub(crate) message: Option<String>,
     pub(crate) seeds: Option<u32>,
     pub(crate) leeches: Option<u32>,
+    pub(crate) completed: Option<u32>,
 }
 
 #[derive(Clone, Debug, Serialize)]

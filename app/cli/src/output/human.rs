@@ -1,8 +1,8 @@
 //! What events say to people, as lines.
 
 use super::event::{
-    Checked, Complete, Created, Event, FileEvent, MagnetEvent, Progress, Started, Stopped,
-    TorrentEvent, TorrentFile, Tracker,
+    Checked, Complete, Created, Event, FileEvent, MagnetEvent, Progress, Scrape, Started, Stopped,
+    SwarmFigures, TorrentEvent, TorrentFile, Tracker,
 };
 use super::text::Line;
 use crate::units::{PieceLength, Seconds, Size, Timestamp};
@@ -26,6 +26,7 @@ pub(super) fn lines(event: &Event) -> Vec<Line> {
         }
         Event::Torrent(torrent) => show_torrent(torrent),
         Event::Magnet(magnet) => show_magnet(magnet),
+        Event::Scrape(scrape) => vec![show_scrape(scrape)],
         Event::Created(created) => show_created(created),
         Event::Started(started) => vec![show_started(started)],
         Event::Hashing(_) | Event::Checking(_) | Event::Progress(_) => {
@@ -256,10 +257,45 @@ fn show_tracker(tracker: &Tracker) -> Line {
         (None, true) => line.then("works"),
         (None, false) => line.then("no answer yet"),
     };
-    match (tracker.seeds, tracker.leeches) {
-        (Some(seeds), Some(leeches)) => line.then(format!(", {seeds} seeds, {leeches} leeches")),
-        _ => line,
+    match figures(tracker.seeds, tracker.leeches, tracker.completed) {
+        Some(figures) => line.then(format!(", {figures}")),
+        None => line,
     }
+}
+
+fn show_scrape(scrape: &Scrape) -> Line {
+    let line = Line::field("scrape", format!("{}: ", scrape.tracker));
+    if let Some(error) = &scrape.error {
+        return line.then(error);
+    }
+    let of = |swarm: &SwarmFigures| {
+        let figures = figures(swarm.seeds, swarm.leeches, swarm.completed);
+        figures.unwrap_or_else(|| "unknown to the tracker".to_owned())
+    };
+    match &scrape.swarms[..] {
+        [swarm] => line.then(of(swarm)),
+        swarms => {
+            let named = swarms
+                .iter()
+                .map(|swarm| format!("{}: {}", swarm.kind, of(swarm)));
+            line.then(named.collect::<Vec<_>>().join("; "))
+        }
+    }
+}
+
+/// What is known of a swarm, if anything is.
+fn figures(seeds: Option<u32>, leeches: Option<u32>, completed: Option<u32>) -> Option<String> {
+    let seeds = seeds.map(|number| match number {
+        1 => "1 seed".to_owned(),
+        _ => format!("{number} seeds"),
+    });
+    let leeches = leeches.map(|number| match number {
+        1 => "1 leech".to_owned(),
+        _ => format!("{number} leeches"),
+    });
+    let completed = completed.map(|number| format!("{number} completed"));
+    let known: Vec<String> = [seeds, leeches, completed].into_iter().flatten().collect();
+    (!known.is_empty()).then(|| known.join(", "))
 }
 
 fn show_complete(complete: &Complete) -> Line {

@@ -4,6 +4,8 @@
 
 mod generated;
 mod round_trip;
+mod scrape;
 mod support;
 mod transfer;
+mod urls;
 mod wrong_input;

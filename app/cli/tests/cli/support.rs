@@ -92,7 +92,12 @@ impl World {
 
     /// The binary in this world: no terminal, no settings, the state folder in here.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_shoal"));
+        self.program(env!("CARGO_BIN_EXE_shoal"), arguments)
+    }
+
+    /// Another program, likewise.
+    pub(crate) fn program(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(arguments)
             .current_dir(self.folder.path())
@@ -171,6 +176,10 @@ impl Running {
             }
         }
         panic!("it ended too early: {:?}", self.child.wait());
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

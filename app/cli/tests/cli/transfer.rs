@@ -1,7 +1,7 @@
 //! `get` from `seed` over loopback: whole, in part, interrupted, killed and told to go on.
 
-use std::fs;
-use std::time::{Duration, Instant};
+use std::fs::{self, File};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -285,4 +285,60 @@ fn a_partial_seed_says_so_and_serves_what_it_has() {
     .concat();
     world.run(&some).expect(0);
     assert_same(&album.join("sub"), &world.path("target/album/sub"));
+}
+
+#[test]
+fn a_seed_whose_files_were_touched_says_so_and_goes_on() {
+    let world = World::new();
+    let file = world.file("source/one.bin", 3_000_000);
+    let torrent = world.torrent(&file, "--v1");
+    let mut seed = world.seed(&torrent, &world.path("source"), &[]);
+    seed.wait_for(|event| event["event"] == "started");
+    let later = SystemTime::now() + Duration::from_secs(100);
+    File::open(&file).unwrap().set_modified(later).unwrap();
+    // A file is looked at once a second at most.
+    std::thread::sleep(Duration::from_millis(1_100));
+    let target = text(&world.folder("target"));
+    world.run(&get(&torrent, &target, &seed.address)).expect(0);
+    assert_same(&file, &world.path("target/one.bin"));
+    let warning = seed.wait_for(|event| event["event"] == "warning");
+    let message = warning["message"].as_str().unwrap();
+    assert!(message.contains("verified again"), "{message}");
+    seed.wait_for(|event| event["verified_bytes"] == 3_000_000);
+}
+
+#[test]
+fn a_seed_whose_files_are_gone_says_so_and_ends() {
+    let world = World::new();
+    let file = world.file("source/one.bin", 3_000_000);
+    let torrent = world.torrent(&file, "--v1");
+    let mut seed = world.seed(&torrent, &world.path("source"), &[]);
+    seed.wait_for(|event| event["event"] == "started");
+    fs::remove_file(&file).unwrap();
+    std::thread::sleep(Duration::from_millis(1_100));
+    let target = text(&world.folder("target"));
+    let _waits = Running::start(&mut world.command(&get(&torrent, &target, &seed.address)));
+    let said = seed.end().expect(4);
+    let error = said.event("error");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.starts_with("nothing to seed"), "{message}");
+}
+
+#[test]
+fn as_many_descriptors_as_the_system_allows_may_be_open() {
+    let world = World::new();
+    let torrent = world.torrent(&world.album(), "--v1");
+    let data = text(&world.path("source"));
+    // A shell lowers what the binary is to raise.
+    let script = "ulimit -S -n 200; exec \"$@\"";
+    let shell = ["-c", script, "sh", env!("CARGO_BIN_EXE_shoal")];
+    let seed = ["--json", "seed", &torrent, "--data", &data];
+    let arguments = [&shell[..], &seed, &["--listen", "127.0.0.1:0"]].concat();
+    let seed = Running::start(&mut world.program("/bin/sh", &arguments));
+    let limits = fs::read_to_string(format!("/proc/{}/limits", seed.id())).unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let numbers: Vec<&str> = line.unwrap().split_whitespace().skip(3).take(2).collect();
+    assert_eq!(numbers[0], numbers[1], "{limits}");
 }

@@ -4,9 +4,10 @@ use crate::operations::{Operations, drain, is_due};
 use core::time::Duration;
 use shoal_machine::{Machine, Moment};
 use shoal_metainfo::InfoHash;
-use shoal_tracker::schedule::{Input, Output};
+use shoal_tracker::schedule::{Input, Output, SCRAPE_INTERVAL};
 use shoal_tracker::{
-    AnnounceId, AnnounceReply, Error, Event, RetryIn, Schedule, ScheduleSettings, TrackerState,
+    AnnounceId, AnnounceReply, Error, Event, RetryIn, Schedule, ScheduleSettings, ScrapeCounts,
+    ScrapeId, ScrapeReply, TrackerState,
 };
 use std::collections::BTreeMap;
 use url::Url;
@@ -37,6 +38,9 @@ struct Heard {
     stopped: bool,
     refused: bool,
     answered_at: Option<Moment>,
+    /// Its last answer to an announce had no figures.
+    lacks_figures: bool,
+    scraped_at: Option<Moment>,
 }
 
 /// The promises of a schedule, followed from outside.
@@ -46,6 +50,7 @@ struct Run {
     now: Moment,
     waiting: BTreeMap<AnnounceId, Waiting>,
     ids: Vec<AnnounceId>,
+    scrapes: Vec<ScrapeId>,
     heard: BTreeMap<Url, Heard>,
     complete_at_start: Option<bool>,
     became_complete: bool,
@@ -53,8 +58,8 @@ struct Run {
     over: bool,
 }
 
-/// At most one announce to a tracker on its way, events in order and once, nobody asked too often or after it refused,
-/// an end in time and silence after it.
+/// At most one announce to a tracker on its way, events in order and once, nobody asked too often or after it refused, only
+/// who gives no figures scraped, an end in time and silence after it.
 pub fn schedule(input: &[u8]) {
     let mut operations = Operations::new(input);
     let settings = ScheduleSettings {
@@ -76,6 +81,7 @@ pub fn schedule(input: &[u8]) {
         now: Moment::from_secs(1_000),
         waiting: BTreeMap::new(),
         ids: Vec::new(),
+        scrapes: Vec::new(),
         heard: BTreeMap::new(),
         complete_at_start: None,
         became_complete: false,
@@ -90,6 +96,25 @@ pub fn schedule(input: &[u8]) {
     run.handle(Input::Tick);
     assert!(run.over, "it takes leave for longer than it may");
     run.handle(Input::WantsCandidates);
+}
+
+fn scrape_result(operations: &mut Operations<'_>) -> Result<ScrapeReply, Error> {
+    if operations.flag() {
+        return Err(match operations.below(3) {
+            0 => Error::NoScrape,
+            1 => Error::TimedOut,
+            _ => Error::HttpStatus(404),
+        });
+    }
+    let counts = ScrapeCounts {
+        seeds: Some(operations.number()),
+        ..ScrapeCounts::default()
+    };
+    let min_interval = Duration::from_secs(operations.number().into());
+    Ok(ScrapeReply {
+        swarms: vec![(InfoHash([operations.byte() % 2; 20]), counts)],
+        min_interval: operations.flag().then_some(min_interval),
+    })
 }
 
 fn url(operations: &mut Operations<'_>) -> Option<Url> {
@@ -125,6 +150,13 @@ impl Run {
                 if let Some(at) = self.schedule.deadline() {
                     self.now = self.now.max(at);
                     self.tick();
+                }
+            }
+            8 if !self.scrapes.is_empty() => {
+                let last = &self.scrapes[self.scrapes.len().saturating_sub(4)..];
+                if let Some(id) = operations.one_of(last) {
+                    let result = scrape_result(operations);
+                    self.handle(Input::Scraped { id, result });
                 }
             }
             _ => {
@@ -171,13 +203,16 @@ impl Run {
                     .flag()
                     .then(|| Duration::from_secs(operations.number().into())),
                 tracker_id: operations.flag().then(|| b"id".to_vec()),
+                seeds: operations.flag().then_some(1),
+                leeches: Some(1),
                 ..AnnounceReply::default()
             }),
         };
         if let Some(waiting) = self.waiting.remove(&id) {
             let heard = self.heard.entry(waiting.url).or_default();
             match &result {
-                Ok(_) => {
+                Ok(reply) => {
+                    heard.lacks_figures = reply.seeds.is_none();
                     heard.started |= waiting.event == Some(Event::Started);
                     heard.completed |= waiting.event == Some(Event::Completed);
                     heard.answered_at = Some(self.now);
@@ -198,13 +233,22 @@ impl Run {
             self.waiting.retain(|_, waiting| waiting.give_up_at > now);
         }
         self.schedule.handle(self.now, input);
-        for output in drain(&mut self.schedule, URLS.len() + 1) {
+        for output in drain(&mut self.schedule, 2 * URLS.len() + 1) {
             assert!(!self.over, "there is something after the end");
             match output {
                 Output::StoppedAll => {
                     assert!(self.stopping_since.is_some());
                     self.over = true;
                     self.waiting.clear();
+                }
+                Output::Scrape {
+                    id,
+                    tracker,
+                    give_up_at,
+                    ..
+                } => {
+                    assert!(give_up_at > self.now);
+                    self.on_scrape(id, tracker);
                 }
                 Output::Announce {
                     id,
@@ -234,6 +278,16 @@ impl Run {
         if self.over {
             assert_eq!(self.schedule.deadline(), None);
         }
+    }
+
+    fn on_scrape(&mut self, id: ScrapeId, url: Url) {
+        let heard = self.heard.entry(url).or_default();
+        assert!(heard.started && heard.lacks_figures && !heard.refused);
+        assert!(self.stopping_since.is_none());
+        let since = heard.scraped_at.map(|at| self.now - at);
+        assert!(since.is_none_or(|since| since >= SCRAPE_INTERVAL));
+        heard.scraped_at = Some(self.now);
+        self.scrapes.push(id);
     }
 
     fn on_announce(&mut self, id: AnnounceId, waiting: Waiting) {

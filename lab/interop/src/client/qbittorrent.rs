@@ -19,7 +19,7 @@ const START_WITHIN: Duration = Duration::from_secs(30);
 pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
     let profile = lab.folder(&job.name(Client::QBittorrent))?;
     let interface = SocketAddr::from(([127, 0, 0, 1], job.address.port() + 1000));
-    write_settings(&profile, job.address, interface)?;
+    write_settings(&profile, job, interface)?;
     let mut command = Command::new(Program::QBittorrent.find()?);
     command.arg(format!("--profile={}", profile.display()));
     let process = Process::start(lab, &job.name(Client::QBittorrent), &mut command)?;
@@ -49,7 +49,7 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
     ))
 }
 
-fn write_settings(profile: &Path, address: SocketAddr, interface: SocketAddr) -> Result<()> {
+fn write_settings(profile: &Path, job: &Job<'_>, interface: SocketAddr) -> Result<()> {
     let folder = profile.join("qBittorrent").join("config");
     fs::create_dir_all(&folder)?;
     let settings = format!(
@@ -59,6 +59,7 @@ fn write_settings(profile: &Path, address: SocketAddr, interface: SocketAddr) ->
          Session\\Port={port}\n\
          Session\\InterfaceAddress={ip}\n\
          Session\\BTProtocol=TCP\n\
+         Session\\Encryption={encryption}\n\
          Session\\DHTEnabled=false\n\
          Session\\LSDEnabled=false\n\
          Session\\SSRFMitigation=false\n\
@@ -71,8 +72,10 @@ fn write_settings(profile: &Path, address: SocketAddr, interface: SocketAddr) ->
          WebUI\\Port={interface_port}\n\
          WebUI\\LocalHostAuth=false\n\
          WebUI\\UseUPnP=false\n",
-        port = address.port(),
-        ip = address.ip(),
+        // Allowed, or off.
+        encryption = if job.measured { 2 } else { 0 },
+        port = job.address.port(),
+        ip = job.address.ip(),
         interface_ip = interface.ip(),
         interface_port = interface.port(),
     );
@@ -85,7 +88,12 @@ fn add(interface: SocketAddr, job: &Job<'_>) -> Result<()> {
     const BOUNDARY: &str = "a boundary that is in no torrent";
     let mut body = Vec::new();
     let folder = job.folder.display().to_string();
-    for (name, value) in [("savepath", folder.as_str()), ("autoTMM", "false")] {
+    let skips_checking = (job.measured && job.role == Role::Seed).to_string();
+    for (name, value) in [
+        ("savepath", folder.as_str()),
+        ("autoTMM", "false"),
+        ("skip_checking", &skips_checking),
+    ] {
         let field = format!(
             "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
         );

@@ -41,8 +41,6 @@ pub fn order(lab: &Lab, job: &Job<'_>) -> Result<Command> {
         .arg("--isolated")
         .arg("--listen")
         .arg(job.address.to_string());
-    // A machine with many addresses is known to a tracker by the one that it announces from.
-    command.arg("--bind").arg(job.address.ip().to_string());
     command.arg("--allow-net").arg(lab.network());
     command.arg("--state-dir").arg(lab.path("state"));
     if let Some(limit) = job.upload_limit {
@@ -72,7 +70,7 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
         Box::new(move |process| match role {
             Role::Seed => {
                 let events = events(&process.said());
-                Ok(events.iter().any(|event| event["event"] == "listening"))
+                Ok(events.iter().any(|event| event["event"] == "started"))
             }
             // It ends when all is verified.
             Role::Leech => Ok(process.ended()?.is_some_and(|status| status.success())),

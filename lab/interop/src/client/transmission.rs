@@ -26,6 +26,8 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
         "dht-enabled": false,
         "lpd-enabled": false,
         "utp-enabled": false,
+        // Preferred, or only where the other side insists.
+        "encryption": if job.measured { 0 } else { 1 },
         "port-forwarding-enabled": false,
         "rpc-bind-address": interface.ip().to_string(),
         "rpc-port": interface.port(),

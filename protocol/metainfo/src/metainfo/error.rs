@@ -98,7 +98,7 @@ pub enum Error {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HybridMismatch {
     /// One part has more files; padding does not count.
-    #[error("v1 has {v1} files and v2 has {v2}")]
+    #[error("the number of files is {v1} in v1 and {v2} in v2")]
     FileCount {
         /// Files of the v1 part.
         v1: usize,
@@ -139,7 +139,7 @@ pub enum HybridMismatch {
         found: u64,
     },
     /// Padding after the last file that adds pieces of nothing but zeros.
-    #[error("v1 has {v1} pieces and v2 has {v2}")]
+    #[error("the number of pieces is {v1} in v1 and {v2} in v2")]
     PieceCount {
         /// Pieces of the v1 part.
         v1: u32,
@@ -163,6 +163,9 @@ pub enum Warning {
     /// A field that is not used because it is of the wrong type.
     #[error("`{0}` is malformed and is ignored")]
     IgnoredField(&'static str),
+    /// A list of which those entries are not used that are of the wrong type.
+    #[error("`{0}` has malformed entries, which are ignored")]
+    IgnoredEntries(&'static str),
     /// A URL that is not used.
     #[error("the URL {url:?} is ignored: {reason}")]
     IgnoredUrl {

@@ -62,12 +62,15 @@ impl TrackerUrl {
         let scheme = match url.scheme() {
             "http" => Scheme::Http,
             "https" => Scheme::Https,
-            "udp" if url.port().is_none() => return Err(UrlProblem::NoPort),
             "udp" => Scheme::Udp,
             "ws" => Scheme::Ws,
             "wss" => Scheme::Wss,
             _ => return Err(UrlProblem::Scheme),
         };
+        has_host(&url)?;
+        if scheme == Scheme::Udp && url.port().is_none() {
+            return Err(UrlProblem::NoPort);
+        }
         let url = text.to_owned();
         Ok(TrackerUrl { url, scheme })
     }
@@ -120,7 +123,7 @@ impl fmt::Display for Contact {
 pub(crate) fn web_seed(text: &str) -> Result<String, UrlProblem> {
     let (text, url) = parse_url(text)?;
     match url.scheme() {
-        "http" | "https" => Ok(text.to_owned()),
+        "http" | "https" => has_host(&url).map(|()| text.to_owned()),
         _ => Err(UrlProblem::Scheme),
     }
 }
@@ -131,9 +134,14 @@ fn parse_url(text: &str) -> Result<(&str, Url), UrlProblem> {
         return Err(UrlProblem::TooLong);
     }
     let url = Url::parse(text).map_err(|_| UrlProblem::Invalid)?;
+    Ok((text, url))
+}
+
+/// To be asked after the scheme: a URL of another kind, such as a path on a disk, may be valid without one.
+fn has_host(url: &Url) -> Result<(), UrlProblem> {
     match url.host_str() {
         None | Some("") => Err(UrlProblem::Invalid),
-        Some(_) => Ok((text, url)),
+        Some(_) => Ok(()),
     }
 }
 
@@ -196,37 +204,36 @@ impl<'w, T> Collector<'w, T> {
 
 /// The trackers of a torrent in tiers: those of `announce-list`, or else `announce` (BEP 12).
 pub(super) fn trackers(root: Value<'_>, warnings: &mut Vec<Warning>) -> Vec<Vec<TrackerUrl>> {
+    let list = root.get("announce-list");
+    let announce = root.get("announce");
+    if list.is_some_and(|list| list.as_list().is_none()) {
+        warnings.push(Warning::IgnoredField("announce-list"));
+    }
+    if announce.is_some_and(|url| url.as_bytes().is_none()) {
+        warnings.push(Warning::IgnoredField("announce"));
+    }
+    let mut odd = false;
     let mut collector = Collector::new("announce-list", MAX_TRACKERS, TrackerUrl::parse, warnings);
     let mut tiers = Vec::new();
-    for tier in root
-        .get("announce-list")
-        .and_then(|list| list.as_list())
-        .into_iter()
-        .flatten()
-    {
+    for tier in list.and_then(|list| list.as_list()).into_iter().flatten() {
         if collector.is_full() {
             break;
         }
         // A list of bare URLs, which some programs write, is read as tiers of one.
-        let alone = tier.as_bytes();
-        let urls = tier
-            .as_list()
-            .into_iter()
-            .flatten()
-            .filter_map(|url| url.as_bytes());
-        let good = alone
-            .into_iter()
-            .chain(urls)
-            .filter_map(|url| collector.take(&text(url)));
+        odd |= is_odd(tier);
+        let good = texts(tier).filter_map(|url| collector.take(&text(url)));
         let good: Vec<_> = good.collect();
         if !good.is_empty() {
             tiers.push(good);
         }
     }
     if tiers.is_empty()
-        && let Some(url) = root.get("announce").and_then(|url| url.as_bytes())
+        && let Some(url) = announce.and_then(|url| url.as_bytes())
     {
         tiers.extend(collector.take(&text(url)).map(|url| vec![url]));
+    }
+    if odd {
+        warnings.push(Warning::IgnoredEntries("announce-list"));
     }
     tiers
 }
@@ -236,14 +243,31 @@ pub(super) fn web_seeds(root: Value<'_>, warnings: &mut Vec<Warning>) -> Vec<Str
     let Some(list) = root.get("url-list") else {
         return Vec::new();
     };
+    if is_odd(list) {
+        warnings.push(match list.as_list() {
+            Some(_) => Warning::IgnoredEntries("url-list"),
+            None => Warning::IgnoredField("url-list"),
+        });
+    }
     let mut collector = Collector::new("url-list", MAX_WEB_SEEDS, web_seed, warnings);
-    let urls = list
-        .as_list()
-        .into_iter()
-        .flatten()
-        .filter_map(|url| url.as_bytes());
-    let urls = list.as_bytes().into_iter().chain(urls);
-    urls.filter_map(|url| collector.take(&text(url))).collect()
+    texts(list)
+        .filter_map(|url| collector.take(&text(url)))
+        .collect()
+}
+
+/// The strings of a value that is one or a list of them.
+fn texts<'a>(value: Value<'a>) -> impl Iterator<Item = &'a [u8]> {
+    let items = value.as_list().into_iter().flatten();
+    let of_list = items.filter_map(|item| item.as_bytes());
+    value.as_bytes().into_iter().chain(of_list)
+}
+
+/// Whether a value has something else than [`texts`] gives.
+fn is_odd(value: Value<'_>) -> bool {
+    match value.as_list() {
+        Some(mut items) => items.any(|item| item.as_bytes().is_none()),
+        None => value.as_bytes().is_none(),
+    }
 }
 
 /// DHT nodes to begin with: `nodes`, a list of host and port.

@@ -404,6 +404,66 @@ fn trackers_keep_their_tiers_and_everything_else_its_place() {
 }
 
 #[test]
+fn urls_of_the_wrong_type_or_scheme_are_ignored_with_a_warning_that_says_so() {
+    let odd_tiers: Vec<Bencode> = vec![
+        Bencode::Int(1),
+        Bencode::List(vec![Bencode::Int(2), "http://a.example/".into()]),
+    ];
+    let said = |key: &str, value: Bencode| {
+        let metainfo = parse(&with(sample(Kind::V1), &[key], value)).unwrap();
+        let said: Vec<_> = metainfo.warnings().iter().map(Warning::to_string).collect();
+        (metainfo.trackers().len(), said.join("; "))
+    };
+    let no_scheme = |url: &str| format!("the URL {url:?} is ignored: its scheme is not supported");
+    for (key, value, trackers, expected) in [
+        (
+            "announce",
+            Bencode::Int(1),
+            0,
+            "`announce` is malformed and is ignored".to_owned(),
+        ),
+        (
+            "announce",
+            "javascript:alert(1)".into(),
+            0,
+            no_scheme("javascript:alert(1)"),
+        ),
+        (
+            "announce-list",
+            "http://a.example/".into(),
+            0,
+            "`announce-list` is malformed and is ignored".to_owned(),
+        ),
+        (
+            "announce-list",
+            odd_tiers.into(),
+            1,
+            "`announce-list` has malformed entries, which are ignored".to_owned(),
+        ),
+        (
+            "url-list",
+            Bencode::Int(1),
+            0,
+            "`url-list` is malformed and is ignored".to_owned(),
+        ),
+        (
+            "url-list",
+            vec![Bencode::Int(1)].into(),
+            0,
+            "`url-list` has malformed entries, which are ignored".to_owned(),
+        ),
+        (
+            "url-list",
+            "file:///etc/passwd".into(),
+            0,
+            no_scheme("file:///etc/passwd"),
+        ),
+    ] {
+        assert_eq!(said(key, value), (trackers, expected), "{key}");
+    }
+}
+
+#[test]
 fn endless_lists_of_urls_are_cut_with_one_warning() {
     let urls = (0..2500).map(|n| Bencode::from(format!("http://t{n}.example")));
     let torrent = with(

@@ -582,6 +582,58 @@ fn a_quiet_connection_is_kept_alive_and_a_dead_one_is_ended() {
     assert!(!bench.session.is_closed());
 }
 
+/// A remote that asks for three blocks and says every minute that it lives.
+fn asking() -> Bench {
+    let mut bench = Bench::uploading(true);
+    for index in 0..3 {
+        bench.hear(Message::Request(request(0, index)));
+    }
+    bench
+}
+
+fn minute(bench: &mut Bench) -> Vec<Output> {
+    let mut outputs = bench.wait(60);
+    outputs.extend(bench.hear(Message::KeepAlive));
+    outputs
+}
+
+fn uploaded(index: u32) -> Input {
+    Input::Uploaded {
+        request: request(0, index),
+        sent: true,
+    }
+}
+
+#[test]
+fn a_remote_that_takes_nothing_of_what_it_asked_for_is_ended_whatever_it_says() {
+    let mut bench = asking();
+    for _ in 0..3 {
+        assert_eq!(closed(&minute(&mut bench)), None);
+    }
+    assert_eq!(closed(&minute(&mut bench)), Some(CloseReason::Idle));
+}
+
+#[test]
+fn a_remote_that_takes_a_block_now_and_then_is_served() {
+    let mut bench = asking();
+    for index in 0..3 {
+        for _ in 0..3 {
+            assert_eq!(closed(&minute(&mut bench)), None);
+        }
+        bench.handle(uploaded(index));
+    }
+    // It has all that it asked for, and may think about the rest as long as it likes.
+    for _ in 0..10 {
+        assert_eq!(closed(&minute(&mut bench)), None);
+    }
+    // Its time begins anew with its next wish.
+    bench.hear(Message::Request(request(1, 0)));
+    for _ in 0..3 {
+        assert_eq!(closed(&minute(&mut bench)), None);
+    }
+    assert_eq!(closed(&minute(&mut bench)), Some(CloseReason::Idle));
+}
+
 #[test]
 fn an_unchoked_remote_gets_any_part_of_a_piece_we_have() {
     let mut bench = Bench::uploading(true);

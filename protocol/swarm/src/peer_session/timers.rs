@@ -23,10 +23,12 @@ pub(super) enum Timer {
     Flush,
     /// The pause after rejected requests is over.
     Resume,
+    /// The remote takes nothing of what it asked for: end the connection.
+    Stalled,
 }
 
 impl Timer {
-    const ALL: [Timer; 8] = [
+    const ALL: [Timer; 9] = [
         Timer::KeepAlive,
         Timer::Idle,
         Timer::Statement,
@@ -35,6 +37,7 @@ impl Timer {
         Timer::Report,
         Timer::Flush,
         Timer::Resume,
+        Timer::Stalled,
     ];
 }
 

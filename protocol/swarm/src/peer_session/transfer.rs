@@ -308,6 +308,9 @@ impl PeerSession {
 
     fn start_uploads(&mut self) {
         let rate = self.upload_rate.rate(self.now);
+        if !self.upload.is_under_way() {
+            self.last_upload = self.now;
+        }
         while let Some(request) = self.upload.start(rate) {
             self.outputs.push_back(Output::Upload(request));
         }
@@ -317,6 +320,7 @@ impl PeerSession {
         if !self.upload.finish(request) {
             return;
         }
+        self.last_upload = self.now;
         if !sent {
             return self.send_reject(request);
         }

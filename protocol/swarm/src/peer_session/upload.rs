@@ -74,6 +74,11 @@ impl Upload {
         taken
     }
 
+    /// Whether the driver has anything.
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
     /// What the driver has.
     pub(super) fn in_flight(&self) -> impl Iterator<Item = Request> + '_ {
         self.in_flight.iter().copied()

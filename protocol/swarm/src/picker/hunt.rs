@@ -24,7 +24,10 @@ pub(super) struct Hunt<'a> {
     pub(super) leased: u32,
     /// The pieces in which the peer had live leases before, by their keys.
     pub(super) own: SmallVec<[usize; 4]>,
-    per_block: Option<Duration>,
+    /// What a block takes; 0 where the peer's rate is unknown.
+    per_block_ns: u64,
+    /// When one block more than it has been asked for would be here.
+    arrival: Moment,
     pub(super) rng: &'a mut fastrand::Rng,
     out: &'a mut Vec<BlockRun>,
 }
@@ -39,6 +42,8 @@ impl<'a> Hunt<'a> {
         out: &'a mut Vec<BlockRun>,
     ) -> Self {
         let rate = ask.rate_bytes_per_s;
+        let per_block_ns = (u64::from(BLOCK_LENGTH) * 1_000_000_000).checked_div(rate);
+        let first = per_block_ns.map_or(UNKNOWN_ARRIVAL, Duration::from_nanos);
         Hunt {
             now,
             ask,
@@ -46,9 +51,8 @@ impl<'a> Hunt<'a> {
             fast: rate.saturating_mul(WHOLE_PIECE_S) >= u64::from(piece_length),
             leased: 0,
             own: SmallVec::new(),
-            per_block: (u64::from(BLOCK_LENGTH) * 1_000_000_000)
-                .checked_div(rate)
-                .map(Duration::from_nanos),
+            per_block_ns: per_block_ns.unwrap_or(0),
+            arrival: now + first,
             rng,
             out,
         }
@@ -59,20 +63,31 @@ impl<'a> Hunt<'a> {
         holds(self.ask.has, piece) && self.ask.only.is_none_or(|only| only.contains(&piece))
     }
 
+    /// Counts the leases that the peer had before, and the pieces that they are in.
+    pub(super) fn resume(&mut self, leased: u32, own: &[usize]) {
+        self.leased = leased;
+        self.own = SmallVec::from_slice(own);
+        self.arrival = self.later(leased);
+    }
+
     /// When one block more than it has been asked for would be here.
     pub(super) fn arrival(&self) -> Moment {
-        match self.per_block {
-            Some(per_block) => self.now + per_block.saturating_mul(self.leased + 1),
-            None => self.now + UNKNOWN_ARRIVAL,
-        }
+        self.arrival
+    }
+
+    /// When so many blocks more would be here.
+    fn later(&self, blocks: u32) -> Moment {
+        let blocks_ns = self.per_block_ns.saturating_mul(u64::from(blocks));
+        Moment::from_nanos(self.arrival.as_nanos().saturating_add(blocks_ns))
     }
 
     /// Notes a lease; returns when its block is expected.
     pub(super) fn take(&mut self, block: Block) -> Moment {
-        let arrival = self.arrival();
+        let arrival = self.arrival;
         BlockRun::push(self.out, block);
         self.left -= 1;
         self.leased += 1;
+        self.arrival = self.later(1);
         arrival
     }
 }

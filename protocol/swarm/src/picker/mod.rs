@@ -291,8 +291,7 @@ impl Picker {
         }
         let mut hunt = Hunt::new(now, ask, blocks, self.layout.piece_length(), rng, out);
         if let Some(work) = self.work.get(&ask.peer) {
-            hunt.leased = work.leases;
-            hunt.own = SmallVec::from_slice(&work.partials);
+            hunt.resume(work.leases, &work.partials);
         }
         self.choose(&mut hunt);
     }

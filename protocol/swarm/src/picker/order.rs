@@ -2,15 +2,18 @@
 //!
 //! Invariant: bucket `a` holds exactly the pieces of the order that `a` peers have, seeds not counted, and the place of each
 //! piece is its position here. A piece moves between neighbouring buckets with one swap, so that a have message costs the
-//! same whatever the number of pieces.
+//! same whatever the number of pieces. Pieces leave from the rare end, where they are begun: what has to close up behind them
+//! are the buckets of rarer ones, of which there are few.
 
 use shoal_metainfo::PieceIndex;
 
 /// See the module. Places are kept by the caller in one vector for all orders, indexed by piece.
 #[derive(Clone, Debug)]
 pub(super) struct Order {
-    /// Bucket after bucket; random within a bucket, as far as chance decided who came first.
+    /// From `first` on bucket after bucket; random within a bucket, as far as chance decided who came first. What is before
+    /// `first` is free.
     pieces: Vec<PieceIndex>,
+    first: u32,
     /// Where each bucket ends. Never empty.
     ends: Vec<u32>,
 }
@@ -19,6 +22,7 @@ impl Order {
     pub(super) fn new() -> Self {
         Order {
             pieces: Vec::new(),
+            first: 0,
             ends: vec![0],
         }
     }
@@ -35,26 +39,56 @@ impl Order {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
+        self.pieces().is_empty()
     }
 
     /// All pieces, rarest first.
     pub(super) fn pieces(&self) -> &[PieceIndex] {
-        &self.pieces
+        &self.pieces[self.first as usize..]
     }
 
     /// The buckets of pieces that at least `availability` peers have, rarest first.
     pub(super) fn buckets(&self, availability: usize) -> impl Iterator<Item = &[PieceIndex]> {
-        (availability..self.ends.len())
-            .map(|bucket| &self.pieces[self.start(bucket) as usize..self.ends[bucket] as usize])
-            .filter(|bucket| !bucket.is_empty())
+        let mut start = self.start(availability.min(self.ends.len()));
+        core::iter::from_fn(move || {
+            // Ends rise, so that the first bucket that is not empty need not be walked to.
+            let bucket = self.ends.partition_point(|&end| end <= start);
+            let &end = self.ends.get(bucket)?;
+            let pieces = &self.pieces[start as usize..end as usize];
+            start = end;
+            Some(pieces)
+        })
     }
 
     pub(super) fn insert(&mut self, piece: PieceIndex, availability: u32, places: &mut [u32]) {
         let bucket = availability as usize;
         self.reach(bucket);
+        let hole = if self.first > 0 {
+            self.open_before(bucket, places)
+        } else {
+            self.open_behind(bucket, places)
+        };
+        self.pieces[hole as usize] = piece;
+        places[piece.get()] = hole;
+    }
+
+    /// Moves what is rarer into the free room before it; returns the place that a bucket has gained.
+    fn open_before(&mut self, bucket: usize, places: &mut [u32]) -> u32 {
+        self.first -= 1;
+        let mut hole = self.first;
+        for rarer in 0..bucket {
+            let last = self.ends[rarer] - 1;
+            self.relocate(last, hole, places);
+            self.ends[rarer] = last;
+            hole = last;
+        }
+        hole
+    }
+
+    /// Moves what is commoner towards the end, by one; returns the place that a bucket has gained.
+    fn open_behind(&mut self, bucket: usize, places: &mut [u32]) -> u32 {
         let mut hole = length(&self.pieces);
-        self.pieces.push(piece);
+        self.pieces.push(PieceIndex(0));
         for later in (bucket + 1..self.ends.len()).rev() {
             let first = self.start(later);
             self.relocate(first, hole, places);
@@ -62,19 +96,24 @@ impl Order {
             hole = first;
         }
         self.ends[bucket] += 1;
-        self.pieces[hole as usize] = piece;
-        places[piece.get()] = hole;
+        hole
     }
 
     pub(super) fn remove(&mut self, piece: PieceIndex, availability: u32, places: &mut [u32]) {
         let mut hole = places[piece.get()];
-        for bucket in availability as usize..self.ends.len() {
-            let last = self.ends[bucket] - 1;
-            self.relocate(last, hole, places);
-            self.ends[bucket] = last;
-            hole = last;
+        let mut bucket = availability as usize;
+        while hole > self.first {
+            let start = self.start(bucket);
+            self.relocate(start, hole, places);
+            hole = start;
+            // What is left of the hole is in a rarer bucket.
+            bucket = bucket.saturating_sub(1);
         }
-        self.pieces.pop();
+        self.first += 1;
+        for end in &mut self.ends[..availability as usize] {
+            // No end is above the number of pieces, and without a check many are counted up at once.
+            *end = end.wrapping_add(1);
+        }
         self.trim();
     }
 
@@ -95,7 +134,9 @@ impl Order {
     }
 
     fn start(&self, bucket: usize) -> u32 {
-        bucket.checked_sub(1).map_or(0, |before| self.ends[before])
+        bucket
+            .checked_sub(1)
+            .map_or(self.first, |before| self.ends[before])
     }
 
     fn reach(&mut self, bucket: usize) {
@@ -167,8 +208,8 @@ mod tests {
                     }
                     _ => {}
                 }
-                for (place, piece) in order.pieces().iter().enumerate() {
-                    prop_assert_eq!(places[piece.get()] as usize, place);
+                for (place, piece) in (order.first..).zip(order.pieces()) {
+                    prop_assert_eq!(places[piece.get()], place);
                 }
                 for from in 0..4u32 {
                     let mut ours: Vec<_> = order.buckets(from as usize).map(<[_]>::to_vec).collect();

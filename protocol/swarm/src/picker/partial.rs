@@ -119,7 +119,7 @@ impl Partial {
     pub(super) fn new(piece: PieceIndex, blocks: u32) -> Self {
         Partial {
             piece,
-            cells: vec![Cell::default(); blocks as usize].into_boxed_slice(),
+            cells: (0..blocks).map(|_| Cell::default()).collect(),
             open: blocks,
             received: 0,
             asked: 0,

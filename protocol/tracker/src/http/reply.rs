@@ -59,10 +59,12 @@ pub fn announce_reply(status: u16, body: &[u8]) -> Result<AnnounceReply, Error> 
 /// As [`announce_reply`].
 pub fn scrape_reply(status: u16, body: &[u8], asked: &[InfoHash]) -> Result<ScrapeReply, Error> {
     let document = read(status, body)?;
+    let flags = document.root().get("flags");
     let files = document.root().get("files");
     let files = files.ok_or(Error::Malformed("the reply to a scrape has no files"))?;
     let of_swarm = |&swarm: &InfoHash| {
-        let counts = files.get(swarm.0)?;
+        let counts = files.get(swarm.0);
+        let counts = counts.or_else(|| files.get(as_utf8(swarm)))?;
         let counts = ScrapeCounts {
             seeds: count(counts, "complete"),
             leeches: count(counts, "incomplete"),
@@ -73,7 +75,14 @@ pub fn scrape_reply(status: u16, body: &[u8], asked: &[InfoHash]) -> Result<Scra
     };
     Ok(ScrapeReply {
         swarms: asked.iter().filter_map(of_swarm).collect(),
+        min_interval: flags.and_then(|flags| seconds(flags, "min_request_interval")),
     })
+}
+
+/// An info hash as bittorrent-tracker (version 11) writes it in replies to scrapes: each byte as the character of that
+/// number, in UTF-8.
+fn as_utf8(swarm: InfoHash) -> String {
+    swarm.0.map(char::from).iter().collect()
 }
 
 /// The dictionary of a reply that is not a failure.

@@ -113,7 +113,7 @@ fn a_scrape_stands_where_the_announce_stands() {
         "http://e.example/announce/x",
         "http://e.example/xannounce",
     ] {
-        assert!(scrape(announce).is_err(), "{announce}");
+        assert_eq!(scrape(announce), Err(Error::NoScrape), "{announce}");
     }
     assert!(scrape_url(&url("http://e.example/announce"), &[]).is_err());
     let too_many = vec![InfoHash([0; 20]); MAX_SCRAPE_HASHES + 1];
@@ -255,6 +255,24 @@ fn a_scrape_reply_is_read_in_the_order_asked() {
     ));
     let failure = scrape_reply(200, b"d14:failure reason2:noe", &[a]);
     assert!(matches!(failure, Err(Error::Failure { .. })));
+}
+
+#[test]
+fn a_scrape_reply_with_info_hashes_in_utf_8_is_read() {
+    let body =
+        b"d5:filesd21:aaaaaaaaaaaaaaaaaaa\xc3\xbfd8:completei1e10:downloadedi2e10:incompletei3eee\
+        5:flagsd20:min_request_intervali120eee";
+    let mut swarm = InfoHash([b'a'; 20]);
+    swarm.0[19] = 0xff;
+    let reply = scrape_reply(200, body, &[swarm]).unwrap();
+    let counts = crate::ScrapeCounts {
+        seeds: Some(1),
+        leeches: Some(3),
+        downloads: Some(2),
+        downloaders: None,
+    };
+    assert_eq!(reply.swarms, [(swarm, counts)]);
+    assert_eq!(reply.min_interval, Some(Duration::from_secs(120)));
 }
 
 /// Replies that are nearly right: known keys, values of any type.

@@ -2,16 +2,17 @@
 //!
 //! Invariant: `started` and `completed` turn true once, when the tracker answered such an announce, and never back.
 
+use super::scraping::Scraping;
 use super::tiers::Standing;
 use super::{
     AnnounceId, DEFAULT_MIN_INTERVAL, FIRST_RETRY, MAX_INTERVAL, MAX_RETRY, TrackerState,
     TrackerStatus,
 };
-use crate::announce::{AnnounceReply, Event};
+use crate::announce::{AnnounceReply, Event, ScrapeCounts};
 use crate::error::{Error, RetryIn};
 use crate::udp;
 use core::time::Duration;
-use shoal_machine::Moment;
+use shoal_machine::{Moment, earliest};
 use url::Url;
 
 /// The least pause that a tracker can ask for (BEP 31 counts in minutes).
@@ -38,6 +39,7 @@ pub(super) struct Entry {
     /// When it may hear of us next, if its tier lets it.
     pub(super) next_at: Moment,
     pub(super) tracker_id: Option<Vec<u8>>,
+    pub(super) scraping: Scraping,
     usable: Use,
     in_flight: Option<InFlight>,
     /// The earliest moment for an announce that is not for an event.
@@ -53,11 +55,12 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn new(url: Url, due_at: Moment) -> Self {
-        let unusable = unusable(&url);
+        let unusable = check_url(&url).err();
         Entry {
             url,
             next_at: due_at,
             tracker_id: None,
+            scraping: Scraping::default(),
             usable: if unusable.is_none() {
                 Use::Usable
             } else {
@@ -153,10 +156,40 @@ impl Entry {
         if reply.tracker_id.is_some() {
             self.tracker_id = reply.tracker_id;
         }
-        self.seeds = reply.seeds;
-        self.leeches = reply.leeches;
-        self.downloads = reply.downloads;
         self.message = reply.warning;
+        if reply.seeds.is_some() && reply.leeches.is_some() {
+            self.scraping.counts_are_known();
+        } else {
+            self.scraping.counts_are_missing(min_interval);
+        }
+        self.learn(ScrapeCounts {
+            seeds: reply.seeds,
+            leeches: reply.leeches,
+            downloads: reply.downloads,
+            downloaders: None,
+        });
+    }
+
+    /// Keeps the figures that a tracker gave. What it does not say this time is what it said before.
+    pub(super) fn learn(&mut self, counts: ScrapeCounts) {
+        self.seeds = counts.seeds.or(self.seeds);
+        self.leeches = counts.leeches.or(self.leeches);
+        self.downloads = counts.downloads.or(self.downloads);
+    }
+
+    /// When a scrape is due: only of a tracker that answers announces.
+    pub(super) fn scrape_at(&self) -> Option<Moment> {
+        self.answers().then(|| self.scraping.due_at()).flatten()
+    }
+
+    /// When something is to be done about scrapes.
+    pub(super) fn scrape_deadline(&self) -> Option<Moment> {
+        earliest(self.scrape_at(), self.scraping.give_up_at())
+    }
+
+    /// It answered the last announce.
+    fn answers(&self) -> bool {
+        self.usable == Use::Usable && self.started && self.failures == 0
     }
 
     pub(super) fn fail(&mut self, now: Moment, error: &Error, rng: &mut fastrand::Rng) {
@@ -230,6 +263,7 @@ impl Entry {
             url: &self.url,
             tier,
             state,
+            answers: self.answers(),
             failures: self.failures,
             next_announce,
             seeds: self.seeds,
@@ -240,15 +274,19 @@ impl Entry {
     }
 }
 
-/// Why a tracker can never be spoken to, `None` where it can.
-fn unusable(url: &Url) -> Option<Error> {
-    match url.scheme() {
-        "http" | "https" => None,
-        "udp" => udp::endpoint(url).err(),
-        "ws" | "wss" => Some(Error::UnusableUrl(
+/// Whether a tracker can be spoken to at all.
+///
+/// # Errors
+///
+/// [`Error::UnusableUrl`] where it cannot.
+pub fn check_url(tracker: &Url) -> Result<(), Error> {
+    match tracker.scheme() {
+        "http" | "https" => Ok(()),
+        "udp" => udp::endpoint(tracker).map(drop),
+        "ws" | "wss" => Err(Error::UnusableUrl(
             "trackers over WebSocket are not spoken to",
         )),
-        _ => Some(Error::UnusableUrl(
+        _ => Err(Error::UnusableUrl(
             "trackers are spoken to over http, https and udp",
         )),
     }

@@ -1,7 +1,7 @@
 //! Schedules in virtual time: who hears what, and when.
 
 use super::*;
-use crate::RetryIn;
+use crate::{RetryIn, ScrapeCounts};
 use proptest::prelude::*;
 
 const HASH: InfoHash = InfoHash([7; 20]);
@@ -47,6 +47,8 @@ struct Bench {
     schedule: Schedule,
     now: Moment,
     stopped: bool,
+    /// Scrapes so far: when, and of whom.
+    scrapes: Vec<(Moment, ScrapeId, Url)>,
 }
 
 impl Bench {
@@ -61,6 +63,7 @@ impl Bench {
             schedule,
             now: Moment::ZERO,
             stopped: false,
+            scrapes: Vec::new(),
         }
     }
 
@@ -74,6 +77,16 @@ impl Bench {
         while let Some(output) = self.schedule.poll() {
             match output {
                 Output::StoppedAll => self.stopped = true,
+                Output::Scrape {
+                    id,
+                    tracker,
+                    info_hash,
+                    give_up_at,
+                } => {
+                    assert!(!self.stopped && give_up_at > self.now);
+                    assert_eq!(info_hash, HASH);
+                    self.scrapes.push((self.now, id, tracker));
+                }
                 Output::Announce {
                     id,
                     tracker,
@@ -509,6 +522,7 @@ fn a_tracker_we_do_not_speak_to_is_skipped_and_says_so() {
         schedule,
         now: Moment::ZERO,
         stopped: false,
+        scrapes: Vec::new(),
     };
     assert_eq!(trackers(&bench.start()), ["d"]);
     for status in bench.schedule.status() {
@@ -613,6 +627,7 @@ enum Operation {
         which: usize,
         interval_s: u64,
         min_interval_s: Option<u64>,
+        counts: bool,
     },
     Fail {
         which: usize,
@@ -633,8 +648,10 @@ fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         6 => Just(Operation::Wait),
         3 => (0u64..4000).prop_map(Operation::Pass),
-        6 => (any::<usize>(), 0u64..4000, prop::option::of(0u64..4000)).prop_map(
-            |(which, interval_s, min_interval_s)| Operation::Succeed { which, interval_s, min_interval_s }
+        6 => (any::<usize>(), 0u64..4000, prop::option::of(0u64..4000), any::<bool>()).prop_map(
+            |(which, interval_s, min_interval_s, counts)| {
+                Operation::Succeed { which, interval_s, min_interval_s, counts }
+            }
         ),
         4 => (any::<usize>(), retry_in).prop_map(|(which, retry_in)| Operation::Fail { which, retry_in }),
         2 => Just(Operation::WantsCandidates),
@@ -655,6 +672,10 @@ struct Observed {
     not_before: Moment,
     /// The earliest moment for any announce, by the last failure.
     pause_until: Moment,
+    /// The earliest moment for a scrape, by the last one.
+    no_scrape_before: Moment,
+    /// Its last answer had no figures.
+    lacks_counts: bool,
 }
 
 struct Observer {
@@ -687,8 +708,20 @@ impl Observer {
         }
     }
 
+    fn check_scrape(&mut self, tracker: &Url) {
+        let known = self.trackers.entry(tracker.to_string()).or_default();
+        assert!(known.started && known.lacks_counts && !self.stopping);
+        assert!(known.pause_until == Moment::ZERO, "it does not answer");
+        assert!(self.now >= known.no_scrape_before, "too often");
+        known.no_scrape_before = self.now + SCRAPE_INTERVAL;
+    }
+
     fn check(&mut self, output: Output) {
         assert!(!self.over, "something follows StoppedAll");
+        if let Output::Scrape { tracker, .. } = &output {
+            self.check_scrape(tracker);
+            return;
+        }
         let Output::Announce {
             id,
             tracker,
@@ -753,6 +786,7 @@ impl Observer {
                     .min_interval
                     .unwrap_or(reply.interval.min(DEFAULT_MIN_INTERVAL));
                 known.not_before = self.now + floor.max(MINUTE);
+                known.lacks_counts = reply.leeches.is_none();
                 known.pause_until = Moment::ZERO;
             }
             Err(Error::Failure {
@@ -793,10 +827,12 @@ impl Observer {
                 which,
                 interval_s,
                 min_interval_s,
+                counts,
             } => {
                 let min_interval = min_interval_s.map(Duration::from_secs);
                 let reply = reply(interval_s).map(|reply| AnnounceReply {
                     min_interval,
+                    leeches: counts.then_some(1),
                     ..reply
                 });
                 self.answer(which, reply);
@@ -875,4 +911,206 @@ proptest! {
             prop_assert!(refused || tracker.stopped == expected, "{name}");
         }
     }
+}
+
+/// An answer to an announce that has no figures.
+fn silent_reply() -> Result<AnnounceReply, Error> {
+    reply(1800).map(|reply| AnnounceReply {
+        seeds: None,
+        ..reply
+    })
+}
+
+fn counts(seeds: u32) -> Result<ScrapeReply, Error> {
+    let counts = ScrapeCounts {
+        seeds: Some(seeds),
+        leeches: Some(3),
+        downloads: Some(4),
+        downloaders: None,
+    };
+    let other = (InfoHash([8; 20]), ScrapeCounts::default());
+    Ok(ScrapeReply {
+        swarms: vec![other, (HASH, counts)],
+        min_interval: None,
+    })
+}
+
+/// A schedule of one tracker that does not give figures, and the first scrape.
+fn scraped_bench() -> (Bench, ScrapeId) {
+    let mut bench = Bench::new(&[&["a"]]);
+    let first = one(bench.start());
+    assert_eq!(bench.scrapes, []);
+    bench.answer(&first, silent_reply());
+    let [(when, id, tracker)] = &bench.scrapes[..] else {
+        panic!("one scrape");
+    };
+    assert_eq!((*when, tracker), (at(0), &url("a")));
+    let id = *id;
+    (bench, id)
+}
+
+impl Bench {
+    fn scraped(&mut self, id: ScrapeId, result: Result<ScrapeReply, Error>) {
+        assert_eq!(self.say(Input::Scraped { id, result }), []);
+    }
+
+    /// Answers all announces without figures and all scrapes in this way, for that long; gives the moments of scrapes since.
+    fn scrapes_in(
+        &mut self,
+        time: Duration,
+        answer: impl Fn() -> Result<ScrapeReply, Error>,
+    ) -> Vec<u64> {
+        let (end, before) = (self.now + time, self.scrapes.len());
+        let mut answered = before;
+        while self.schedule.deadline().is_some_and(|due_at| due_at <= end) {
+            for announced in self.wait() {
+                assert_eq!(self.answer(&announced, silent_reply()), []);
+            }
+            while let Some((_, id, _)) = self.scrapes.get(answered) {
+                answered += 1;
+                self.scraped(*id, answer());
+            }
+        }
+        self.now = end;
+        let since = self.scrapes[before..].iter();
+        since
+            .map(|(when, ..)| when.since(Moment::ZERO).as_secs())
+            .collect()
+    }
+}
+
+#[test]
+fn a_tracker_that_gives_figures_is_not_scraped() {
+    let mut bench = Bench::new(&[&["a"]]);
+    let first = one(bench.start());
+    bench.answer(&first, reply(1800));
+    for _ in 0..10 {
+        let again = one(bench.wait());
+        bench.answer(&again, reply(1800));
+    }
+    assert_eq!(bench.scrapes, []);
+}
+
+#[test]
+fn a_tracker_that_gives_no_figures_is_scraped_at_an_interval() {
+    let (mut bench, id) = scraped_bench();
+    bench.scraped(id, counts(2));
+    let schedule = bench.schedule.status();
+    let figures = (
+        schedule[0].seeds,
+        schedule[0].leeches,
+        schedule[0].downloads,
+    );
+    assert_eq!(figures, (Some(2), Some(3), Some(4)));
+    assert!(schedule[0].answers);
+    let hours = Duration::from_secs(2 * 3600);
+    assert_eq!(
+        bench.scrapes_in(hours, || counts(5)),
+        [1800, 3600, 5400, 7200]
+    );
+    assert_eq!(bench.schedule.status()[0].seeds, Some(5));
+}
+
+#[test]
+fn a_min_interval_holds_for_scrapes() {
+    let mut bench = Bench::new(&[&["a"]]);
+    let first = one(bench.start());
+    let min_interval = Some(HALF_HOUR * 4);
+    let stated = silent_reply().map(|reply| AnnounceReply {
+        min_interval,
+        ..reply
+    });
+    bench.answer(&first, stated);
+    bench.scraped(bench.scrapes[0].1, counts(1));
+    let passed = HALF_HOUR * 4 - Duration::from_secs(1);
+    assert_eq!(bench.scrapes_in(passed, || counts(1)), []);
+    assert_eq!(bench.scrapes_in(HALF_HOUR, || counts(1)), [7200]);
+}
+
+#[test]
+fn a_min_interval_for_scrapes_holds() {
+    let (mut bench, id) = scraped_bench();
+    let min_interval = Some(HALF_HOUR * 3);
+    let stated = |seeds| {
+        let reply = counts(seeds)?;
+        Ok(ScrapeReply {
+            min_interval,
+            ..reply
+        })
+    };
+    bench.scraped(id, stated(1));
+    let hours = Duration::from_secs(4 * 3600);
+    assert_eq!(bench.scrapes_in(hours, || stated(2)), [5400, 10_800]);
+}
+
+#[test]
+fn scrapes_that_fail_back_off_and_change_no_announce() {
+    let (mut bench, id) = scraped_bench();
+    bench.scraped(id, Err(Error::HttpStatus(404)));
+    assert_eq!(bench.state("a"), TrackerState::Working);
+    assert_eq!(bench.schedule.status()[0].message, None);
+    let failing = || Err(Error::HttpStatus(404));
+    let day = Duration::from_secs(24 * 3600);
+    assert_eq!(
+        bench.scrapes_in(day, failing),
+        [3600, 10_800, 25_200, 54_000]
+    );
+    assert_eq!(bench.schedule.deadline(), Some(at(24 * 3600 + 1800)));
+}
+
+#[test]
+fn a_scrape_that_is_not_answered_is_given_up() {
+    let (mut bench, id) = scraped_bench();
+    assert_eq!(bench.wait(), []);
+    assert_eq!(bench.now, Moment::ZERO + ANNOUNCE_TIME_LIMIT);
+    bench.scraped(id, counts(1));
+    assert_eq!(bench.schedule.status()[0].seeds, None, "it came too late");
+    let hour = Duration::from_secs(3600);
+    assert_eq!(bench.scrapes_in(hour, || counts(1)), [3645]);
+}
+
+#[test]
+fn a_tracker_without_scrape_is_asked_once() {
+    for error in [
+        Error::NoScrape,
+        Error::Failure {
+            reason: "no".to_owned(),
+            retry_in: Some(RetryIn::Never),
+        },
+    ] {
+        let (mut bench, id) = scraped_bench();
+        bench.scraped(id, Err(error));
+        let week = Duration::from_secs(7 * 24 * 3600);
+        assert_eq!(bench.scrapes_in(week, || counts(1)), []);
+        assert_eq!(bench.state("a"), TrackerState::Working);
+    }
+}
+
+#[test]
+fn a_tracker_that_fails_is_not_scraped_until_it_answers_again() {
+    let (mut bench, id) = scraped_bench();
+    bench.scraped(id, counts(1));
+    let again = one(bench.wait());
+    assert_eq!(bench.scrapes.len(), 2);
+    bench.scraped(bench.scrapes[1].1, counts(1));
+    bench.answer(&again, Err(Error::TimedOut));
+    let mut last = one(bench.wait());
+    while bench.now < at(4 * 3600) {
+        bench.answer(&last, Err(Error::TimedOut));
+        last = one(bench.wait());
+    }
+    assert_eq!(bench.scrapes.len(), 2);
+    bench.answer(&last, silent_reply());
+    assert_eq!(bench.scrapes.len(), 3);
+}
+
+#[test]
+fn who_leaves_scrapes_no_more() {
+    let (mut bench, id) = scraped_bench();
+    let farewell = one(bench.say(Input::Stop));
+    bench.scraped(id, counts(1));
+    bench.answer(&farewell, silent_reply());
+    assert!(bench.stopped);
+    assert_eq!(bench.schedule.deadline(), None);
+    assert_eq!(bench.scrapes.len(), 1);
 }

@@ -167,7 +167,10 @@ fn scrape_reply(mut body: &[u8], hashes: &[InfoHash]) -> Result<ScrapeReply, Err
             "the answer to a scrape has under 20 bytes",
         ));
     }
-    Ok(ScrapeReply { swarms })
+    Ok(ScrapeReply {
+        swarms,
+        min_interval: None,
+    })
 }
 
 /// Three numbers and what follows them.

@@ -242,6 +242,7 @@ fn a_scrape_names_its_swarms_and_gets_their_figures_in_order() {
     // It answers for one swarm only.
     let expected = ScrapeReply {
         swarms: vec![(HASH, counts)],
+        min_interval: None,
     };
     assert_eq!(done(&mut exchange), Ok(UdpReply::Scrape(expected)));
 }
@@ -347,6 +348,22 @@ fn a_silent_tracker_is_given_up_at_the_time_limit() {
 }
 
 #[test]
+fn an_exchange_with_little_time_still_tries_twice() {
+    let tracker = url("udp://t.example:1");
+    let (limit, rng) = (Duration::from_secs(9), fastrand::Rng::with_seed(7));
+    let request = UdpRequest::Scrape(vec![HASH]);
+    let mut exchange =
+        UdpExchange::new(request, &tracker, AddressFamily::V4, None, limit, rng).unwrap();
+    exchange.handle(at(0), Input::Start);
+    let connect = sent(&mut exchange);
+    assert_eq!(exchange.deadline(), Some(at(3)));
+    exchange.handle(at(3), Input::Tick);
+    assert_eq!(sent(&mut exchange), connect);
+    exchange.handle(at(9), Input::Tick);
+    assert_eq!(done(&mut exchange), Err(Error::TimedOut));
+}
+
+#[test]
 fn a_connection_id_serves_the_next_exchange_for_a_minute() {
     let mut first = announce_exchange();
     connected(&mut first);
@@ -382,6 +399,28 @@ fn a_refused_connection_id_of_an_earlier_exchange_is_replaced_once() {
     let announce = sent(&mut exchange);
     exchange.handle(at(5), answer(3, &announce, b"not registered"));
     assert!(matches!(done(&mut exchange), Err(Error::Failure { .. })));
+}
+
+#[test]
+fn silence_about_a_connection_id_of_an_earlier_exchange_leads_to_a_new_one() {
+    let mut first = announce_exchange();
+    connected(&mut first);
+    let request = UdpRequest::Scrape(vec![HASH]);
+    let mut exchange = exchange_with(request, "udp://t.example:1", first.connection());
+    exchange.handle(at(2), Input::Start);
+    let scrape = sent(&mut exchange);
+    assert_eq!(action(&scrape), 2);
+    exchange.handle(at(17), Input::Tick);
+    let connect = sent(&mut exchange);
+    assert_eq!(action(&connect), 0);
+    exchange.handle(at(18), answer(2, &scrape, &[0; 12]));
+    assert_eq!(exchange.poll(), None, "what is no longer waited for");
+    exchange.handle(at(18), answer(0, &connect, &[2; 8]));
+    let scrape = sent(&mut exchange);
+    assert_eq!((action(&scrape), &scrape[..8]), (2, &[2; 8][..]));
+    // Its own connection id is good: the request is repeated.
+    exchange.handle(at(33), Input::Tick);
+    assert_eq!(sent(&mut exchange), scrape);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::extended_handshake::{self, ExtendedHandshakeError};
 use crate::extension::LOCAL_DONT_HAVE;
-use crate::hash_request::HashError;
+use crate::hashes::HashesError;
 use crate::message::{HashRequest, Hashes, Message, Request};
 use shoal_metainfo::PieceIndex;
 
@@ -50,7 +50,7 @@ pub enum DecodeError {
     ExtendedHandshake(#[from] ExtendedHandshakeError),
     /// Hashes that cannot answer anything we ask.
     #[error("a hashes message that answers no fair request: {0}")]
-    Hashes(#[from] HashError),
+    Hashes(#[from] HashesError),
 }
 
 /// What a decoder found at the start of the buffer.

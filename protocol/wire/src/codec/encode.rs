@@ -5,7 +5,7 @@
 use super::id;
 use crate::extended_handshake;
 use crate::extension::{Extension, RemoteExtensions};
-use crate::message::{HashRequest, Message, Request};
+use crate::message::{BlockHeader, HashRequest, Message, Request};
 
 /// Appends `message` to `out`. Of a block this is the header of 13 bytes; whoever sends it appends the payload.
 ///
@@ -20,7 +20,7 @@ pub fn encode(message: &Message, remote: &RemoteExtensions, out: &mut Vec<u8>) {
         Message::Have(piece) => one(id::HAVE, piece.0, out),
         Message::Bitfield(bytes) => framed(&[id::BITFIELD], bytes, out),
         Message::Request(request) => three(id::REQUEST, request, out),
-        Message::Piece(header) => block_header(header, out),
+        Message::Piece(header) => out.extend_from_slice(&piece_header(header)),
         Message::Cancel(request) => three(id::CANCEL, request, out),
         Message::Port(port) => framed(&[id::PORT], &port.to_be_bytes(), out),
         Message::Suggest(piece) => one(id::SUGGEST, piece.0, out),
@@ -73,13 +73,15 @@ fn three(id: u8, request: &Request, out: &mut Vec<u8>) {
     out.extend_from_slice(&bytes);
 }
 
-fn block_header(header: &Request, out: &mut Vec<u8>) {
+/// The header of a piece message, for those who put it before its payload themselves.
+#[must_use]
+pub fn piece_header(header: &BlockHeader) -> [u8; super::PIECE_HEADER_LENGTH] {
     let mut bytes = [0; super::PIECE_HEADER_LENGTH];
     bytes[..4].copy_from_slice(&header.length.saturating_add(9).to_be_bytes());
     bytes[4] = id::PIECE;
     bytes[5..9].copy_from_slice(&header.piece.0.to_be_bytes());
     bytes[9..].copy_from_slice(&header.begin.to_be_bytes());
-    out.extend_from_slice(&bytes);
+    bytes
 }
 
 /// A message of an id, or an id and an extension id, and a payload.

@@ -321,7 +321,7 @@ fn extension_messages_are_bounded_by_their_kind() {
 
 #[test]
 fn hashes_are_bounded_and_as_many_as_were_asked_for() {
-    let longest = 49 + 32 * (MAX_HASHES + MAX_LAYERS);
+    let longest = 49 + 32 * (MAX_REQUEST_LENGTH + MAX_HEIGHT);
     for (length, right) in [
         (48, false),
         (49, true),

@@ -89,7 +89,7 @@ impl TorrentTask {
         }
     }
 
-    /// Opens a connection on a worker of its own; its end is told in any case, unless the torrent stops before.
+    /// Opens a connection; its end is told in any case, unless the torrent stops before.
     pub(super) fn dial(&mut self, peer: PeerKey, address: SocketAddr, origin: Origin) {
         self.dials_begun += 1;
         let transport = self.parts.environment.transport.clone();
@@ -148,7 +148,7 @@ impl TorrentTask {
         }
         let session = self.peer_session(&ready, now);
         let surroundings = self.surroundings();
-        self.parts.environment.pool.next().spawn(async move {
+        self.parts.environment.pool.seat().spawn(async move {
             match ready.stream.attach() {
                 Ok(stream) => {
                     let task = PeerTask::new(

@@ -94,6 +94,8 @@ impl TorrentTask {
             uploaded_bytes: self.uploaded_bytes,
             wasted_bytes: progress.wasted_bytes + progress.failed_bytes,
             failed_pieces: self.failed_pieces,
+            lost_pieces: self.lost_pieces,
+            rechecking_pieces: self.rechecks.under_way(),
             download_rate: peers.iter().map(|peer| peer.download_rate).sum(),
             upload_rate: peers.iter().map(|peer| peer.upload_rate).sum(),
             peers,

@@ -6,7 +6,7 @@ use crate::door::Register;
 use crate::engine::AddTorrent;
 use crate::snapshot::Snapshot;
 use crate::start;
-use crate::tracker::{Announcer, Standing, Totals};
+use crate::tracker::{Announcer, Standing, Totals, TrackerClient};
 use crate::worker::Workers;
 use shoal_metainfo::bencode::Limits;
 use shoal_metainfo::{Bitfield, Metainfo};
@@ -34,13 +34,17 @@ fn still() -> Still {
     let add = AddTorrent::new(Arc::clone(&metainfo), target.path().to_path_buf());
     let workers = Workers::start(1).unwrap();
     let (session, _) = mpsc::channel(1);
+    let clock = Clock::start();
+    let transport = Transport::start(TransportConfig::default()).unwrap();
     let environment = Environment {
-        clock: Clock::start(),
+        clock,
         pool: workers.pool(),
-        transport: Transport::start(TransportConfig::default()).unwrap(),
+        trackers: TrackerClient::new(clock, transport.clone()),
+        transport,
         storage: Storage::start(StorageConfig::default()).unwrap(),
         session,
         port: None,
+        max_connections: DEFAULT_MAX_CONNECTIONS,
     };
     let introduction = Introduction {
         hashes: metainfo.info_hashes(),
@@ -60,7 +64,7 @@ fn still() -> Still {
     let inbox = Inbox::new();
     let announcer = Announcer {
         clock: environment.clock,
-        transport: environment.transport.clone(),
+        client: environment.trackers.clone(),
         peer_id: introduction.peer_id.0,
         port: 0,
         key: 0,

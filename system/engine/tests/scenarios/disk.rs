@@ -2,17 +2,18 @@
 
 use crate::rig::{PATIENCE, Sample, config, engine, seed, usual_seed, wait};
 use shoal_engine::{AddTorrent, Engine, Phase};
+use shoal_metainfo::create::Kind;
 use shoal_storage::{Access, Disk, Reason, Root, StorageConfig};
 use std::fs::{self, File};
 use std::io::{self, IoSlice};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// A file is looked at once a second at most; what changes within it is noticed by whoever receives it.
-async fn until_files_are_looked_at() {
+pub(crate) async fn until_files_are_looked_at() {
     tokio::time::sleep(Duration::from_millis(1_100)).await;
 }
 
@@ -27,6 +28,24 @@ pub(crate) struct OddDisk {
     pub(crate) reads_hang: AtomicBool,
     /// So does syncing.
     pub(crate) syncs_hang: AtomicBool,
+    /// Reads and writes move less than they are asked to, by numbers of bytes that fit no block.
+    pub(crate) short: AtomicBool,
+    moves: AtomicUsize,
+}
+
+/// How much a short read or write moves, in turn.
+const SHORT_BYTES: [usize; 5] = [1, 4_095, 17, 10_001, 333];
+
+impl OddDisk {
+    /// How many bytes of `length` this move takes.
+    fn part(&self, length: usize) -> usize {
+        if self.short.load(Ordering::Relaxed) {
+            let turn = self.moves.fetch_add(1, Ordering::Relaxed);
+            length.min(SHORT_BYTES[turn % SHORT_BYTES.len()])
+        } else {
+            length
+        }
+    }
 }
 
 impl Disk for OddDisk {
@@ -38,12 +57,21 @@ impl Disk for OddDisk {
         if self.full.load(Ordering::Relaxed) {
             return Err(io::Error::from_raw_os_error(ENOSPC));
         }
-        Usual.write(file, buffers, offset)
+        let whole: usize = buffers.iter().map(|buffer| buffer.len()).sum();
+        let part = self.part(whole);
+        if part == whole {
+            return Usual.write(file, buffers, offset);
+        }
+        // Of the first that has any, which is less than all of them.
+        let first = buffers.iter().find(|buffer| !buffer.is_empty()).unwrap();
+        let first = IoSlice::new(&first[..part.min(first.len())]);
+        Usual.write(file, &[first], offset)
     }
 
     fn read(&self, file: &File, out: &mut [u8], offset: u64) -> io::Result<usize> {
         hang_while(&self.reads_hang);
-        Usual.read(file, out, offset)
+        let part = self.part(out.len());
+        Usual.read(file, &mut out[..part], offset)
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
@@ -153,4 +181,28 @@ async fn what_a_changed_file_does_not_have_any_more_is_not_shown_as_there() {
     for engine in [leech, first.engine, second.engine] {
         engine.stop(PATIENCE).await;
     }
+}
+
+#[tokio::test]
+async fn a_disk_that_moves_less_than_it_is_asked_to_changes_nothing() {
+    let sample = Sample::new(Kind::Hybrid, &[300_000, 70_001], 64 * 1024);
+    let seed = usual_seed(&sample).await;
+    let disk = Arc::new(OddDisk::default());
+    disk.short.store(true, Ordering::Relaxed);
+    let mut config = config(Ipv4Addr::LOCALHOST.into());
+    config.disk = Some(Arc::<OddDisk>::clone(&disk));
+    // So little that blocks are written before their piece is whole, and read again.
+    config.storage.cache_bytes = 1;
+    let leech = Engine::start(config).await.unwrap();
+    let target = tempfile::tempdir().unwrap();
+    let add = AddTorrent {
+        peers: seed.peers(),
+        ..sample.add(target.path())
+    };
+    let getting = leech.add(add).await.unwrap();
+    let done = wait(&getting, |state| state.complete).await;
+    assert_eq!(done.failed_pieces, 0);
+    sample.assert_is_in(target.path());
+    leech.stop(PATIENCE).await;
+    seed.engine.stop(PATIENCE).await;
 }

@@ -361,14 +361,8 @@ async fn hashes_are_given_to_who_asks_for_what_exists() {
     let Message::Hashes(answer) = remote.hear_until(is_about_hashes).await else {
         panic!("rejected");
     };
-    let request = merkle::HashRequest {
-        base_layer: 0,
-        index: 2,
-        length: 2,
-        proof_layers: 3,
-    };
     let root = file.root.unwrap();
-    assert!(merkle::verify_proof(&request, 4, &answer.hashes, &root));
+    assert!(merkle::verify_proof(&sound, 4, &answer.hashes, &root));
     seed.engine.stop(PATIENCE).await;
 }
 

@@ -6,11 +6,15 @@
     reason = "a test that panics has failed"
 )]
 
+mod changed;
+mod crowd;
 mod disk;
 mod hostile;
 mod limits;
 mod remote;
 mod rig;
+mod sockets;
+mod split;
 mod stopping;
 mod swarm;
 mod trackers;

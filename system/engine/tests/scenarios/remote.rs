@@ -15,9 +15,15 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 /// The other end of a connection to an engine.
 pub(crate) struct Remote {
     pub(crate) stream: TcpStream,
+    /// How many bytes it reads at a time, in turn.
+    pub(crate) portions: Vec<usize>,
+    reads: usize,
     decoder: Decoder,
     read: Vec<u8>,
 }
+
+/// What is not read is to be felt at the other end soon.
+const RECEIVE_BUFFER_BYTES: u32 = 64 * 1024;
 
 /// The bytes of blocks, by piece and offset.
 pub(crate) fn block(sample: &Sample, request: Request) -> Vec<u8> {
@@ -28,9 +34,18 @@ pub(crate) fn block(sample: &Sample, request: Request) -> Vec<u8> {
 impl Remote {
     /// Connects from `ip` and shakes hands.
     pub(crate) async fn connect(to: SocketAddr, ip: IpAddr, sample: &Sample) -> io::Result<Remote> {
+        Remote::connect_with(to, ip, sample, RECEIVE_BUFFER_BYTES).await
+    }
+
+    /// As [`Remote::connect`], with room for so many bytes that it has not read, or the least that the system allows.
+    pub(crate) async fn connect_with(
+        to: SocketAddr,
+        ip: IpAddr,
+        sample: &Sample,
+        receive_buffer_bytes: u32,
+    ) -> io::Result<Remote> {
         let socket = TcpSocket::new_v4()?;
-        // What is not read is to be felt at the other end soon.
-        socket.set_recv_buffer_size(64 * 1024)?;
+        socket.set_recv_buffer_size(receive_buffer_bytes)?;
         socket.bind(SocketAddr::new(ip, 0))?;
         let mut stream = socket.connect(to).await?;
         stream.set_nodelay(true)?;
@@ -57,6 +72,8 @@ impl Remote {
         let piece_count = Some(sample.piece_count());
         Ok(Remote {
             stream,
+            portions: vec![usize::MAX],
+            reads: 0,
             decoder: Decoder::new(Limits { piece_count }),
             read: Vec::new(),
         })
@@ -72,16 +89,22 @@ impl Remote {
 
     /// The next message; payload is dropped. An error where the connection is closed.
     pub(crate) async fn hear(&mut self) -> io::Result<Message> {
+        self.hear_whole().await.map(|(message, _)| message)
+    }
+
+    /// The next message, and the payload behind it, where there is some.
+    pub(crate) async fn hear_whole(&mut self) -> io::Result<(Message, Vec<u8>)> {
         let hearing = async {
             loop {
                 match self.decoder.decode(&self.read).unwrap() {
                     Decoded::Message { consumed, message } => {
                         self.read.drain(..consumed);
+                        let mut payload = Vec::new();
                         if let Message::Piece(header) = &message {
                             self.read_at_least(header.length as usize).await?;
-                            self.read.drain(..header.length as usize);
+                            payload.extend(self.read.drain(..header.length as usize));
                         }
-                        return Ok(message);
+                        return Ok((message, payload));
                     }
                     Decoded::Skipped { consumed } => drop(self.read.drain(..consumed)),
                     Decoded::Incomplete { need } => self.read_at_least(need).await?,
@@ -95,11 +118,20 @@ impl Remote {
 
     async fn read_at_least(&mut self, count: usize) -> io::Result<()> {
         while self.read.len() < count {
-            if self.stream.read_buf(&mut self.read).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
+            self.sip().await?;
         }
         Ok(())
+    }
+
+    /// One read, which is not understood yet.
+    pub(crate) async fn sip(&mut self) -> io::Result<()> {
+        let portion = self.portions[self.reads % self.portions.len()];
+        self.reads += 1;
+        let mut some = (&mut self.stream).take(portion as u64);
+        match some.read_buf(&mut self.read).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Hears until `wanted` comes.

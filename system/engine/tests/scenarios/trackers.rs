@@ -5,7 +5,7 @@ use shoal_engine::{AddTorrent, Engine, EngineConfig};
 use shoal_metainfo::create::Kind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
@@ -49,6 +49,11 @@ impl Tracker {
         format!("http://{}/secret/announce", self.address)
     }
 
+    /// Announces there are answered without figures.
+    fn url_without_figures(&self) -> String {
+        format!("http://{}/terse/announce", self.address)
+    }
+
     /// From here on it hears everything and says nothing.
     pub(crate) fn be_silent(&self) {
         self.silent.store(true, Ordering::Relaxed);
@@ -78,10 +83,38 @@ async fn answer(mut stream: TcpStream, heard: watch::Sender<Vec<String>>, silent
     if is_silent {
         return std::future::pending().await;
     }
-    let body = "d8:completei1e10:incompletei2e8:intervali1800e5:peers0:e";
+    let body = if text.starts_with("GET /terse/announce") {
+        b"d8:intervali1800e5:peers0:e".to_vec()
+    } else if text.starts_with("GET /terse/scrape") {
+        let figures = b"d8:completei5e10:downloadedi7e10:incompletei6ee";
+        [b"d5:filesd20:", &info_hash(&text)[..], figures, b"ee"].concat()
+    } else {
+        b"d8:completei1e10:incompletei2e8:intervali1800e5:peers0:e".to_vec()
+    };
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n", body.len());
-    let reply = format!("{head}Connection: close\r\n\r\n{body}");
-    drop(stream.write_all(reply.as_bytes()).await);
+    let head = format!("{head}Connection: close\r\n\r\n");
+    drop(stream.write_all(&[head.as_bytes(), &body].concat()).await);
+}
+
+/// The info hash in the query of a request.
+fn info_hash(request: &str) -> Vec<u8> {
+    let (_, line) = request.split_once('?').unwrap();
+    let query = line.split(' ').next().unwrap();
+    let (_, encoded) = query.split_once("info_hash=").unwrap();
+    let mut bytes = Vec::new();
+    let mut rest = encoded.bytes();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'%' => {
+                let digits = [rest.next().unwrap(), rest.next().unwrap()];
+                let digits = std::str::from_utf8(&digits).unwrap();
+                bytes.push(u8::from_str_radix(digits, 16).unwrap());
+            }
+            b'&' => break,
+            byte => bytes.push(byte),
+        }
+    }
+    bytes
 }
 
 /// The value of a key in the query of a request line.
@@ -196,8 +229,10 @@ async fn what_went_wrong_with_a_tracker_is_told_without_its_secrets() {
     leech.stop(PATIENCE).await;
 }
 
-/// A UDP tracker that gives one peer to everybody.
-async fn udp_tracker(peer: SocketAddr) -> SocketAddr {
+/// A UDP tracker that gives one peer to everybody, and counts connect requests.
+async fn udp_tracker(peer: SocketAddr) -> (SocketAddr, Arc<AtomicU32>) {
+    let connects = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&connects);
     let socket = UdpSocket::bind((HERE, 0)).await.unwrap();
     let address = socket.local_addr().unwrap();
     let IpAddr::V4(ip) = peer.ip() else {
@@ -209,6 +244,7 @@ async fn udp_tracker(peer: SocketAddr) -> SocketAddr {
             let (action, transaction) = (&datagram[8..12], &datagram[12..16]);
             let mut reply = [action, transaction].concat();
             if action == [0; 4] {
+                counted.fetch_add(1, Ordering::Relaxed);
                 reply.extend(77_u64.to_be_bytes());
             } else {
                 assert_eq!(datagram[..8], 77_u64.to_be_bytes());
@@ -221,14 +257,14 @@ async fn udp_tracker(peer: SocketAddr) -> SocketAddr {
             socket.send_to(&reply, from).await.unwrap();
         }
     });
-    address
+    (address, connects)
 }
 
 #[tokio::test]
 async fn a_peer_from_a_udp_tracker_is_dialled_and_downloaded_from() {
     let sample = Sample::pieces(8);
     let seed = usual_seed(&sample).await;
-    let tracker = udp_tracker(seed.peers()[0]).await;
+    let (tracker, _) = udp_tracker(seed.peers()[0]).await;
     let leech = Engine::start(open(config(HERE))).await.unwrap();
     let target = tempfile::tempdir().unwrap();
     let add = AddTorrent {
@@ -240,4 +276,49 @@ async fn a_peer_from_a_udp_tracker_is_dialled_and_downloaded_from() {
     sample.assert_is_in(target.path());
     leech.stop(PATIENCE).await;
     seed.engine.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn torrents_share_the_connection_to_a_udp_tracker() {
+    let nobody = TcpListener::bind((HERE, 0)).await.unwrap();
+    let (tracker, connects) = udp_tracker(nobody.local_addr().unwrap()).await;
+    let leech = Engine::start(open(config(HERE))).await.unwrap();
+    let target = tempfile::tempdir().unwrap();
+    let answers = |state: &shoal_engine::Snapshot| state.trackers.iter().any(|line| line.working);
+    for (folder, pieces) in [("a", 2), ("b", 3)] {
+        let sample = Sample::pieces(pieces);
+        let folder = target.path().join(folder);
+        std::fs::create_dir(&folder).unwrap();
+        let add = AddTorrent {
+            trackers: vec![format!("udp://{tracker}").parse().unwrap()],
+            ..sample.add(&folder)
+        };
+        let getting = leech.add(add).await.unwrap();
+        wait(&getting, answers).await;
+    }
+    assert_eq!(connects.load(Ordering::Relaxed), 1);
+    leech.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn a_tracker_that_answers_without_figures_is_scraped_for_them() {
+    let tracker = Tracker::start().await;
+    let url = tracker.url_without_figures();
+    let sample = Sample::with(Kind::V1, &[10_000], 16 * 1024, &[url], vec![]);
+    let leech = Engine::start(open(config(HERE))).await.unwrap();
+    let target = tempfile::tempdir().unwrap();
+    let getting = leech.add(sample.add(target.path())).await.unwrap();
+    let state = wait(&getting, |state| {
+        let line = state.trackers.first();
+        line.is_some_and(|line| line.seeds.is_some())
+    })
+    .await;
+    let line = &state.trackers[0];
+    assert!(line.working && line.message.is_none(), "{line:?}");
+    let figures = (line.seeds, line.leeches, line.completed);
+    assert_eq!(figures, (Some(5), Some(6), Some(7)));
+    leech.stop(PATIENCE).await;
+    let heard = tracker.heard.borrow().clone();
+    let scrapes = heard.iter().filter(|line| line.contains("/terse/scrape"));
+    assert_eq!(scrapes.count(), 1, "{heard:?}");
 }

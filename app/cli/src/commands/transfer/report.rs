@@ -38,6 +38,9 @@ pub(super) struct Reporter {
     started: bool,
     complete: bool,
     suspended: bool,
+    /// Pieces that were lost so far, and whether some of them are being verified again.
+    lost_pieces: u64,
+    rechecking: bool,
     trackers: Vec<TrackerLine>,
 }
 
@@ -58,6 +61,8 @@ impl Reporter {
             started: false,
             complete: false,
             suspended: false,
+            lost_pieces: 0,
+            rechecking: false,
             trackers: Vec::new(),
         }
     }
@@ -79,6 +84,7 @@ impl Reporter {
             events.extend(self.partial_seed(snapshot));
         }
         self.look_at_disk(&snapshot.phase, &mut events);
+        self.look_at_losses(snapshot, &mut events);
         self.look_at_trackers(&snapshot.trackers, &mut events);
         events.push(self.progress(snapshot));
         if snapshot.complete && !self.complete && self.purpose == Purpose::Get {
@@ -122,9 +128,10 @@ impl Reporter {
         })
     }
 
-    /// The failure to seed where there is nothing.
+    /// The failure to seed where there is nothing. What is being verified again may turn out to be something.
     pub(super) fn nothing_to_seed(&self, snapshot: &Snapshot) -> Option<Failure> {
-        let nothing = self.started && snapshot.verified_pieces == 0;
+        let nothing =
+            self.started && snapshot.verified_pieces == 0 && snapshot.rechecking_pieces == 0;
         (self.purpose == Purpose::Seed && nothing).then(|| {
             let message = format!(
                 "nothing to seed: {}: no piece of it is right; check --data",
@@ -153,6 +160,24 @@ impl Reporter {
         }
     }
 
+    /// Files that somebody else changed: what that put in doubt, and what is left of it in the end.
+    fn look_at_losses(&mut self, snapshot: &Snapshot, events: &mut Vec<Event>) {
+        let lost = snapshot.lost_pieces - self.lost_pieces;
+        self.lost_pieces = snapshot.lost_pieces;
+        if lost > 0 {
+            let message = format!(
+                "{}: changed by another program: {lost} of its pieces are verified again",
+                self.path
+            );
+            events.push(Event::Warning(Warning { message }));
+        }
+        let rechecking = snapshot.rechecking_pieces > 0;
+        let was = std::mem::replace(&mut self.rechecking, rechecking);
+        if !rechecking && (was || lost > 0) {
+            events.extend(self.partial_seed(snapshot));
+        }
+    }
+
     fn look_at_trackers(&mut self, trackers: &[TrackerLine], events: &mut Vec<Event>) {
         let before = std::mem::replace(&mut self.trackers, trackers.to_vec());
         for (index, tracker) in trackers.iter().enumerate() {
@@ -166,6 +191,7 @@ impl Reporter {
                     message: tracker.message.clone(),
                     seeds: tracker.seeds,
                     leeches: tracker.leeches,
+                    completed: tracker.completed,
                 }));
             }
         }

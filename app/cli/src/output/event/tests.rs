@@ -54,6 +54,16 @@ fn samples() -> Vec<Event> {
             selected: None,
             warnings: Vec::new(),
         })),
+        Event::Scrape(Scrape {
+            tracker: "udp://tracker.example:6969/announce".into(),
+            error: None,
+            swarms: vec![SwarmFigures {
+                kind: "v1",
+                seeds: Some(5),
+                leeches: Some(2),
+                completed: Some(100),
+            }],
+        }),
         Event::Hashing(Hashing {
             done_bytes: 1,
             total_bytes: 4,
@@ -108,6 +118,7 @@ fn samples() -> Vec<Event> {
             message: None,
             seeds: Some(5),
             leeches: Some(2),
+            completed: None,
         }),
         Event::Suspended(Suspended {
             reason: "full".into(),
@@ -235,6 +246,7 @@ fn the_page_has_no_section_without_an_event() {
             Event::Listening(_)
             | Event::Torrent(_)
             | Event::Magnet(_)
+            | Event::Scrape(_)
             | Event::Hashing(_)
             | Event::Created(_)
             | Event::Checking(_)

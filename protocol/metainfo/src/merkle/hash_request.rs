@@ -1,21 +1,20 @@
-//! What makes a hash request of BEP 52 a fair one, and how many hashes answer it.
+//! Which hashes of a file's tree are asked for (BEP 52), what makes such a request a fair one, and how many hashes answer it.
 //!
 //! Invariant: nothing here is sized by a number in a request before that request was found fair.
 
-use crate::message::{HashRequest, Hashes};
+use super::{Hash, MAX_HEIGHT};
 
 /// The most hashes of the base layer in one request, uncles not counted. BEP 52 wants no more, and they cover 8 MiB of
 /// leaves or 512 pieces in 16 KiB of answer.
-pub const MAX_HASHES: u32 = 512;
+pub const MAX_REQUEST_LENGTH: u32 = 512;
 
-/// Layers of the tallest Merkle tree above its leaves: a file of 2^64 bytes has 2^50 blocks.
-pub const MAX_LAYERS: u32 = 50;
-
-/// Why a hash request is not fair, or why hashes do not answer their request.
+/// Why a hash request is not fair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum HashError {
+pub enum HashRequestError {
     /// BEP 52: a power of two of at least two; ours to bound above.
-    #[error("a hash request for {0} hashes; it must be for a power of two from 2 to {MAX_HASHES}")]
+    #[error(
+        "a hash request for {0} hashes; it must be for a power of two from 2 to {MAX_REQUEST_LENGTH}"
+    )]
     Length(u32),
     /// BEP 52: the first hash begins a subtree.
     #[error(
@@ -29,7 +28,7 @@ pub enum HashError {
     },
     /// Taller than any tree.
     #[error(
-        "a hash request from layer {base_layer} up through {proof_layers} more; no tree has over {MAX_LAYERS}"
+        "a hash request from layer {base_layer} up through {proof_layers} more; no tree has over {MAX_HEIGHT}"
     )]
     Layers {
         /// Layers above the leaves.
@@ -37,20 +36,27 @@ pub enum HashError {
         /// Layers of uncles above that.
         proof_layers: u32,
     },
-    /// The answer has too few or too many hashes.
-    #[error("{found} hashes answer a request that is answered by {expected}")]
-    Count {
-        /// What there must be.
-        expected: u32,
-        /// What there is.
-        found: usize,
-    },
+}
+
+/// A range of hashes of a file's tree, as in BEP 52's hash request message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HashRequest {
+    /// The root of the file.
+    pub pieces_root: Hash,
+    /// The layer to start in, counted from the blocks.
+    pub base_layer: u32,
+    /// The first hash, counted within that layer; a multiple of `length`.
+    pub index: u32,
+    /// How many hashes of that layer: a power of two, at least 2.
+    pub length: u32,
+    /// How many layers above the base layer are to be proved, those included for which no hash needs to be sent.
+    pub proof_layers: u32,
 }
 
 impl HashRequest {
     /// Whether the request could be answered for some file. A remote's request that could not is rejected, not
     /// answered; whether the file has these layers and hashes is for who knows the file.
-    pub const fn validate(&self) -> Result<(), HashError> {
+    pub const fn validate(&self) -> Result<(), HashRequestError> {
         let &HashRequest {
             index,
             length,
@@ -58,19 +64,29 @@ impl HashRequest {
             proof_layers,
             ..
         } = self;
-        if !length.is_power_of_two() || length < 2 || length > MAX_HASHES {
-            return Err(HashError::Length(length));
+        if !length.is_power_of_two() || length < 2 || length > MAX_REQUEST_LENGTH {
+            return Err(HashRequestError::Length(length));
         }
         if !index.is_multiple_of(length) || index.checked_add(length).is_none() {
-            return Err(HashError::Index { index, length });
+            return Err(HashRequestError::Index { index, length });
         }
-        if base_layer.saturating_add(proof_layers) > MAX_LAYERS {
-            return Err(HashError::Layers {
+        if base_layer.saturating_add(proof_layers) > MAX_HEIGHT {
+            return Err(HashRequestError::Layers {
                 base_layer,
                 proof_layers,
             });
         }
         Ok(())
+    }
+
+    /// Whether a tree of `height` layers above its blocks can answer this.
+    #[must_use]
+    pub fn fits(&self, height: u32) -> bool {
+        if self.validate().is_err() || height > MAX_HEIGHT || self.base_layer >= height {
+            return false;
+        }
+        let above = height - self.base_layer;
+        u64::from(self.index) + u64::from(self.length) <= 1 << above && self.proof_layers < above
     }
 
     /// How many uncle hashes come after the base layer's: one for each proof layer, except for those whose hashes follow
@@ -84,27 +100,15 @@ impl HashRequest {
         self.proof_layers.saturating_sub(follow)
     }
 
-    /// How many hashes answer the request; at most [`MAX_HASHES`] + [`MAX_LAYERS`] where it is fair.
+    /// How far above the base layer the node lies that the hashes asked for make up.
+    pub(super) fn covered_layers(&self) -> u32 {
+        self.length.checked_ilog2().unwrap_or(0)
+    }
+
+    /// How many hashes answer the request; at most [`MAX_REQUEST_LENGTH`] + [`MAX_HEIGHT`] where it is fair.
     #[must_use]
     pub const fn hash_count(&self) -> u32 {
         self.length.saturating_add(self.uncle_count())
-    }
-}
-
-impl Hashes {
-    /// Whether the request is fair and there are as many hashes as answer it. Whether they are right is for who has the
-    /// root.
-    pub fn validate(&self) -> Result<(), HashError> {
-        self.request.validate()?;
-        let expected = self.request.hash_count();
-        if self.hashes.len() == expected as usize {
-            Ok(())
-        } else {
-            Err(HashError::Count {
-                expected,
-                found: self.hashes.len(),
-            })
-        }
     }
 }
 
@@ -122,13 +126,13 @@ mod tests {
 
     #[test]
     fn lengths_are_powers_of_two_from_2_to_512() {
-        for length in [2, 4, 256, MAX_HASHES] {
+        for length in [2, 4, 256, MAX_REQUEST_LENGTH] {
             let request = HashRequest { length, ..FAIR };
             assert_eq!(request.validate(), Ok(()));
         }
-        for length in [0, 1, 3, 511, MAX_HASHES * 2, u32::MAX] {
+        for length in [0, 1, 3, 511, MAX_REQUEST_LENGTH * 2, u32::MAX] {
             let request = HashRequest { length, ..FAIR };
-            assert_eq!(request.validate(), Err(HashError::Length(length)));
+            assert_eq!(request.validate(), Err(HashRequestError::Length(length)));
         }
     }
 
@@ -141,16 +145,19 @@ mod tests {
         for index in [1, 256, 513, u32::MAX - 511] {
             let request = HashRequest { index, ..FAIR };
             let length = 512;
-            assert_eq!(request.validate(), Err(HashError::Index { index, length }));
+            assert_eq!(
+                request.validate(),
+                Err(HashRequestError::Index { index, length })
+            );
         }
     }
 
     #[test]
     fn no_tree_is_taller_than_the_tallest_file() {
         for (base_layer, proof_layers, fair) in [
-            (0, MAX_LAYERS, true),
-            (MAX_LAYERS, 0, true),
-            (1, MAX_LAYERS, false),
+            (0, MAX_HEIGHT, true),
+            (MAX_HEIGHT, 0, true),
+            (1, MAX_HEIGHT, false),
             (u32::MAX, u32::MAX, false),
         ] {
             let request = HashRequest {
@@ -188,41 +195,5 @@ mod tests {
             ..FAIR
         };
         assert_eq!(absurd.hash_count(), u32::MAX);
-    }
-
-    #[test]
-    fn the_trees_of_metainfo_count_as_we_do() {
-        for length in (1..10).map(|log| 1 << log) {
-            for proof_layers in 0..MAX_LAYERS {
-                let ours = HashRequest {
-                    length,
-                    proof_layers,
-                    ..FAIR
-                };
-                let theirs = shoal_metainfo::merkle::HashRequest {
-                    base_layer: ours.base_layer,
-                    index: ours.index,
-                    length,
-                    proof_layers,
-                };
-                assert_eq!(ours.hash_count(), theirs.answer_length());
-                let fits = theirs.fits(MAX_LAYERS);
-                assert!(
-                    !fits || ours.validate().is_ok(),
-                    "fair to a tree but not to us"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn an_answer_has_exactly_the_hashes_asked_for() {
-        for (count, right) in [(513, false), (514, true), (515, false)] {
-            let answer = Hashes {
-                request: FAIR,
-                hashes: vec![[0; 32]; count],
-            };
-            assert_eq!(answer.validate().is_ok(), right);
-        }
     }
 }

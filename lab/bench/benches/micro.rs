@@ -1,0 +1,149 @@
+//! What one call costs: picker, bencode, wire and hashing. `cargo bench --package shoal-bench`.
+
+use divan::counter::{BytesCount, ItemsCount};
+use divan::{Bencher, black_box};
+use shoal_bench::picking::Scene;
+use shoal_metainfo::bencode::{self, Bencode};
+use shoal_metainfo::verifier::Needs;
+use shoal_metainfo::{PieceHasher, PieceIndex, merkle};
+use shoal_wire::{Decoded, Decoder, Limits, Message, RemoteExtensions, Request, encode};
+
+fn main() {
+    divan::main();
+}
+
+const PIECE_BYTES: usize = 1 << 20;
+
+fn noise(length: usize) -> Vec<u8> {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut bytes = vec![0; length];
+    rng.fill(&mut bytes);
+    bytes
+}
+
+/// A pick of 8 blocks, their arrival, and a have message: a few thousand times, for a download does not last for ever.
+#[divan::bench(args = [5_000, 50_000], sample_count = 100, sample_size = 20)]
+fn picker_step(bencher: Bencher<'_, '_>, pieces: u32) {
+    let mut scene = Scene::new(pieces, 500).expect("a torrent may have so many pieces");
+    for _ in 0..4_000 {
+        scene.step().expect("there are peers");
+    }
+    bencher.bench_local(|| scene.step());
+}
+
+/// The metainfo of a torrent of a thousand files and ten thousand pieces.
+fn torrent() -> Bencode {
+    let file = |number: i64| {
+        let path = ["folder".to_owned(), format!("file {number}")];
+        let path = path.map(|name| Bencode::Bytes(name.into_bytes()));
+        Bencode::dict([
+            ("length", Bencode::Int(number)),
+            ("path", Bencode::List(path.into())),
+        ])
+    };
+    let info = Bencode::dict([
+        ("files", Bencode::List((0..1_000).map(file).collect())),
+        ("name", Bencode::Bytes(b"a torrent".to_vec())),
+        ("piece length", Bencode::Int(1 << 20)),
+        ("pieces", Bencode::Bytes(noise(20 * 10_000))),
+    ]);
+    Bencode::dict([("info", info)])
+}
+
+#[divan::bench]
+fn bencode_decode(bencher: Bencher<'_, '_>) {
+    let bytes = torrent().encode();
+    bencher
+        .counter(BytesCount::of_slice(&bytes))
+        .bench(|| bencode::decode(black_box(&bytes), bencode::Limits::LOCAL).map(drop));
+}
+
+#[divan::bench]
+fn bencode_encode(bencher: Bencher<'_, '_>) {
+    let torrent = torrent();
+    bencher.bench(|| black_box(&torrent).encode());
+}
+
+/// What a seed hears: a request for each block of a piece, and now and then a have.
+fn messages() -> Vec<Message> {
+    let block = |number: u32| match number % 16 {
+        0 => Message::Have(PieceIndex(number)),
+        _ => Message::Request(Request {
+            piece: PieceIndex(number / 64),
+            begin: (number % 64) * 16_384,
+            length: 16_384,
+        }),
+    };
+    (0..1_000).map(block).collect()
+}
+
+fn encoded(messages: &[Message]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for message in messages {
+        encode(message, &RemoteExtensions::default(), &mut bytes);
+    }
+    bytes
+}
+
+#[divan::bench]
+fn wire_decode(bencher: Bencher<'_, '_>) {
+    let messages = messages();
+    let bytes = encoded(&messages);
+    let limits = Limits {
+        piece_count: Some(1_000),
+    };
+    let count = ItemsCount::new(messages.len());
+    bencher.counter(count).bench(|| {
+        let (mut decoder, mut at) = (Decoder::new(limits), 0);
+        while let Ok(Decoded::Message { consumed, message }) = decoder.decode(&bytes[at..]) {
+            black_box(message);
+            at += consumed;
+        }
+        assert_eq!(at, bytes.len());
+    });
+}
+
+#[divan::bench]
+fn wire_encode(bencher: Bencher<'_, '_>) {
+    let messages = messages();
+    let count = ItemsCount::new(messages.len());
+    bencher
+        .counter(count)
+        .bench(|| encoded(black_box(&messages)));
+}
+
+fn hash_piece(bencher: Bencher<'_, '_>, needs: Needs) {
+    let piece = noise(PIECE_BYTES);
+    bencher.counter(BytesCount::new(PIECE_BYTES)).bench(|| {
+        let mut hasher = PieceHasher::new(needs, 1 << 20);
+        for block in piece.chunks(16_384) {
+            hasher.update(block);
+        }
+        hasher.finish()
+    });
+}
+
+#[divan::bench]
+fn hash_v1_piece(bencher: Bencher<'_, '_>) {
+    let needs = Needs {
+        sha1: true,
+        blocks: false,
+    };
+    hash_piece(bencher, needs);
+}
+
+#[divan::bench]
+fn hash_v2_piece(bencher: Bencher<'_, '_>) {
+    let needs = Needs {
+        sha1: false,
+        blocks: true,
+    };
+    hash_piece(bencher, needs);
+}
+
+/// The root over the leaves of a piece of 1 MiB.
+#[divan::bench]
+fn merkle_root(bencher: Bencher<'_, '_>) {
+    let leaves: Vec<[u8; 32]> = (0..64).map(|leaf| [leaf; 32]).collect();
+    bencher.bench(|| merkle::root(black_box(&leaves), 64));
+}
