@@ -66,8 +66,6 @@ pub struct Turn {
     pub uploaded_at_unchoke: u64,
     /// When it was last choked after a turn.
     pub choked_at: Option<Moment>,
-    /// It has sent us something.
-    pub gave: bool,
 }
 
 /// An unchoked peer of a seed keeps its slot until it got this much (20 pieces of a MiB, the order of libtorrent's
@@ -110,8 +108,9 @@ pub fn rank<'a>(
         } else {
             (0, 0)
         };
-        // Among equals whoever waited longest; the id makes the order total.
-        let waiting = turn.choked_at.unwrap_or(candidate.joined);
+        // Among equals whoever waited longest, and who has a slot does not wait; the id makes the order total.
+        let choked_since = turn.choked_at.unwrap_or(candidate.joined);
+        let waiting = turn.unchoked_at.map_or(choked_since, |_| now);
         (
             Reverse(gives),
             Reverse(seeded.0),
@@ -284,6 +283,29 @@ mod tests {
         };
         assert_eq!(at(130), [3, 1, 2]);
         assert_eq!(at(200), [1, 2, 3]);
+    }
+
+    #[test]
+    fn who_came_first_and_had_its_turn_waits_for_those_who_came_later() {
+        let seeding = |key| Candidate {
+            seeding: true,
+            ..peer(key)
+        };
+        let peers = [
+            Candidate {
+                uploaded_bytes: SEEDING_QUOTA_BYTES,
+                ..seeding(1)
+            },
+            seeding(2),
+            seeding(3),
+        ];
+        let turn = Turn {
+            unchoked_at: Some(Moment::from_secs(4)),
+            ..Turn::default()
+        };
+        let policy = SeedingPolicy::RoundRobin;
+        let ranked = order(&peers, policy, Moment::from_secs(100), &[(1, turn)]);
+        assert_eq!(ranked, [2, 3, 1]);
     }
 
     #[test]
