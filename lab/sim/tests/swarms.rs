@@ -92,25 +92,6 @@ fn block_hashes_convict_a_liar_sooner_than_piece_hashes() {
     assert!(blocks < pieces, "{blocks} against {pieces}");
 }
 
-#[test]
-fn a_peer_that_never_uploads_is_served_after_those_who_do() {
-    let outcome = run(scenario::free_riders(1));
-    let received = |node: &shoal_sim::NodeOutcome| {
-        let early = node
-            .verified
-            .iter()
-            .filter(|(_, at)| *at < Moment::from_secs(80));
-        early.count()
-    };
-    let honest: Vec<usize> = outcome.nodes[1..11].iter().map(received).collect();
-    let riders: Vec<usize> = outcome.nodes[11..].iter().map(received).collect();
-    let mean = |list: &[usize]| list.iter().sum::<usize>() as f64 / list.len() as f64;
-    assert!(
-        mean(&riders) < 0.9 * mean(&honest),
-        "riders {riders:?}, honest {honest:?}"
-    );
-}
-
 /// After 80 seconds of each seed's swarm: the pieces of a peer that never uploads over those of an honest one, on average.
 #[allow(clippy::print_stdout)]
 fn share_of_free_riders(seeds: u64, seed_up_mbit_per_s: u64) -> f64 {
@@ -133,14 +114,14 @@ fn share_of_free_riders(seeds: u64, seed_up_mbit_per_s: u64) -> f64 {
 }
 
 #[test]
-fn peers_that_never_upload_are_served_after_those_who_do_over_20_seeds() {
+fn a_peer_that_never_uploads_is_served_after_those_who_do() {
     assert!(share_of_free_riders(20, 20) < 0.9);
 }
 
 #[test]
 fn peers_that_never_upload_gain_little_where_the_seed_is_what_all_wait_for() {
     // Reciprocation decides little where nobody has anything to give but what came from the seed a moment ago.
-    assert!(share_of_free_riders(6, 5) < 1.1);
+    assert!(share_of_free_riders(20, 5) < 1.1);
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub(super) struct Peer {
     pub(super) unchoked: bool,
     pub(super) allowed_fast: Vec<PieceIndex>,
     pub(super) suggested: Vec<PieceIndex>,
+    /// A piece that it alone delivered was right.
+    pub(super) proved: bool,
     /// It speaks the fast extension (BEP 6).
     pub(super) fast: bool,
     /// Pieces that we suggested to it and that it has not announced.
@@ -68,6 +70,7 @@ impl Peer {
             unchoked: false,
             allowed_fast: Vec::new(),
             suggested: Vec::new(),
+            proved: false,
             fast: false,
             offered: Vec::new(),
             wish: 0,

@@ -201,7 +201,8 @@ impl Torrent {
             peer: key,
             has: has.has(),
             only: peer.chokes_us.then_some(peer.allowed_fast.as_slice()),
-            suggested: &peer.suggested,
+            // Until it has given a right piece, it has no say in what we fetch from it: a liar would be given more to spoil.
+            suggested: if peer.proved { &peer.suggested } else { &[] },
             parole: self.smart_ban.is_on_parole(peer.address.ip()),
             rate_bytes_per_s: peer.rate_bytes_per_s,
         };
