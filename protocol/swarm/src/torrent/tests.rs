@@ -250,6 +250,22 @@ fn who_downloads_suggests_nothing_and_a_piece_that_is_out_is_not_suggested() {
 }
 
 #[test]
+fn a_suggestion_counts_once_a_piece_of_the_peer_s_own_was_right() {
+    let mut bench = Bench::leech();
+    let peer = bench.join(1, Has::All);
+    bench.says(peer, FromPeer::Suggested(PieceIndex(7)));
+    let runs = bench.want(peer, BLOCKS);
+    let [first] = runs.as_slice() else {
+        panic!("one piece: {runs:?}");
+    };
+    let first = first.piece;
+    assert_ne!(first, PieceIndex(7));
+    bench.receive(peer, runs);
+    bench.verified(first.0);
+    assert_eq!(bench.want(peer, BLOCKS), [whole(7)]);
+}
+
+#[test]
 fn we_are_interested_while_a_peer_has_something_we_want() {
     let mut bench = Bench::leech();
     let (peer, _) = bench.connect(1);
