@@ -8,6 +8,8 @@
 
 mod check;
 mod disk;
+pub mod distribution;
+pub mod libtorrent;
 mod link;
 mod node;
 mod outcome;
@@ -19,6 +21,6 @@ mod world;
 
 pub use outcome::{Failure, NodeOutcome, Outcome};
 pub use setup::{
-    Action, Behaviour, Delivery, DiskConfig, NodeConfig, NodeId, Proof, Setup, Start, mbit,
+    Action, Behaviour, Choking, Delivery, DiskConfig, NodeConfig, NodeId, Proof, Setup, Start, mbit,
 };
 pub use world::World;

@@ -1,7 +1,7 @@
 //! Links and the byte streams over them.
 //!
-//! A node has an uplink that serves its connections in turn, one block or a batch of small messages at a time, and a
-//! downlink that takes what arrives in order, except that small segments do not wait behind blocks of other connections
+//! A node has an uplink that serves its connections in turn, a burst of blocks or a batch of small messages at a time, and
+//! a downlink that takes what arrives in order, except that small segments do not wait behind blocks of other connections
 //! (as with fair queueing). A stream is TCP as far as it matters here: it starts slowly, has a window of twice the product of
 //! rate and delay, loses nothing, and stalls for a round trip and a timeout where the network lost a segment. Every
 //! segment pays for the headers of its packets.
@@ -28,8 +28,12 @@ const MAX_WINDOW_BYTES: u64 = 4 * 1024 * 1024;
 /// The shortest time after which a lost segment is sent again.
 const RETRANSMISSION: Duration = Duration::from_millis(200);
 
-/// A segment takes items until it has so many bytes or a block.
+/// A segment takes items until it has so many bytes ...
 pub(crate) const SEGMENT_BYTES: u64 = 16 * 1024;
+
+/// ... or what its uplink sends in the time of a burst, where that is more, but never more than what the field's senders put
+/// into a socket at once.
+const MAX_BURST_BYTES: u64 = 256 * 1024;
 
 /// Segments up to this size do not queue in a downlink.
 pub(crate) const SMALL_BYTES: u64 = 2 * PACKET_PAYLOAD_BYTES;
@@ -132,8 +136,8 @@ impl Pipe {
         at.is_some_and(|at| self.items.remove(self.sent + at).is_some())
     }
 
-    /// The next segment to leave, if the window is open.
-    pub(crate) fn next_segment(&mut self, now: Moment) -> Option<Segment> {
+    /// The next segment to leave, if the window is open: of some `burst_bytes`, at least one item.
+    pub(crate) fn next_segment(&mut self, now: Moment, burst_bytes: u64) -> Option<Segment> {
         while self.acks.front().is_some_and(|(at, _)| *at <= now) {
             let bytes = self.acks.pop_front().map_or(0, |(_, bytes)| bytes);
             self.acknowledged(bytes);
@@ -142,12 +146,13 @@ impl Pipe {
             self.blocked = true;
             return None;
         }
+        let open = self.window_bytes - self.in_flight_bytes;
         let mut segment = Segment { items: 0, bytes: 0 };
         while let Some(item) = self.items.get(self.sent) {
             segment.items += 1;
             segment.bytes += item.bytes;
             self.sent += 1;
-            if u64::from(segment.bytes) >= SEGMENT_BYTES || is_block(item) {
+            if u64::from(segment.bytes) >= burst_bytes.min(open) {
                 break;
             }
         }
@@ -155,13 +160,10 @@ impl Pipe {
         (segment.items > 0).then_some(segment)
     }
 
-    /// The blocks among the last items of a segment that has just left.
-    pub(crate) fn block_of(&self, segment: Segment) -> Option<Request> {
-        let last = self.sent.checked_sub(1).filter(|_| segment.items > 0)?;
-        match &self.items.get(last)?.wire {
-            Wire::Message(Message::Piece(header)) => Some(*header),
-            _ => None,
-        }
+    /// The blocks in a segment that has just left.
+    pub(crate) fn blocks_of(&self, segment: Segment) -> impl Iterator<Item = Request> + '_ {
+        let first = self.sent - (segment.items as usize).min(self.sent);
+        self.items.range(first..self.sent).filter_map(block_of)
     }
 
     /// When a segment that leaves now arrives; `lost` where it has to be sent again.
@@ -208,23 +210,36 @@ impl Pipe {
     }
 }
 
-fn is_block(item: &Item) -> bool {
-    matches!(item.wire, Wire::Message(Message::Piece(_)))
+const fn block_of(item: &Item) -> Option<Request> {
+    match &item.wire {
+        Wire::Message(Message::Piece(header)) => Some(*header),
+        _ => None,
+    }
 }
 
 /// One direction of a node's link.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Link {
     rate_bytes_per_s: u64,
+    burst_bytes: u64,
     free_at: Moment,
 }
 
 impl Link {
-    pub(crate) const fn new(rate_bytes_per_s: u64) -> Self {
+    /// A link of so many bytes a second that serves one stream for `burst` before the next has its turn.
+    pub(crate) fn new(rate_bytes_per_s: u64, burst: Duration) -> Self {
+        let ms = u64::try_from(burst.as_millis()).unwrap_or(u64::MAX);
+        let burst_bytes = rate_bytes_per_s.saturating_mul(ms) / 1_000;
         Link {
             rate_bytes_per_s,
+            burst_bytes: burst_bytes.clamp(SEGMENT_BYTES, MAX_BURST_BYTES),
             free_at: Moment::ZERO,
         }
+    }
+
+    /// How much it takes of one stream before the next has its turn.
+    pub(crate) const fn burst_bytes(&self) -> u64 {
+        self.burst_bytes
     }
 
     /// Takes the link for so many bytes, headers included, as soon as it is free; returns when they are through.
@@ -327,13 +342,10 @@ mod tests {
         let mut pipe = Pipe::new(latency, 1_000_000);
         (0..8).for_each(|n| pipe.push(block(n)));
         assert!(pipe.take_back(request(5)));
-        let segment = pipe.next_segment(Moment::ZERO).unwrap();
+        let segment = pipe.next_segment(Moment::ZERO, MAX_BURST_BYTES).unwrap();
+        assert_eq!(pipe.blocks_of(segment).collect::<Vec<_>>(), [request(0)]);
         assert_eq!(
-            (segment.items, pipe.block_of(segment)),
-            (1, Some(request(0)))
-        );
-        assert_eq!(
-            pipe.next_segment(Moment::ZERO),
+            pipe.next_segment(Moment::ZERO, MAX_BURST_BYTES),
             None,
             "the initial window is less than a block"
         );
@@ -344,12 +356,15 @@ mod tests {
         assert_eq!(wake, Some(late + latency));
         assert!(pipe.read(late).is_none());
         assert!(!pipe.take_back(request(0)));
-        assert!(pipe.next_segment(late + latency).is_some());
+        pipe.window_bytes = MIN_WINDOW_BYTES;
+        let burst = pipe.next_segment(late + latency, 2 * SEGMENT_BYTES);
+        let blocks = burst.map(|burst| pipe.blocks_of(burst).collect::<Vec<_>>());
+        assert_eq!(blocks, Some(vec![request(1), request(2)]));
     }
 
     #[test]
     fn a_link_is_as_fast_as_its_rate_with_headers_counted() {
-        let mut link = Link::new(1_500_000);
+        let mut link = Link::new(1_500_000, Duration::ZERO);
         let through = link.occupy(Moment::ZERO, packed(1_460_000));
         assert_eq!(through, Moment::from_secs(1));
         assert!(link.squeeze(Moment::ZERO, 100) < Moment::from_millis(1));

@@ -3,6 +3,7 @@
 //! Invariant: a node that is not alive has no machines' events left that could touch its next life: `epoch` tells them apart.
 
 use crate::disk::{Disk, DiskEvent};
+use crate::libtorrent::Choker;
 use crate::link::{Link, Pipe, Segment};
 use crate::setup::{NodeConfig, NodeId};
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -120,6 +121,8 @@ pub(crate) struct Node {
     pub(crate) part: u8,
     pub(crate) torrent: Torrent,
     pub(crate) session: Session,
+    /// Decides in place of the session, where the setup says so.
+    pub(crate) libtorrent: Choker,
     pub(crate) disk: Disk,
     pub(crate) ends: BTreeMap<PeerKey, EndId>,
     pub(crate) dialling: BTreeMap<PeerKey, EndId>,
@@ -146,6 +149,8 @@ pub(crate) struct Node {
     pub(crate) completed: Option<Moment>,
     pub(crate) last_progress: Moment,
     pub(crate) sent_bytes: u64,
+    /// `sent_bytes` and `received_bytes` as of each sample.
+    pub(crate) samples: Vec<(u64, u64)>,
     pub(crate) received_bytes: u64,
     pub(crate) duplicate_blocks: u64,
     pub(crate) discarded_blocks: u64,

@@ -17,6 +17,8 @@ pub struct NodeOutcome {
     pub verified: Vec<(PieceIndex, Moment)>,
     /// Payload bytes that left it.
     pub sent_bytes: u64,
+    /// `sent_bytes` and `received_bytes` as of each [`Outcome::SAMPLE`].
+    pub samples: Vec<(u64, u64)>,
     /// Payload bytes that reached it.
     pub received_bytes: u64,
     /// Blocks that came although they were there.
@@ -57,6 +59,9 @@ impl NodeOutcome {
 }
 
 impl Outcome {
+    /// How often [`NodeOutcome::samples`] were taken, from the beginning of time on.
+    pub const SAMPLE: core::time::Duration = crate::world::WATCH;
+
     /// The outcomes of the honest nodes of `setup`.
     pub fn honest<'a>(&'a self, setup: &'a Setup) -> impl Iterator<Item = &'a NodeOutcome> {
         let both = setup.nodes.iter().zip(&self.nodes);

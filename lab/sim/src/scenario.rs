@@ -121,12 +121,12 @@ pub fn named(name: &str) -> Option<&'static Scenario> {
     ALL.iter().find(|scenario| scenario.name == name)
 }
 
-fn dice(seed: u64) -> fastrand::Rng {
+pub(crate) fn dice(seed: u64) -> fastrand::Rng {
     fastrand::Rng::with_seed(seed ^ 0x5ca1_ab1e)
 }
 
 /// Somewhere on the network: 5 to 20 ms from its middle, so that round trips take 20 to 80 ms.
-fn somewhere(config: NodeConfig, dice: &mut fastrand::Rng) -> NodeConfig {
+pub(crate) fn somewhere(config: NodeConfig, dice: &mut fastrand::Rng) -> NodeConfig {
     NodeConfig {
         latency: Duration::from_micros(dice.u64(5_000..20_000)),
         ..config
@@ -234,7 +234,7 @@ pub fn churn(seed: u64) -> Setup {
     setup
 }
 
-fn exponential(mean: Duration, dice: &mut fastrand::Rng) -> Duration {
+pub(crate) fn exponential(mean: Duration, dice: &mut fastrand::Rng) -> Duration {
     mean.mul_f64(-(1.0 - dice.f64()).ln())
 }
 

@@ -58,6 +58,16 @@ pub enum Behaviour {
     },
 }
 
+/// Who decides whom an honest node unchokes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choking {
+    /// Our session.
+    #[default]
+    Ours,
+    /// The rules of [`crate::libtorrent`].
+    Libtorrent,
+}
+
 /// The storage of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskConfig {
@@ -92,6 +102,8 @@ pub struct NodeConfig {
     pub start: Start,
     /// How it behaves.
     pub behaviour: Behaviour,
+    /// Who decides whom it unchokes.
+    pub choking: Choking,
     /// When it arrives.
     pub arrives: Moment,
     /// When it departs, without a word.
@@ -128,6 +140,7 @@ impl Default for NodeConfig {
         NodeConfig {
             start: Start::Empty,
             behaviour: Behaviour::Honest,
+            choking: Choking::Ours,
             arrives: Moment::ZERO,
             departs: None,
             up_bytes_per_s: mbit(10),
@@ -219,6 +232,9 @@ pub struct Setup {
     pub proof: Proof,
     /// How messages within a node travel.
     pub delivery: Delivery,
+    /// How long an uplink serves one stream before the next has its turn, where that is more than a block. Nobody notices who
+    /// is first within a hundredth of a second, and a burst costs a run as much as a block.
+    pub burst: Duration,
     /// Of a thousand segments on the way, so many are lost and sent again.
     pub loss_permille: u32,
     /// The connection over which the N-th message of the run travels breaks after it, counted from 1.
@@ -240,6 +256,7 @@ impl Default for Setup {
             nodes: Vec::new(),
             proof: Proof::Pieces,
             delivery: Delivery::Immediate,
+            burst: Duration::from_millis(10),
             loss_permille: 0,
             drop_after_message: None,
             actions: Vec::new(),

@@ -72,8 +72,8 @@ enum Work {
     Read(EndId),
 }
 
-/// How often bounds are checked.
-const WATCH: Duration = Duration::from_secs(5);
+/// How often bounds are checked and totals noted.
+pub(crate) const WATCH: Duration = Duration::from_secs(5);
 
 /// Nobody who wants something got a block for so long: they never will.
 const STANDSTILL: Duration = Duration::from_secs(900);
@@ -335,6 +335,7 @@ impl World {
             completed: node.completed,
             verified: node.verified.clone(),
             sent_bytes: node.sent_bytes,
+            samples: node.samples.clone(),
             received_bytes: node.received_bytes,
             duplicate_blocks: node.duplicate_blocks,
             discarded_blocks: node.discarded_blocks,

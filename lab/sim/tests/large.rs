@@ -2,8 +2,10 @@
 //!
 //! The bound of each test is what was measured, rounded up: it fails when the engine gets worse.
 
+use core::time::Duration;
+use shoal_sim::distribution::{FIBRE, HOMES, Mix, Plan};
 use shoal_sim::scenario::{self, fluid_bound_s};
-use shoal_sim::{NodeConfig, Outcome, Setup, World};
+use shoal_sim::{Choking, NodeConfig, Outcome, Setup, World};
 
 /// Runs a swarm in which everything is to go well.
 fn run(setup: Setup) -> Outcome {
@@ -36,6 +38,31 @@ fn large_fifty_even_peers_finish_near_the_fluid_bound() {
 #[test]
 fn large_fifty_mixed_peers_finish_near_the_fluid_bound() {
     assert!(ratio("mixed, 50 peers", &figure(50, scenario::mixed)) < 1.6);
+}
+
+fn distribution(mix: Mix) -> Setup {
+    let plan = Plan {
+        seed: 1,
+        peers: 50,
+        mix,
+        total_bytes: 1 << 30,
+        scale: 1,
+        connections: 50,
+        burst: Duration::from_millis(10),
+        choking: Choking::Ours,
+        churn: false,
+    };
+    plan.setup()
+}
+
+#[test]
+fn large_fifty_peers_on_the_links_of_homes_finish_near_the_fluid_bound() {
+    assert!(ratio("homes, 50 peers", &distribution(HOMES)) < 1.3);
+}
+
+#[test]
+fn large_fifty_peers_with_some_fibre_finish_near_the_fluid_bound() {
+    assert!(ratio("fibre, 50 peers", &distribution(FIBRE)) < 1.15);
 }
 
 #[test]

@@ -82,6 +82,10 @@ pub const MAX_AUTOMATIC_SLOTS: u32 = 100;
 /// `rate_choker_initial_threshold` and increment are of this order).
 pub const AUTOMATIC_STEP_BYTES_PER_S: u64 = 2 * 1024;
 
+/// A peer that was sent nothing although it has been unchoked for so long asks for nothing: it finds all that it could have
+/// from us with others. It takes nothing from the uplink either, and must not keep a slot from those who would.
+pub const SETTLED: Duration = Duration::from_secs(3);
+
 /// The interested candidates, most deserving first. `turn` tells what is remembered of each.
 pub fn rank<'a>(
     candidates: impl IntoIterator<Item = &'a Candidate>,
@@ -104,8 +108,9 @@ pub fn rank<'a>(
         } else {
             (0, 0)
         };
-        // Among equals whoever waited longest; the id makes the order total.
-        let waiting = turn.choked_at.unwrap_or(candidate.joined);
+        // Among equals whoever waited longest, and who has a slot does not wait; the id makes the order total.
+        let choked_since = turn.choked_at.unwrap_or(candidate.joined);
+        let waiting = turn.unchoked_at.map_or(choked_since, |_| now);
         (
             Reverse(gives),
             Reverse(seeded.0),
@@ -139,9 +144,10 @@ fn keeps_turn(candidate: &Candidate, turn: &Turn, now: Moment) -> bool {
     })
 }
 
-/// How many peers to unchoke by rank, given what the unchoked ones receive.
+/// How many peers to unchoke by rank, given what the unchoked ones receive, and how many more are unchoked and ask for
+/// nothing: see [`SETTLED`].
 #[must_use]
-pub fn slots(slots: Slots, unchoked_upload_rates: &mut [u64]) -> u32 {
+pub fn slots(slots: Slots, unchoked_upload_rates: &mut [u64], idle: u32) -> u32 {
     match slots {
         Slots::Fixed(count) => count,
         Slots::Automatic => {
@@ -155,7 +161,7 @@ pub fn slots(slots: Slots, unchoked_upload_rates: &mut [u64]) -> u32 {
                 count += 1;
                 threshold += AUTOMATIC_STEP_BYTES_PER_S;
             }
-            (count + 1).clamp(MIN_AUTOMATIC_SLOTS, MAX_AUTOMATIC_SLOTS)
+            (count + 1 + idle).clamp(MIN_AUTOMATIC_SLOTS, MAX_AUTOMATIC_SLOTS)
         }
     }
 }
@@ -280,6 +286,29 @@ mod tests {
     }
 
     #[test]
+    fn who_came_first_and_had_its_turn_waits_for_those_who_came_later() {
+        let seeding = |key| Candidate {
+            seeding: true,
+            ..peer(key)
+        };
+        let peers = [
+            Candidate {
+                uploaded_bytes: SEEDING_QUOTA_BYTES,
+                ..seeding(1)
+            },
+            seeding(2),
+            seeding(3),
+        ];
+        let turn = Turn {
+            unchoked_at: Some(Moment::from_secs(4)),
+            ..Turn::default()
+        };
+        let policy = SeedingPolicy::RoundRobin;
+        let ranked = order(&peers, policy, Moment::from_secs(100), &[(1, turn)]);
+        assert_eq!(ranked, [2, 3, 1]);
+    }
+
+    #[test]
     fn anti_leech_prefers_both_ends() {
         let peers = [
             Candidate {
@@ -306,17 +335,26 @@ mod tests {
 
     #[test]
     fn slots_grow_while_the_uplink_feeds_the_peers_well() {
-        assert_eq!(slots(Slots::Automatic, &mut []), MIN_AUTOMATIC_SLOTS);
+        assert_eq!(slots(Slots::Automatic, &mut [], 0), MIN_AUTOMATIC_SLOTS);
         assert_eq!(
-            slots(Slots::Automatic, &mut [1_000; 50]),
+            slots(Slots::Automatic, &mut [1_000; 50], 0),
             MIN_AUTOMATIC_SLOTS
         );
-        assert_eq!(slots(Slots::Automatic, &mut [1_000_000; 20]), 21);
+        assert_eq!(slots(Slots::Automatic, &mut [1_000_000; 20], 0), 21);
         assert_eq!(
-            slots(Slots::Automatic, &mut [u64::MAX; 500]),
+            slots(Slots::Automatic, &mut [u64::MAX; 500], 0),
             MAX_AUTOMATIC_SLOTS
         );
-        assert_eq!(slots(Slots::Fixed(7), &mut [1_000_000; 20]), 7);
+        assert_eq!(slots(Slots::Fixed(7), &mut [1_000_000; 20], 9), 7);
+    }
+
+    #[test]
+    fn who_asks_for_nothing_keeps_no_slot_from_others() {
+        assert_eq!(slots(Slots::Automatic, &mut [1_000_000; 5], 20), 26);
+        assert_eq!(
+            slots(Slots::Automatic, &mut [1_000_000; 5], 500),
+            MAX_AUTOMATIC_SLOTS
+        );
     }
 
     proptest! {

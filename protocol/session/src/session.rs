@@ -172,7 +172,7 @@ impl Session {
         let anybody = self.torrents.values().any(|state| !state.peers.is_empty());
         self.next_round = anybody.then(|| now + ROUND);
         let ranked = self.ranked(now);
-        let slots = self.slots();
+        let slots = self.slots(now);
         let mut chosen: BTreeSet<PeerId> = ranked
             .iter()
             .take(slots)
@@ -185,7 +185,7 @@ impl Session {
     /// Between rounds nobody loses a slot, but a free one is not left empty until the next round.
     fn fill_free_slots(&mut self, now: Moment) {
         let mut chosen = self.unchoked_and_interested();
-        let most = self.slots() + self.optimistic_slots();
+        let most = self.slots(now) + self.optimistic_slots(now);
         if chosen.len() < most {
             let ranked = self.ranked(now);
             let waiting: Vec<PeerId> = ranked
@@ -210,7 +210,7 @@ impl Session {
                 && !chosen.contains(id)
                 && ranked.iter().any(|candidate| candidate.id == *id)
         });
-        while self.optimistic.len() < self.optimistic_slots() {
+        while self.optimistic.len() < self.optimistic_slots(now) {
             let mut urn: Vec<PeerId> = Vec::new();
             for candidate in ranked {
                 if chosen.contains(&candidate.id) || self.optimistic.contains_key(&candidate.id) {
@@ -265,23 +265,26 @@ impl Session {
         })
     }
 
-    fn slots(&self) -> usize {
-        let mut rates: Vec<u64> = self
-            .torrents
-            .values()
-            .flat_map(|state| {
-                state
-                    .peers
-                    .iter()
-                    .filter(|peer| state.unchoked.contains(&peer.id.peer))
-            })
-            .map(|peer| peer.upload_rate)
-            .collect();
-        choker::slots(self.settings.slots, &mut rates) as usize
+    fn slots(&self, now: Moment) -> usize {
+        let unchoked = self.torrents.values().flat_map(|state| {
+            let is_unchoked = |peer: &&Candidate| state.unchoked.contains(&peer.id.peer);
+            state.peers.iter().filter(is_unchoked)
+        });
+        let (mut rates, mut idle) = (Vec::new(), 0);
+        for peer in unchoked {
+            let since = self.turns.get(&peer.id).and_then(|turn| turn.unchoked_at);
+            let settled = since.is_some_and(|since| now.since(since) >= choker::SETTLED);
+            if settled && peer.upload_rate == 0 {
+                idle += 1;
+            } else {
+                rates.push(peer.upload_rate);
+            }
+        }
+        choker::slots(self.settings.slots, &mut rates, idle) as usize
     }
 
-    fn optimistic_slots(&self) -> usize {
-        (self.slots() / SLOTS_PER_OPTIMISTIC as usize).max(1)
+    fn optimistic_slots(&self, now: Moment) -> usize {
+        (self.slots(now) / SLOTS_PER_OPTIMISTIC as usize).max(1)
     }
 
     fn unchoked_and_interested(&self) -> BTreeSet<PeerId> {
@@ -496,6 +499,18 @@ mod tests {
         assert_eq!(report(&mut session, Moment::from_secs(2), better), None);
         session.handle(Moment::from_secs(11), Input::Tick);
         assert!(last_unchoked(&mut session).unwrap().contains(&3));
+    }
+
+    #[test]
+    fn who_takes_nothing_keeps_no_slot_from_those_who_wait() {
+        let mut session = session(Settings::default());
+        let idle = |count: u64| -> Vec<Candidate> { (0..count).map(|key| leech(key, 0)).collect() };
+        let mut most = 0;
+        for s in 1..60 {
+            let unchoked = report(&mut session, Moment::from_secs(s), idle(30));
+            most = unchoked.map_or(most, |unchoked| most.max(unchoked.len()));
+        }
+        assert_eq!(most, 30);
     }
 
     #[test]

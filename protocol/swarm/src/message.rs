@@ -116,6 +116,8 @@ pub enum ToPeer {
     Have(Vec<PieceIndex>),
     /// We lost this piece (a file changed behind our back): do not serve it, tell the remote where it understands.
     Lost(PieceIndex),
+    /// Suggest this piece (BEP 6), where the remote understands.
+    Suggest(PieceIndex),
     /// Say interested (true) or not interested.
     Interested(bool),
     /// Choke (true) or unchoke the remote.

@@ -394,6 +394,12 @@ impl PeerSession {
             ToPeer::Revoke(runs) => self.on_revoke(&runs),
             ToPeer::Have(pieces) => self.on_our_pieces(&pieces),
             ToPeer::Lost(piece) => self.on_our_loss(piece),
+            ToPeer::Suggest(piece) => {
+                let wants = self.theirs.as_ref().is_none_or(|has| !has.contains(piece));
+                if self.negotiated.fast && wants && self.ours.contains(piece) {
+                    self.send(Message::Suggest(piece));
+                }
+            }
             ToPeer::Interested(interested) => self.set_interested(interested),
             ToPeer::Choke(choke) => self.set_choke(choke),
             ToPeer::UploadOnly(upload_only) => {
@@ -407,13 +413,14 @@ impl PeerSession {
     }
 
     /// Tells the remote of new pieces, unless it has them: it could want none of them, and the messages would be half of
-    /// all that a swarm in its middle age sends. That we need nothing any more, it learns by `upload_only`.
+    /// all that a swarm in its middle age sends. That we need nothing any more, it learns by `upload_only`. A seed is told
+    /// all the same: it has to know what it need not send again, and its owner sees how far its peers are.
     fn on_our_pieces(&mut self, pieces: &[PieceIndex]) {
         for &piece in pieces {
             let known = self
                 .theirs
                 .as_ref()
-                .is_some_and(|theirs| theirs.contains(piece));
+                .is_some_and(|theirs| theirs.contains(piece) && !theirs.is_all());
             if self.ours.insert(piece) && !known {
                 self.send(Message::Have(piece));
             }

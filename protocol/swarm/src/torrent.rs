@@ -4,6 +4,7 @@
 //! received, or verified with its piece.
 
 mod connections;
+mod offers;
 mod peer;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use crate::picker::{Picker, Revocations};
 use crate::smart_ban::SmartBan;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
+use offers::Offers;
 use peer::Peer;
 use shoal_machine::{Machine, Moment, earliest};
 use shoal_metainfo::{Bitfield, BlockIndex, BlockRun, Layout, PieceIndex};
@@ -229,6 +231,7 @@ pub struct Torrent {
     picker: Picker,
     smart_ban: SmartBan,
     candidates: Candidates,
+    offers: Offers,
     peers: BTreeMap<PeerKey, Peer>,
     /// How many peers were not told to close.
     open: u32,
@@ -318,6 +321,7 @@ impl Torrent {
             outputs: VecDeque::new(),
             picker,
             smart_ban: SmartBan::new(),
+            offers: Offers::default(),
             peers: BTreeMap::new(),
             open: 0,
             dialing: BTreeMap::new(),
@@ -529,7 +533,7 @@ impl Machine for Torrent {
         // Once it said that it could dial, the next address that becomes worth it changes nothing.
         let dial = self
             .dial_at
-            .filter(|_| self.stated_dials == Some(0) && self.room() > 0);
+            .filter(|_| self.stated_dials == Some(0) && self.room_for_dials() > 0);
         let connections = earliest(self.review_at, dial);
         earliest(earliest(work, connections), self.next_verdict())
     }

@@ -15,6 +15,9 @@ use std::sync::Arc;
 /// How often a torrent may ask for addresses.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
+/// So many suggestions to a peer may be open.
+const MOST_ON_OFFER: usize = 12;
+
 /// One peer as the torrent has heard of it.
 pub(super) struct Peer {
     address: SocketAddr,
@@ -27,6 +30,8 @@ pub(super) struct Peer {
     closing: bool,
     we_are_interested: bool,
     unchoked: bool,
+    /// What was suggested to it since it was unchoked, and not announced by it since.
+    offered: BTreeSet<PieceIndex>,
 }
 
 /// See the module.
@@ -101,6 +106,7 @@ impl Watch {
             closing: false,
             we_are_interested: false,
             unchoked: false,
+            offered: BTreeSet::new(),
         };
         self.peers.insert(key, peer);
     }
@@ -143,6 +149,7 @@ impl Watch {
                 if let Some(has) = &mut peer.has {
                     has.insert(*piece);
                 }
+                peer.offered.remove(piece);
             }
             FromPeer::DontHave(piece) => {
                 if let Some(has) = &mut peer.has {
@@ -173,6 +180,9 @@ impl Watch {
             Input::Unchoked(keys) => {
                 for (key, peer) in &mut self.peers {
                     peer.unchoked = keys.contains(key);
+                    if !peer.unchoked {
+                        peer.offered.clear();
+                    }
                 }
             }
             _ => {}
@@ -253,12 +263,31 @@ impl Watch {
                 peer.wish = 0;
             }
             ToPeer::Choke(choke) => assert_eq!(choke, !peer.unchoked),
+            ToPeer::Suggest(piece) => self.on_suggest(torrent, key, piece),
             ToPeer::Close(_) => {
                 peer.closing = true;
                 peer.wish = 0;
             }
             other => panic!("not for one: {other:?}"),
         }
+    }
+
+    /// A seed names to one peer at a time what nobody has who still needs something.
+    fn on_suggest(&mut self, torrent: &Torrent, key: PeerKey, piece: PieceIndex) {
+        assert!(torrent.have().is_full() && self.layout.contains(piece));
+        let all = self.layout.pieces().count();
+        for peer in self.peers.values().filter(|peer| !peer.closing) {
+            assert!(!peer.offered.contains(&piece), "suggested twice: {piece}");
+            let needs = |has: &&BTreeSet<PieceIndex>| has.len() < all;
+            let has = peer.has.as_ref().filter(needs);
+            assert!(!has.is_some_and(|has| has.contains(&piece)), "it is there");
+        }
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        assert!(peer.unchoked && peer.has.as_ref().is_some_and(|has| has.len() < all));
+        peer.offered.insert(piece);
+        assert!(peer.offered.len() <= MOST_ON_OFFER);
     }
 
     fn on_lease(&mut self, torrent: &Torrent, key: PeerKey, runs: &[BlockRun]) {

@@ -4,7 +4,7 @@
 
 use super::{Event, Work, World};
 use crate::disk::{RIGHT, Token};
-use crate::link::{Item, SEGMENT_BYTES, SMALL_BYTES, Segment, Wire, packed, wire_length};
+use crate::link::{Item, SMALL_BYTES, Segment, Wire, packed, wire_length};
 use crate::node::{EndId, Stage};
 use crate::setup::{Behaviour, NodeId};
 use shoal_swarm::{Has, peer_session};
@@ -60,20 +60,21 @@ impl World {
         self.fill_uplink(node);
     }
 
-    /// Where an uplink is idle, takes the next of its round: one block, or small messages of several pipes.
+    /// Where an uplink is idle, takes the next of its round: a burst, or small messages of several pipes.
     fn fill_uplink(&mut self, node: NodeId) {
         if !self.nodes[node.get()].leaving.is_empty() {
             return;
         }
+        let burst = self.nodes[node.get()].up.burst_bytes();
         let mut bytes = 0;
-        while bytes < SEGMENT_BYTES {
+        while bytes < burst {
             let Some(end) = self.nodes[node.get()].round.pop_front() else {
                 break;
             };
             let now = self.now;
             let Some(state) = self.end(end) else { continue };
             state.pipe.in_round = false;
-            let Some(segment) = state.pipe.next_segment(now) else {
+            let Some(segment) = state.pipe.next_segment(now, burst) else {
                 continue;
             };
             if state.pipe.has_waiting() {
@@ -109,10 +110,12 @@ impl World {
         let Some(state) = self.end(end) else { return };
         let at = state.pipe.arrival(now, lost);
         let (node, open) = (state.node, state.stage == Stage::Open);
-        let block = state.pipe.block_of(segment);
-        self.queue.push(at, Event::Arrives(end, segment));
-        if let Some(request) = block {
-            self.nodes[node.get()].sent_bytes += u64::from(request.length);
+        let mut sent_bytes = 0;
+        let Some(state) = self.ends[end.get()].as_deref() else {
+            return;
+        };
+        for request in state.pipe.blocks_of(segment) {
+            sent_bytes += u64::from(request.length);
             if open {
                 let sent = peer_session::Input::Uploaded {
                     request,
@@ -121,6 +124,8 @@ impl World {
                 self.work.push_back(Work::Peer(end, sent));
             }
         }
+        self.nodes[node.get()].sent_bytes += sent_bytes;
+        self.queue.push(at, Event::Arrives(end, segment));
     }
 
     /// `end` is the sender's.

@@ -8,6 +8,7 @@
 use super::machines::TORRENT;
 use super::{Event, STANDSTILL, WATCH, World};
 use crate::disk::Disk;
+use crate::libtorrent::Choker;
 use crate::link::Link;
 use crate::node::{Mail, Node, Wake, address_of, peer_id_of};
 use crate::setup::{Action, Behaviour, NodeConfig, NodeId, Setup, Start};
@@ -79,11 +80,12 @@ pub(super) fn newborn(
         part: 0,
         torrent: torrent_of(layout, config, have.clone(), id, 0, seed),
         session: Session::new(config.settings.clone(), seed ^ 1),
+        libtorrent: Choker::default(),
         disk: Disk::new(config.disk.clone(), setup.proof, Arc::clone(layout), have),
         ends: BTreeMap::new(),
         dialling: BTreeMap::new(),
-        up: Link::new(config.up_bytes_per_s),
-        down: Link::new(config.down_bytes_per_s),
+        up: Link::new(config.up_bytes_per_s, setup.burst),
+        down: Link::new(config.down_bytes_per_s, setup.burst),
         round: VecDeque::new(),
         leaving: Vec::new(),
         torrent_wake: Wake::default(),
@@ -101,6 +103,7 @@ pub(super) fn newborn(
         completed: None,
         last_progress: config.arrives,
         sent_bytes: 0,
+        samples: Vec::new(),
         received_bytes: 0,
         duplicate_blocks: 0,
         discarded_blocks: 0,
@@ -228,6 +231,7 @@ impl World {
         let (config, epoch) = (&state.config, state.epoch);
         state.torrent = torrent_of(&self.layout, config, have, node, epoch, seed);
         state.session = Session::new(config.settings.clone(), seed);
+        state.libtorrent = Choker::default();
         if state.torrent.is_complete() {
             self.on_complete(node);
         }
@@ -309,7 +313,8 @@ impl World {
     }
 
     fn watch_node(&mut self, at: usize) {
-        let node = &self.nodes[at];
+        let node = &mut self.nodes[at];
+        node.samples.push((node.sent_bytes, node.received_bytes));
         let id = NodeId(u32::try_from(at).unwrap_or(u32::MAX));
         let (cached, most) = (node.disk.cached_bytes(), node.config.disk.cache_bytes);
         let mail = node

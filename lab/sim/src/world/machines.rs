@@ -6,7 +6,7 @@
 use super::{Event, Work, World};
 use crate::disk::{DiskEvent, RIGHT, Stored, Token};
 use crate::node::{End, EndId, Mail, Stage, node_at};
-use crate::setup::{Behaviour, NodeId};
+use crate::setup::{Behaviour, Choking, NodeId};
 use core::time::Duration;
 use shoal_machine::{Machine, Moment};
 use shoal_metainfo::Block;
@@ -72,6 +72,7 @@ impl World {
 
     fn on_peer_output(&mut self, end: EndId, node: NodeId, output: Output) -> Option<Input> {
         match output {
+            Output::Send(Message::Suggest(_)) if self.is_libtorrent(node) => None,
             Output::Send(message) => {
                 self.check_sent(end, node, &message);
                 self.push_message(end, message, RIGHT);
@@ -109,6 +110,11 @@ impl World {
                 None
             }
         }
+    }
+
+    /// Its seeds suggest nothing, unless they are told to.
+    fn is_libtorrent(&self, node: NodeId) -> bool {
+        self.nodes[node.get()].config.choking == Choking::Libtorrent
     }
 
     /// Honest peers keep the protocol and are not silent: nobody closes a connection to one for that.
@@ -436,7 +442,18 @@ impl World {
         }
         let state = &mut self.nodes[node.get()];
         state.report_wake = None;
+        self.arm_report(node, now + REPORT);
+        let state = &mut self.nodes[node.get()];
         let seeding = state.torrent.is_complete();
+        if state.config.choking == Choking::Libtorrent {
+            let peers: Vec<_> = state.torrent.choke_candidates().collect();
+            let piece_length = self.layout.piece_length();
+            let unchoked = (state.libtorrent).peers(now, seeding, piece_length, &peers);
+            if let Some(unchoked) = unchoked {
+                self.torrent_input(node, torrent::Input::Unchoked(unchoked));
+            }
+            return;
+        }
         let pieces = u64::from(self.layout.piece_count().max(1));
         let candidates = state.torrent.choke_candidates().map(|peer| Candidate {
             id: PeerId {
@@ -456,7 +473,6 @@ impl World {
         let peers = candidates.collect();
         let torrent = TORRENT;
         self.tell_session(node, shoal_session::Input::Peers { torrent, peers });
-        self.arm_report(node, now + REPORT);
     }
 
     /// Asks to be called when the session's next deadline has come.

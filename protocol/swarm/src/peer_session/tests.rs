@@ -816,13 +816,32 @@ fn a_piece_we_lost_is_taken_back_and_not_served_again() {
 }
 
 #[test]
-fn new_pieces_are_told_to_those_who_lack_them() {
+fn new_pieces_are_told_to_those_who_lack_them_and_to_seeds() {
     let mut bench = Bench::downloading(true);
-    let pieces = vec![PieceIndex(0), PieceIndex(1)];
-    assert!(sent(&bench.tell(ToPeer::Have(pieces))).is_empty());
+    let outputs = bench.tell(ToPeer::Have(vec![PieceIndex(0)]));
+    assert_eq!(sent(&outputs), [Message::Have(PieceIndex(0))]);
     bench.hear(Message::DontHave(PieceIndex(2)));
     let outputs = bench.tell(ToPeer::Have(vec![PieceIndex(1), PieceIndex(2)]));
     assert_eq!(sent(&outputs), [Message::Have(PieceIndex(2))]);
+}
+
+#[test]
+fn suggestions_go_to_those_who_understand_and_lack_the_piece() {
+    for (fast, has, told) in [
+        (true, Message::HaveNone, true),
+        (false, Message::Have(PieceIndex(0)), false),
+        (true, Message::HaveAll, false),
+    ] {
+        let mut bench = Bench::new(negotiated(fast, Has::All), PeerSettings::default());
+        bench.hear(has);
+        let outputs = bench.tell(ToPeer::Suggest(PieceIndex(3)));
+        let expected: &[Message] = if told {
+            &[Message::Suggest(PieceIndex(3))]
+        } else {
+            &[]
+        };
+        assert_eq!(sent(&outputs), expected);
+    }
 }
 
 #[test]

@@ -46,7 +46,10 @@ impl Picker {
             self.choose_among(hunt, only.iter());
         } else {
             self.choose_due(hunt);
-            self.choose_among(hunt, hunt.ask.suggested.iter().rev());
+            // Where an order is wanted, it comes before what would suit the peer.
+            if !self.sequential {
+                self.choose_among(hunt, hunt.ask.suggested.iter().rev());
+            }
             for class in 0..CLASSES {
                 self.choose_of_class(hunt, class);
             }

@@ -440,6 +440,14 @@ impl Picker {
         counted.map_or(0, |counted| counted + self.seeds)
     }
 
+    /// Whether a connected peer that is no seed has this piece.
+    #[must_use]
+    pub fn is_with_leechers(&self, piece: PieceIndex) -> bool {
+        self.availability
+            .get(piece.get())
+            .is_some_and(|&counted| counted > 0)
+    }
+
     /// How much this piece is wanted; [`Priority::Skip`] beyond the end.
     #[must_use]
     pub fn priority(&self, piece: PieceIndex) -> Priority {

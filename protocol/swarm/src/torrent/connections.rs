@@ -23,6 +23,10 @@ const ENOUGH_CONNECTIONS: usize = 30;
 /// How often more addresses are asked for at most. Whoever announces has bounds of its own.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
+/// One connection of so many is left to peers that dial us. If all dialled until they are full, whoever comes last would find
+/// nobody with room, and have few connections for as long as the others stay.
+const LEFT_FOR_OTHERS: u32 = 5;
+
 /// Two peers that want nothing of each other for so long may part when others wait.
 const INDIFFERENT: Duration = Duration::from_secs(60);
 
@@ -50,6 +54,12 @@ impl Torrent {
         let dialing = u32::try_from(self.dialing.len()).unwrap_or(u32::MAX);
         self.max_connections
             .saturating_sub(self.open.saturating_add(dialing))
+    }
+
+    /// How many of these we may dial: the rest is for those who find us.
+    pub(super) fn room_for_dials(&self) -> u32 {
+        self.room()
+            .saturating_sub(self.max_connections / LEFT_FOR_OTHERS)
     }
 
     pub(super) fn dial(&mut self, count: u32) {
@@ -209,16 +219,21 @@ impl Torrent {
 
     pub(super) fn on_unchoked(&mut self, keys: &[PeerKey]) {
         let unchoked: BTreeSet<PeerKey> = keys.iter().copied().collect();
-        let mut changed = Vec::new();
+        let (mut changed, mut withdrawn) = (Vec::new(), Vec::new());
         for (&key, peer) in self.peers.iter_mut().filter(|(_, peer)| !peer.closing) {
             let unchoke = unchoked.contains(&key);
             if peer.unchoked != unchoke {
                 peer.unchoked = unchoke;
                 changed.push((key, !unchoke));
+                if !unchoke {
+                    withdrawn.append(&mut peer.offered);
+                }
             }
         }
+        self.withdraw_offers(&withdrawn);
         for (key, choke) in changed {
             self.tell(key, ToPeer::Choke(choke));
+            self.offer(key);
         }
     }
 
@@ -230,7 +245,11 @@ impl Torrent {
         self.dial_at = self.candidates.deadline();
         let due = self.dial_at.is_some_and(|at| at <= self.now);
         let idle = u32::try_from(self.candidates.idle()).unwrap_or(u32::MAX);
-        let dials = if due { self.room().min(idle) } else { 0 };
+        let dials = if due {
+            self.room_for_dials().min(idle)
+        } else {
+            0
+        };
         if self.stated_dials != Some(dials) {
             self.stated_dials = Some(dials);
             self.outputs.push_back(Output::WantsDials(dials));

@@ -35,6 +35,12 @@ pub(super) struct Peer {
     pub(super) unchoked: bool,
     pub(super) allowed_fast: Vec<PieceIndex>,
     pub(super) suggested: Vec<PieceIndex>,
+    /// A piece that it alone delivered was right.
+    pub(super) proved: bool,
+    /// It speaks the fast extension (BEP 6).
+    pub(super) fast: bool,
+    /// Pieces that we suggested to it and that it has not announced.
+    pub(super) offered: Vec<PieceIndex>,
     /// Blocks it wishes for and has not got.
     pub(super) wish: u32,
     /// It is in the queue of the hungry.
@@ -64,6 +70,9 @@ impl Peer {
             unchoked: false,
             allowed_fast: Vec::new(),
             suggested: Vec::new(),
+            proved: false,
+            fast: false,
+            offered: Vec::new(),
             wish: 0,
             queued: false,
             rate_bytes_per_s: 0,

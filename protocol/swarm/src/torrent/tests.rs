@@ -180,6 +180,91 @@ fn refusal(outputs: &[Output]) -> Option<CloseReason> {
     })
 }
 
+/// A seed, two peers that have nothing, and what it suggests to each when both are unchoked.
+fn seed_and_offers() -> (Bench, [PeerKey; 2], [Vec<u32>; 2]) {
+    let mut bench = Bench::new(config(Bitfield::full(PIECES)));
+    let peers = [1, 2].map(|n| {
+        let peer = bench.join(n, Has::None);
+        bench.says(peer, FromPeer::Interested(true));
+        peer
+    });
+    let outputs = bench.handle(Input::Unchoked(peers.to_vec()));
+    let offers = peers.map(|peer| suggested(&outputs, peer));
+    (bench, peers, offers)
+}
+
+fn suggested(outputs: &[Output], to: PeerKey) -> Vec<u32> {
+    let piece = |output: &Output| match output {
+        Output::Peer {
+            peer,
+            message: ToPeer::Suggest(piece),
+        } if *peer == to => Some(piece.0),
+        _ => None,
+    };
+    outputs.iter().filter_map(piece).collect()
+}
+
+#[test]
+fn a_seed_suggests_each_piece_to_one_peer_only() {
+    let (mut bench, [first, second], offers) = seed_and_offers();
+    let mut all = offers.concat();
+    assert_eq!(all.len(), 4, "two to each");
+    let taken = FromPeer::Have(PieceIndex(offers[0][0]));
+    let outputs = bench.says(first, taken);
+    all.extend(suggested(&outputs, first));
+    assert_eq!(all.len(), 5, "the next one for one that was taken");
+    assert!(suggested(&outputs, second).is_empty());
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 5, "no piece twice");
+}
+
+#[test]
+fn what_was_suggested_to_a_peer_that_left_is_suggested_to_another() {
+    let (mut bench, [first, second], offers) = seed_and_offers();
+    bench.leave(first);
+    let mut given = Vec::new();
+    for round in 0..PIECES {
+        let outputs = bench.says(second, FromPeer::Have(PieceIndex(round)));
+        given.extend(suggested(&outputs, second));
+    }
+    let missing = offers[0].iter().filter(|piece| !given.contains(piece));
+    // By the time its turn has come the second peer has announced some pieces by itself.
+    assert!(missing.count() < 2, "{given:?} of {offers:?}");
+}
+
+#[test]
+fn who_downloads_suggests_nothing_and_a_piece_that_is_out_is_not_suggested() {
+    let mut bench = Bench::new(config(Bitfield::full(PIECES)));
+    bench.join(1, some(&[0, 1, 2, 3, 4, 5, 6]));
+    let peer = bench.join(2, Has::None);
+    bench.says(peer, FromPeer::Interested(true));
+    let outputs = bench.handle(Input::Unchoked(vec![peer]));
+    assert_eq!(suggested(&outputs, peer), [7]);
+    let mut leech = Bench::leech();
+    let peer = leech.join(1, Has::None);
+    leech.verified(3);
+    leech.says(peer, FromPeer::Interested(true));
+    let outputs = leech.handle(Input::Unchoked(vec![peer]));
+    assert!(suggested(&outputs, peer).is_empty());
+}
+
+#[test]
+fn a_suggestion_counts_once_a_piece_of_the_peer_s_own_was_right() {
+    let mut bench = Bench::leech();
+    let peer = bench.join(1, Has::All);
+    bench.says(peer, FromPeer::Suggested(PieceIndex(7)));
+    let runs = bench.want(peer, BLOCKS);
+    let [first] = runs.as_slice() else {
+        panic!("one piece: {runs:?}");
+    };
+    let first = first.piece;
+    assert_ne!(first, PieceIndex(7));
+    bench.receive(peer, runs);
+    bench.verified(first.0);
+    assert_eq!(bench.want(peer, BLOCKS), [whole(7)]);
+}
+
 #[test]
 fn we_are_interested_while_a_peer_has_something_we_want() {
     let mut bench = Bench::leech();

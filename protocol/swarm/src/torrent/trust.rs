@@ -122,7 +122,13 @@ impl Torrent {
     }
 
     fn on_verified(&mut self, piece: PieceIndex, digests: &[u64]) {
-        let contributors = self.addresses_of(self.picker.contributors(piece).into_iter());
+        let contributors = self.picker.contributors(piece);
+        if let [sole] = contributors.as_slice()
+            && let Some(peer) = self.peers.get_mut(sole)
+        {
+            peer.proved = true;
+        }
+        let contributors = self.addresses_of(contributors.into_iter());
         let was_missing = self.picker.wanted_missing().get(piece);
         let revocations = self.picker.verified(piece);
         self.revoke(revocations);

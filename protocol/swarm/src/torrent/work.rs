@@ -15,7 +15,10 @@ impl Torrent {
             return;
         };
         match message {
-            FromPeer::Joined { has, .. } => self.on_joined(key, &has),
+            FromPeer::Joined { has, fast } => {
+                peer.fast = fast;
+                self.on_joined(key, &has);
+            }
             FromPeer::Have(piece) => self.on_have(key, piece),
             FromPeer::DontHave(piece) => self.on_dont_have(key, piece),
             FromPeer::Interested(interested) => {
@@ -43,7 +46,10 @@ impl Torrent {
             FromPeer::Suggested(piece) => peer.suggest(piece),
             FromPeer::Received(runs) => self.on_received(key, &runs),
             FromPeer::Returned { runs, reason } => self.on_returned(key, &runs, reason),
-            FromPeer::Report(report) => peer.report = report,
+            FromPeer::Report(report) => {
+                peer.report = report;
+                self.offer(key);
+            }
             FromPeer::Left(reason) => self.on_left(key, &reason),
         }
     }
@@ -75,7 +81,10 @@ impl Torrent {
             self.picker.peer_left(&Has::Some(full));
             self.picker.peer_joined(&Has::All);
         }
-        if self.picker.wanted_missing().get(piece) {
+        self.on_offer_taken(key, piece);
+        if self.picker.wanted_missing().get(piece)
+            && let Some(peer) = self.peers.get_mut(&key)
+        {
             peer.interesting += 1;
             self.show_interest(key);
             if self.starved.contains(&key) {
@@ -192,7 +201,8 @@ impl Torrent {
             peer: key,
             has: has.has(),
             only: peer.chokes_us.then_some(peer.allowed_fast.as_slice()),
-            suggested: &peer.suggested,
+            // Until it has given a right piece, it has no say in what we fetch from it: a liar would be given more to spoil.
+            suggested: if peer.proved { &peer.suggested } else { &[] },
             parole: self.smart_ban.is_on_parole(peer.address.ip()),
             rate_bytes_per_s: peer.rate_bytes_per_s,
         };
@@ -294,6 +304,7 @@ impl Torrent {
             self.picker.peer_left(has.has());
         }
         self.open -= u32::from(!peer.closing);
+        self.withdraw_offers(&peer.offered);
         self.starved.remove(&key);
         self.remember_departed(key, &peer);
         self.forget_connection(&peer, reason);
