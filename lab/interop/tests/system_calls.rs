@@ -52,12 +52,12 @@ const SYNCING: &[&str] = &["fsync", "fdatasync", "sync_file_range"];
 const ALL: &[&str] = &[];
 
 const SEED: [Bound; 6] = [
-    bound("sending", SENDING, 180.0),
+    bound("sending", SENDING, 23.0),
     bound("receiving", RECEIVING, 8.0),
-    bound("reading content", READING_BACK, 1.0),
+    bound("reading content", READING_BACK, 120.0),
     bound("waiting", WAITING, 12.0),
     bound("waking", WAKING, 4.0),
-    bound("all", ALL, 190.0),
+    bound("all", ALL, 156.0),
 ];
 
 const LEECH: [Bound; 8] = [
