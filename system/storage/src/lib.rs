@@ -13,6 +13,7 @@ mod event;
 mod files;
 mod inner;
 mod journal;
+mod lockstep;
 mod map;
 mod open;
 mod partial;
