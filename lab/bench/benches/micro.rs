@@ -113,6 +113,11 @@ fn wire_encode(bencher: Bencher<'_, '_>) {
         .bench(|| encoded(black_box(&messages)));
 }
 
+/// The blocks of half of a piece.
+fn half(piece: &[u8], which: usize) -> Vec<&[u8]> {
+    piece.chunks(16_384).skip(which * 32).take(32).collect()
+}
+
 /// So many pieces side by side, in runs of 32 blocks as storage hashes them.
 fn hash_pieces(bencher: Bencher<'_, '_>, needs: Needs, count: usize) {
     let pieces: Vec<Vec<u8>> = (0..count).map(|_| noise(PIECE_BYTES)).collect();
@@ -122,8 +127,7 @@ fn hash_pieces(bencher: Bencher<'_, '_>, needs: Needs, count: usize) {
             .map(|_| PieceHasher::new(needs, 1 << 20))
             .collect();
         for run in 0..2 {
-            let half = |piece: &'_ Vec<u8>| piece.chunks(16_384).skip(run * 32).take(32).collect();
-            let chunks: Vec<Vec<&[u8]>> = pieces.iter().map(half).collect();
+            let chunks: Vec<Vec<&[u8]>> = pieces.iter().map(|piece| half(piece, run)).collect();
             let runs = hashers.iter_mut().zip(&chunks);
             let mut runs: Vec<Run<'_>> = runs
                 .map(|(hasher, chunks)| Run { hasher, chunks })

@@ -100,6 +100,13 @@ impl State {
         }
     }
 
+    /// Whether more pieces than those in memory are still to come, or blocks of these. Not known for a selection of files: then
+    /// more is expected until the end.
+    pub(crate) fn expects_more(&self) -> bool {
+        let known = self.have.count() as usize + self.partials.len();
+        known < self.have.len() as usize || !self.partials.values().all(Partial::is_complete)
+    }
+
     /// Whether events wait, so that no more should be made.
     pub(crate) fn is_crowded(&self) -> bool {
         self.outbox.len() >= OUTBOX_EVENTS
@@ -166,24 +173,29 @@ impl Inner {
         if !partial.insert(block.block, buffer) {
             return Stored::Duplicate;
         }
-        self.queue_if_worth_it(partial, piece);
+        if partial.queue() {
+            let may_wait = state.expects_more();
+            self.shared.push_piece(self, piece, may_wait);
+        }
         drop(state);
         self.shared.relieve();
         Stored::Kept
     }
 
     fn queue_if_worth_it(self: &Arc<Self>, partial: &mut Partial, piece: PieceIndex) {
-        if partial.wants_work() && !partial.busy && !partial.queued {
-            partial.queued = true;
-            self.shared.push(Job::Piece(Arc::clone(self), piece));
+        if partial.queue() {
+            self.shared.push_piece(self, piece, false);
         }
     }
 
     /// Gives every piece that can get on to the threads.
     pub(crate) fn kick(self: &Arc<Self>, state: &mut State) {
         for (&piece, partial) in &mut state.partials {
-            self.queue_if_worth_it(partial, piece);
+            if partial.queue() {
+                self.shared.push_piece(self, piece, true);
+            }
         }
+        self.shared.release();
         for work in state.parked_checks.drain(..) {
             self.shared.push(Job::Check(work));
         }

@@ -137,6 +137,13 @@ impl Partial {
         self.is_complete() || self.ready - self.hashed >= HASH_RUN
     }
 
+    /// Whether the piece is to be given to the threads, which counts as done then.
+    pub(crate) const fn queue(&mut self) -> bool {
+        let queue = self.wants_work() && !self.busy && !self.queued;
+        self.queued |= queue;
+        queue
+    }
+
     /// The next blocks to hash, together with the hasher.
     pub(crate) fn take_run(&mut self) -> Option<(HashRun, PieceHasher)> {
         let unhashed = &self.slots[self.hashed..self.ready];

@@ -9,8 +9,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use shoal_metainfo::PieceIndex;
+use shoal_metainfo::{PieceIndex, hasher};
 
+use crate::advance::advance;
 use crate::check::CheckWork;
 use crate::disk::Disk;
 use crate::error::StorageError;
@@ -22,14 +23,18 @@ use crate::spec::StorageConfig;
 /// How often contents are looked at for retries, background syncs and events that had no room.
 const TICK: Duration = Duration::from_millis(100);
 
+/// A piece waits for others to be hashed beside only where pieces come more often than this, so that it will not have to wait
+/// long, and what comes slowly is never kept waiting. Should no other come all the same, it waits for the next [`TICK`].
+const OFTEN: Duration = Duration::from_millis(20);
+
 /// How long the end waits for threads: none should be busy for longer than one operation on a disk takes.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Something for a thread to do.
 #[derive(Debug)]
 pub(crate) enum Job {
-    /// Hash, judge and write a piece as far as its blocks arrived.
-    Piece(Arc<Inner>, PieceIndex),
+    /// Hash, judge and write pieces as far as their blocks arrived.
+    Pieces(Vec<(Arc<Inner>, PieceIndex)>),
     /// Make room in the pool.
     Spill,
     /// Check the next piece of a list.
@@ -66,12 +71,31 @@ pub(crate) struct Counters {
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// Pieces that could be worked on and wait for others to be hashed beside, fewer than there are lanes. They do not keep
+    /// their content open.
+    waiting: Vec<(Weak<Inner>, PieceIndex)>,
+    /// When a piece last came to wait.
+    came_at: Option<Instant>,
     /// Pieces in the making, which hold memory.
     urgent: VecDeque<Job>,
     /// Checks, which can wait.
     patient: VecDeque<Job>,
     running: usize,
     closed: bool,
+}
+
+impl Queue {
+    /// Lets the pieces that wait be worked on; false where there are none.
+    fn release(&mut self) -> bool {
+        let waiting = self.waiting.drain(..);
+        let pieces = waiting.filter_map(|(content, piece)| Some((content.upgrade()?, piece)));
+        let pieces: Vec<_> = pieces.collect();
+        let any = !pieces.is_empty();
+        if any {
+            self.urgent.push_back(Job::Pieces(pieces));
+        }
+        any
+    }
 }
 
 impl Shared {
@@ -159,6 +183,36 @@ impl Shared {
         self.wake.notify_one();
     }
 
+    /// Gives a piece to the threads, at once or together with others that come soon, if it `may_wait` for them and memory
+    /// lasts.
+    pub(crate) fn push_piece(&self, content: &Arc<Inner>, piece: PieceIndex, may_wait: bool) {
+        let lanes = hasher::lanes(content.verifier.needs());
+        if lanes == 1 {
+            return self.push(Job::Pieces(vec![(Arc::clone(content), piece)]));
+        }
+        let now = Instant::now();
+        let mut queue = self.lock();
+        if queue.closed {
+            return;
+        }
+        let before = queue.came_at.replace(now);
+        let often = before.is_some_and(|before| now.saturating_duration_since(before) < OFTEN);
+        queue.waiting.push((Arc::downgrade(content), piece));
+        let lasts = self.pool.available() > self.pool.capacity() / 2;
+        let waits = may_wait && often && lasts && queue.waiting.len() < lanes;
+        if !waits && queue.release() {
+            drop(queue);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Lets the pieces that wait for others be worked on as they are.
+    pub(crate) fn release(&self) {
+        if self.lock().release() {
+            self.wake.notify_one();
+        }
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
     }
@@ -171,6 +225,7 @@ impl Shared {
     /// Sees to it that buffers become free if they are about to run out.
     pub(crate) fn relieve(&self) {
         if self.is_short() && !self.spill_queued.swap(true, Ordering::AcqRel) {
+            self.release();
             self.push(Job::Spill);
         }
     }
@@ -179,7 +234,7 @@ impl Shared {
         let mut scratch = Vec::new();
         while let Some(job) = self.next_job() {
             match job {
-                Job::Piece(content, piece) => content.advance(piece, false, &mut scratch),
+                Job::Pieces(pieces) => advance(pieces, false, &mut scratch),
                 Job::Spill => self.spill(&mut scratch),
                 Job::Check(work) => work.step(&mut scratch),
                 Job::Sync(content) => content.sync_in_background(),
@@ -221,7 +276,7 @@ impl Shared {
             if self.pool.available() >= self.pool.capacity() / 2 {
                 break;
             }
-            content.advance(piece, true, scratch);
+            advance([(content, piece)], true, scratch);
         }
     }
 
@@ -234,9 +289,12 @@ impl Shared {
             }
             let idle = contents.is_empty();
             drop(contents);
-            let queue = self.lock();
+            let mut queue = self.lock();
             if queue.closed {
                 return;
+            }
+            if queue.release() {
+                self.wake.notify_one();
             }
             // Without contents there is nothing to look after until one is registered, which may just have happened.
             let pause = if idle { TICK * 20 } else { TICK };
