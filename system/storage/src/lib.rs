@@ -6,6 +6,7 @@
 mod advance;
 pub mod author;
 mod check;
+mod company;
 mod content;
 mod disk;
 mod error;

@@ -1,7 +1,7 @@
 //! What all contents of a process share: the threads with their queue, the buffers, the open files, the counters.
 //!
-//! Invariant: a piece, a sync, a spill and each runner of a check is in the queue at most once, so that the queue is bounded
-//! by the pieces that are in the making and the threads.
+//! Invariant: a piece, a sync, a spill and each runner of a check is in the queue at most once, pieces that wait for company
+//! included, so that the queue is bounded by the pieces that are in the making and the threads.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,6 +13,7 @@ use shoal_metainfo::{PieceIndex, hasher};
 
 use crate::advance::advance;
 use crate::check::CheckWork;
+use crate::company::Company;
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::files::Handles;
@@ -20,12 +21,9 @@ use crate::inner::Inner;
 use crate::pool::Pool;
 use crate::spec::StorageConfig;
 
-/// How often contents are looked at for retries, background syncs and events that had no room.
+/// How often contents are looked at for retries, background syncs, events that had no room, and pieces that wait in vain for
+/// others to be hashed beside.
 const TICK: Duration = Duration::from_millis(100);
-
-/// A piece waits for others to be hashed beside only where pieces come more often than this, so that it will not have to wait
-/// long, and what comes slowly is never kept waiting. Should no other come all the same, it waits for the next [`TICK`].
-const OFTEN: Duration = Duration::from_millis(20);
 
 /// How long the end waits for threads: none should be busy for longer than one operation on a disk takes.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
@@ -71,11 +69,8 @@ pub(crate) struct Counters {
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Pieces that could be worked on and wait for others to be hashed beside, fewer than there are lanes. They do not keep
-    /// their content open.
-    waiting: Vec<(Weak<Inner>, PieceIndex)>,
-    /// When a piece last came to wait.
-    came_at: Option<Instant>,
+    /// Pieces that could be worked on and wait for others. They do not keep their content open.
+    company: Company<(Weak<Inner>, PieceIndex)>,
     /// Pieces in the making, which hold memory.
     urgent: VecDeque<Job>,
     /// Checks, which can wait.
@@ -87,7 +82,7 @@ struct Queue {
 impl Queue {
     /// Lets the pieces that wait be worked on; false where there are none.
     fn release(&mut self) -> bool {
-        let waiting = self.waiting.drain(..);
+        let waiting = self.company.leave().into_iter();
         let pieces = waiting.filter_map(|(content, piece)| Some((content.upgrade()?, piece)));
         let pieces: Vec<_> = pieces.collect();
         let any = !pieces.is_empty();
@@ -183,24 +178,24 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Gives a piece to the threads, at once or together with others that come soon, if it `may_wait` for them and memory
-    /// lasts.
+    /// Gives a piece to the threads, at once or together with others that come soon, if it `may_wait` for them and half of
+    /// memory is free: long pieces and small caches are never kept waiting. Should none come, it waits for the next
+    /// [`TICK`].
     pub(crate) fn push_piece(&self, content: &Arc<Inner>, piece: PieceIndex, may_wait: bool) {
         let lanes = hasher::lanes(content.verifier.needs());
         if lanes == 1 {
             return self.push(Job::Pieces(vec![(Arc::clone(content), piece)]));
         }
-        let now = Instant::now();
+        let lasts = self.pool.available() > self.pool.capacity() / 2;
+        let one = (Arc::downgrade(content), piece);
         let mut queue = self.lock();
         if queue.closed {
             return;
         }
-        let before = queue.came_at.replace(now);
-        let often = before.is_some_and(|before| now.saturating_duration_since(before) < OFTEN);
-        queue.waiting.push((Arc::downgrade(content), piece));
-        let lasts = self.pool.available() > self.pool.capacity() / 2;
-        let waits = may_wait && often && lasts && queue.waiting.len() < lanes;
-        if !waits && queue.release() {
+        let at_once = queue
+            .company
+            .join(one, Instant::now(), lanes, may_wait && lasts);
+        if at_once && queue.release() {
             drop(queue);
             self.wake.notify_one();
         }
