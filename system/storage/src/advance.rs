@@ -74,6 +74,8 @@ pub(crate) fn advance(
     let claimed = pieces.filter_map(|(content, piece)| Claimed::new(content, piece, spill));
     let mut claimed: Vec<Claimed> = claimed.collect();
     while !claimed.is_empty() {
+        // What is not complete rests first, so that it can wait for company again while the others are written.
+        claimed.sort_by_key(Claimed::is_complete);
         let mut runs = Vec::with_capacity(claimed.len());
         claimed.retain_mut(|claimed| {
             let next = claimed.next_run(scratch);
@@ -121,6 +123,12 @@ impl Claimed {
             piece,
             spill,
         })
+    }
+
+    fn is_complete(&self) -> bool {
+        let state = self.content.state();
+        let partial = state.partials.get(&self.piece);
+        partial.is_some_and(Partial::is_complete)
     }
 
     /// Does what is to be done until bytes are to be hashed. `None` where nothing is left to do; others may claim the piece
@@ -172,7 +180,11 @@ impl Inner {
                 Step::Rest
             };
         }
-        if let Some((run, hasher)) = partial.take_run() {
+        let pressed = spill || self.shared.is_short();
+        // Fewer blocks are worth it only if they would have to be read back otherwise.
+        if (pressed || partial.wants_work())
+            && let Some((run, hasher)) = partial.take_run()
+        {
             return Step::Hash(partial.epoch, run, hasher);
         }
         if partial.is_complete() && partial.is_hashed() {
@@ -186,7 +198,7 @@ impl Inner {
                 .take()
                 .map_or(Step::Rest, |hasher| Step::Judge(epoch, hasher));
         }
-        let wanted = (spill || self.shared.is_short()) && partial.cached() > 0;
+        let wanted = pressed && partial.cached() > 0;
         let (epoch, blocks) = (
             partial.epoch,
             if wanted {

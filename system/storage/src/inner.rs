@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use shoal_metainfo::{Bitfield, Block, Layout, PieceIndex, Verifier};
+use shoal_metainfo::{Bitfield, Block, Layout, PieceIndex, Verifier, hasher};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -336,7 +336,12 @@ impl Inner {
     /// What is known of a piece in the making, which begins with this if need be.
     pub(crate) fn partial<'a>(&self, state: &'a mut State, piece: PieceIndex) -> &'a mut Partial {
         state.partials.entry(piece).or_insert_with(|| {
-            Partial::new(self.layout.block_count(piece), self.verifier.hasher(piece))
+            let lanes = hasher::lanes(self.verifier.needs());
+            Partial::new(
+                self.layout.block_count(piece),
+                self.verifier.hasher(piece),
+                lanes,
+            )
         })
     }
 
