@@ -304,7 +304,7 @@ impl Inner {
         let mut state = self.state();
         state.partials.remove(&piece);
         state.failed.remove(piece);
-        state.have.insert(piece);
+        state.gain(piece);
         state.unsynced = true;
         self.emit(&mut state, Event::Verified { piece, blocks });
         self.resume(&mut state);

@@ -173,14 +173,14 @@ impl Inner {
         let mut state = self.state();
         if !had {
             if right {
-                state.have.insert(piece);
+                state.gain(piece);
                 state.unsynced = true;
                 state.partials.remove(&piece);
             } else {
                 self.release(&mut state, piece);
             }
         } else if !right {
-            state.have.remove(piece);
+            state.lose(piece);
         }
     }
 

@@ -53,7 +53,10 @@ pub(crate) struct Inner {
 
 #[derive(Debug)]
 pub(crate) struct State {
+    /// Changed by [`State::gain`] and [`State::lose`] alone.
     pub(crate) have: Bitfield,
+    /// How many pieces are not in `have`.
+    missing: usize,
     pub(crate) partials: HashMap<PieceIndex, Partial>,
     /// Pieces that were wrong once and not right since.
     pub(crate) failed: Bitfield,
@@ -87,6 +90,7 @@ impl State {
     pub(crate) fn new(have: Bitfield) -> Self {
         State {
             failed: Bitfield::empty(have.len()),
+            missing: (have.len() - have.count()) as usize,
             have,
             partials: HashMap::new(),
             outbox: VecDeque::new(),
@@ -100,11 +104,22 @@ impl State {
         }
     }
 
+    /// Notes that a piece is right and written.
+    pub(crate) fn gain(&mut self, piece: PieceIndex) {
+        self.missing -= usize::from(self.have.insert(piece));
+    }
+
+    /// Notes that a piece is not there any more; false where it was not.
+    pub(crate) fn lose(&mut self, piece: PieceIndex) -> bool {
+        let had = self.have.remove(piece);
+        self.missing += usize::from(had);
+        had
+    }
+
     /// Whether more pieces than those in memory are still to come, or blocks of these. Not known for a selection of files: then
     /// more is expected until the end.
     pub(crate) fn expects_more(&self) -> bool {
-        let known = self.have.count() as usize + self.partials.len();
-        known < self.have.len() as usize || !self.partials.values().all(Partial::is_complete)
+        self.partials.len() < self.missing || !self.partials.values().all(Partial::is_complete)
     }
 
     /// Whether events wait, so that no more should be made.
@@ -310,7 +325,7 @@ impl Inner {
     /// nobody works on them, so that whatever becomes of them next is recorded and told after their loss.
     pub(crate) fn lose(self: &Arc<Self>, pieces: impl Iterator<Item = PieceIndex>) {
         let mut state = self.state();
-        let lost: Vec<PieceIndex> = pieces.filter(|&piece| state.have.remove(piece)).collect();
+        let lost: Vec<PieceIndex> = pieces.filter(|&piece| state.lose(piece)).collect();
         for &piece in &lost {
             self.partial(&mut state, piece).busy = true;
         }
