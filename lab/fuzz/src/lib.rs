@@ -49,6 +49,16 @@ pub const TARGETS: &[Target] = &[
         ],
     },
     Target {
+        name: "local_announce",
+        run: tracker::local,
+        words: &[
+            b"BT-SEARCH * HTTP/1.1\r\n",
+            b"Port: 6881\r\n",
+            b"Infohash: 6161616161616161616161616161616161616161\r\n",
+            b"cookie: ",
+        ],
+    },
+    Target {
         name: "magnet",
         run: metainfo::magnet,
         words: &[

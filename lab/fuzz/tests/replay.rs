@@ -75,6 +75,7 @@ replay!(
     bencode,
     extended_handshake,
     handshake,
+    local_announce,
     magnet,
     metainfo,
     names,

@@ -1,5 +1,5 @@
 """A libtorrent client. The one argument is a JSON object: torrent, folder, listen (address:port), seed, connect (addresses),
-upload_limit (bytes a second, 0: none), measured (speak in the clear only, take what is to be seeded for right, hear of no peers
+local (look for peers on the local network), upload_limit (bytes a second, 0: none), measured (speak in the clear only, take what is to be seeded for right, hear of no peers
 but these, end when complete). Prints one JSON object a line: {"event": "ready"}, {"event": "complete"},
 {"event": "progress", ...} every second, and alerts."""
 
@@ -51,7 +51,7 @@ def add(session, order):
 
 def main():
     order = json.loads(sys.argv[1])
-    settings = {**SETTINGS, "listen_interfaces": order["listen"]}
+    settings = {**SETTINGS, "listen_interfaces": order["listen"], "enable_lsd": order["local"]}
     if order["measured"]:
         settings.update(in_enc_policy=lt.enc_policy.pe_disabled, out_enc_policy=lt.enc_policy.pe_disabled)
     session = lt.session(settings)

@@ -81,6 +81,19 @@ impl Client {
         }
     }
 
+    /// Whether it looks for peers on the local network (BEP 14).
+    #[must_use]
+    pub const fn finds_locals(self) -> bool {
+        matches!(
+            self,
+            Client::Shoal
+                | Client::Libtorrent
+                | Client::QBittorrent
+                | Client::Transmission
+                | Client::Aria2
+        )
+    }
+
     /// Starts it. A seed is ready when this returns.
     ///
     /// # Errors
@@ -159,6 +172,8 @@ pub struct Job<'a> {
     pub address: SocketAddr,
     /// Peers that it is told of.
     pub connect: &'a [SocketAddr],
+    /// Whether it looks for peers on the local network.
+    pub local: bool,
     /// The most it may send, in bytes a second; only libtorrent and we are asked.
     pub upload_limit: Option<u64>,
     /// Whether it is to be measured: it speaks in the clear alone, a seed takes what it has for right where it can be told
@@ -176,6 +191,7 @@ impl<'a> Job<'a> {
             folder,
             address,
             connect: &[],
+            local: false,
             upload_limit: None,
             measured: false,
         }

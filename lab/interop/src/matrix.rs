@@ -25,6 +25,8 @@ const ANNOUNCED_WITHIN: Duration = Duration::from_secs(40);
 pub enum Found {
     /// It is told the address.
     ByAddress,
+    /// Both look for peers on the local network.
+    Locally,
     /// Both announce to a tracker.
     ByTracker(TrackerKind, Protocol),
 }
@@ -33,6 +35,7 @@ impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Found::ByAddress => f.pad("address"),
+            Found::Locally => f.pad("LSD"),
             Found::ByTracker(kind, Protocol::Http) => f.pad(&format!("{kind}, HTTP")),
             Found::ByTracker(kind, Protocol::Udp) => f.pad(&format!("{kind}, UDP")),
         }
@@ -83,9 +86,11 @@ impl Cell {
         if self.seed == Client::WebTorrent && self.kind == Kind::Hybrid && self.folder {
             return Some("the peer wants padding as files when it seeds");
         }
-        [self.seed, self.leech]
-            .into_iter()
-            .find_map(|client| client.lacks(self.kind))
+        let both = [self.seed, self.leech];
+        if self.found == Found::Locally && !both.iter().all(|client| client.finds_locals()) {
+            return Some("the peer has no local service discovery");
+        }
+        both.into_iter().find_map(|client| client.lacks(self.kind))
     }
 
     /// Moves content from the seed to the leech, and checks every file by SHA-256.
@@ -103,13 +108,14 @@ impl Cell {
             false => Shape::File(CONTENT_BYTES),
         };
         let content = Content::generate(&lab.folder("source")?, "Some content", shape, 42)?;
-        let (tracker, mut recipe) = (lab.address(), Recipe::new(self.kind).pieces(PIECE_BYTES));
+        let tracker_address = lab.address();
+        let mut recipe = Recipe::new(self.kind).pieces(PIECE_BYTES);
         if let Found::ByTracker(_, protocol) = self.found {
-            recipe = recipe.tracker(&protocol.url(tracker));
+            recipe = recipe.tracker(&protocol.url(tracker_address));
         }
         if self.found == Found::ByAddress && self.seed == Client::RTorrent {
             // It hangs where a torrent has no tracker at all. Nobody is at this one.
-            recipe = recipe.tracker(&Protocol::Http.url(tracker));
+            recipe = recipe.tracker(&Protocol::Http.url(tracker_address));
         }
         let maker = if self.seed == Client::Shoal {
             Maker::Shoal
@@ -119,21 +125,38 @@ impl Cell {
         let torrent = content.parent.with_extension("torrent");
         recipe.make(maker, &content, &torrent)?;
         let tracker = match self.found {
-            Found::ByTracker(kind, _) => Some(Tracker::start(lab, kind, tracker, &[&torrent])?),
-            Found::ByAddress => None,
+            Found::ByTracker(kind, _) => {
+                Some(Tracker::start(lab, kind, tracker_address, &[&torrent])?)
+            }
+            Found::ByAddress | Found::Locally => None,
         };
+        let local = self.found == Found::Locally;
+        if local {
+            lab.allow_multicast()?;
+        }
 
-        let job = Job::seed(&torrent, &content.parent, lab.address());
+        // Transmission announces from the machine's first address, whichever it is bound to. No tracker is there in this case.
+        let address = |client| match client {
+            Client::Transmission if local => tracker_address,
+            _ => lab.address(),
+        };
+        let job = Job {
+            local,
+            ..Job::seed(&torrent, &content.parent, address(self.seed))
+        };
         let seed = self.seed.start(lab, &job)?;
         if let Some(tracker) = &tracker {
             tracker.wait_seed(&torrent, ANNOUNCED_WITHIN)?;
         }
         let addresses = match self.found {
             Found::ByAddress => vec![seed.address],
-            Found::ByTracker(..) => Vec::new(),
+            Found::ByTracker(..) | Found::Locally => Vec::new(),
         };
         let target = lab.folder("target")?;
-        let job = Job::leech(&torrent, &target, lab.address()).with(&addresses);
+        let job = Job {
+            local,
+            ..Job::leech(&torrent, &target, address(self.leech)).with(&addresses)
+        };
         let mut leech = self.leech.start(lab, &job)?;
         leech.wait_complete(COMPLETE_WITHIN)?;
         leech.stop();
@@ -200,10 +223,23 @@ pub fn tracked_cells(seed: Client, leech: Client, kind: Kind) -> Vec<Cell> {
     cells
 }
 
-/// Both of the above, with the kind that all know on trackers.
+/// A transfer in which two clients find each other on the local network.
+#[must_use]
+pub fn local_cell(seed: Client, leech: Client, kind: Kind) -> Cell {
+    Cell {
+        seed,
+        leech,
+        kind,
+        folder: true,
+        found: Found::Locally,
+    }
+}
+
+/// All of the above, with the kind that all know where they find each other.
 #[must_use]
 pub fn between(seed: Client, leech: Client) -> Vec<Cell> {
     let mut all = cells(seed, leech);
     all.extend(tracked_cells(seed, leech, Kind::V1));
+    all.push(local_cell(seed, leech, Kind::V1));
     all
 }

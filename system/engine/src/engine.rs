@@ -3,6 +3,7 @@
 use crate::clock::Clock;
 use crate::connect::Introduction;
 use crate::door::{self, Register};
+use crate::local::LocalPeers;
 use crate::session::{SessionTask, ToSession};
 use crate::snapshot::{Shown, Snapshot};
 use crate::start::{self, Starting};
@@ -128,6 +129,8 @@ pub(crate) struct Environment {
     pub(crate) session: mpsc::Sender<ToSession>,
     /// Where we listen, if we do.
     pub(crate) port: Option<u16>,
+    /// Who looks for peers on the local network, where somebody does.
+    pub(crate) local: Option<LocalPeers>,
     /// The most connections of one torrent.
     pub(crate) max_connections: u32,
 }
@@ -185,6 +188,15 @@ impl Engine {
         for listener in listeners {
             entrance.spawn(door::stand(listener, register.clone(), session.clone()));
         }
+        let port = listening.first().map(SocketAddr::port);
+        // Where others cannot connect there is nothing to announce to them.
+        let reachable = listening.iter().find(|address| !address.ip().is_loopback());
+        let local = reachable.map(|address| {
+            let port = address.port();
+            let (task, local) = LocalPeers::new(clock, transport.clone(), port, &mut seeds);
+            pool.next().spawn(task.run());
+            local
+        });
         let environment = Environment {
             clock,
             pool,
@@ -192,7 +204,8 @@ impl Engine {
             transport,
             storage,
             session,
-            port: listening.first().map(SocketAddr::port),
+            port,
+            local,
             max_connections,
         };
         Ok(Engine {

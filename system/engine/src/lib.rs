@@ -58,6 +58,7 @@ mod door;
 mod engine;
 mod hashes;
 mod inbound;
+mod local;
 mod mailbox;
 mod outbound;
 mod peer;

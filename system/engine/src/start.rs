@@ -174,6 +174,13 @@ impl Starting {
             torrent.handle(now, Input::Candidates { origin, addresses });
         }
         let trackers = self.start_trackers(&add, &torrent);
+        // Until the torrent has ended. Private ones are known to their trackers' peers only (BEP 27).
+        let _announced = self
+            .environment
+            .local
+            .as_ref()
+            .filter(|_| !metainfo.is_private())
+            .map(|local| local.join(self.introduction.hashes.swarms(), &self.inbox.sender()));
         let mailbox = Mailbox::new();
         // Where the session is gone the engine stops.
         let added = ToSession::Added(self.id, mailbox.clone());

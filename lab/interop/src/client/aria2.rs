@@ -15,7 +15,9 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
     command.arg("--enable-dht=true");
     command.arg(format!("--dht-listen-port={}", job.address.port()));
     command.arg(format!("--dht-file-path={}", state.join("dht").display()));
-    command.args(["--enable-peer-exchange=true", "--bt-enable-lpd=false"]);
+    command.arg("--enable-peer-exchange=true");
+    command.arg(format!("--bt-enable-lpd={}", job.local));
+    command.arg(format!("--bt-lpd-interface={}", job.address.ip()));
     command.args(["--console-log-level=notice", "--summary-interval=5"]);
     command.arg("--file-allocation=none");
     command.arg(format!("--listen-port={}", job.address.port()));

@@ -15,6 +15,7 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
         "listen": job.address.to_string(),
         "seed": job.role == Role::Seed,
         "connect": job.connect,
+        "local": job.local,
         "upload_limit": job.upload_limit.unwrap_or(0),
         "measured": job.measured,
     });

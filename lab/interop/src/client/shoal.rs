@@ -37,10 +37,10 @@ pub fn order(lab: &Lab, job: &Job<'_>) -> Result<Command> {
             command
         }
     };
-    command
-        .arg("--isolated")
-        .arg("--listen")
-        .arg(job.address.to_string());
+    if !job.local {
+        command.arg("--isolated");
+    }
+    command.arg("--listen").arg(job.address.to_string());
     command.arg("--allow-net").arg(lab.network());
     command.arg("--state-dir").arg(lab.path("state"));
     if let Some(limit) = job.upload_limit {

@@ -24,7 +24,7 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
         "bind-address-ipv4": job.address.ip().to_string(),
         "peer-port": job.address.port(),
         "dht-enabled": false,
-        "lpd-enabled": false,
+        "lpd-enabled": job.local,
         "utp-enabled": false,
         // Preferred, or only where the other side insists.
         "encryption": if job.measured { 0 } else { 1 },

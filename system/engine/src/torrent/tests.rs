@@ -44,6 +44,7 @@ fn still() -> Still {
         storage: Storage::start(StorageConfig::default()).unwrap(),
         session,
         port: None,
+        local: None,
         max_connections: DEFAULT_MAX_CONNECTIONS,
     };
     let introduction = Introduction {
