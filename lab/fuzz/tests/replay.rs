@@ -77,6 +77,7 @@ replay!(
     handshake,
     magnet,
     metainfo,
+    mse,
     names,
     peer_session,
     session,
