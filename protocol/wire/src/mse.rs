@@ -167,6 +167,9 @@ pub enum MseError {
     /// The remote's public key would fix the shared secret.
     #[error("the remote's public key is degenerate, so that anybody would know the shared secret")]
     PublicKey,
+    /// It begins with the handshake of BEP 3.
+    #[error("the remote speaks in the clear")]
+    Plaintext,
     /// The padding does not end.
     #[error(
         "no synchronisation within {MAX_PAD_LENGTH} bytes: the remote has other keys or speaks another protocol"

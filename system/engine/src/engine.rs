@@ -2,7 +2,8 @@
 
 use crate::clock::Clock;
 use crate::connect::Introduction;
-use crate::door::{self, Register};
+use crate::door;
+use crate::register::Register;
 use crate::session::{SessionTask, ToSession};
 use crate::snapshot::{Shown, Snapshot};
 use crate::start::{self, Starting};
@@ -14,6 +15,7 @@ use shoal_session::{Settings, TorrentKey};
 use shoal_storage::{Disk, Storage, StorageConfig, StorageError};
 use shoal_transport::{RateLimits, Transport, TransportConfig, TransportError};
 use shoal_wire::PeerId;
+use shoal_wire::mse::EncryptionPolicy;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -67,7 +69,9 @@ pub struct EngineConfig {
     pub session: Settings,
     /// Event loops; 0 is one for each core.
     pub workers: usize,
-    /// Decides all dice; `None` is a new number each time.
+    /// When connections are encrypted.
+    pub encryption: EncryptionPolicy,
+    /// Decides all dice but those of encrypted handshakes; `None` is a new number each time.
     pub seed: Option<u64>,
 }
 
@@ -130,6 +134,7 @@ pub(crate) struct Environment {
     pub(crate) port: Option<u16>,
     /// The most connections of one torrent.
     pub(crate) max_connections: u32,
+    pub(crate) encryption: EncryptionPolicy,
 }
 
 /// A running engine.
@@ -183,7 +188,8 @@ impl Engine {
             .map(shoal_transport::Listener::local_addr)
             .collect();
         for listener in listeners {
-            entrance.spawn(door::stand(listener, register.clone(), session.clone()));
+            let (register, session) = (register.clone(), session.clone());
+            entrance.spawn(door::stand(listener, register, session, config.encryption));
         }
         let environment = Environment {
             clock,
@@ -194,6 +200,7 @@ impl Engine {
             session,
             port: listening.first().map(SocketAddr::port),
             max_connections,
+            encryption: config.encryption,
         };
         Ok(Engine {
             workers,

@@ -8,6 +8,7 @@ use super::{
     CIPHER, Established, MAX_INITIAL_PAYLOAD, MAX_PAD_LENGTH, Methods, MseError, Noise, PLAINTEXT,
     VERIFICATION,
 };
+use crate::handshake::PROTOCOL;
 use shoal_metainfo::InfoHash;
 
 #[derive(Debug)]
@@ -91,6 +92,7 @@ impl Initiator {
 
     fn step(&mut self, state: State, out: &mut Vec<u8>) -> Result<Step, MseError> {
         Ok(match state {
+            State::Key if self.received.begins_with(&PROTOCOL) => return Err(MseError::Plaintext),
             State::Key => match self.received.take() {
                 Some(key) => {
                     self.answered = true;

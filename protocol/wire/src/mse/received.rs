@@ -17,6 +17,10 @@ impl Received {
         self.bytes.extend_from_slice(bytes);
     }
 
+    pub(super) fn begins_with(&self, beginning: &[u8]) -> bool {
+        self.bytes.starts_with(beginning)
+    }
+
     /// The next `N` bytes, once they have come.
     pub(super) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let taken = *self.bytes.first_chunk()?;

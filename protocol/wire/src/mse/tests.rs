@@ -339,6 +339,19 @@ fn a_degenerate_key_ends_a_handshake_on_both_sides_before_anything_is_told() {
     assert_eq!(failed.err(), Some(MseError::PublicKey));
 }
 
+#[test]
+fn a_remote_that_answers_in_the_clear_is_known_by_its_first_twenty_bytes() {
+    let mut out = Vec::new();
+    let mut ours = Initiator::new(SKEY, Methods::ALL, plain_noise(1), b"", &mut out);
+    let said = b"\x13BitTorrent protocol";
+    assert!(ours.receive(&said[..19], &mut out).unwrap().is_none());
+    assert_eq!(
+        ours.receive(&said[19..], &mut out).err(),
+        Some(MseError::Plaintext)
+    );
+    assert!(!ours.is_answered());
+}
+
 /// What an initiator that offers `offered` makes of a responder's choice.
 fn chosen(offered: Methods, choice: u32, pad_length: u16) -> Result<Option<Established>, MseError> {
     let mut out = Vec::new();
