@@ -1,6 +1,6 @@
 //! What works with whom: one seed and one leech, for every peer, kind of torrent, direction and way to find each other.
 
-use crate::client::{Client, Job};
+use crate::client::{Client, Job, Speech};
 use crate::content::{Content, Shape};
 use crate::lab::Lab;
 use crate::program::Program;
@@ -52,6 +52,8 @@ pub struct Cell {
     pub folder: bool,
     /// How the leech finds the seed.
     pub found: Found,
+    /// How both begin their connections.
+    pub speech: Speech,
 }
 
 impl fmt::Display for Cell {
@@ -59,7 +61,12 @@ impl fmt::Display for Cell {
         let Cell { seed, leech, .. } = self;
         let shape = if self.folder { "folder" } else { "file" };
         write!(f, "{seed:<12} -> {leech:<12} {:<6} {shape:<6} ", self.kind)?;
-        write!(f, "{:<24}", self.found)
+        let speech = match self.speech {
+            Speech::Usual => "",
+            Speech::Clear => "clear",
+            Speech::Encrypted => "encrypted",
+        };
+        write!(f, "{:<24}{speech:<10}", self.found)
     }
 }
 
@@ -123,7 +130,7 @@ impl Cell {
             Found::ByAddress => None,
         };
 
-        let job = Job::seed(&torrent, &content.parent, lab.address());
+        let job = Job::seed(&torrent, &content.parent, lab.address()).speaking(self.speech);
         let seed = self.seed.start(lab, &job)?;
         if let Some(tracker) = &tracker {
             tracker.wait_seed(&torrent, ANNOUNCED_WITHIN)?;
@@ -133,7 +140,8 @@ impl Cell {
             Found::ByTracker(..) => Vec::new(),
         };
         let target = lab.folder("target")?;
-        let job = Job::leech(&torrent, &target, lab.address()).with(&addresses);
+        let job = Job::leech(&torrent, &target, lab.address());
+        let job = job.with(&addresses).speaking(self.speech);
         let mut leech = self.leech.start(lab, &job)?;
         leech.wait_complete(COMPLETE_WITHIN)?;
         leech.stop();
@@ -175,6 +183,7 @@ pub fn cells(seed: Client, leech: Client) -> Vec<Cell> {
                 kind,
                 folder,
                 found,
+                speech: Speech::Usual,
             });
         }
     }
@@ -194,16 +203,26 @@ pub fn tracked_cells(seed: Client, leech: Client, kind: Kind) -> Vec<Cell> {
                 kind,
                 folder: true,
                 found,
+                speech: Speech::Usual,
             });
         }
     }
     cells
 }
 
-/// Both of the above, with the kind that all know on trackers.
+/// Transfers of a folder of every kind, in which both sides speak encrypted alone, payload included.
+#[must_use]
+pub fn encrypted_cells(seed: Client, leech: Client) -> Vec<Cell> {
+    let folders = cells(seed, leech).into_iter().filter(|cell| cell.folder);
+    let speech = Speech::Encrypted;
+    folders.map(|cell| Cell { speech, ..cell }).collect()
+}
+
+/// All of the above, with the kind that all know on trackers.
 #[must_use]
 pub fn between(seed: Client, leech: Client) -> Vec<Cell> {
     let mut all = cells(seed, leech);
+    all.extend(encrypted_cells(seed, leech));
     all.extend(tracked_cells(seed, leech, Kind::V1));
     all
 }

@@ -72,8 +72,8 @@ fn write_settings(profile: &Path, job: &Job<'_>, interface: SocketAddr) -> Resul
          WebUI\\Port={interface_port}\n\
          WebUI\\LocalHostAuth=false\n\
          WebUI\\UseUPnP=false\n",
-        // Allowed, or off.
-        encryption = if job.measured { 2 } else { 0 },
+        // Allowed, off, or required.
+        encryption = job.speech.word("0", "2", "1"),
         port = job.address.port(),
         ip = job.address.ip(),
         interface_ip = interface.ip(),

@@ -37,7 +37,8 @@ impl Rc4 {
     }
 
     /// A cipher where MSE begins: behind the bytes that are discarded.
-    pub(super) fn for_mse(key: &[u8]) -> Self {
+    #[must_use]
+    pub fn for_mse(key: &[u8]) -> Self {
         let mut cipher = Rc4::new(key);
         cipher.apply(&mut [0; DISCARDED_BYTES]);
         cipher
