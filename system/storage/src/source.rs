@@ -1,6 +1,7 @@
 //! Where the bytes of a verified range are, so that whoever sends them can choose when to read them, and how many at once.
 
 use crate::pool::BlockBuffer;
+use smallvec::{SmallVec, smallvec};
 use std::fs::File;
 use std::io;
 use std::ptr;
@@ -13,7 +14,7 @@ const MAX_PARTS: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Source {
     /// Consecutive parts of the range; none is empty.
-    pub segments: Vec<Segment>,
+    pub segments: SmallVec<[Segment; 1]>,
 }
 
 impl Source {
@@ -44,7 +45,7 @@ enum Run<'a> {
         /// Where the first of them is.
         offset: u64,
         len: u64,
-        outs: Vec<io::IoSliceMut<'a>>,
+        outs: SmallVec<[io::IoSliceMut<'a>; 1]>,
     },
     Zeros(&'a mut [u8]),
     Buffer(&'a [u8], &'a mut [u8]),
@@ -103,7 +104,7 @@ impl<'a> Reads<'a> {
                         file,
                         offset: from,
                         len: added,
-                        outs: vec![part],
+                        outs: smallvec![part],
                     });
                 }
             }
@@ -230,7 +231,7 @@ mod tests {
         let file = Arc::new(file);
         let mut buffer = Arc::new(Pool::new(1)).try_lease().unwrap();
         buffer[..4].copy_from_slice(b"xyz!");
-        let segments = vec![
+        let segments = smallvec![
             Segment::File {
                 file: Arc::clone(&file),
                 offset: 2,
