@@ -22,6 +22,7 @@ fn main() -> io::Result<()> {
     messages()?;
     tracker_replies()?;
     tracker_datagrams()?;
+    encrypted_handshakes()?;
     operations()
 }
 
@@ -396,9 +397,52 @@ fn tracker_datagrams() -> io::Result<()> {
         .try_for_each(|(name, bytes)| seed("tracker_udp", name, bytes))
 }
 
+/// Operations: for each side its methods and the lengths of its padding, with what the first one begins; then what happens on the
+/// line.
+fn encrypted_handshakes() -> io::Result<()> {
+    let begin = |offered, allowed| [&[offered, 9, 7, 3][..], b"abc", &[allowed, 20, 241]].concat();
+    // Kind, to whom, and where or how much: 2 delivers.
+    let (key, answer) = ([2, 1, 105], [2, 0, 247]);
+    let seeds = [
+        ("rc4", [begin(1, 0), vec![]].concat()),
+        ("plaintext", [begin(0, 2), vec![]].concat()),
+        ("nothing-in-common", [begin(1, 2), vec![]].concat()),
+        (
+            "in-parts",
+            [begin(0, 1), key.to_vec(), answer.to_vec()].concat(),
+        ),
+        // The method, the length of padding, the length of the payload.
+        ("offer-turned", turned(begin(1, 0), &key, 51, 3)),
+        ("pad-length-turned", turned(begin(1, 0), &key, 52, 0x80)),
+        ("payload-length-turned", turned(begin(1, 0), &key, 61, 0x80)),
+        ("verification-turned", turned(begin(1, 0), &key, 40, 1)),
+        ("name-turned", turned(begin(1, 0), &key, 20, 1)),
+        (
+            "noise-between",
+            [begin(1, 0), vec![1, 1, 200], vec![7; 200], vec![96]].concat(),
+        ),
+    ];
+    seeds
+        .iter()
+        .try_for_each(|(name, bytes)| seed("mse", name, bytes))
+}
+
+/// The keys are exchanged, and a byte of what the first side says then is turned.
+fn turned(begin: Vec<u8>, key: &[u8], at: u8, bits: u8) -> Vec<u8> {
+    let everything = [2, 0, 247];
+    let turn = [0, 1, at, bits];
+    [begin, key.to_vec(), everything.to_vec(), turn.to_vec()].concat()
+}
+
 /// Sequences of operations mean nothing to a reader: these are noise, of which there is enough for every operation to occur.
 fn operations() -> io::Result<()> {
-    for target in ["peer_session", "session", "torrent", "tracker_schedule"] {
+    for target in [
+        "mse",
+        "peer_session",
+        "session",
+        "torrent",
+        "tracker_schedule",
+    ] {
         for (number, length) in [(0u64, 100usize), (1, 500), (2, 1_000), (3, 1_500)] {
             let mut random = fastrand::Rng::with_seed(number);
             let bytes: Vec<u8> = core::iter::repeat_with(|| random.u8(..))

@@ -8,6 +8,7 @@
 //! Invariant: a target is a pure function of its input, so that a file of bytes is a whole bug report.
 
 pub mod metainfo;
+pub mod mse;
 pub mod mutate;
 pub mod operations;
 pub mod peer_session;
@@ -79,6 +80,11 @@ pub const TARGETS: &[Target] = &[
         name: "metainfo",
         run: metainfo::metainfo,
         words: BENCODE_WORDS,
+    },
+    Target {
+        name: "mse",
+        run: mse::mse,
+        words: OPERATION_WORDS,
     },
     Target {
         name: "names",

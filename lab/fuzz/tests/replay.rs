@@ -78,6 +78,7 @@ replay!(
     local_announce,
     magnet,
     metainfo,
+    mse,
     names,
     peer_session,
     session,

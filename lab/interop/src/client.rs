@@ -159,6 +159,34 @@ impl Role {
     }
 }
 
+/// How a client is to begin its connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speech {
+    /// As it does unless told otherwise.
+    #[default]
+    Usual,
+    /// In the clear alone.
+    Clear,
+    /// Encrypted alone, payload included.
+    Encrypted,
+}
+
+impl Speech {
+    /// One of three words, in this order.
+    const fn word(
+        self,
+        usual: &'static str,
+        clear: &'static str,
+        encrypted: &'static str,
+    ) -> &'static str {
+        match self {
+            Speech::Usual => usual,
+            Speech::Clear => clear,
+            Speech::Encrypted => encrypted,
+        }
+    }
+}
+
 /// The whole order to a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Job<'a> {
@@ -176,8 +204,10 @@ pub struct Job<'a> {
     pub local: bool,
     /// The most it may send, in bytes a second; only libtorrent and we are asked.
     pub upload_limit: Option<u64>,
-    /// Whether it is to be measured: it speaks in the clear alone, a seed takes what it has for right where it can be told
-    /// to, and libtorrent, which is a script here, ends when it is complete and hears of no peers but by us.
+    /// How it begins its connections, in and out.
+    pub speech: Speech,
+    /// Whether it is to be measured: a seed takes what it has for right where it can be told to, and libtorrent, which is a
+    /// script here, ends when it is complete and hears of no peers but by us.
     pub measured: bool,
 }
 
@@ -193,6 +223,7 @@ impl<'a> Job<'a> {
             connect: &[],
             local: false,
             upload_limit: None,
+            speech: Speech::Usual,
             measured: false,
         }
     }
@@ -219,6 +250,12 @@ impl<'a> Job<'a> {
             upload_limit: Some(bytes_per_s),
             ..self
         }
+    }
+
+    /// The same, beginning its connections like this.
+    #[must_use]
+    pub fn speaking(self, speech: Speech) -> Job<'a> {
+        Job { speech, ..self }
     }
 
     /// The same, to be measured.

@@ -1,6 +1,6 @@
 //! What works with whom: one seed and one leech, for every peer, kind of torrent, direction and way to find each other.
 
-use crate::client::{Client, Job};
+use crate::client::{Client, Job, Speech};
 use crate::content::{Content, Shape};
 use crate::lab::Lab;
 use crate::program::Program;
@@ -55,6 +55,8 @@ pub struct Cell {
     pub folder: bool,
     /// How the leech finds the seed.
     pub found: Found,
+    /// How both begin their connections.
+    pub speech: Speech,
 }
 
 impl fmt::Display for Cell {
@@ -62,7 +64,12 @@ impl fmt::Display for Cell {
         let Cell { seed, leech, .. } = self;
         let shape = if self.folder { "folder" } else { "file" };
         write!(f, "{seed:<12} -> {leech:<12} {:<6} {shape:<6} ", self.kind)?;
-        write!(f, "{:<24}", self.found)
+        let speech = match self.speech {
+            Speech::Usual => "",
+            Speech::Clear => "clear",
+            Speech::Encrypted => "encrypted",
+        };
+        write!(f, "{:<24}{speech:<10}", self.found)
     }
 }
 
@@ -142,6 +149,7 @@ impl Cell {
         };
         let job = Job {
             local,
+            speech: self.speech,
             ..Job::seed(&torrent, &content.parent, address(self.seed))
         };
         let seed = self.seed.start(lab, &job)?;
@@ -155,6 +163,7 @@ impl Cell {
         let target = lab.folder("target")?;
         let job = Job {
             local,
+            speech: self.speech,
             ..Job::leech(&torrent, &target, address(self.leech)).with(&addresses)
         };
         let mut leech = self.leech.start(lab, &job)?;
@@ -198,6 +207,7 @@ pub fn cells(seed: Client, leech: Client) -> Vec<Cell> {
                 kind,
                 folder,
                 found,
+                speech: Speech::Usual,
             });
         }
     }
@@ -217,6 +227,7 @@ pub fn tracked_cells(seed: Client, leech: Client, kind: Kind) -> Vec<Cell> {
                 kind,
                 folder: true,
                 found,
+                speech: Speech::Usual,
             });
         }
     }
@@ -232,13 +243,23 @@ pub fn local_cell(seed: Client, leech: Client, kind: Kind) -> Cell {
         kind,
         folder: true,
         found: Found::Locally,
+        speech: Speech::Usual,
     }
+}
+
+/// Transfers of a folder of every kind, in which both sides speak encrypted alone, payload included.
+#[must_use]
+pub fn encrypted_cells(seed: Client, leech: Client) -> Vec<Cell> {
+    let folders = cells(seed, leech).into_iter().filter(|cell| cell.folder);
+    let speech = Speech::Encrypted;
+    folders.map(|cell| Cell { speech, ..cell }).collect()
 }
 
 /// All of the above, with the kind that all know where they find each other.
 #[must_use]
 pub fn between(seed: Client, leech: Client) -> Vec<Cell> {
     let mut all = cells(seed, leech);
+    all.extend(encrypted_cells(seed, leech));
     all.extend(tracked_cells(seed, leech, Kind::V1));
     all.push(local_cell(seed, leech, Kind::V1));
     all

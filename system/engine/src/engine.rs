@@ -2,8 +2,9 @@
 
 use crate::clock::Clock;
 use crate::connect::Introduction;
-use crate::door::{self, Register};
+use crate::door;
 use crate::local::LocalPeers;
+use crate::register::Register;
 use crate::session::{SessionTask, ToSession};
 use crate::snapshot::{Shown, Snapshot};
 use crate::start::{self, Starting};
@@ -15,6 +16,7 @@ use shoal_session::{Settings, TorrentKey};
 use shoal_storage::{Disk, Storage, StorageConfig, StorageError};
 use shoal_transport::{RateLimits, Transport, TransportConfig, TransportError};
 use shoal_wire::PeerId;
+use shoal_wire::mse::EncryptionPolicy;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -68,7 +70,9 @@ pub struct EngineConfig {
     pub session: Settings,
     /// Event loops; 0 is one for each core.
     pub workers: usize,
-    /// Decides all dice; `None` is a new number each time.
+    /// When connections are encrypted.
+    pub encryption: EncryptionPolicy,
+    /// Decides all dice but those of encrypted handshakes; `None` is a new number each time.
     pub seed: Option<u64>,
 }
 
@@ -133,6 +137,7 @@ pub(crate) struct Environment {
     pub(crate) local: Option<LocalPeers>,
     /// The most connections of one torrent.
     pub(crate) max_connections: u32,
+    pub(crate) encryption: EncryptionPolicy,
 }
 
 /// A running engine.
@@ -186,7 +191,8 @@ impl Engine {
             .map(shoal_transport::Listener::local_addr)
             .collect();
         for listener in listeners {
-            entrance.spawn(door::stand(listener, register.clone(), session.clone()));
+            let (register, session) = (register.clone(), session.clone());
+            entrance.spawn(door::stand(listener, register, session, config.encryption));
         }
         let port = listening.first().map(SocketAddr::port);
         // Where others cannot connect there is nothing to announce to them.
@@ -207,6 +213,7 @@ impl Engine {
             port,
             local,
             max_connections,
+            encryption: config.encryption,
         };
         Ok(Engine {
             workers,

@@ -16,6 +16,7 @@ use shoal_storage::{BlockBuffer, Content, Segment, Storage, Stored};
 use shoal_swarm::peer_session::{Input, Output, PeerSession};
 use shoal_swarm::{CloseReason, FromPeer, PeerKey, ToPeer};
 use shoal_transport::{Direction, PeerStream, TorrentLimiter};
+use shoal_wire::mse::Ciphers;
 use shoal_wire::{HashRequest, Hashes, Message, RemoteExtensions, Request};
 use std::collections::VecDeque;
 use std::io;
@@ -39,6 +40,15 @@ pub(crate) struct Surroundings {
     pub(crate) hashes: Arc<HashServer>,
     pub(crate) limiter: TorrentLimiter,
     pub(crate) torrent: mpsc::Sender<ToTorrent>,
+}
+
+/// What a handshake leaves behind.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    /// What came right behind it, decrypted.
+    pub(crate) leftover: Vec<u8>,
+    /// What is encrypted from here on.
+    pub(crate) ciphers: Option<Box<Ciphers>>,
 }
 
 /// One connection.
@@ -75,21 +85,25 @@ enum Woken {
 }
 
 impl PeerTask {
-    /// A connection whose handshake is done; `leftover` came right behind it.
+    /// A connection whose handshake is done.
     pub(crate) fn new(
         key: PeerKey,
         stream: PeerStream,
         session: PeerSession,
-        leftover: &[u8],
+        begun: Begun,
         mailbox: Mailbox<ToPeer>,
         around: Surroundings,
     ) -> Self {
+        let (send, receive) = match begun.ciphers.map(|ciphers| *ciphers) {
+            Some(Ciphers { send, receive }) => (Some(Box::new(send)), Some(Box::new(receive))),
+            None => (None, None),
+        };
         PeerTask {
             key,
             stream,
             session,
-            inbound: Inbound::new(around.layout.piece_count(), leftover),
-            outbound: Outbound::default(),
+            inbound: Inbound::new(around.layout.piece_count(), &begun.leftover, receive),
+            outbound: Outbound::new(send),
             remote: RemoteExtensions::default(),
             mailbox,
             download: Allowance::new(Direction::Down, &around.limiter),

@@ -3,10 +3,10 @@
 //! Invariant: before a torrent runs, people are the only ones who can speak to it.
 
 use crate::connect::Introduction;
-use crate::door::Registration;
 use crate::engine::{AddTorrent, Environment};
 use crate::hashes::{FileSpan, HashServer};
 use crate::mailbox::Mailbox;
+use crate::register::Registration;
 use crate::session::ToSession;
 use crate::snapshot::{Phase, Shown};
 use crate::torrent::{self, Inbox, MAX_EVENTS, OnDisk, Parts, ToTorrent, TorrentId, TorrentTask};

@@ -73,8 +73,8 @@ fn write_settings(profile: &Path, job: &Job<'_>, interface: SocketAddr) -> Resul
          WebUI\\LocalHostAuth=false\n\
          WebUI\\UseUPnP=false\n",
         local = job.local,
-        // Allowed, or off.
-        encryption = if job.measured { 2 } else { 0 },
+        // Allowed, off, or required.
+        encryption = job.speech.word("0", "2", "1"),
         port = job.address.port(),
         ip = job.address.ip(),
         interface_ip = interface.ip(),
