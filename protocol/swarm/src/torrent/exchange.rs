@@ -94,7 +94,8 @@ impl Torrent {
 
     /// A peer has joined: it hears what the others have heard, and they will hear of it.
     pub(super) fn introduce(&mut self, key: PeerKey) {
-        if !self.exchange.contacts.is_empty() {
+        let stays = self.peers.get(&key).is_some_and(|peer| !peer.closing);
+        if stays && !self.exchange.contacts.is_empty() {
             let contacts = Arc::clone(&self.exchange.contacts);
             self.tell(key, ToPeer::Contacts(contacts));
         }
