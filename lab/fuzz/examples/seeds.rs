@@ -6,8 +6,9 @@ use shoal_metainfo::PieceIndex;
 use shoal_metainfo::create::{Kind, Options, PieceHash, Plan, SourceFile};
 use shoal_wire::handshake::{HANDSHAKE_LENGTH, PeerId, Reserved};
 use shoal_wire::{
-    ExtendedHandshake, Extension, Feature, Handshake, HashRequest, Hashes, Message,
-    RemoteExtensions, Request, encode, extended_handshake as extension_handshake,
+    Contact, ContactFlags, ExtendedHandshake, Extension, Feature, Handshake, HashRequest, Hashes,
+    Message, PeerExchange, RemoteExtensions, Request, encode,
+    extended_handshake as extension_handshake,
 };
 use std::io;
 use std::path::Path;
@@ -289,6 +290,17 @@ fn messages() -> io::Result<()> {
             Message::Reject(request),
             Message::HaveNone,
         ],
+    )?;
+    let contact = |address: &str| Contact {
+        address: address.parse().unwrap_or(([10, 0, 0, 1], 6881).into()),
+        flags: ContactFlags::SEED.with(ContactFlags::REACHABLE),
+    };
+    stream(
+        "bep-11",
+        &[Message::PeerExchange(PeerExchange {
+            added: vec![contact("10.0.0.1:6881"), contact("[2001:db8::1]:6882")],
+            dropped: vec![contact("10.0.0.2:6881").address],
+        })],
     )?;
     stream(
         "bep-10",

@@ -149,6 +149,7 @@ pub const TARGETS: &[Target] = &[
             b"\0\0\0\x31",
             b"\0\0\x01\x0a\x07",
             b"\0\0\0\x06\x14\x03",
+            b"\0\0\0\x13\x14\x02d5:added6:\x0a\0\0\x01\x1a\xe1e",
             b"\0\0\0\x10\x14\0d1:mde1:pi80ee",
         ],
     },

@@ -12,7 +12,8 @@ use shoal_machine::{Machine, Moment};
 use shoal_metainfo::{BLOCK_LENGTH, Bitfield, Block, BlockIndex, BlockRun, Layout, PieceIndex};
 use shoal_swarm::peer_session::{Input, Negotiated, PeerSession, PeerSettings};
 use shoal_swarm::{Blame, CloseReason, Has, ToPeer};
-use shoal_wire::Message;
+use shoal_wire::{Contact, ContactFlags, Message};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use watch::Watch;
 
@@ -42,6 +43,7 @@ pub fn peer_session(input: &[u8]) {
         allowed_fast: (0..operations.below(3))
             .map(|_| existing(&mut operations, &layout))
             .collect(),
+        exchange: true,
     };
     let now = Moment::from_secs(1_000);
     let layout = Arc::new(layout);
@@ -226,7 +228,7 @@ impl Run {
 
     fn torrent(&mut self, operations: &mut Operations<'_>) {
         let layout = self.watch.layout.clone();
-        let message = match operations.below(6) {
+        let message = match operations.below(7) {
             0 => ToPeer::Have(
                 (0..=operations.below(3))
                     .map(|_| existing(operations, &layout))
@@ -235,7 +237,8 @@ impl Run {
             1 => ToPeer::Lost(existing(operations, &layout)),
             2 => ToPeer::Interested(!operations.one_in(4)),
             3 | 4 => ToPeer::Choke(operations.flag()),
-            _ => ToPeer::UploadOnly(operations.flag()),
+            5 => ToPeer::UploadOnly(operations.flag()),
+            _ => ToPeer::Contacts(contacts(operations).into()),
         };
         self.watch.on_torrent(&message);
         self.handle(Input::Torrent(message));
@@ -329,4 +332,15 @@ impl Run {
         self.handle(Input::Message(Message::Unchoke));
         self.handle(Input::Tick);
     }
+}
+
+/// Some addresses, often the same.
+fn contacts(operations: &mut Operations<'_>) -> Vec<Contact> {
+    let contact = |operations: &mut Operations<'_>| Contact {
+        address: SocketAddr::from(([10, 0, 0, operations.byte() % 64], 6881)),
+        flags: ContactFlags(operations.byte()),
+    };
+    (0..operations.below(128))
+        .map(|_| contact(operations))
+        .collect()
 }

@@ -131,6 +131,7 @@ impl Run {
             our_peer_id: OUR_PEER_ID,
             seed: operations.byte().into(),
             max_connections: MAX_CONNECTIONS,
+            exchange: true,
         };
         Run {
             torrent: Torrent::new(config),
@@ -338,6 +339,8 @@ impl Run {
             10 | 11 => FromPeer::Choking(operations.one_in(4)),
             12 => FromPeer::AllowedFast(self.piece(operations)),
             13 => FromPeer::Suggested(self.piece(operations)),
+            15 if operations.flag() => FromPeer::Introduced(vec![address(operations)]),
+            15 if operations.flag() => FromPeer::ListensAt(6881),
             14 => FromPeer::Report(Report {
                 downloaded_bytes: operations.number().into(),
                 ..Report::default()

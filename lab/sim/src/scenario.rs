@@ -109,6 +109,11 @@ pub const ALL: &[Scenario] = &[
         setup: odd_company,
     },
     Scenario {
+        name: "word-of-mouth",
+        summary: "the tracker knows one seed, and its peers learn of each other by peer exchange",
+        setup: word_of_mouth,
+    },
+    Scenario {
         name: "partial-seeds",
         summary: "nobody has everything, together they do",
         setup: partial_seeds,
@@ -354,6 +359,16 @@ fn late(setup: Setup) -> Setup {
         },
         ..setup
     }
+}
+
+/// One seed with 5 Mbit/s up, whom everybody has to ask for everybody else, and 20 peers.
+#[must_use]
+pub fn word_of_mouth(seed: u64) -> Setup {
+    let mut setup = small(seed, 20);
+    setup.total_bytes = 16 * 1024 * 1024;
+    setup.word_of_mouth = true;
+    setup.nodes[0].up_bytes_per_s = mbit(5);
+    setup
 }
 
 /// Four nodes have every fourth piece each; four have nothing.

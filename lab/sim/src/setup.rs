@@ -243,6 +243,8 @@ pub struct Setup {
     pub actions: Vec<(Moment, Action)>,
     /// How many addresses the tracker gives.
     pub tracker_peers: usize,
+    /// The tracker names node 0 alone, and nodes tell each other of their peers (BEP 11).
+    pub word_of_mouth: bool,
     /// When a run ends at the latest: whoever is expected to finish must have by then.
     pub bound: Moment,
 }
@@ -261,6 +263,7 @@ impl Default for Setup {
             drop_after_message: None,
             actions: Vec::new(),
             tracker_peers: 50,
+            word_of_mouth: false,
             bound: Moment::from_secs(3_600),
         }
     }

@@ -315,3 +315,14 @@ fn a_flapping_choker_costs_a_swarm_little() {
     let overhead = outcome.overhead(&setup);
     assert!(overhead < 1.06, "{overhead}");
 }
+
+/// Without peer exchange the seed would have to send all of it 20 times.
+#[test]
+fn peers_that_the_tracker_does_not_name_find_each_other_by_peer_exchange() {
+    for seed in 1..4 {
+        let setup = scenario::word_of_mouth(seed);
+        let outcome = run(setup.clone());
+        let copies = outcome.nodes[0].sent_bytes / setup.total_bytes;
+        assert!(copies < 6, "seed {seed}: the seed sent {copies} copies");
+    }
+}

@@ -37,7 +37,7 @@ pub fn lanes(needs: Needs) -> usize {
 }
 
 /// Takes the bytes of all runs: as [`PieceHasher::update`] for each chunk of each run, but faster where [`lanes`] pieces come
-/// together. Four times as many runs as that are no slower for it than that many calls.
+/// together. Of more runs than that, the next begins when one has ended.
 pub fn hash_together(runs: &mut [Run<'_>]) {
     hash_with(runs, ShaExtensions::detect());
 }

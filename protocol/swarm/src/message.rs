@@ -4,8 +4,11 @@
 //! session to its torrent they travel over a bounded channel that may make the session wait; the other way they never
 //! wait, because everything a torrent says is bounded by what the session asked for or by the number of pieces.
 
+use core::net::SocketAddr;
 use shoal_machine::Moment;
 use shoal_metainfo::{Bitfield, BlockRun, PieceIndex};
+use shoal_wire::Contact;
+use std::sync::Arc;
 
 /// One connection of one torrent. Never used twice within a torrent's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,6 +68,10 @@ pub enum FromPeer {
         /// Why not.
         reason: ReturnReason,
     },
+    /// Where the remote listens, on the address that it has: it says so (BEP 10).
+    ListensAt(u16),
+    /// The remote is connected to these (BEP 11). Never in a torrent that keeps to itself.
+    Introduced(Vec<SocketAddr>),
     /// Bytes and rates since the last report. Sent about once a second while bytes move, and once when they stop.
     Report(Report),
     /// The connection is over; the session's leases have been returned. Always the last message of a session.
@@ -124,6 +131,8 @@ pub enum ToPeer {
     Choke(bool),
     /// We will not download any more (BEP 21).
     UploadOnly(bool),
+    /// We are connected to these: tell the remote of changes, where it wants to know and it is time (BEP 11).
+    Contacts(Arc<[Contact]>),
     /// End the connection.
     Close(CloseReason),
 }

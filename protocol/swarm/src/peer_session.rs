@@ -4,6 +4,7 @@
 //! was requested, or the connection ends.
 
 mod download;
+mod exchange;
 mod incoming;
 mod remote;
 #[cfg(test)]
@@ -114,6 +115,8 @@ pub struct PeerSettings {
     pub upload_only: bool,
     /// The pieces that the remote may fetch while choked (BEP 6): `shoal_wire::allowed_fast_set`, or none.
     pub allowed_fast: Vec<PieceIndex>,
+    /// Peers are told of each other (BEP 11): not in private torrents, and not where we keep to ourselves.
+    pub exchange: bool,
 }
 
 /// What we call ourselves in the extension handshake.
@@ -243,6 +246,7 @@ pub struct PeerSession {
     bad_requests: u32,
     hashes_in_flight: Vec<HashRequest>,
     hash_budget: incoming::HashBudget,
+    exchange: exchange::Exchange,
 }
 
 impl PeerSession {
@@ -300,6 +304,7 @@ impl PeerSession {
             bad_requests: 0,
             hashes_in_flight: Vec::new(),
             hash_budget: incoming::HashBudget::new(now),
+            exchange: exchange::Exchange::default(),
         };
         session.introduce();
         session.timers.set(Timer::Statement, now + STATEMENT);
@@ -341,6 +346,9 @@ impl PeerSession {
             return;
         }
         let mut extensions = Extension::offer();
+        if !self.settings.exchange {
+            extensions.retain(|(name, _)| name != Extension::PeerExchange.name());
+        }
         extensions.push((UPLOAD_ONLY.0.to_owned(), UPLOAD_ONLY.1));
         self.send(Message::ExtendedHandshake(ExtendedHandshake {
             extensions,
@@ -408,6 +416,7 @@ impl PeerSession {
                     self.send_extended_handshake();
                 }
             }
+            ToPeer::Contacts(contacts) => self.on_contacts(contacts),
             ToPeer::Close(reason) => self.close(reason),
         }
     }
@@ -449,6 +458,7 @@ impl PeerSession {
             Timer::Overdue => self.on_overdue(),
             Timer::Report => self.report(),
             Timer::Flush => self.flush(),
+            Timer::Exchange => self.tell_contacts(),
             // The end of a handled input goes on requesting.
             Timer::Resume => {}
         }

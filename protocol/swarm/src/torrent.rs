@@ -4,6 +4,7 @@
 //! received, or verified with its piece.
 
 mod connections;
+mod exchange;
 mod offers;
 mod peer;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use crate::picker::{Picker, Revocations};
 use crate::smart_ban::SmartBan;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
+use exchange::Exchange;
 use offers::Offers;
 use peer::Peer;
 use shoal_machine::{Machine, Moment, earliest};
@@ -201,6 +203,8 @@ pub struct TorrentConfig {
     pub seed: u64,
     /// The most connections, those being dialled included.
     pub max_connections: u32,
+    /// Peers are told of each other, and believed (BEP 11): not in private torrents, and not where we keep to ourselves.
+    pub exchange: bool,
 }
 
 /// The most connections of one torrent, unless told otherwise: enough to find fast peers in any swarm.
@@ -232,6 +236,7 @@ pub struct Torrent {
     smart_ban: SmartBan,
     candidates: Candidates,
     offers: Offers,
+    exchange: Exchange,
     peers: BTreeMap<PeerKey, Peer>,
     /// How many peers were not told to close.
     open: u32,
@@ -322,6 +327,7 @@ impl Torrent {
             picker,
             smart_ban: SmartBan::new(),
             offers: Offers::default(),
+            exchange: Exchange::new(config.exchange),
             peers: BTreeMap::new(),
             open: 0,
             dialing: BTreeMap::new(),
@@ -511,6 +517,7 @@ impl Machine for Torrent {
             Input::Stop => self.on_stop(),
             Input::Tick => self.on_tick(),
         }
+        self.exchange_contacts();
         self.feed();
         self.state_needs();
     }
@@ -535,6 +542,7 @@ impl Machine for Torrent {
             .dial_at
             .filter(|_| self.stated_dials == Some(0) && self.room_for_dials() > 0);
         let connections = earliest(self.review_at, dial);
+        let connections = earliest(connections, self.exchange.due);
         earliest(earliest(work, connections), self.next_verdict())
     }
 }

@@ -8,22 +8,27 @@ use crate::message::ExtendedHandshake;
 /// An extension with messages of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extension {
+    /// `ut_pex` (BEP 11): whom the sender is connected to.
+    PeerExchange,
     /// `lt_donthave` (BEP 54): the sender no longer has a piece.
     DontHave,
 }
 
-/// The message id of [`Extension::DontHave`] towards us; 1 and 2 are left to `ut_metadata` and `ut_pex`, which by custom
-/// have them.
+/// The message id of [`Extension::PeerExchange`] towards us.
+pub const LOCAL_PEER_EXCHANGE: u8 = 2;
+
+/// The message id of [`Extension::DontHave`] towards us; 1 is left to `ut_metadata`, which by custom has it.
 pub const LOCAL_DONT_HAVE: u8 = 3;
 
 impl Extension {
     /// All that we speak.
-    pub const ALL: [Extension; 1] = [Extension::DontHave];
+    pub const ALL: [Extension; 2] = [Extension::PeerExchange, Extension::DontHave];
 
     /// What the extension is called in the extension handshake.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Extension::PeerExchange => "ut_pex",
             Extension::DontHave => "lt_donthave",
         }
     }
@@ -32,6 +37,7 @@ impl Extension {
     #[must_use]
     pub const fn local_id(self) -> u8 {
         match self {
+            Extension::PeerExchange => LOCAL_PEER_EXCHANGE,
             Extension::DontHave => LOCAL_DONT_HAVE,
         }
     }
@@ -39,7 +45,8 @@ impl Extension {
     /// The place in a table of all.
     const fn index(self) -> usize {
         match self {
-            Extension::DontHave => 0,
+            Extension::PeerExchange => 0,
+            Extension::DontHave => 1,
         }
     }
 

@@ -3,6 +3,7 @@
 //! Invariant: numbers in them are as the remote sent them. The length of each message is bounded, but that a piece, an
 //! offset or a block exists is for whoever knows the torrent.
 
+use crate::pex::PeerExchange;
 use shoal_metainfo::PieceIndex;
 pub use shoal_metainfo::merkle::HashRequest;
 
@@ -85,6 +86,8 @@ pub enum Message {
     AllowedFast(PieceIndex),
     /// 20, id 0: the extension handshake (BEP 10).
     ExtendedHandshake(ExtendedHandshake),
+    /// `ut_pex` (BEP 11): whom the sender is connected to.
+    PeerExchange(PeerExchange),
     /// `lt_donthave` (BEP 54): the sender no longer has the piece.
     DontHave(PieceIndex),
     /// Another extension message: its local id and its payload, bounded.

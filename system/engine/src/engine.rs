@@ -138,6 +138,15 @@ pub(crate) struct Environment {
     /// The most connections of one torrent.
     pub(crate) max_connections: u32,
     pub(crate) encryption: EncryptionPolicy,
+    /// Nobody is spoken to but those whom a person or a torrent named.
+    pub(crate) isolated: bool,
+}
+
+impl Environment {
+    /// Whether peers of this torrent are told of each other (BEP 11). Those of a private one come from its trackers alone (BEP 27).
+    pub(crate) fn exchanges_peers(&self, metainfo: &Metainfo) -> bool {
+        !self.isolated && !metainfo.is_private()
+    }
 }
 
 /// A running engine.
@@ -174,6 +183,7 @@ impl Engine {
             Some(disk) => Storage::start_on(config.storage, disk),
             None => Storage::start(config.storage),
         }?;
+        let isolated = config.transport.isolated;
         let transport = Transport::start(config.transport)?;
         let max_connections = config.session.max_connections_per_torrent;
         let (session_task, session) = SessionTask::new(clock, config.session, seeds.u64(..));
@@ -214,6 +224,7 @@ impl Engine {
             local,
             max_connections,
             encryption: config.encryption,
+            isolated,
         };
         Ok(Engine {
             workers,

@@ -167,6 +167,7 @@ impl Starting {
             our_peer_id: self.introduction.peer_id.0,
             seed: self.rng.u64(..),
             max_connections: self.environment.max_connections,
+            exchange: self.environment.exchanges_peers(metainfo),
         });
         if !add.peers.is_empty() {
             let (origin, addresses) = (Origin::User, add.peers.clone());

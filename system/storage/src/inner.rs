@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use shoal_metainfo::{Bitfield, Block, Layout, PieceIndex, Verifier, hasher};
+use shoal_metainfo::{Bitfield, Block, Layout, PieceIndex, Verifier};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -351,12 +351,7 @@ impl Inner {
     /// What is known of a piece in the making, which begins with this if need be.
     pub(crate) fn partial<'a>(&self, state: &'a mut State, piece: PieceIndex) -> &'a mut Partial {
         state.partials.entry(piece).or_insert_with(|| {
-            let lanes = hasher::lanes(self.verifier.needs());
-            Partial::new(
-                self.layout.block_count(piece),
-                self.verifier.hasher(piece),
-                lanes,
-            )
+            Partial::new(self.layout.block_count(piece), self.verifier.hasher(piece))
         })
     }
 

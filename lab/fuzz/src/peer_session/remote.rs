@@ -1,11 +1,11 @@
 //! What a remote may say: what it should, what it should not, and what no torrent has.
 
 use super::watch::Watch;
-use super::{existing, some};
+use super::{contacts, existing, some};
 use crate::operations::Operations;
 use shoal_metainfo::Block;
 use shoal_metainfo::{Bitfield, BlockIndex, PieceIndex};
-use shoal_wire::{ExtendedHandshake, HashRequest, Hashes, Message, Request};
+use shoal_wire::{ExtendedHandshake, HashRequest, Hashes, Message, PeerExchange, Request};
 
 /// Makes up one message.
 pub(super) struct Remote<'o, 'i, 'w> {
@@ -77,7 +77,11 @@ impl<'o, 'i, 'w> Remote<'o, 'i, 'w> {
                 hashes: vec![[0; 32]; 4],
             }),
             30 => Message::HashReject(self.hash_request()),
-            _ => Message::Port(1),
+            _ if self.operations.flag() => Message::Port(1),
+            _ => Message::PeerExchange(PeerExchange {
+                added: contacts(self.operations),
+                dropped: Vec::new(),
+            }),
         }
     }
 

@@ -339,6 +339,8 @@ impl Watch {
             FromPeer::Choking(chokes) => {
                 assert!(self.joined && chokes == self.remote_chokes);
             }
+            FromPeer::ListensAt(port) => assert!(port > 0 && self.joined),
+            FromPeer::Introduced(addresses) => assert!((1..=50).contains(&addresses.len())),
             FromPeer::Interested(_) | FromPeer::UploadOnly(_) | FromPeer::Report(_) => {
                 assert!(self.joined);
             }

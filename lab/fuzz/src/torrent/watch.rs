@@ -237,6 +237,15 @@ impl Watch {
                 assert!(self.complete != *complete, "nothing new");
                 self.complete = *complete;
             }
+            ToPeer::Contacts(contacts) => {
+                let addresses: BTreeSet<_> =
+                    contacts.iter().map(|contact| contact.address).collect();
+                assert_eq!(addresses.len(), contacts.len(), "named twice");
+                assert!(
+                    contacts.len() <= self.peers.len().min(100),
+                    "nobody else is connected"
+                );
+            }
             other => panic!("not for everybody: {other:?}"),
         }
     }
@@ -268,6 +277,7 @@ impl Watch {
                 peer.closing = true;
                 peer.wish = 0;
             }
+            ToPeer::Contacts(contacts) => assert!(!contacts.is_empty(), "nothing to hear"),
             other => panic!("not for one: {other:?}"),
         }
     }

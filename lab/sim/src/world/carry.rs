@@ -279,6 +279,10 @@ fn summary(message: &Message) -> (u64, u64) {
         Message::Port(port) => (18, u64::from(*port)),
         Message::Extended { id, .. } => (19, u64::from(*id)),
         Message::HashRequest(_) | Message::Hashes(_) | Message::HashReject(_) => (20, 0),
+        Message::PeerExchange(exchange) => {
+            let count = exchange.added.len() + exchange.dropped.len();
+            (22, count as u64)
+        }
         Message::Unknown(id) => (21, u64::from(*id)),
     }
 }

@@ -185,8 +185,9 @@ impl World {
 
     fn start_session(&mut self, end: EndId) {
         let (layout, now) = (Arc::clone(&self.layout), self.now);
+        let exchange = self.setup.word_of_mouth;
         let Some(state) = self.end(end) else { return };
-        let node = state.node;
+        let (node, remote) = (state.node, state.remote);
         let (have, complete) = {
             let torrent = &self.nodes[node.get()].torrent;
             (torrent.have().clone(), torrent.is_complete())
@@ -197,8 +198,13 @@ impl World {
             v2: false,
             ours: Has::from_bitfield(have),
         };
+        // What nobody needs is not said, as it would take its time on the links.
+        let known = |id| exchange.then(|| address_of(id));
         let settings = PeerSettings {
             upload_only: complete,
+            port: known(node).map(|address| address.port()),
+            your_ip: known(remote).map(|address| address.ip()),
+            exchange,
             ..PeerSettings::default()
         };
         if let Some(state) = self.end(end) {

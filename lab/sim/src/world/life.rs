@@ -42,6 +42,7 @@ const MAX_HELD: u64 =
 const MAX_DUMPED: usize = 4;
 
 fn torrent_of(
+    setup: &Setup,
     layout: &Arc<Layout>,
     config: &NodeConfig,
     have: Bitfield,
@@ -57,6 +58,7 @@ fn torrent_of(
         our_peer_id: peer_id_of(id, epoch),
         seed,
         max_connections: config.settings.max_connections_per_torrent,
+        exchange: setup.word_of_mouth,
     })
 }
 
@@ -78,7 +80,7 @@ pub(super) fn newborn(
         alive: false,
         epoch: 0,
         part: 0,
-        torrent: torrent_of(layout, config, have.clone(), id, 0, seed),
+        torrent: torrent_of(setup, layout, config, have.clone(), id, 0, seed),
         session: Session::new(config.settings.clone(), seed ^ 1),
         libtorrent: Choker::default(),
         disk: Disk::new(config.disk.clone(), setup.proof, Arc::clone(layout), have),
@@ -157,6 +159,7 @@ impl World {
         };
         let ids = match named {
             Some(named) => named,
+            None if self.setup.word_of_mouth => vec![NodeId(0)],
             None => {
                 let alive = (0u32..).zip(&self.nodes).filter(|(_, other)| other.alive);
                 let others = alive.map(|(id, _)| NodeId(id)).filter(|&id| id != node);
@@ -229,7 +232,7 @@ impl World {
         let state = &mut self.nodes[node.get()];
         let have = state.disk.journal().clone();
         let (config, epoch) = (&state.config, state.epoch);
-        state.torrent = torrent_of(&self.layout, config, have, node, epoch, seed);
+        state.torrent = torrent_of(&self.setup, &self.layout, config, have, node, epoch, seed);
         state.session = Session::new(config.settings.clone(), seed);
         state.libtorrent = Choker::default();
         if state.torrent.is_complete() {

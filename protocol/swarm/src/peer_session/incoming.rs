@@ -80,6 +80,7 @@ impl PeerSession {
             Message::Suggest(piece) => self.on_suggest(piece),
             Message::AllowedFast(piece) => self.on_allowed_fast(piece),
             Message::ExtendedHandshake(handshake) => self.on_extended_handshake(handshake),
+            Message::PeerExchange(exchange) => self.on_peer_exchange(exchange),
             Message::Extended { id, payload } => {
                 if id == UPLOAD_ONLY.1 {
                     self.on_upload_only(payload.first().is_some_and(|&byte| byte != 0));
@@ -166,6 +167,9 @@ impl PeerSession {
         });
         if self.remote_upload_only {
             self.tell(FromPeer::UploadOnly(true));
+        }
+        if let Some(port) = self.exchange.port {
+            self.tell(FromPeer::ListensAt(port));
         }
         for piece in self.allowed_fast.clone() {
             self.tell(FromPeer::AllowedFast(piece));
@@ -289,9 +293,13 @@ impl PeerSession {
         }
         self.remote_extensions.update(&handshake);
         self.on_upload_only(handshake.upload_only);
+        if let Some(port) = handshake.port {
+            self.on_listen_port(port);
+        }
         if handshake.client.is_some() {
             self.client = handshake.client;
         }
+        self.tell_contacts();
     }
 
     fn on_hash_request(&mut self, request: HashRequest) {

@@ -4,6 +4,7 @@ use super::*;
 use crate::message::Blame;
 use proptest::prelude::*;
 use shoal_metainfo::BlockIndex;
+use shoal_wire::{Contact, ContactFlags, PeerExchange};
 use std::collections::BTreeMap;
 
 /// Eight pieces of four blocks; the last block is short.
@@ -1160,4 +1161,147 @@ proptest! {
         bench.handle(Input::Disconnected);
         prop_assert!(bench.left && bench.leased.is_empty());
     }
+}
+
+/// A session that may tell of peers, to a remote that wants to know.
+fn exchanging() -> Bench {
+    let settings = PeerSettings {
+        exchange: true,
+        your_ip: Some([10, 0, 0, 200].into()),
+        ..PeerSettings::default()
+    };
+    let mut bench = Bench::new(negotiated(true, Has::None), settings);
+    bench.drain();
+    bench.hear(Message::HaveNone);
+    bench.hear(Message::ExtendedHandshake(ExtendedHandshake {
+        extensions: Extension::offer(),
+        port: Some(7_000),
+        ..ExtendedHandshake::default()
+    }));
+    bench
+}
+
+fn contacts(hosts: core::ops::Range<u8>) -> Arc<[Contact]> {
+    let contact = |host| Contact {
+        address: ([10, 0, 0, host], 7_000).into(),
+        flags: ContactFlags::default(),
+    };
+    hosts.map(contact).collect()
+}
+
+fn exchanges(outputs: &[Output]) -> Vec<PeerExchange> {
+    let exchange = |message: Message| match message {
+        Message::PeerExchange(exchange) => Some(exchange),
+        _ => None,
+    };
+    sent(outputs).into_iter().filter_map(exchange).collect()
+}
+
+#[test]
+fn a_remote_is_told_of_changes_once_a_minute_and_of_fifty_at_a_time() {
+    let mut bench = exchanging();
+    let outputs = bench.tell(ToPeer::Contacts(contacts(0..70)));
+    let [first] = &exchanges(&outputs)[..] else {
+        panic!("it is told at once");
+    };
+    assert_eq!((first.added.len(), first.dropped.len()), (50, 0));
+    // Ten of those it knows go, and it hears of that with the rest, when a minute has passed.
+    assert_eq!(
+        exchanges(&bench.tell(ToPeer::Contacts(contacts(10..70)))),
+        []
+    );
+    assert_eq!(exchanges(&bench.wait(59)), []);
+    let [second] = &exchanges(&bench.wait(1))[..] else {
+        panic!("it is told after a minute");
+    };
+    assert_eq!((second.added.len(), second.dropped.len()), (20, 10));
+    assert!(
+        second
+            .added
+            .iter()
+            .all(|contact| !first.added.contains(contact))
+    );
+    assert_eq!(exchanges(&bench.wait(90)), []);
+}
+
+#[test]
+fn a_remote_is_not_told_of_itself_nor_without_having_asked() {
+    let mut bench = exchanging();
+    assert_eq!(
+        exchanges(&bench.tell(ToPeer::Contacts(contacts(200..201)))),
+        []
+    );
+    // One that has not said that it wants to know yet is told when it does.
+    let settings = PeerSettings {
+        exchange: true,
+        ..PeerSettings::default()
+    };
+    let mut bench = Bench::new(negotiated(true, Has::None), settings);
+    bench.drain();
+    assert_eq!(exchanges(&bench.tell(ToPeer::Contacts(contacts(1..3)))), []);
+    let outputs = bench.hear(Message::ExtendedHandshake(ExtendedHandshake {
+        extensions: Extension::offer(),
+        ..ExtendedHandshake::default()
+    }));
+    assert_eq!(exchanges(&outputs).len(), 1);
+}
+
+#[test]
+fn a_torrent_that_keeps_to_itself_offers_no_exchange_and_hears_none() {
+    let mut bench = Bench::new(negotiated(true, Has::None), PeerSettings::default());
+    let offered = sent(&bench.drain()).into_iter().any(|message| {
+        matches!(message, Message::ExtendedHandshake(handshake)
+            if handshake.extensions.iter().any(|(name, _)| name == "ut_pex"))
+    });
+    assert!(!offered);
+    bench.hear(Message::HaveNone);
+    bench.hear(Message::ExtendedHandshake(ExtendedHandshake {
+        extensions: Extension::offer(),
+        ..ExtendedHandshake::default()
+    }));
+    assert_eq!(exchanges(&bench.tell(ToPeer::Contacts(contacts(1..3)))), []);
+    let exchange = PeerExchange {
+        added: contacts(1..3).to_vec(),
+        dropped: Vec::new(),
+    };
+    assert_eq!(bench.hear(Message::PeerExchange(exchange)), []);
+}
+
+/// The addresses that a message makes the torrent hear of.
+fn introduced(outputs: &[Output]) -> usize {
+    let count = |output: &Output| match output {
+        Output::Torrent(FromPeer::Introduced(addresses)) => addresses.len(),
+        _ => 0,
+    };
+    outputs.iter().map(count).sum()
+}
+
+#[test]
+fn fifty_contacts_of_a_remote_are_taken_and_a_flood_ends_the_connection() {
+    let mut bench = exchanging();
+    let exchange = |added: core::ops::Range<u8>, dropped: core::ops::Range<u8>| {
+        let dropped = contacts(dropped)
+            .iter()
+            .map(|contact| contact.address)
+            .collect();
+        let added = contacts(added).to_vec();
+        Message::PeerExchange(PeerExchange { added, dropped })
+    };
+    assert_eq!(introduced(&bench.hear(exchange(0..40, 0..0))), 40);
+    assert_eq!(
+        introduced(&bench.hear(exchange(20..80, 0..0))),
+        10,
+        "fifty in all"
+    );
+    // Those that it takes back make room.
+    assert_eq!(introduced(&bench.hear(exchange(90..120, 0..5))), 5);
+    for _ in 0..3 {
+        bench.hear(exchange(0..1, 0..0));
+    }
+    let outputs = bench.hear(exchange(0..1, 0..0));
+    assert!(
+        outputs
+            .iter()
+            .any(|output| matches!(output, Output::Close(_)))
+    );
 }

@@ -25,10 +25,12 @@ pub(super) enum Timer {
     Resume,
     /// The remote takes nothing of what it asked for: end the connection.
     Stalled,
+    /// The remote may be told again whom we are connected to.
+    Exchange,
 }
 
 impl Timer {
-    const ALL: [Timer; 9] = [
+    const ALL: [Timer; 10] = [
         Timer::KeepAlive,
         Timer::Idle,
         Timer::Statement,
@@ -38,6 +40,7 @@ impl Timer {
         Timer::Flush,
         Timer::Resume,
         Timer::Stalled,
+        Timer::Exchange,
     ];
 }
 

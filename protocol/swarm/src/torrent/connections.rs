@@ -41,7 +41,7 @@ impl Torrent {
         }
     }
 
-    fn open_peers(&self) -> impl Iterator<Item = (PeerKey, &Peer)> {
+    pub(super) fn open_peers(&self) -> impl Iterator<Item = (PeerKey, &Peer)> {
         let open = self.peers.iter().filter(|(_, peer)| !peer.closing);
         open.map(|(&key, peer)| (key, peer))
     }
@@ -208,6 +208,7 @@ impl Torrent {
 
     pub(super) fn forget_connection(&mut self, peer: &Peer, reason: &CloseReason) {
         self.connections_changed = true;
+        self.contacts_changed();
         let broken = matches!(reason, CloseReason::Protocol(_)) || peer.has.is_none();
         if broken && !peer.moved_payload() {
             self.candidates.failed(self.now, peer.address);

@@ -19,6 +19,8 @@ pub(super) struct Peer {
     pub(super) address: SocketAddr,
     pub(super) peer_id: [u8; 20],
     pub(super) origin: Origin,
+    /// The port where it listens, as it says.
+    pub(super) listens_at: Option<u16>,
     pub(super) since: Moment,
     /// It was told to close and has not left yet.
     pub(super) closing: bool,
@@ -58,6 +60,7 @@ impl Peer {
             address,
             peer_id,
             origin,
+            listens_at: None,
             since: now,
             closing: false,
             has: None,

@@ -5,6 +5,7 @@ use crate::message::{Blame, Has, Report, ReturnReason};
 use proptest::prelude::*;
 use shoal_metainfo::{Block, BlockIndex};
 
+mod exchange;
 mod swarm;
 
 const PIECES: u32 = 8;
@@ -22,6 +23,7 @@ fn config(have: Bitfield) -> TorrentConfig {
         our_peer_id: OUR_ID,
         seed: 1,
         max_connections: 8,
+        exchange: false,
     }
 }
 

@@ -50,6 +50,11 @@ impl Torrent {
                 peer.report = report;
                 self.offer(key);
             }
+            FromPeer::ListensAt(port) => {
+                peer.listens_at = Some(port);
+                self.contacts_changed();
+            }
+            FromPeer::Introduced(addresses) => self.on_introduced(addresses),
             FromPeer::Left(reason) => self.on_left(key, &reason),
         }
     }
@@ -63,6 +68,7 @@ impl Torrent {
         peer.has = Some(pieces);
         peer.recount(self.picker.wanted_missing());
         self.show_interest(key);
+        self.introduce(key);
         self.close_if_useless(key);
     }
 

@@ -8,9 +8,10 @@ use super::{
     id,
 };
 use crate::extended_handshake::{self, ExtendedHandshakeError};
-use crate::extension::LOCAL_DONT_HAVE;
+use crate::extension::{LOCAL_DONT_HAVE, LOCAL_PEER_EXCHANGE};
 use crate::hashes::HashesError;
 use crate::message::{HashRequest, Hashes, Message, Request};
+use crate::pex::{self, PexError};
 use shoal_metainfo::PieceIndex;
 
 /// Why the remote's bytes are no messages. The connection ends: where the next message begins is unknown.
@@ -48,6 +49,9 @@ pub enum DecodeError {
     /// The extension handshake is no dictionary.
     #[error("the extension handshake is unreadable: {0}")]
     ExtendedHandshake(#[from] ExtendedHandshakeError),
+    /// The peers of an exchange are no dictionary.
+    #[error("a message of peer exchange is unreadable: {0}")]
+    PeerExchange(#[from] PexError),
     /// Hashes that cannot answer anything we ask.
     #[error("a hashes message that answers no fair request: {0}")]
     Hashes(#[from] HashesError),
@@ -293,6 +297,7 @@ impl<'a> Frame<'a> {
             id::EXTENDED_HANDSHAKE => {
                 Message::ExtendedHandshake(extended_handshake::decode(payload)?)
             }
+            LOCAL_PEER_EXCHANGE => Message::PeerExchange(pex::decode(payload)?),
             LOCAL_DONT_HAVE => Message::DontHave(PieceIndex(word(payload, 0))),
             id => Message::Extended {
                 id,

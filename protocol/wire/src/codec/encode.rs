@@ -6,6 +6,7 @@ use super::id;
 use crate::extended_handshake;
 use crate::extension::{Extension, RemoteExtensions};
 use crate::message::{BlockHeader, HashRequest, Message, Request};
+use crate::pex;
 
 /// Appends `message` to `out`. Of a block this is the header of 13 bytes; whoever sends it appends the payload.
 ///
@@ -31,6 +32,11 @@ pub fn encode(message: &Message, remote: &RemoteExtensions, out: &mut Vec<u8>) {
         Message::ExtendedHandshake(handshake) => {
             let payload = extended_handshake::encode(handshake);
             framed(&[id::EXTENDED, id::EXTENDED_HANDSHAKE], &payload, out);
+        }
+        Message::PeerExchange(exchange) => {
+            if let Some(id) = remote.id(Extension::PeerExchange) {
+                framed(&[id::EXTENDED, id], &pex::encode(exchange), out);
+            }
         }
         Message::DontHave(piece) => {
             if let Some(id) = remote.id(Extension::DontHave) {

@@ -1,7 +1,7 @@
 //! The stream cipher RC4, as far as the machine lets it run: what it takes is what an encrypted transfer takes.
 //!
-//! It is written here because the library of the field takes twice as long (656 MB/s on a core where this one reaches 1,237 MB/s,
-//! which docs/performance.md measures as the floor): its inner loop waits for a store before the load that comes next. RC4 looks
+//! It is written here because the library of the field takes twice as long (656 MB/s on a core where this one reaches 1,237,
+//! docs/adr/0008): its inner loop waits for a store before the load that comes next. RC4 looks
 //! up its table by secret bytes, so that it leaks through caches what it leaks through its statistics anyway; nothing that matters
 //! is trusted to it.
 //!

@@ -59,11 +59,16 @@ impl PlainRemotes {
     }
 }
 
-/// Haves merge into haves that wait, so that the mail of a connection that dawdles is bounded by the number of pieces.
+/// Haves merge into haves that wait, and the last word on whom we are connected to replaces one that waits, so that the mail of a
+/// connection that dawdles is bounded by the number of pieces.
 fn absorb(last: &mut ToPeer, message: ToPeer) -> Option<ToPeer> {
     match (last, message) {
         (ToPeer::Have(waiting), ToPeer::Have(pieces)) => {
             waiting.extend(pieces);
+            None
+        }
+        (ToPeer::Contacts(waiting), ToPeer::Contacts(contacts)) => {
+            *waiting = contacts;
             None
         }
         (_, message) => Some(message),
@@ -241,6 +246,7 @@ impl TorrentTask {
             your_ip: Some(ip),
             upload_only: self.torrent.is_complete(),
             allowed_fast,
+            exchange: self.torrent.exchanges_peers(),
         };
         PeerSession::new(Arc::clone(layout), negotiated, settings, now)
     }

@@ -47,6 +47,7 @@ fn still() -> Still {
         port: None,
         local: None,
         max_connections: DEFAULT_MAX_CONNECTIONS,
+        isolated: true,
         encryption: EncryptionPolicy::default(),
     };
     let introduction = Introduction {
@@ -63,6 +64,7 @@ fn still() -> Still {
         our_peer_id: introduction.peer_id.0,
         seed: 1,
         max_connections: DEFAULT_MAX_CONNECTIONS,
+        exchange: false,
     });
     let inbox = Inbox::new();
     let announcer = Announcer {

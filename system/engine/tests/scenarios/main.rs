@@ -10,6 +10,7 @@ mod changed;
 mod crowd;
 mod disk;
 mod encryption;
+mod exchange;
 mod hostile;
 mod limits;
 mod remote;
