@@ -321,7 +321,7 @@ mod tests {
             },
             MutableItem {
                 key: PublicKey([0; 32]),
-                ..good.clone()
+                ..good
             },
         ];
         for item in changed {

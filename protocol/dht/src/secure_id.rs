@@ -15,9 +15,9 @@ const HASH_MASK: u32 = 0xffff_f800;
 /// The CRC-32C (Castagnoli) of each byte.
 const CRC_TABLE: [u32; 256] = {
     let mut table = [0; 256];
-    let mut byte = 0;
+    let (mut byte, mut value) = (0, 0_u32);
     while byte < 256 {
-        let mut crc = byte as u32;
+        let mut crc = value;
         let mut bit = 0;
         while bit < 8 {
             crc = if crc & 1 == 1 {
@@ -29,6 +29,7 @@ const CRC_TABLE: [u32; 256] = {
         }
         table[byte] = crc;
         byte += 1;
+        value += 1;
     }
     table
 };

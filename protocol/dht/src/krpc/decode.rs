@@ -10,6 +10,7 @@ use crate::bloom::BloomFilter;
 use crate::contact::{Family, read_address, read_contacts};
 use crate::id::Id;
 use crate::item::{Item, MAX_SALT_BYTES, MAX_VALUE_BYTES, MutableItem, PublicKey};
+use core::net::SocketAddr;
 use shoal_metainfo::InfoHash;
 use shoal_metainfo::bencode::{Limits, Value, decode as decode_bencode};
 use smallvec::SmallVec;
@@ -68,22 +69,15 @@ pub fn decode(datagram: &[u8]) -> Result<Message, Fault> {
         Some(b"r") => Body::Reply(Box::new(reply(&root).ok_or(silent("a reply without id"))?)),
         Some(b"e") => Body::Error {
             code: error_code(&root).ok_or(silent("an error without code"))?,
-            ip: root.ip.and_then(Value::as_bytes_of_address),
+            ip: root.ip.and_then(address),
         },
         _ => return Err(silent("neither query nor reply nor error")),
     };
     Ok(Message { transaction, body })
 }
 
-/// Reading an address of a bencoded value.
-trait AsAddress {
-    fn as_bytes_of_address(self) -> Option<core::net::SocketAddr>;
-}
-
-impl AsAddress for Value<'_> {
-    fn as_bytes_of_address(self) -> Option<core::net::SocketAddr> {
-        read_address(self.as_bytes()?)
-    }
+fn address(value: Value<'_>) -> Option<SocketAddr> {
+    read_address(value.as_bytes()?)
 }
 
 /// The keys of the outer dictionary, in one pass.
@@ -248,7 +242,7 @@ fn reply(root: &Top<'_>) -> Option<Reply> {
         }
     }
     reply.id = id?;
-    reply.ip = root.ip.and_then(Value::as_bytes_of_address);
+    reply.ip = root.ip.and_then(address);
     if let (Some(seeds), Some(peers)) = (seeds, peers) {
         reply.scrape = Some(Box::new(Scrape { seeds, peers }));
     }
@@ -277,10 +271,10 @@ fn contacts(value: Value<'_>, family: Family) -> Vec<crate::contact::Contact> {
 }
 
 /// Peers that could be dialled; a list with some that could not be is not refused for those.
-fn addresses(value: Value<'_>) -> Vec<core::net::SocketAddr> {
+fn addresses(value: Value<'_>) -> Vec<SocketAddr> {
     let list = value.as_list().into_iter().flatten().take(MAX_VALUES);
-    list.filter_map(Value::as_bytes_of_address)
-        .filter(|&address| is_unicast(address))
+    list.filter_map(address)
+        .filter(|&peer| is_unicast(peer))
         .collect()
 }
 
