@@ -8,7 +8,7 @@ use crate::contact::{Contact, Family};
 use crate::id::Id;
 use crate::item::{Item, ItemName, MutableItem};
 use crate::krpc::{ItemReply, Method, Scrape, Token, Want};
-use crate::lookup::{Lookup, WIDTH};
+use crate::lookup::{Lookup, STORERS};
 use crate::machine::{Announce, Handle};
 use core::net::{IpAddr, SocketAddr};
 use shoal_machine::Moment;
@@ -236,8 +236,8 @@ impl Job {
             .keys()
             .filter(|address| has_it(address))
             .count();
-        let nearest = storers.iter().take(WIDTH);
-        let enough = copies > WIDTH && nearest.clone().all(|(near, _)| has_it(&near.address));
+        let nearest = storers.iter().take(STORERS);
+        let enough = copies > STORERS && nearest.clone().all(|(near, _)| has_it(&near.address));
         if newest.is_none() || enough {
             storers.clear();
         }

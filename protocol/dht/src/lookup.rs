@@ -21,8 +21,12 @@ use core::net::SocketAddr;
 /// The most paths that a search may have.
 pub(crate) const MAX_PATHS: usize = 8;
 
-/// How many contacts nearest to the target have to have answered on a path before it ends, and are announced to: K of BEP 5.
-pub(crate) const WIDTH: usize = 8;
+/// How many contacts nearest to the target are announced to: K of BEP 5.
+pub(crate) const STORERS: usize = 8;
+
+/// How many contacts nearest to the target have to have answered on a path before it ends. Twice K: a liar names K others of
+/// its kind, and a path that ended with those would have asked nobody else.
+const WIDTH: usize = 16;
 
 /// Queries of one path on their way at the same time. With four paths that is a little more than libtorrent's five.
 const PER_PATH: u8 = 2;
@@ -296,7 +300,7 @@ impl Lookup {
             let Some(token) = &candidate.token else {
                 continue;
             };
-            if all < WIDTH || (self.rules.prefer_secure && candidate.secure && secure < WIDTH) {
+            if all < STORERS || (self.rules.prefer_secure && candidate.secure && secure < STORERS) {
                 chosen.push((candidate.contact, token.clone()));
             }
             all += 1;
@@ -353,7 +357,7 @@ mod tests {
             .collect();
         let mut nearest = everybody.clone();
         nearest.sort_by_key(|contact| Id([0; 20]).distance(&contact.id));
-        assert_eq!(storers, nearest[..WIDTH]);
+        assert_eq!(storers, nearest[..STORERS]);
         asked.sort();
         assert!(
             asked.windows(2).all(|pair| pair[0] != pair[1]),

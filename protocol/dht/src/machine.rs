@@ -82,7 +82,7 @@ impl Default for Settings {
             v4: true,
             v6: true,
             read_only: false,
-            paths: 4,
+            paths: 8,
             one_per_network: true,
             prefer_secure: true,
             query_rate_bytes_per_s: 8_000,

@@ -11,7 +11,6 @@ use crate::address::Network;
 use crate::contact::Contact;
 use crate::id::{ID_BITS, Id};
 use crate::secure_id::is_secure;
-use core::cmp::Reverse;
 use core::net::SocketAddr;
 use core::time::Duration;
 use shoal_machine::{Moment, earliest};
@@ -320,7 +319,7 @@ impl Table {
             return false;
         }
         bucket.spare.push(entry);
-        bucket.has_room()
+        self.may_grow(at)
     }
 
     /// Somebody asked us something.
@@ -426,11 +425,19 @@ impl Table {
 
     /// A contact that was heard of and could move into this bucket if it answered.
     fn candidate(&self, at: usize) -> Option<&Entry> {
+        if !self.may_grow(at) {
+            return None;
+        }
         let bucket = &self.buckets[at];
         let unasked = |entry: &&Entry| entry.answered_at.is_none() && entry.asked_at.is_none();
         let candidates = bucket.spare.iter().filter(unasked);
-        let best = candidates.max_by_key(|entry| (entry.secure, Reverse(entry.contact.id)));
-        best.filter(|_| bucket.has_room())
+        candidates.max_by_key(|entry| entry.secure)
+    }
+
+    /// A contact that answers finds a place in this bucket, or the bucket is that of our own id and would be split for it.
+    fn may_grow(&self, at: usize) -> bool {
+        let splits = at + 1 == self.buckets.len() && self.buckets.len() < ID_BITS as usize;
+        splits || self.buckets[at].has_room()
     }
 
     fn oldest(&self) -> Option<(Moment, usize, &Entry)> {
@@ -438,7 +445,7 @@ impl Table {
         let entries = buckets.flat_map(|(at, bucket)| bucket.live.iter().map(move |e| (at, e)));
         entries
             .map(|(at, entry)| (entry.ask_at(), at, entry))
-            .min_by_key(|&(due, at, entry)| (due, at, entry.contact.id))
+            .min_by_key(|&(due, ..)| due)
     }
 }
 

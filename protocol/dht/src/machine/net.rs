@@ -19,8 +19,10 @@ pub(super) const TABLE_PACE: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
 const MAX_PAUSE: Duration = Duration::from_secs(10 * 60);
 
-/// How often our neighbours are looked for when all is well.
-const JOIN_EVERY: Duration = Duration::from_secs(60 * 60);
+/// When our neighbours are looked for again when all is well: soon after the first time, when we knew few and few knew us,
+/// then less and less often.
+const FIRST_JOIN_PAUSE: Duration = Duration::from_secs(2 * 60);
+const MAX_JOIN_PAUSE: Duration = Duration::from_secs(60 * 60);
 
 /// Our id is not changed more often, whatever is said of our address.
 pub(super) const MOVE_EVERY: Duration = Duration::from_secs(10 * 60);
@@ -41,6 +43,8 @@ pub(super) struct Net {
     pub join_at: Option<Moment>,
     /// Searches in a row that found too few.
     lonely: u32,
+    /// Searches that found enough, since we are where we are.
+    pub joined: u32,
     pub moved_at: Option<Moment>,
     /// When the table may ask the next contact.
     pub table_at: Moment,
@@ -58,6 +62,7 @@ impl Net {
             has_joined: false,
             join_at: None,
             lonely: 0,
+            joined: 0,
             moved_at: None,
             table_at: Moment::NEVER,
         }
@@ -86,8 +91,9 @@ impl Net {
         self.joining = None;
         self.has_joined |= self.table.len() > 0;
         let pause = if self.table.len() >= BUCKET {
-            self.lonely = 0;
-            JOIN_EVERY
+            let pause = FIRST_JOIN_PAUSE * 2_u32.saturating_pow(self.joined.min(8));
+            (self.lonely, self.joined) = (0, self.joined.saturating_add(1));
+            pause.min(MAX_JOIN_PAUSE)
         } else {
             let pause = FIRST_PAUSE * 2_u32.saturating_pow(self.lonely.min(8));
             self.lonely += 1;
@@ -99,7 +105,7 @@ impl Net {
 
     /// When there is something to do; the table has to wait where nothing may be asked.
     pub(super) fn deadline(&self, may_ask: bool) -> Moment {
-        let join = self.join_at.filter(|_| self.joining.is_none());
+        let join = self.join_at.filter(|_| self.joining.is_none() && self.seeding == 0);
         let table = if may_ask {
             self.table_at
         } else {

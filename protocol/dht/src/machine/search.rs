@@ -216,7 +216,11 @@ impl Dht {
             net.id = secure_id(ip, rng);
             net.moved_at = Some(now);
             net.table.move_to(net.id);
-            net.join_at = Some(now);
+            (net.join_at, net.joined) = (Some(now), 0);
+            // Whoever is near the old id is of no more use.
+            if let Some(key) = net.joining.take() {
+                self.jobs.remove(&key);
+            }
         }
     }
 
@@ -426,8 +430,10 @@ impl Dht {
             let Some(net) = self.nets[family as usize].as_mut() else {
                 continue;
             };
+            // Whoever answers first may be a liar, who would be all that the search begins with.
+            let is_ready = net.seeding == 0 && self.seeds.is_empty();
             let is_due = net.join_at.is_some_and(|at| at <= now);
-            if !is_due || net.joining.is_some() {
+            if !is_due || !is_ready || net.joining.is_some() {
                 continue;
             }
             let target = net.id;
