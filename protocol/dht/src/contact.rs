@@ -1,5 +1,6 @@
 //! DHT contacts, and how they and peers are written: 26 or 38 bytes (BEP 5, 32), 6 or 18 bytes (BEP 23, 7).
 
+use crate::address::is_unicast;
 use crate::id::Id;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -67,7 +68,7 @@ pub(crate) fn write_address(address: SocketAddr, out: &mut Vec<u8>) {
     out.extend_from_slice(&address.port().to_be_bytes());
 }
 
-/// Reads what [`write_address`] writes; the length tells the family.
+/// Reads what [`write_address`] writes; the length tells the family, but that an IPv4 address within IPv6 is one of IPv4.
 pub(crate) fn read_address(bytes: &[u8]) -> Option<SocketAddr> {
     let (ip, port) = bytes.split_last_chunk::<2>()?;
     let ip = match ip.len() {
@@ -75,10 +76,14 @@ pub(crate) fn read_address(bytes: &[u8]) -> Option<SocketAddr> {
         16 => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(ip).ok()?)),
         _ => return None,
     };
-    Some(SocketAddr::new(ip, u16::from_be_bytes(*port)))
+    Some(SocketAddr::new(
+        ip.to_canonical(),
+        u16::from_be_bytes(*port),
+    ))
 }
 
-/// The contacts of a `nodes` or `nodes6` string, at most `most`; what is left at its end is ignored.
+/// The contacts of a `nodes` or `nodes6` string that could be sent to, of the first `most`; what is left at its end is
+/// ignored.
 pub(crate) fn read_contacts(bytes: &[u8], family: Family, most: usize) -> Vec<Contact> {
     let entries = bytes.chunks_exact(family.contact_bytes()).take(most);
     let read = |entry: &[u8]| {
@@ -88,5 +93,8 @@ pub(crate) fn read_contacts(bytes: &[u8], family: Family, most: usize) -> Vec<Co
             address: read_address(address)?,
         })
     };
-    entries.filter_map(read).collect()
+    let is_fine = |contact: &Contact| {
+        is_unicast(contact.address) && Family::of(contact.address.ip()) == family
+    };
+    entries.filter_map(read).filter(is_fine).collect()
 }

@@ -508,13 +508,13 @@ impl Dht {
             }
         }
         self.look_after_followed(now);
-        self.join(now);
     }
 
     /// Sends what there is to ask, as far as limits allow.
     fn work(&mut self, now: Moment) {
         loop {
-            let changed = self.advance(now);
+            let joins = self.join(now);
+            let changed = self.advance(now) || joins;
             let mut sent = false;
             while !self.transactions.is_full()
                 && self.queries.available(now) >= QUERY_BYTES
@@ -652,7 +652,9 @@ impl Machine for Dht {
             return None;
         }
         let may_ask = !self.is_blocked && !self.transactions.is_full();
-        let nets = self.nets.iter().flatten().map(|net| net.deadline(may_ask));
+        let seeds_wait = !self.seeds.is_empty();
+        let nets = self.nets.iter().flatten();
+        let nets = nets.map(|net| net.deadline(may_ask, seeds_wait));
         let followed = self.followed.values().map(|followed| followed.next_at);
         let begins = self.jobs.values().filter_map(Job::begins_at);
         let soonest = nets.chain(followed).chain(begins).min();

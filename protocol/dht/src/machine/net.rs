@@ -21,7 +21,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(10 * 60);
 
 /// When our neighbours are looked for again when all is well: soon after the first time, when we knew few and few knew us,
 /// then less and less often.
-const FIRST_JOIN_PAUSE: Duration = Duration::from_secs(2 * 60);
+const FIRST_JOIN_PAUSE: Duration = Duration::from_secs(10 * 60);
 const MAX_JOIN_PAUSE: Duration = Duration::from_secs(60 * 60);
 
 /// Our id is not changed more often, whatever is said of our address.
@@ -103,9 +103,15 @@ impl Net {
         self.look_soon(now);
     }
 
+    /// Whether a search for our neighbours can begin: whoever answers first may be a liar, who would be all that it begins
+    /// with, so that it waits for all that are asked to begin with.
+    pub(super) fn may_join(&self, seeds_wait: bool) -> bool {
+        self.joining.is_none() && self.seeding == 0 && !seeds_wait
+    }
+
     /// When there is something to do; the table has to wait where nothing may be asked.
-    pub(super) fn deadline(&self, may_ask: bool) -> Moment {
-        let join = self.join_at.filter(|_| self.joining.is_none() && self.seeding == 0);
+    pub(super) fn deadline(&self, may_ask: bool, seeds_wait: bool) -> Moment {
+        let join = self.join_at.filter(|_| self.may_join(seeds_wait));
         let table = if may_ask {
             self.table_at
         } else {

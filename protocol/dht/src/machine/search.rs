@@ -424,16 +424,16 @@ impl Dht {
         self.outputs.push_back(Output::Ended { handle, outcome });
     }
 
-    /// Looks for our neighbours where it is time to; where nobody is known any more, asks the routers again.
-    pub(super) fn join(&mut self, now: Moment) {
+    /// Looks for our neighbours where it is time to; where nobody is known any more, asks the routers again. True where a
+    /// search begins.
+    pub(super) fn join(&mut self, now: Moment) -> bool {
+        let mut begins = false;
         for family in Family::ALL {
             let Some(net) = self.nets[family as usize].as_mut() else {
                 continue;
             };
-            // Whoever answers first may be a liar, who would be all that the search begins with.
-            let is_ready = net.seeding == 0 && self.seeds.is_empty();
             let is_due = net.join_at.is_some_and(|at| at <= now);
-            if !is_due || !is_ready || net.joining.is_some() {
+            if !is_due || !net.may_join(!self.seeds.is_empty()) {
                 continue;
             }
             let target = net.id;
@@ -451,7 +451,9 @@ impl Dht {
                     }
                 }
             }
+            begins = true;
         }
+        begins
     }
 
     pub(super) fn put(&mut self, now: Moment, handle: Handle, item: Item, cas: Option<i64>) {
