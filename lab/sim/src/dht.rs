@@ -57,7 +57,8 @@ pub struct DhtSetup {
 }
 
 impl DhtSetup {
-    /// 10,000 contacts of which a fifth lies, 60 % of the others replaced in a day, an hour of searches.
+    /// 10,000 contacts of which a fifth lies, 60 % of the others replaced in a day, a quarter of an hour of
+    /// searches.
     #[must_use]
     pub fn large(seed: u64, lies: Lies) -> Self {
         DhtSetup {
@@ -68,10 +69,10 @@ impl DhtSetup {
             sybil_networks: 500,
             churn_per_day: 0.6,
             arrivals: Duration::from_secs(10 * 60),
-            time: Duration::from_secs(60 * 60),
+            time: Duration::from_secs(15 * 60),
             swarms: 200,
             peers_per_swarm: 3,
-            searches: 1_000,
+            searches: 500,
             settings: Settings {
                 v6: false,
                 ..Settings::default()
