@@ -202,17 +202,17 @@ impl DhtWorld {
         }
         let arrived = Moment::ZERO + self.setup.arrivals;
         let rest = SETTLING + ANNOUNCING + self.setup.time;
-        let days = rest.as_secs_f64() / 86_400.0;
-        let replaced = f64::from(honest) * self.setup.churn_per_day * days;
-        for _ in 0..self.setup.contacts {
-            // As many as the churn says, each at any time: the coin keeps the number whole.
-            let per_contact = replaced / f64::from(self.setup.contacts);
-            let times =
-                per_contact.floor() + f64::from(u8::from(self.dice.f64() < per_contact.fract()));
-            for _ in 0..(times as u32) {
-                let at = self.within(arrived, rest);
-                self.queue.push(at, Event::Replace);
+        // Departures are a Poisson process.
+        let per_s = f64::from(honest) * self.setup.churn_per_day / 86_400.0;
+        let mut at = Duration::ZERO;
+        loop {
+            // Without churn the next departure is farther away than anything.
+            let pause_s = -(1.0 - self.dice.f64()).ln() / per_s;
+            at += Duration::from_secs_f64(pause_s.min(rest.as_secs_f64() + 1.0));
+            if at > rest {
+                break;
             }
+            self.queue.push(arrived + at, Event::Replace);
         }
         for number in 0..self.setup.searches {
             let at = self.within(self.search_begin(), self.setup.time);

@@ -187,13 +187,13 @@ impl Searches {
             self.count(&search);
         }
         self.waited.sort_unstable();
-        let at = |part: f64| {
-            let index = (self.waited.len() as f64 * part) as usize;
+        let at = |percent: usize| {
+            let index = self.waited.len() * percent / 100;
             self.waited.get(index).copied().unwrap_or_default()
         };
         DhtOutcome {
-            median: at(0.5),
-            slowest_but_one_percent: at(0.99),
+            median: at(50),
+            slowest_but_one_percent: at(99),
             figures: self.figures,
             datagrams,
             bytes,
