@@ -202,9 +202,8 @@ impl Lookup {
 
     /// Nothing is left to ask, and no answer is awaited.
     pub(crate) fn is_over(&self) -> bool {
-        let awaited = |candidate: &Candidate| candidate.state == State::Asked;
         let wants = |path| self.asked < MAX_ASKED && self.wanted_by(path).is_some();
-        !self.candidates.iter().any(awaited) && !(0..self.rules.paths).any(wants)
+        self.on_their_way.iter().all(|count| *count == 0) && !(0..self.rules.paths).any(wants)
     }
 
     /// The nearest contact that a path has not seen asked, among those it has to hear from. Those whose id follows from their

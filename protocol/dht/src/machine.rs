@@ -5,28 +5,29 @@
 //! stranger ([`crate::address`]).
 
 mod answer;
+mod interface;
 mod net;
 mod search;
+
+pub use interface::{Announce, Handle, Input, Outcome, Output, Saved, Settings, Status};
 
 use crate::address::is_unicast;
 use crate::contact::{Contact, Family};
 use crate::id::Id;
-use crate::item::{Item, ItemName, MAX_SALT_BYTES, PublicKey};
+use crate::item::{ItemName, MAX_SALT_BYTES, PublicKey};
 use crate::items::ItemStore;
 use crate::job::{Goal, Job};
 use crate::krpc::{
     Body, MAX_DATAGRAM_BYTES, Message, Method, Query, TransactionId, decode, encode,
 };
-use crate::lookup::{self, MAX_PATHS};
+use crate::lookup::MAX_PATHS;
 use crate::secrets::Secrets;
 use crate::sources::Sources;
-use crate::table;
 use crate::transactions::{Overdue, Purpose, Transactions};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use net::Net;
 use shoal_machine::{Machine, Moment, TokenBucket, earliest};
-use shoal_metainfo::InfoHash;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Searches at the same time. More end at once, without having asked anybody.
@@ -41,7 +42,8 @@ pub const MAX_SEEDS: usize = 512;
 /// Routers that are remembered, to be asked again when all contacts are lost.
 const MAX_ROUTERS: usize = 32;
 
-/// No query of ours that is not a put is longer; the limit of bytes lets a query go when there is room for one.
+/// No query of a search is longer; the limit of bytes lets a query go when there is room for one. What stores may be longer:
+/// those that follow wait until it is paid for.
 const QUERY_BYTES: u64 = 200;
 
 /// How often contacts are given to be saved.
@@ -49,255 +51,6 @@ const SAVE_EVERY: Duration = Duration::from_secs(15 * 60);
 
 /// How often peers and items that are too old are thrown away. None is given out meanwhile.
 const EXPIRE_EVERY: Duration = Duration::from_secs(5 * 60);
-
-/// Names a search or something followed. Chosen by the driver, one for each that is running.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Handle(pub u64);
-
-/// What a person or the engine may choose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Take part over IPv4.
-    pub v4: bool,
-    /// Take part over IPv6.
-    pub v6: bool,
-    /// Ask and answer nothing (BEP 43): where nobody can reach us, or each byte costs.
-    pub read_only: bool,
-    /// Paths of a search that share no informant, 1 to 8.
-    pub paths: usize,
-    /// One contact of a /24 or /48 in a bucket and in a search. Only global addresses count.
-    pub one_per_network: bool,
-    /// Rank contacts whose id follows from their address (BEP 42) beside all others.
-    pub prefer_secure: bool,
-    /// What our queries may take.
-    pub query_rate_bytes_per_s: u64,
-    /// What our answers may take: the most that somebody can have us send to a third party.
-    pub answer_rate_bytes_per_s: u64,
-}
-
-impl Default for Settings {
-    /// The rates are those of libtorrent, which are for both together there.
-    fn default() -> Self {
-        Settings {
-            v4: true,
-            v6: true,
-            read_only: false,
-            paths: 8,
-            one_per_network: true,
-            prefer_secure: true,
-            query_rate_bytes_per_s: 8_000,
-            answer_rate_bytes_per_s: 8_000,
-        }
-    }
-}
-
-impl Settings {
-    pub(crate) const fn table(&self) -> table::Rules {
-        table::Rules {
-            one_per_network: self.one_per_network,
-            prefer_secure: self.prefer_secure,
-        }
-    }
-
-    pub(crate) const fn lookup(&self) -> lookup::Rules {
-        lookup::Rules {
-            paths: self.paths,
-            one_per_network: self.one_per_network,
-            prefer_secure: self.prefer_secure,
-        }
-    }
-}
-
-/// What is worth keeping over a restart.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Saved {
-    /// Our id in the IPv4 DHT.
-    pub id_v4: Option<Id>,
-    /// Our id in the IPv6 DHT.
-    pub id_v6: Option<Id>,
-    /// Contacts to begin with, for [`Input::Bootstrap`].
-    pub contacts: Vec<SocketAddr>,
-}
-
-/// How a peer wants to be known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Announce {
-    /// Where it listens.
-    pub port: u16,
-    /// It listens where the datagrams come from, which behind a NAT nobody else knows: `port` is for contacts that do not
-    /// know `implied_port`.
-    pub implied_port: bool,
-    /// It is complete (BEP 33).
-    pub seed: bool,
-}
-
-/// What can happen to the machine.
-#[derive(Clone)]
-pub enum Input {
-    /// A datagram came that is not one of uTP: its first byte is `d`.
-    Datagram {
-        /// From there.
-        from: SocketAddr,
-        /// With this.
-        bytes: Vec<u8>,
-    },
-    /// A deadline passed.
-    Tick,
-    /// Addresses to begin with: saved contacts, peers that said they take part (the `port` message), those of local service
-    /// discovery, a torrent's `nodes`, routers. Names are resolved before.
-    Bootstrap {
-        /// Who.
-        addresses: Vec<SocketAddr>,
-        /// They are not to be kept as contacts, but to be asked again when all contacts are lost.
-        are_routers: bool,
-    },
-    /// Look for peers of a swarm, and be known as one.
-    FindPeers {
-        /// To be named in what is found.
-        handle: Handle,
-        /// The swarm.
-        info_hash: InfoHash,
-        /// How to be known; `None` to only look.
-        announce: Option<Announce>,
-        /// Rather peers that are not complete (BEP 33).
-        noseed: bool,
-        /// Count them (BEP 33).
-        scrape: bool,
-    },
-    /// Look for what is stored.
-    GetItem {
-        /// To be named in what is found.
-        handle: Handle,
-        /// What.
-        name: ItemName,
-    },
-    /// Store something. One that does not verify ends at once, stored nowhere. It is forgotten after two hours, so that
-    /// its owner stores it again each hour.
-    PutItem {
-        /// To be named at the end.
-        handle: Handle,
-        /// What.
-        item: Item,
-        /// Only where this is the number of what it replaces.
-        cas: Option<i64>,
-    },
-    /// Tell what a mutable torrent (BEP 46) points to, and each time that changes, until cancelled.
-    Follow {
-        /// To be named each time.
-        handle: Handle,
-        /// Whose.
-        key: PublicKey,
-        /// Which of the owner's. With more than [`MAX_SALT_BYTES`] it ends at once, as where [`MAX_FOLLOWED`] are followed.
-        salt: Vec<u8>,
-    },
-    /// Ask contacts near a place which swarms they have heard of (BEP 51).
-    Sample {
-        /// To be named in what is found.
-        handle: Handle,
-        /// Where.
-        target: Id,
-    },
-    /// End a search or stop following. Nothing more is said about it.
-    Cancel(Handle),
-    /// The end: what is worth keeping is given once more, nothing else.
-    Stop,
-}
-
-/// What a search came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Outcome {
-    /// Contacts that answered.
-    pub answered: usize,
-    /// Contacts that stored the announce or the item.
-    pub stored: usize,
-    /// About how many seeds and how many other peers there are, where that was asked (BEP 33).
-    pub scrape: Option<(f64, f64)>,
-}
-
-/// What the machine wants done.
-#[derive(Clone, PartialEq)]
-pub enum Output {
-    /// Send a datagram. It may be lost, or dropped where the socket is busy.
-    Send {
-        /// To whom; never an IPv4 address within IPv6.
-        to: SocketAddr,
-        /// What.
-        bytes: Vec<u8>,
-    },
-    /// Peers that were not named before in this search. Whether they may be dialled is for the address policy to say, with the DHT
-    /// as origin.
-    PeersFound {
-        /// Of which search.
-        handle: Handle,
-        /// Some of them.
-        peers: Vec<SocketAddr>,
-    },
-    /// What was looked for. A mutable item may be followed by a newer one.
-    ItemFound {
-        /// By which search.
-        handle: Handle,
-        /// What: it verifies, and its target is the one that was looked for.
-        item: Item,
-    },
-    /// A mutable torrent points to this info hash.
-    TorrentFound {
-        /// Who follows it.
-        handle: Handle,
-        /// The torrent, by either version's info hash, cut to 20 bytes.
-        info_hash: InfoHash,
-        /// The number of the item that says so.
-        seq: i64,
-    },
-    /// Swarms that a contact has heard of.
-    Sampled {
-        /// By which search.
-        handle: Handle,
-        /// The contact.
-        from: Contact,
-        /// Some of its swarms.
-        info_hashes: Vec<InfoHash>,
-        /// How many it says it has.
-        total: u32,
-    },
-    /// A search is over.
-    Ended {
-        /// Which.
-        handle: Handle,
-        /// What came of it.
-        outcome: Outcome,
-    },
-    /// This is our address, as many networks see it (BEP 42).
-    ExternalAddress(IpAddr),
-    /// To be kept over a restart.
-    Save(Saved),
-}
-
-/// The kind only: datagrams, addresses and info hashes do not belong in logs.
-impl core::fmt::Debug for Output {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Output::Send { .. } => "Send",
-            Output::PeersFound { .. } => "PeersFound",
-            Output::ItemFound { .. } => "ItemFound",
-            Output::TorrentFound { .. } => "TorrentFound",
-            Output::Sampled { .. } => "Sampled",
-            Output::Ended { .. } => "Ended",
-            Output::ExternalAddress(_) => "ExternalAddress",
-            Output::Save(_) => "Save",
-        })
-    }
-}
-
-/// How things stand in one family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// Our id.
-    pub id: Id,
-    /// Contacts that are there.
-    pub contacts: usize,
-    /// The nearest contacts are known: searches find what there is.
-    pub has_joined: bool,
-}
 
 #[derive(Clone, Debug)]
 struct Followed {
@@ -326,6 +79,8 @@ pub struct Dht {
     seeds: VecDeque<(SocketAddr, bool)>,
     routers: Vec<SocketAddr>,
     queries: TokenBucket,
+    /// Bytes of queries that were sent and are not paid for.
+    owed_bytes: u64,
     answers: TokenBucket,
     large_answers: TokenBucket,
     save_at: Moment,
@@ -378,6 +133,7 @@ impl Dht {
             // Two seconds' worth may leave at once: a search begins with eight queries.
             queries: TokenBucket::new(now, queries, (2 * queries).max(2 * QUERY_BYTES)),
             answers: TokenBucket::new(now, answers, 2 * answers),
+            owed_bytes: 0,
             large_answers: answer::large_answers(now, answers),
             save_at: now + SAVE_EVERY,
             expire_at: now + EXPIRE_EVERY,
@@ -516,17 +272,20 @@ impl Dht {
             let joins = self.join(now);
             let changed = self.advance(now) || joins;
             let mut sent = false;
-            while !self.transactions.is_full()
-                && self.queries.available(now) >= QUERY_BYTES
-                && self.ask_somebody(now)
-            {
+            while !self.transactions.is_full() && self.may_send(now) && self.ask_somebody(now) {
                 sent = true;
             }
             if !changed && !sent {
                 break;
             }
         }
-        self.is_blocked = !self.transactions.is_full() && self.queries.available(now) < QUERY_BYTES;
+        self.is_blocked = !self.transactions.is_full() && !self.may_send(now);
+    }
+
+    /// There are bytes for one more query.
+    fn may_send(&mut self, now: Moment) -> bool {
+        self.owed_bytes -= self.queries.take(now, self.owed_bytes);
+        self.owed_bytes == 0 && self.queries.available(now) >= QUERY_BYTES
     }
 
     /// One query: of those who begin, of a search, of the table.
@@ -537,7 +296,7 @@ impl Dht {
         self.ask_for_a_job(now) || self.ask_for_the_table(now)
     }
 
-    /// Sends a query. The limit of bytes is charged with what it is long, so that a long one delays those that follow.
+    /// Sends a query.
     fn ask(
         &mut self,
         now: Moment,
@@ -566,7 +325,8 @@ impl Dht {
             }),
         };
         let bytes = encode(&message);
-        self.queries.take(now, bytes.len() as u64);
+        let length = bytes.len() as u64;
+        self.owed_bytes += length - self.queries.take(now, length);
         self.transactions.begin(now, number, to, expected, purpose);
         self.outputs.push_back(Output::Send { to, bytes });
     }
@@ -659,7 +419,7 @@ impl Machine for Dht {
         let begins = self.jobs.values().filter_map(Job::begins_at);
         let soonest = nets.chain(followed).chain(begins).min();
         // Whoever waits for room among the bytes asks again when there is some.
-        let waits = self.queries.ready_at(QUERY_BYTES);
+        let waits = self.queries.ready_at(self.owed_bytes + QUERY_BYTES);
         let blocked = self.is_blocked.then_some(waits);
         let soonest = earliest(soonest, blocked);
         earliest(soonest, self.transactions.deadline())

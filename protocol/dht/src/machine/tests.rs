@@ -1,11 +1,12 @@
 //! Small networks of machines, and strangers who send what they like.
 
 use super::*;
-use crate::item::{MutableItem, immutable_target, torrent_value};
+use crate::item::{Item, MutableItem, PublicKey, immutable_target, torrent_value};
 use crate::krpc::{ErrorCode, MAX_REPLY_BYTES, Reply, Token, Want};
 use crate::secure_id::is_secure;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use ed25519_dalek::SigningKey;
+use shoal_metainfo::InfoHash;
 
 const SWARM: InfoHash = InfoHash([0x5a; 20]);
 const MINE: Handle = Handle(1);
