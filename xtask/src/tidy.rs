@@ -14,9 +14,10 @@ const FLOORS: [&str; 4] = ["protocol", "system", "services", "app"];
 
 /// Crates of other people that a pure crate may use: arithmetic, hashing and data structures, nothing that can reach a
 /// clock, a socket, a file or a thread.
-const PURE: [&str; 11] = [
+const PURE: [&str; 12] = [
     "bytes",
     "crypto-bigint",
+    "ed25519-dalek",
     "fastrand",
     "sha1",
     "sha2",

@@ -24,6 +24,7 @@ fn main() -> io::Result<()> {
     tracker_replies()?;
     tracker_datagrams()?;
     encrypted_handshakes()?;
+    krpc()?;
     operations()
 }
 
@@ -446,10 +447,63 @@ fn turned(begin: Vec<u8>, key: &[u8], at: u8, bits: u8) -> Vec<u8> {
     [begin, key.to_vec(), everything.to_vec(), turn.to_vec()].concat()
 }
 
+/// The examples of BEP 5 and BEP 44, and what breaks readers that trust lengths.
+fn krpc() -> io::Result<()> {
+    let nodes6 = [
+        &b"d1:rd2:id20:abcdefghij01234567896:nodes638:mnopqrstuvwxyz123456"[..],
+        &[
+            0x20, 1, 13, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x1a, 0xe1,
+        ],
+        b"e1:t2:aa1:y1:re",
+    ];
+    let seeds: [(&str, &[u8]); 12] = [
+        ("ping", b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping2:roi1e1:t2:aa1:y1:qe"),
+        (
+            "find-node",
+            b"d1:ad2:id20:abcdefghij01234567896:target20:mnopqrstuvwxyz1234564:wantl2:n42:n6ee1:q9:find_node1:t2:aa1:y1:qe",
+        ),
+        (
+            "get-peers",
+            b"d1:ad2:id20:abcdefghij01234567899:info_hash20:mnopqrstuvwxyz1234566:noseedi1e6:scrapei1ee1:q9:get_peers1:t2:aa1:y1:qe",
+        ),
+        (
+            "announce-peer",
+            b"d1:ad2:id20:abcdefghij012345678912:implied_porti1e9:info_hash20:mnopqrstuvwxyz1234564:porti6881e4:seedi1e5:token8:aoeusnthe1:q13:announce_peer1:t2:aa1:y1:qe",
+        ),
+        (
+            "get",
+            b"d1:ad2:id20:abcdefghij01234567893:seqi4e6:target20:mnopqrstuvwxyz123456e1:q3:get1:t2:aa1:y1:qe",
+        ),
+        (
+            "put",
+            b"d1:ad3:casi3e2:id20:abcdefghij01234567891:k32:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa4:salt6:foobar3:seqi4e3:sig64:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa5:token1:x1:v12:Hello World!e1:q3:put1:t2:aa1:y1:qe",
+        ),
+        (
+            "samples",
+            b"d1:rd2:id20:abcdefghij01234567898:intervali300e3:numi1e7:samples20:mnopqrstuvwxyz123456e1:t2:aa1:y1:re",
+        ),
+        (
+            "values",
+            b"d2:ip6:axje.u1:rd2:id20:abcdefghij01234567895:token8:aoeusnth6:valuesl6:axje.u6:idhtnmee1:t2:aa1:y1:re",
+        ),
+        (
+            "item",
+            b"d1:rd2:id20:abcdefghij01234567893:seqi1e5:token8:aoeusnth1:v12:Hello World!e1:t2:aa1:y1:re",
+        ),
+        ("nodes6", &nodes6.concat()),
+        ("error", b"d1:eli201e23:A Generic Error Ocurrede1:t2:aa1:y1:ee"),
+        ("unknown", b"d1:ad2:id20:abcdefghij0123456789e1:q4:vote1:t2:aa1:y1:qe"),
+    ];
+    seeds
+        .iter()
+        .try_for_each(|(name, bytes)| seed("dht_krpc", name, bytes))
+}
+
 /// Sequences of operations mean nothing to a reader: these are noise, of which there is enough for every operation to occur.
 fn operations() -> io::Result<()> {
     for target in [
         "mse",
+        "dht",
         "peer_session",
         "session",
         "torrent",

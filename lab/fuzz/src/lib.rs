@@ -7,6 +7,7 @@
 //!
 //! Invariant: a target is a pure function of its input, so that a file of bytes is a whole bug report.
 
+pub mod dht;
 pub mod metainfo;
 pub mod mse;
 pub mod mutate;
@@ -34,6 +35,16 @@ pub const TARGETS: &[Target] = &[
         name: "bencode",
         run: metainfo::bencode,
         words: BENCODE_WORDS,
+    },
+    Target {
+        name: "dht",
+        run: dht::dht,
+        words: OPERATION_WORDS,
+    },
+    Target {
+        name: "dht_krpc",
+        run: dht::krpc,
+        words: KRPC_WORDS,
     },
     Target {
         name: "extended_handshake",
@@ -162,6 +173,42 @@ const OPERATION_WORDS: &[&[u8]] = &[
     b"\x0c\x07\x0c\x07\x0c\x07\x0c\x07",
     b"\0\0\0\0\0\0\0\0",
     b"\xff\xff\xff\xff\xff\xff",
+];
+
+/// What DHT contacts say in bencode.
+const KRPC_WORDS: &[&[u8]] = &[
+    b"d",
+    b"l",
+    b"e",
+    b"i1e",
+    b"i-1e",
+    b"i9223372036854775807e",
+    b"1:ad2:id20:abcdefghij0123456789",
+    b"1:rd2:id20:abcdefghij0123456789",
+    b"1:t2:aa",
+    b"1:y1:q",
+    b"1:y1:r",
+    b"1:q3:put",
+    b"1:q3:get",
+    b"1:q9:get_peers",
+    b"1:q9:find_node",
+    b"1:q13:announce_peer",
+    b"1:q17:sample_infohashes",
+    b"6:target20:mnopqrstuvwxyz123456",
+    b"9:info_hash20:mnopqrstuvwxyz123456",
+    b"5:nodes26:mnopqrstuvwxyz123456\x0b\0\0\x01\x1a\xe1",
+    b"6:nodes638:mnopqrstuvwxyz123456\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x1a\xe1",
+    b"6:valuesl6:\x0b\0\0\x01\x1a\xe1e",
+    b"5:token4:abcd",
+    b"1:k32:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    b"3:sig64:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    b"3:seqi1e",
+    b"3:casi1e",
+    b"4:salt6:foobar",
+    b"1:v12:Hello World!",
+    b"4:wantl2:n42:n6e",
+    b"7:samples0:",
+    b"2:ip6:\x0b\0\0\x01\x1a\xe1",
 ];
 
 /// What trackers say in bencode.

@@ -73,6 +73,8 @@ macro_rules! replay {
 
 replay!(
     bencode,
+    dht,
+    dht_krpc,
     extended_handshake,
     handshake,
     local_announce,

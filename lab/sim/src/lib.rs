@@ -7,6 +7,7 @@
 //! Invariant: the same setup, seed included, gives the same events in the same order.
 
 mod check;
+pub mod dht;
 mod disk;
 pub mod distribution;
 pub mod libtorrent;

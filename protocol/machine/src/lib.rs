@@ -1,8 +1,12 @@
 //! The shape that every decision-maker in `protocol/` has: time is an argument, one input changes the state, outputs
-//! are drained until there are none.
+//! are drained until there are none. And the arithmetic of time that several of them need: moments and rates.
 //!
 //! Invariant: nothing here, and nothing that implements [`Machine`], reads a clock, opens a socket or file, or starts a
 //! thread. The same inputs at the same moments give the same outputs.
+
+mod token_bucket;
+
+pub use token_bucket::TokenBucket;
 
 use core::ops::{Add, Sub};
 use core::time::Duration;

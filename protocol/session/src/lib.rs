@@ -5,13 +5,12 @@
 
 pub mod choker;
 pub mod session;
-pub mod token_bucket;
 
 use shoal_swarm::PeerKey;
 
 pub use choker::{Candidate, SeedingPolicy, Slots};
 pub use session::{Input, Output, Session, Settings};
-pub use token_bucket::TokenBucket;
+pub use shoal_machine::TokenBucket;
 
 /// One torrent of the session. Never used twice within the session's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,7 +2,7 @@
 //!
 //! Invariant: over any span of `t` seconds a bucket grants at most `rate * t + burst` bytes, plus what was given back.
 
-use shoal_machine::Moment;
+use crate::Moment;
 
 /// Credit is counted in bytes times nanoseconds per second, so that nothing is lost to rounding.
 const CREDIT_PER_BYTE: u128 = 1_000_000_000;
