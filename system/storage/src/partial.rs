@@ -10,7 +10,7 @@ use shoal_metainfo::{BlockIndex, PieceHasher};
 use crate::pool::BlockBuffer;
 
 /// So many blocks are hashed at a time: enough to be worth waking a thread, few enough that those of all lanes are still near
-/// a core when they are hashed. 64 measured no better for lanes, with more memory and later announcements.
+/// a core when they are hashed. 64 were not shown to be better for lanes, take more memory, and are announced later.
 const HASH_RUN: usize = 32;
 
 /// Where a block is.
