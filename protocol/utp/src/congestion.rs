@@ -38,7 +38,13 @@ pub(crate) const MAX_WINDOW_BYTES: u64 = 4 * 1024 * 1024;
 /// Round trips that a slowdown stays down (the draft's section 4.5).
 const FROZEN_ROUND_TRIPS: u32 = 2;
 /// After a slowdown the next one waits for so many times as long as it took, so that at most a tenth of the time goes into them.
-const SLOWDOWN_INTERVAL: u32 = 9;
+const SLOWDOWN_INTERVAL: u32 = 15;
+/// Without losses, a flow grows as fast as one over a path of this round trip grows by a packet a round trip.
+const GAIN_UNIT: Duration = Duration::from_millis(30);
+/// So long after a loss, the path counts as one without losses.
+const QUIET: Duration = Duration::from_secs(10);
+/// Above the target the window loses at least this part of itself: steps that all flows make at once let their windows converge.
+const MIN_DECREASE_DIVISOR: u64 = 8;
 /// Windows are kept in 2^16ths of a byte, since an acknowledgement adds less than a byte where they are large.
 const FRACTION_BITS: u32 = 16;
 
@@ -49,7 +55,11 @@ enum Phase {
     /// It follows the delay.
     Avoidance,
     /// It is as small as it gets, to see the path without our queue.
-    Frozen { until: Moment, resume_bytes: u64 },
+    Frozen {
+        until: Moment,
+        start_bytes: u64,
+        resume_bytes: u64,
+    },
 }
 
 /// What an acknowledgement tells.
@@ -76,6 +86,10 @@ pub(crate) struct Congestion {
     /// How long the last slowdown took makes the interval between them.
     interval: Duration,
     slowdown_began: Option<Moment>,
+    /// When the window may become smaller for the queue again.
+    decrease_at: Moment,
+    /// When the last loss is long ago.
+    quiet_at: Moment,
     /// Whether the path was seen without a queue in the later half of the interval.
     seen_empty: bool,
 }
@@ -93,6 +107,8 @@ impl Congestion {
             slowdown_at: Moment::NEVER,
             interval: Duration::ZERO,
             slowdown_began: None,
+            decrease_at: Moment::ZERO,
+            quiet_at: Moment::ZERO,
             seen_empty: false,
         }
     }
@@ -121,8 +137,10 @@ impl Congestion {
             Phase::Avoidance => self.avoid(now, sample, queue),
             Phase::Frozen {
                 until,
+                start_bytes,
                 resume_bytes,
             } if now >= until => {
+                self.window = start_bytes << FRACTION_BITS;
                 self.phase = Phase::SlowStart {
                     threshold_bytes: resume_bytes,
                     first: false,
@@ -174,34 +192,54 @@ impl Congestion {
     fn avoid(&mut self, now: Moment, sample: Sample, queue: Duration) {
         if now >= self.slowdown_at {
             if !self.seen_empty {
-                return self.slow_down(now, sample.round_trip);
+                return self.slow_down(now, sample.round_trip, queue);
             }
             self.slowdown_at = now + self.interval;
             self.seen_empty = false;
         }
         let acknowledged = sample.acknowledged_bytes;
-        let divisor = match queue < NO_QUEUE {
-            true => 1,
-            false => gain_divisor(sample.base),
-        };
         let growth = match sample.limited {
             true => {
-                ((acknowledged * self.packet_bytes) << FRACTION_BITS)
-                    / (self.window_bytes().max(1) * divisor)
+                let full = u128::from(acknowledged * self.packet_bytes) << FRACTION_BITS;
+                let part = full * self.gain_us(now, sample.base, queue)
+                    / (u128::from(self.window_bytes().max(1)) * GAIN_UNIT.as_micros());
+                u64::try_from(part).unwrap_or(0)
             }
             false => 0,
         };
-        // Above the target, the window loses the excess over the target, at most half of itself, a round trip.
-        let excess = queue.saturating_sub(TARGET).min(TARGET / 2);
-        let parts = u64::try_from((excess.as_micros() << FRACTION_BITS) / TARGET.as_micros());
-        let loss = acknowledged * parts.unwrap_or(0);
-        self.window = (self.window + growth).saturating_sub(loss);
+        self.window += growth;
+        if queue > TARGET && now >= self.decrease_at {
+            // The excess over the target, but at least an eighth and at most half.
+            let excess = u64::try_from((queue - TARGET).as_micros()).unwrap_or(u64::MAX);
+            let target = u64::try_from(TARGET.as_micros()).unwrap_or(1);
+            let excess = excess.clamp(target / MIN_DECREASE_DIVISOR, target / 2);
+            self.window -= self.window / target * excess;
+            // The queue shows it a round trip later.
+            self.decrease_at = now + sample.round_trip * 2;
+        }
     }
 
-    fn slow_down(&mut self, now: Moment, round_trip: Duration) {
+    /// How many packets the window grows by in a round trip, in parts of [`GAIN_UNIT`].
+    fn gain_us(&self, now: Moment, base: Duration, queue: Duration) -> u128 {
+        let unit = GAIN_UNIT.as_micros();
+        if now >= self.quiet_at {
+            return base.as_micros().clamp(unit / 16, unit * 4);
+        }
+        match queue < NO_QUEUE {
+            true => unit,
+            false => unit / u128::from(gain_divisor(base)),
+        }
+    }
+
+    fn slow_down(&mut self, now: Moment, round_trip: Duration, queue: Duration) {
+        let window = self.window_bytes();
+        // What waited in the queue fits the queue: half of it may come back at once.
+        let round_trip_us = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
+        let queue_us = u64::try_from(queue.min(round_trip).as_micros()).unwrap_or(0);
         self.phase = Phase::Frozen {
             until: now + round_trip * FROZEN_ROUND_TRIPS,
-            resume_bytes: self.window_bytes(),
+            start_bytes: window * queue_us / (2 * round_trip_us.max(1)),
+            resume_bytes: window,
         };
         self.slowdown_began = Some(now);
         self.window = (MIN_PACKETS * self.packet_bytes) << FRACTION_BITS;
@@ -209,9 +247,17 @@ impl Congestion {
 
     /// Packets were lost that had left after the window was last made smaller for a loss.
     pub(crate) fn lost(&mut self, now: Moment, round_trip: Duration) {
+        self.quiet_at = now + QUIET;
         match &mut self.phase {
             // What is lost in a slowdown was sent before it.
-            Phase::Frozen { resume_bytes, .. } => *resume_bytes /= 2,
+            Phase::Frozen {
+                start_bytes,
+                resume_bytes,
+                ..
+            } => {
+                *start_bytes = 0;
+                *resume_bytes /= 2;
+            }
             _ => {
                 self.window /= 2;
                 self.leave_slow_start(now, round_trip);
@@ -222,6 +268,7 @@ impl Congestion {
 
     /// Nothing was acknowledged for too long: starts again from the least window.
     pub(crate) fn timed_out(&mut self, now: Moment, round_trip: Duration) {
+        self.quiet_at = now + QUIET;
         let before = match self.phase {
             Phase::Frozen { resume_bytes, .. } => resume_bytes,
             _ => self.window_bytes(),
