@@ -121,7 +121,11 @@ impl Outcome {
     /// The longest wait in the queue.
     #[must_use]
     pub fn longest_queue(&self, seconds: core::ops::Range<usize>) -> Duration {
-        self.queue[seconds].iter().copied().max().unwrap_or_default()
+        self.queue[seconds]
+            .iter()
+            .copied()
+            .max()
+            .unwrap_or_default()
     }
 }
 
@@ -145,7 +149,10 @@ enum Event {
         packet: usize,
     },
     /// A flow wanted to be woken.
-    Wake { flow: usize, back: bool },
+    Wake {
+        flow: usize,
+        back: bool,
+    },
 }
 
 /// What an end of a flow has to say: packets, and when it wants to be woken.
@@ -273,7 +280,8 @@ impl Run<'_> {
         }
         let packet = self.packets.insert(packet);
         if self.queue.is_empty() {
-            self.events.push(self.now + self.takes(bytes), Event::Carried);
+            self.events
+                .push(self.now + self.takes(bytes), Event::Carried);
         }
         self.queue_bytes += bytes;
         self.queue.push_back((flow, packet, bytes, self.now));
@@ -294,7 +302,8 @@ impl Run<'_> {
         let longest = &mut self.outcome.queue[second];
         *longest = (*longest).max(waited);
         if let Some(&(_, _, bytes, _)) = self.queue.front() {
-            self.events.push(self.now + self.takes(bytes), Event::Carried);
+            self.events
+                .push(self.now + self.takes(bytes), Event::Carried);
         }
         let packet = self.packets.remove(packet);
         self.travel(flow, false, packet);

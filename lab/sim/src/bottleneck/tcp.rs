@@ -99,7 +99,10 @@ impl Sender {
     }
 
     fn acknowledged(&mut self, now: Moment, number: u64) {
-        let Ok(at) = self.outstanding.binary_search_by_key(&number, |(number, _)| *number) else {
+        let Ok(at) = self
+            .outstanding
+            .binary_search_by_key(&number, |(number, _)| *number)
+        else {
             return;
         };
         if let Some((_, sent_at)) = self.outstanding.remove(at) {

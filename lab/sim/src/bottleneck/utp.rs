@@ -29,7 +29,13 @@ impl Pair {
         let key = sender
             .connect(now, addresses[1])
             .expect("it is the only connection");
-        sender.handle(now, Input::Written { key, bytes: ENDLESS_BYTES });
+        sender.handle(
+            now,
+            Input::Written {
+                key,
+                bytes: ENDLESS_BYTES,
+            },
+        );
         Pair {
             sender,
             receiver: Multiplexer::new(Settings::default(), Rng::with_seed(!seed)),

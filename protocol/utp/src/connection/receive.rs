@@ -144,7 +144,7 @@ impl Connection {
         let window = self.congestion.window_bytes();
         let mtu = &mut self.mtu;
         if self.outgoing.detect(window, |sequence| !mtu.lost(sequence)) {
-            return self.congestion.lost(now, round_trip);
+            return self.congestion.lost(now, round_trip, self.delays.queue());
         }
         if outcome.bytes > 0 {
             let sample = Sample {
