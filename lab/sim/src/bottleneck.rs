@@ -252,8 +252,8 @@ impl Run<'_> {
     /// An end of a flow gets a packet or its turn. `back` is the end that sends on the way back.
     fn speak(&mut self, flow: usize, back: bool, packet: Option<Packet>) {
         let said = match &mut self.ends[flow] {
-            Some(Ends::Utp(pair)) => pair.turn(self.now, back, packet),
-            Some(Ends::Tcp(sender)) => sender.turn(self.now, back, packet),
+            Some(Ends::Utp(pair)) => pair.turn(self.now, back, packet.as_ref()),
+            Some(Ends::Tcp(sender)) => sender.turn(self.now, back, packet.as_ref()),
             None => return,
         };
         let second = self.second();

@@ -67,10 +67,10 @@ impl Sender {
     }
 
     /// The sender gets an acknowledgement or its timer; the receiver, with `back`, a segment.
-    pub(super) fn turn(&mut self, now: Moment, back: bool, packet: Option<Packet>) -> Said {
+    pub(super) fn turn(&mut self, now: Moment, back: bool, packet: Option<&Packet>) -> Said {
         let mut said = Said::default();
         let number = match packet {
-            Some(Packet::Tcp(number)) => Some(number),
+            Some(Packet::Tcp(number)) => Some(*number),
             _ => None,
         };
         if back {

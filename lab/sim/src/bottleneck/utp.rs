@@ -46,13 +46,13 @@ impl Pair {
     }
 
     /// The sender or, with `back`, the receiver gets a packet or its timers.
-    pub(super) fn turn(&mut self, now: Moment, back: bool, packet: Option<Packet>) -> Said {
+    pub(super) fn turn(&mut self, now: Moment, back: bool, packet: Option<&Packet>) -> Said {
         let mut said = Said::default();
         let (machine, remote) = match back {
             false => (&mut self.sender, self.addresses[1]),
             true => (&mut self.receiver, self.addresses[0]),
         };
-        let bytes = match &packet {
+        let bytes = match packet {
             Some(Packet::Utp(bytes)) => {
                 machine.handle(now, Input::Datagram { remote, bytes });
                 &bytes[..]
