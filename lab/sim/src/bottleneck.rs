@@ -238,7 +238,7 @@ impl Run<'_> {
             Event::Carried => self.carried(),
             Event::Arrive { flow, back, packet } => {
                 let packet = self.packets.remove(packet);
-                self.speak(flow, back, Some(packet));
+                self.speak(flow, back, Some(&packet));
             }
             Event::Wake { flow, back } => {
                 if self.wakes[flow][usize::from(back)] <= self.now {
@@ -250,10 +250,10 @@ impl Run<'_> {
     }
 
     /// An end of a flow gets a packet or its turn. `back` is the end that sends on the way back.
-    fn speak(&mut self, flow: usize, back: bool, packet: Option<Packet>) {
+    fn speak(&mut self, flow: usize, back: bool, packet: Option<&Packet>) {
         let said = match &mut self.ends[flow] {
-            Some(Ends::Utp(pair)) => pair.turn(self.now, back, packet.as_ref()),
-            Some(Ends::Tcp(sender)) => sender.turn(self.now, back, packet.as_ref()),
+            Some(Ends::Utp(pair)) => pair.turn(self.now, back, packet),
+            Some(Ends::Tcp(sender)) => sender.turn(self.now, back, packet),
             None => return,
         };
         let second = self.second();

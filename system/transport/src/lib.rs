@@ -19,6 +19,7 @@ mod resolver;
 mod sockets;
 mod transport;
 mod udp;
+mod utp;
 
 pub use address_class::TargetClass;
 pub use binding::Binding;
@@ -31,3 +32,4 @@ pub use policy::{OriginClass, Policy, Protocol, Refusal, RefusalReason};
 pub use resolver::{AddressFamily, Lookup, Resolve, ResolveError, SystemResolver};
 pub use transport::{DialError, Transport, TransportConfig, TransportError};
 pub use udp::UdpChannel;
+pub use utp::{OtherDatagrams, Utp, UtpEndpoint, UtpListener};
