@@ -84,6 +84,8 @@ replay!(
     tracker_http,
     tracker_schedule,
     tracker_udp,
+    utp_connections,
+    utp_packet,
     wire
 );
 
