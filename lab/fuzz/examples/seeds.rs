@@ -419,7 +419,10 @@ fn utp_packets() -> io::Result<()> {
             "extensions-without-end",
             packet(b"\x21\x02", &b"\x02\0".repeat(40)),
         ),
-        ("other-protocol", b"d1:ad2:id20:aaaaaaaaaaaaaaaaaaaae1:q4:ping".to_vec()),
+        (
+            "other-protocol",
+            b"d1:ad2:id20:aaaaaaaaaaaaaaaaaaaae1:q4:ping".to_vec(),
+        ),
     ];
     seeds
         .iter()
@@ -428,7 +431,13 @@ fn utp_packets() -> io::Result<()> {
 
 /// Sequences of operations mean nothing to a reader: these are noise, of which there is enough for every operation to occur.
 fn operations() -> io::Result<()> {
-    for target in ["peer_session", "session", "torrent", "tracker_schedule", "utp_connections"] {
+    for target in [
+        "peer_session",
+        "session",
+        "torrent",
+        "tracker_schedule",
+        "utp_connections",
+    ] {
         for (number, length) in [(0u64, 100usize), (1, 500), (2, 1_000), (3, 1_500)] {
             let mut random = fastrand::Rng::with_seed(number);
             let bytes: Vec<u8> = core::iter::repeat_with(|| random.u8(..))

@@ -140,6 +140,7 @@ impl Run {
             }
             (5, Some(key)) if operations.one_in(8) => {
                 self.wanted = false;
+                self.sides[side].ends = true;
                 let input = match operations.flag() {
                     true => Input::Abandon(key),
                     false => Input::Abort(key),
@@ -221,7 +222,10 @@ impl Run {
             if deadline.is_some_and(|at| at <= self.now) {
                 self.input(side, Input::Tick);
                 let next = self.sides[side].machine.deadline();
-                assert!(next.is_none_or(|at| at > self.now), "a timer fires without end");
+                assert!(
+                    next.is_none_or(|at| at > self.now),
+                    "a timer fires without end"
+                );
             }
         }
     }
