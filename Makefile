@@ -23,7 +23,7 @@ check: tools lint
 	$(NEXTEST) --profile check
 	cargo test --workspace --doc --quiet
 
-## Shoal against the engines of the field: an hour, on a machine that does nothing else. Results, plots and page go to docs.
+## Shoal against the engines of the field: an hour, on a machine that does nothing else, and the simulation of large swarms after it, for hours. Results, plots and page go to docs.
 bench:
 	lab/interop/install-peers measured
 	cargo build --release --package shoal-cli --package shoal-bench --package shoal-sim

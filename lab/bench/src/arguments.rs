@@ -28,6 +28,9 @@ pub struct Arguments {
     /// Where files go: a folder in memory, with room for five times the size
     #[arg(long, default_value = "/dev/shm")]
     pub dir: PathBuf,
+    /// What the simulator's `distribution --json` printed, instead of running it for hours
+    #[arg(long, value_delimiter = ',')]
+    pub simulated: Vec<PathBuf>,
     /// The folder `docs`: results are merged into performance/results.json there, and plots and page are drawn again
     #[arg(long)]
     pub docs: Option<PathBuf>,

@@ -84,9 +84,12 @@ impl Run {
             }
             5 | 6 => {
                 let connected = operations.flag();
+                // One that was never granted is ignored.
                 self.of(torrent, |known| {
-                    known.dialling = known.dialling.saturating_sub(1);
-                    known.connected += u32::from(connected);
+                    if known.dialling > 0 {
+                        known.dialling -= 1;
+                        known.connected += u32::from(connected);
+                    }
                 });
                 self.handle(Input::DialEnded { torrent, connected });
             }

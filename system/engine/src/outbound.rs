@@ -11,7 +11,7 @@
 
 use crate::allowance::Allowance;
 use shoal_metainfo::BLOCK_LENGTH;
-use shoal_storage::Source;
+use shoal_storage::{Reads, Source};
 use shoal_transport::PeerStream;
 use shoal_wire::codec::PIECE_HEADER_LENGTH;
 use shoal_wire::codec::piece_header;
@@ -19,6 +19,7 @@ use shoal_wire::{Message, RemoteExtensions, Request, encode};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 
 /// What one batch is at most: 32 whole blocks behind their headers. Fewer wake the receiver more often, and more would not stay in
 /// a core's second cache.
@@ -52,24 +53,49 @@ impl Batch {
         self.len = 0;
     }
 
-    /// Appends what is still to leave of `upload`, with at most `allowed` bytes of payload, while the batch has fewer than `size`
-    /// bytes. Returns how much payload it is; `None`, and nothing appended, where the source came short.
-    fn gather(&mut self, upload: &Upload, allowed: usize, size: usize) -> Option<usize> {
-        let room = &mut self.bytes[self.len..size];
-        let header = &piece_header(&upload.request)[upload.sent.min(PIECE_HEADER_LENGTH)..];
-        let header = &header[..header.len().min(room.len())];
-        let (before, room) = room.split_at_mut(header.len());
-        let done = upload.sent.saturating_sub(PIECE_HEADER_LENGTH);
-        let count = (upload.request.length as usize - done)
-            .min(allowed)
-            .min(room.len());
-        let read = upload.source.read(done as u64, &mut room[..count]);
-        if !matches!(read, Ok(read) if read == count) {
-            return None;
+    /// Appends what is still to leave of `uploads`, with at most `allowed` bytes of payload, while it has fewer than `size` bytes.
+    /// Returns which of the uploads came short, where one did: nothing of that one is appended, and nothing after it.
+    fn gather<'a>(
+        &mut self,
+        uploads: impl Iterator<Item = &'a Upload>,
+        mut allowed: usize,
+        size: usize,
+    ) -> Option<usize> {
+        let mut room = &mut self.bytes[self.len..size];
+        let mut reads = Reads::default();
+        // Where each ends, in the batch and of the payload.
+        let mut ends = Vec::new();
+        let (mut len, mut payload) = (self.len, 0);
+        for upload in uploads {
+            if room.is_empty() || allowed == 0 {
+                break;
+            }
+            let header = &piece_header(&upload.request)[upload.sent.min(PIECE_HEADER_LENGTH)..];
+            let header = &header[..header.len().min(room.len())];
+            let (before, rest) = mem::take(&mut room).split_at_mut(header.len());
+            before.copy_from_slice(header);
+            let done = upload.sent.saturating_sub(PIECE_HEADER_LENGTH);
+            let count = (upload.request.length as usize - done)
+                .min(allowed)
+                .min(rest.len());
+            let (block, rest) = rest.split_at_mut(count);
+            let there = reads.add(&upload.source, done as u64, block);
+            room = rest;
+            allowed -= count;
+            payload += count as u64;
+            len += header.len() + count;
+            ends.push((len, payload));
+            if there < count {
+                break;
+            }
         }
-        before.copy_from_slice(header);
-        self.len += header.len() + count;
-        Some(count)
+        // What cannot be read at all is found out by looking for who came short.
+        let there = reads.read().unwrap_or(0);
+        let whole = ends.partition_point(|(_, payload)| *payload <= there);
+        if let Some(last) = whole.checked_sub(1) {
+            self.len = ends[last].0;
+        }
+        (whole < ends.len()).then_some(whole)
     }
 }
 
@@ -212,23 +238,20 @@ impl Outbound {
         batch: &mut Batch,
         left: &mut Vec<Request>,
     ) -> io::Result<Flushed> {
-        let mut allowed = usize::try_from(allowance.open()).unwrap_or(usize::MAX);
+        let allowed = usize::try_from(allowance.open()).unwrap_or(usize::MAX);
         if allowed == 0 {
             return Ok(Flushed::Blocked);
         }
-        let mut short = None;
-        for (at, upload) in self.uploads.iter().enumerate() {
-            // Messages that wait go before the next block.
-            let interrupted = at > 0 && self.sent < self.messages.len();
-            if batch.len == self.batch_bytes || allowed == 0 || interrupted {
-                break;
-            }
-            let Some(count) = batch.gather(upload, allowed, self.batch_bytes) else {
-                short = Some(at);
-                break;
-            };
-            allowed -= count;
-        }
+        // Messages that wait go before the next block.
+        let together = match self.sent < self.messages.len() {
+            true => 1,
+            false => self.uploads.len(),
+        };
+        let short = batch.gather(
+            self.uploads.iter().take(together),
+            allowed,
+            self.batch_bytes,
+        );
         if let Some(at @ 0) = short {
             let upload = self.uploads.remove(at);
             return Ok(upload.map_or(Flushed::More, |upload| Flushed::Short {

@@ -51,6 +51,8 @@ pub(crate) struct PeerTask {
     remote: RemoteExtensions,
     mailbox: Mailbox<ToPeer>,
     around: Surroundings,
+    /// What the session is to hear next; kept for its memory.
+    inputs: VecDeque<Input>,
     /// What the torrent is to be told at the end of the turn.
     up: Vec<FromPeer>,
     hashing: JoinSet<(HashRequest, Option<Hashes>)>,
@@ -93,6 +95,7 @@ impl PeerTask {
             download: Allowance::new(Direction::Down, &around.limiter),
             upload: Allowance::new(Direction::Up, &around.limiter),
             around,
+            inputs: VecDeque::new(),
             up: Vec::new(),
             hashing: JoinSet::new(),
             turn_is_over: false,
@@ -103,8 +106,7 @@ impl PeerTask {
     /// Runs until the connection is over.
     pub(crate) async fn run(mut self) {
         // A session has something to say from the start, and the remote may have sent more than its handshake.
-        let first = self.drain();
-        first.into_iter().for_each(|input| self.handle(input));
+        self.go_on();
         self.understand();
         loop {
             self.settle();
@@ -272,22 +274,24 @@ impl PeerTask {
 
     /// One input and all its outputs; and what follows from uploads that turn out to be impossible or are taken back.
     fn handle(&mut self, input: Input) {
-        let mut inputs = VecDeque::from([input]);
-        while let Some(input) = inputs.pop_front() {
-            tracing::trace!(peer = self.key.0, ?input);
-            self.session.handle(self.around.clock.now(), input);
-            inputs.extend(self.drain());
-        }
+        self.inputs.push_back(input);
+        self.go_on();
     }
 
-    /// Carries out what the session says until it says no more; gives the inputs that follow from that at once.
-    fn drain(&mut self) -> Vec<Input> {
-        let mut inputs = Vec::new();
-        while let Some(output) = self.session.poll() {
-            tracing::trace!(peer = self.key.0, ?output);
-            inputs.extend(self.carry_out(output));
+    /// Carries out what the session says, and tells it what follows from that, until nothing does.
+    fn go_on(&mut self) {
+        loop {
+            while let Some(output) = self.session.poll() {
+                tracing::trace!(peer = self.key.0, ?output);
+                let follows = self.carry_out(output);
+                self.inputs.extend(follows);
+            }
+            let Some(input) = self.inputs.pop_front() else {
+                return;
+            };
+            tracing::trace!(peer = self.key.0, ?input);
+            self.session.handle(self.around.clock.now(), input);
         }
-        inputs
     }
 
     /// Does what the session says; what that leads to at once is the session's next input.

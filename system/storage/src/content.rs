@@ -1,5 +1,6 @@
 //! One content: the handle through which its owner writes, reads and verifies it.
 
+use smallvec::SmallVec;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -114,7 +115,7 @@ impl Content {
             return self.cached_source(piece, begin..end);
         }
         let start = inner.layout.range_of(piece).start;
-        let mut segments = Vec::new();
+        let mut segments = SmallVec::new();
         for place in inner
             .files
             .places(start + u64::from(begin)..start + u64::from(end))
@@ -138,7 +139,7 @@ impl Content {
 
     /// The range of a piece that is right and waits in memory to be written.
     fn cached_source(&self, piece: PieceIndex, range: Range<u32>) -> Result<Source, ReadError> {
-        let mut segments = Vec::new();
+        let mut segments = SmallVec::new();
         let mut begin = range.start;
         while begin < range.end {
             let block = BlockIndex(begin / BLOCK_LENGTH);

@@ -35,7 +35,7 @@ pub use disk::{Access, Disk, Root};
 pub use error::{ReadError, StorageError};
 pub use event::{Event, Reason};
 pub use pool::BlockBuffer;
-pub use source::{Segment, Source};
+pub use source::{Reads, Segment, Source};
 pub use spec::{ContentSpec, FileSpec, Mode, StorageConfig};
 
 use shared::Shared;

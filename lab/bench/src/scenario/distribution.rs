@@ -1,55 +1,57 @@
 //! Distribution of a torrent in simulation, by the simulator's own program.
 //!
-//! It prints JSON objects, one a line. Those with `peers` (how many), `policy` (`shoal`, or whose published policy it is),
-//! `churn` (whether peers leave and come) and `of_bound` (the last completion, divided by the fluid bound) are results.
+//! It prints JSON objects, one a line. As it runs for hours, and needs neither peers nor a quiet machine, lines that it printed
+//! elsewhere can be read instead.
 
 use super::{Run, bounded};
 use crate::arguments::What;
 use crate::figures::{Metric, Section};
 use crate::report;
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
-use std::path::Path;
+use serde::Deserialize;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-const SIMULATED_WITHIN: Duration = Duration::from_secs(3600);
+const SIMULATED_WITHIN: Duration = Duration::from_secs(8 * 3600);
+
+/// The mixes of links that docs/simulation.md lists.
+pub(crate) const MIXES: [&str; 3] = ["homes", "fibre", "steep"];
+
+/// What the simulator is told: under each policy, then with peers that leave and come, then the most that a machine can hold.
+const PLANS: [&[&str]; 3] = [
+    &["--peers", "500"],
+    &["--peers", "500", "--policy", "shoal", "--churn"],
+    &[
+        "--peers", "5000", "--mib", "256", "--mix", "homes", "--policy", "shoal",
+    ],
+];
+
+/// What is read of a line.
+#[derive(Debug, Deserialize)]
+struct Line {
+    peers: u64,
+    mix: String,
+    policy: String,
+    churn: bool,
+    /// The last completion, divided by the fluid bound.
+    ratio: f64,
+}
 
 pub(super) fn run(run: &Run<'_>) -> Result<Section> {
-    let settings = "1 GiB in 1,024 pieces, mixed links".to_owned();
+    let settings = "1,024 pieces, 1 GiB to 500 peers, 256 MiB to 5,000".to_owned();
     let mut section = run.section(What::Distribution, settings);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let source = root.join("lab/sim/src/bin/distribution.rs");
-    if !source.is_file() {
-        let note = "the simulator has no program `distribution`";
-        section.notes.push(note.to_owned());
-        report::say(note);
-        return Ok(section);
-    }
-    let mut command = Command::new("cargo");
-    command
-        .current_dir(root)
-        .args(["run", "--release", "--offline", "--quiet"]);
-    command.args([
-        "--package",
-        "shoal-sim",
-        "--bin",
-        "distribution",
-        "--",
-        "--json",
-    ]);
-    let said = bounded(SIMULATED_WITHIN, &command)?;
-    let lines = said
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok());
-    for result in lines.filter(|line: &Value| line["of_bound"].is_number()) {
-        let of_bound = result["of_bound"].as_f64().context("it is a number")?;
-        let policy = result["policy"].as_str().unwrap_or("shoal");
-        let peers = result["peers"]
-            .as_u64()
-            .context("a result names no number of peers")?;
-        let name = name(policy, peers, result["churn"].as_bool().unwrap_or(false));
-        let figures = [(Metric::OfFluidBound, of_bound)];
+    let said = if run.arguments.simulated.is_empty() {
+        simulate()?
+    } else {
+        read(&run.arguments.simulated)?
+    };
+    for line in said.lines().filter(|line| line.starts_with('{')) {
+        let line: Line =
+            serde_json::from_str(line).with_context(|| format!("no result: {line}"))?;
+        let name = name(&line.policy, line.peers, &line.mix, line.churn);
+        let figures = [(Metric::OfFluidBound, line.ratio)];
         report::round(0, &name, &figures);
         section.add(&name, &figures);
     }
@@ -60,8 +62,31 @@ pub(super) fn run(run: &Run<'_>) -> Result<Section> {
     Ok(section)
 }
 
-/// The name of a result, such as `shoal, 500 peers`.
-pub(crate) fn name(policy: &str, peers: u64, churn: bool) -> String {
+fn simulate() -> Result<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut said = String::new();
+    for plan in PLANS {
+        let mut command = Command::new("cargo");
+        command
+            .current_dir(&root)
+            .args(["run", "--release", "--offline", "--quiet"])
+            .args(["--package", "shoal-sim", "--bin", "distribution"])
+            .args(["--", "--json"])
+            .args(plan);
+        said += &bounded(SIMULATED_WITHIN, &command)?;
+    }
+    Ok(said)
+}
+
+fn read(files: &[PathBuf]) -> Result<String> {
+    let texts = files.iter().map(|file| {
+        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+    });
+    texts.collect()
+}
+
+/// The name of a result, such as `shoal, 500 peers, homes`.
+pub(crate) fn name(policy: &str, peers: u64, mix: &str, churn: bool) -> String {
     let churn = if churn { ", churn" } else { "" };
-    format!("{policy}, {peers} peers{churn}")
+    format!("{policy}, {peers} peers, {mix}{churn}")
 }
