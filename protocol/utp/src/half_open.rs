@@ -122,3 +122,51 @@ impl HalfOpens {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(port: u16) -> Name {
+        (SocketAddr::from(([192, 0, 2, 1], port)), 9)
+    }
+
+    #[test]
+    fn a_repeated_syn_gets_the_same_answer_and_a_new_one_another() {
+        let (mut dice, mut opens) = (fastrand::Rng::with_seed(1), HalfOpens::default());
+        let first = opens.syn(Moment::ZERO, name(1), Sequence(5), &mut dice);
+        let second = opens.syn(Moment::from_secs(1), name(1), Sequence(5), &mut dice);
+        assert_eq!(first.sequence, second.sequence);
+        assert!(second.repeated && !first.repeated);
+        let other = opens.syn(Moment::from_secs(1), name(1), Sequence(6), &mut dice);
+        assert_ne!(other.sequence, first.sequence);
+    }
+
+    #[test]
+    fn an_entry_is_proved_once_and_by_its_number_only_and_for_a_short_time() {
+        let (mut dice, mut opens) = (fastrand::Rng::with_seed(2), HalfOpens::default());
+        let entry = opens.syn(Moment::ZERO, name(1), Sequence(5), &mut dice);
+        let proof = entry.sequence.previous();
+        let now = Moment::from_secs(1);
+        assert!(opens.prove(now, name(1), proof.previous()).is_none());
+        assert!(opens.prove(now, name(2), proof).is_none());
+        let (_, first) = opens.prove(now, name(1), proof).unwrap();
+        assert_eq!(first, entry.sequence);
+        assert!(opens.prove(now, name(1), proof).is_none());
+        let late = opens.syn(now, name(1), Sequence(5), &mut dice);
+        let proof = late.sequence.previous();
+        assert!(opens.prove(now + LIFE, name(1), proof).is_none());
+        assert!(!opens.contains(name(1)));
+    }
+
+    #[test]
+    fn the_oldest_makes_room() {
+        let (mut dice, mut opens) = (fastrand::Rng::with_seed(3), HalfOpens::default());
+        for port in 0..2_000 {
+            opens.syn(Moment::ZERO, name(port), Sequence(5), &mut dice);
+        }
+        assert_eq!(opens.entries.len(), MAX_HALF_OPEN);
+        assert_eq!(opens.order.len(), MAX_HALF_OPEN);
+        assert!(!opens.contains(name(975)) && opens.contains(name(976)));
+    }
+}

@@ -287,3 +287,147 @@ impl Outgoing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::{Datagram, Header, Kind, Packet};
+    use proptest::prelude::*;
+
+    const BASE: Duration = Duration::from_millis(100);
+
+    fn sent(count: u64) -> Outgoing {
+        let mut outgoing = Outgoing::new(Sequence(u16::MAX));
+        for at in 0..count {
+            outgoing.send(Moment::from_millis(at), at * 10, 10, false);
+        }
+        outgoing
+    }
+
+    /// Acknowledges up to `up_to` and what `beyond` lists, by distance from `up_to`.
+    fn acknowledge(outgoing: &mut Outgoing, ms: u64, up_to: u16, beyond: &[usize]) -> Outcome {
+        let mut datagram = Datagram::bare(Header {
+            kind: Kind::State,
+            connection_id: 0,
+            timestamp_us: 0,
+            difference_us: 0,
+            window_bytes: 0,
+            sequence: Sequence(0),
+            acknowledged: Sequence(up_to),
+        });
+        if let Some(most) = beyond.iter().max() {
+            datagram.selective.resize(most.div_ceil(32) * 4, 0);
+        }
+        for distance in beyond {
+            datagram.selective[(distance - 2) / 8] |= 1 << ((distance - 2) % 8);
+        }
+        let mut bytes = vec![0; datagram.length()];
+        datagram.write_head(&mut bytes);
+        let selective = Packet::decode(&bytes).unwrap().selective;
+        let now = Moment::from_millis(ms);
+        outgoing.acknowledge(now, Sequence(up_to), selective, BASE, |_| {})
+    }
+
+    #[test]
+    fn three_later_packets_tell_of_a_loss_and_the_window_answers_once_a_round_trip() {
+        let mut outgoing = sent(10);
+        // The first is 65535; 0 is missing, then 1 to 3 come.
+        let outcome = acknowledge(&mut outgoing, 100, u16::MAX, &[2, 3]);
+        assert_eq!((outcome.packets, outcome.bytes), (3, 30));
+        assert!(!outgoing.detect(50_000, |_| true));
+        acknowledge(&mut outgoing, 101, u16::MAX, &[2, 3, 4]);
+        assert!(outgoing.detect(50_000, |sequence| sequence == Sequence(0)));
+        assert_eq!(outgoing.in_flight_bytes(), 50);
+        let (at, packet) = outgoing.first_lost().unwrap();
+        assert_eq!((at, packet.offset), (0, 10));
+        assert_eq!(outgoing.resend(Moment::from_millis(102), at), Sequence(0));
+        // 4 is missing as well: it left before the window answered.
+        acknowledge(&mut outgoing, 103, u16::MAX, &[2, 3, 4, 6, 7, 8]);
+        assert!(!outgoing.detect(50_000, |_| true));
+        assert_eq!(outgoing.first_lost().map(|(at, _)| at), Some(4));
+    }
+
+    #[test]
+    fn what_was_only_late_is_no_loss_and_makes_for_more_patience() {
+        let mut outgoing = sent(10);
+        acknowledge(&mut outgoing, 100, u16::MAX, &[2, 3, 4]);
+        assert!(outgoing.detect(50_000, |_| true));
+        outgoing.resend(Moment::from_millis(101), 0);
+        // A tenth of the round trip later it cannot be the second transmission.
+        let outcome = acknowledge(&mut outgoing, 110, 3, &[]);
+        assert_eq!((outcome.late, outcome.round_trip), (Some(50_000), None));
+        acknowledge(&mut outgoing, 120, 3, &[2, 3, 4]);
+        assert!(!outgoing.detect(50_000, |_| true));
+    }
+
+    #[test]
+    fn a_second_transmission_that_is_lost_is_found_without_a_timeout() {
+        let mut outgoing = sent(5);
+        acknowledge(&mut outgoing, 100, u16::MAX, &[2, 3, 4]);
+        outgoing.detect(50_000, |_| true);
+        outgoing.resend(Moment::from_millis(101), 0);
+        for at in 5..9 {
+            outgoing.send(Moment::from_millis(102), at * 10, 10, false);
+        }
+        acknowledge(&mut outgoing, 203, u16::MAX, &[2, 3, 4, 5, 6, 7, 8]);
+        outgoing.detect(50_000, |_| true);
+        assert_eq!(outgoing.first_lost().map(|(at, _)| at), Some(0));
+    }
+
+    #[test]
+    fn the_round_trip_is_that_of_packets_sent_once() {
+        let mut outgoing = sent(3);
+        outgoing.give_up_last();
+        let (at, _) = outgoing.first_lost().unwrap();
+        outgoing.resend(Moment::from_millis(50), at);
+        let outcome = acknowledge(&mut outgoing, 121, 1, &[]);
+        assert_eq!(outcome.round_trip, Some(Duration::from_millis(120)));
+        assert!(outgoing.is_empty() && outgoing.in_flight_bytes() == 0);
+    }
+
+    proptest! {
+        #[test]
+        fn the_books_are_those_of_a_naive_list(operations in prop::collection::vec((0u8..6, 0u16..40), 1..200)) {
+            let mut outgoing = sent(0);
+            // Of each packet: acknowledged, given up.
+            let mut list: Vec<(bool, bool)> = Vec::new();
+            for (turn, (kind, number)) in (0u64..).zip(operations) {
+                let first = list.iter().take_while(|(acknowledged, _)| *acknowledged).count();
+                match kind {
+                    0 | 1 => {
+                        let offset = list.len() as u64 * 10;
+                        outgoing.send(Moment::from_millis(turn), offset, 10, false);
+                        list.push((false, false));
+                    }
+                    2 => if let Some((at, _)) = outgoing.first_lost() {
+                        prop_assert!(list[first + at].1);
+                        outgoing.resend(Moment::from_millis(turn), at);
+                        list[first + at].1 = false;
+                    },
+                    3 => {
+                        outgoing.give_up_all(|_| {});
+                        list.iter_mut().filter(|(acknowledged, _)| !acknowledged).for_each(|packet| packet.1 = true);
+                    }
+                    _ => {
+                        // One packet beyond the first missing one, and all up to there where that is the next.
+                        let at = first + usize::from(number);
+                        let up_to = u16::MAX.wrapping_add(u16::try_from(first).unwrap()).wrapping_sub(1);
+                        if number == 0 && first < list.len() {
+                            acknowledge(&mut outgoing, turn, up_to.wrapping_add(1), &[]);
+                            list[first].0 = true;
+                        } else if at < list.len() {
+                            acknowledge(&mut outgoing, turn, up_to, &[usize::from(number) + 1]);
+                            list[at].0 = true;
+                        }
+                    }
+                }
+                let in_flight = list.iter().filter(|(acknowledged, lost)| !acknowledged && !lost).count();
+                prop_assert_eq!(outgoing.in_flight_bytes(), in_flight as u64 * 10);
+                let is_empty = list.iter().all(|(acknowledged, _)| *acknowledged);
+                prop_assert_eq!(outgoing.is_empty(), is_empty);
+                let lost = list.iter().any(|(acknowledged, lost)| !acknowledged && *lost);
+                prop_assert_eq!(outgoing.first_lost().is_some(), lost);
+            }
+        }
+    }
+}

@@ -270,6 +270,19 @@ impl Transport {
                 Err(error) if address.port() == 0 => {
                     tracing::info!(%address, %error, "no uTP in this family");
                 }
+                // The port that the system chose for TCP is another program's for UDP: peers will find us by TCP only.
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse
+                        && !self.inner.listen.contains(&address) =>
+                {
+                    let any_port = SocketAddr::new(address.ip(), 0);
+                    let socket = sockets::udp_on(any_port, &self.inner.binding);
+                    tracing::warn!(%address, %error, "uTP uses another port");
+                    sockets.push(socket.map_err(|source| TransportError::Listen {
+                        address: any_port,
+                        source,
+                    })?);
+                }
                 Err(source) => return Err(TransportError::Listen { address, source }),
             }
         }

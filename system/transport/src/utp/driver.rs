@@ -112,6 +112,10 @@ impl Driver {
                 Woken::Command(None) if self.connections.is_empty() => return,
                 Woken::Command(None) => {}
             }
+            // A busy loop does not wait, and hears of dials all the same.
+            while let Ok(command) = self.commands.try_recv() {
+                self.connect(command);
+            }
             self.wishes.take(&mut keys);
             for key in keys.drain(..) {
                 self.grant(key);

@@ -300,3 +300,93 @@ pub(super) fn error(closed: Closed) -> io::Error {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shoal_machine::Moment;
+    use shoal_utp::{Multiplexer, Settings};
+    use std::io::IoSliceMut;
+
+    fn pipe() -> (Pipe, Arc<Wishes>) {
+        let mut machine = Multiplexer::new(Settings::default(), fastrand::Rng::with_seed(1));
+        let remote = ([127, 0, 0, 1], 1).into();
+        let key = machine.connect(Moment::ZERO, remote).unwrap();
+        let wishes = Arc::<Wishes>::default();
+        (Pipe::new(key, Arc::clone(&wishes)), wishes)
+    }
+
+    #[test]
+    fn what_is_written_is_kept_until_it_is_released_wherever_the_buffer_wraps() {
+        let (pipe, _) = pipe();
+        let content = |offset: u64| u8::try_from(offset * 7 % 251).unwrap();
+        let (mut written, mut released) = (0_u64, 0_u64);
+        for step in 1..200_u64 {
+            let bytes: Vec<u8> = (written..written + step * 13).map(content).collect();
+            assert_eq!(pipe.write(&bytes).unwrap(), bytes.len());
+            written += step * 13;
+            let range = released + step..written - step;
+            let mut target = vec![0; usize::try_from(range.end - range.start).unwrap()];
+            pipe.fill(&range, &mut target);
+            assert!(target.iter().copied().eq(range.map(content)));
+            released += step * 12;
+            pipe.release(released);
+        }
+        assert_eq!(pipe.done().written, written);
+        assert_eq!(pipe.done().written, 0);
+    }
+
+    #[test]
+    fn a_writer_stops_at_the_bound_and_is_woken_at_half_of_it() {
+        let (pipe, _) = pipe();
+        let bytes = vec![0; 1 << 20];
+        let room = usize::try_from(MAX_UNSENT_BYTES).unwrap();
+        assert_eq!(pipe.write(&bytes).unwrap(), room);
+        assert!(!pipe.is_writable());
+        pipe.fill(&(0..1_000), &mut [0; 1_000]);
+        assert!(!pipe.wakes_writer());
+        pipe.fill(&(0..MAX_UNSENT_BYTES / 2), &mut [0; 0]);
+        assert!(pipe.wakes_writer() && !pipe.wakes_writer());
+        // What was sent is kept, too, and bounded.
+        let mut sent = MAX_UNSENT_BYTES;
+        while let Ok(count) = pipe.write(&bytes) {
+            sent += count as u64;
+            pipe.fill(&(0..sent), &mut [0; 0]);
+        }
+        assert!(sent <= MAX_IN_FLIGHT_BYTES + 2 * MAX_UNSENT_BYTES);
+    }
+
+    #[test]
+    fn a_key_is_listed_once_until_the_event_loop_has_looked() {
+        let (pipe, wishes) = pipe();
+        let mut keys = Vec::new();
+        pipe.write(b"a").unwrap();
+        pipe.write(b"b").unwrap();
+        pipe.finish();
+        wishes.take(&mut keys);
+        assert_eq!(keys.len(), 1);
+        let done = pipe.done();
+        assert_eq!((done.written, done.finished), (2, true));
+        keys.clear();
+        pipe.abandon();
+        wishes.take(&mut keys);
+        assert_eq!(keys.len(), 1);
+    }
+
+    #[test]
+    fn a_reader_gets_all_bytes_before_the_reason_of_the_end() {
+        let (pipe, _) = pipe();
+        pipe.deliver(b"hello");
+        pipe.close(Closed::Reset);
+        let (mut first, mut second) = ([0; 3], [0; 8]);
+        let mut buffers = [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)];
+        assert_eq!(pipe.read(&mut buffers).unwrap(), 5);
+        assert_eq!((&first, &second[..2]), (b"hel", &b"lo"[..]));
+        let error = pipe.read(&mut [IoSliceMut::new(&mut second)]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(
+            pipe.write(b"x").unwrap_err().kind(),
+            io::ErrorKind::ConnectionReset
+        );
+    }
+}
