@@ -78,11 +78,7 @@ async fn send(utp: bool, bytes: u64, tell: oneshot::Sender<SocketAddr>) -> Resul
     tell.send(listener.local_addr())
         .map_err(|_| "nobody asks")?;
     let (stream, _) = match utp {
-        true => ends[0]
-            .listener
-            .accept()
-            .await
-            .ok_or("the socket is gone")?,
+        true => ends.remove(0).listener.accept().await?,
         false => listener.accept().await?,
     };
     let block = vec![7; WRITE_BYTES];

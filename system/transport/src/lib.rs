@@ -11,6 +11,7 @@ pub mod policy;
 
 mod address_class;
 mod binding;
+mod dialer;
 mod interfaces;
 mod listener;
 mod peer_stream;
@@ -23,6 +24,7 @@ mod utp;
 
 pub use address_class::TargetClass;
 pub use binding::Binding;
+pub use dialer::PeerDialer;
 pub use http::{HttpClient, HttpError, HttpLimits, HttpReply};
 pub use ip_net::{IpNet, ParseIpNetError};
 pub use limiter::{Direction, Limiter, RateLimits, TorrentLimiter};
@@ -32,4 +34,4 @@ pub use policy::{OriginClass, Policy, Protocol, Refusal, RefusalReason};
 pub use resolver::{AddressFamily, Lookup, Resolve, ResolveError, SystemResolver};
 pub use transport::{DialError, Transport, TransportConfig, TransportError};
 pub use udp::UdpChannel;
-pub use utp::{OtherDatagrams, Utp, UtpEndpoint, UtpListener};
+pub use utp::{OtherDatagrams, Utp, UtpEndpoint};

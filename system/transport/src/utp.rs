@@ -9,6 +9,7 @@
 
 mod batch;
 mod driver;
+mod entrance;
 mod pipe;
 mod stream;
 
@@ -20,14 +21,15 @@ use shoal_utp::ConnectError;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::listener::Listener;
 use crate::peer_stream::PeerStream;
 use crate::policy::{OriginClass, Protocol};
 use crate::transport::{DialError, Transport};
 use driver::{Command, Driver};
+pub(crate) use entrance::Accepts;
+use entrance::entrance;
 pub(crate) use stream::UtpStream;
 
-/// Connections that may wait to be accepted. Those that find no room are told so.
-const MAX_WAITING: usize = 128;
 /// Dials that may wait for the event loop, which takes them at each turn.
 const MAX_COMMANDS: usize = 64;
 /// Datagrams of other protocols that may wait. A burst of answers to a DHT lookup is shorter; what is beyond is lost, as UDP may.
@@ -51,24 +53,10 @@ struct Dialer {
 pub struct UtpEndpoint {
     /// Where it is bound.
     pub address: SocketAddr,
-    /// The connections that others open.
-    pub listener: UtpListener,
+    /// The connections that others open, once they have shown that their address is theirs.
+    pub listener: Listener,
     /// Everything that is not uTP.
     pub others: OtherDatagrams,
-}
-
-/// Accepts uTP connections.
-#[derive(Debug)]
-pub struct UtpListener {
-    accepted: mpsc::Receiver<(UtpStream, SocketAddr)>,
-}
-
-impl UtpListener {
-    /// The next peer and its address, which it has shown to be its own; `None` when the socket is gone. Safe to cancel.
-    pub async fn accept(&mut self) -> Option<(PeerStream, SocketAddr)> {
-        let (stream, remote) = self.accepted.recv().await?;
-        Some((PeerStream::over_utp(stream), remote))
-    }
 }
 
 /// The datagrams of a shared socket that are not uTP.
@@ -111,14 +99,14 @@ impl Utp {
             let address = socket.local_addr()?;
             let socket = Arc::new(socket);
             let (commands, commanded) = mpsc::channel(MAX_COMMANDS);
-            let (accepted, accepts) = mpsc::channel(MAX_WAITING);
+            let (entrance, accepts) = entrance();
             let (others, received) = mpsc::channel(MAX_DATAGRAMS);
-            let driver = Driver::new(Arc::clone(&socket), commanded, accepted, others)?;
+            let driver = Driver::new(Arc::clone(&socket), commanded, entrance, others)?;
             tokio::spawn(driver.run());
             dialers.push(Dialer { address, commands });
             endpoints.push(UtpEndpoint {
                 address,
-                listener: UtpListener { accepted: accepts },
+                listener: Listener::over_utp(accepts, address),
                 others: OtherDatagrams {
                     transport: transport.clone(),
                     socket,

@@ -7,7 +7,8 @@ use std::net::{Shutdown, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use shoal_transport::{
-    DialError, OriginClass, PeerStream, RefusalReason, Transport, TransportConfig, Utp, UtpEndpoint,
+    DialError, OriginClass, PeerDialer, PeerStream, RefusalReason, Transport, TransportConfig, Utp,
+    UtpEndpoint,
 };
 use tokio::runtime::Builder;
 
@@ -39,7 +40,7 @@ struct Pair {
 
 async fn connected(address: &str) -> Pair {
     let (near_utp, near_end) = open(address);
-    let (far_utp, mut far_end) = open(address);
+    let (far_utp, far_end) = open(address);
     let near = near_utp
         .dial(far_end.address, OriginClass::User)
         .await
@@ -243,4 +244,46 @@ async fn the_event_loop_ends_with_its_last_user_and_frees_the_port() {
     while UdpSocket::bind(address).is_err() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+#[tokio::test]
+async fn a_peer_is_reached_over_tcp_first_and_over_utp_where_tcp_is_not_to_be_had() {
+    let transport = start("127.0.0.1:0", false);
+    let (utp, _ends) = transport.utp(&transport.listen().unwrap()).unwrap();
+    let both = PeerDialer::Both(transport.clone(), utp.clone());
+    let remote = start("127.0.0.1:0", false);
+    let listeners = remote.listen().unwrap();
+    let address = listeners[0].local_addr();
+    let (_remote_utp, mut ends) = remote.utp(&listeners).unwrap();
+    let over_tcp = both.dial(address, OriginClass::User).await.unwrap();
+    assert!(!over_tcp.is_utp());
+    let over_utp = PeerDialer::Utp(utp).dial(address, OriginClass::User).await;
+    assert!(over_utp.unwrap().is_utp());
+    // Nobody listens for TCP there any more, and the refusal comes at once.
+    drop(listeners);
+    let fallback = both.dial(address, OriginClass::User).await.unwrap();
+    assert!(fallback.is_utp());
+    let tcp = PeerDialer::Tcp(transport)
+        .dial(address, OriginClass::User)
+        .await;
+    assert!(matches!(tcp, Err(DialError::Io { .. })));
+    // Who accepts uTP is asked as who accepts TCP. The first connection has come and gone.
+    fallback.try_write(b"hello").unwrap();
+    let listener = ends.remove(0).listener;
+    let (gone, _) = listener.accept().await.unwrap();
+    assert_eq!(read_some(&gone, &mut [0; 8]).await.unwrap(), 0);
+    let (accepted, _) = listener.accept().await.unwrap();
+    assert_eq!(read_exactly(&accepted, 5).await, b"hello");
+    let refused = both.dial(address, OriginClass::Tracker).await;
+    assert!(matches!(refused, Err(DialError::Refused(_))));
+}
+
+#[tokio::test]
+async fn connections_that_nobody_accepts_end() {
+    let (near, _near_end) = open("127.0.0.1:0");
+    let (_far, far_end) = open("127.0.0.1:0");
+    let stream = near.dial(far_end.address, OriginClass::User).await.unwrap();
+    stream.try_write(b"hello").unwrap();
+    drop(far_end.listener);
+    assert_eq!(read_some(&stream, &mut [0; 8]).await.unwrap(), 0);
 }

@@ -20,6 +20,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 
 use super::batch::Batch;
+use super::entrance::Entrance;
 use super::pipe::{Done, Pipe, Wishes, error};
 use super::{UtpStream, refused};
 
@@ -57,7 +58,7 @@ pub(super) struct Driver {
     connections: HashMap<Key, Connection>,
     wishes: Arc<Wishes>,
     commands: mpsc::Receiver<Command>,
-    accepted: mpsc::Sender<(UtpStream, SocketAddr)>,
+    entrance: Entrance,
     others: mpsc::Sender<(SocketAddr, Vec<u8>)>,
     /// Connections whose readers, or whose writers perhaps, are to be woken at the end of the turn.
     readers: Vec<Key>,
@@ -78,7 +79,7 @@ impl Driver {
     pub(super) fn new(
         socket: Arc<UdpSocket>,
         commands: mpsc::Receiver<Command>,
-        accepted: mpsc::Sender<(UtpStream, SocketAddr)>,
+        entrance: Entrance,
         others: mpsc::Sender<(SocketAddr, Vec<u8>)>,
     ) -> io::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&*socket))?;
@@ -91,7 +92,7 @@ impl Driver {
             connections: HashMap::new(),
             wishes: Arc::default(),
             commands,
-            accepted,
+            entrance,
             others,
             readers: Vec::new(),
             writers: Vec::new(),
@@ -298,7 +299,7 @@ impl Driver {
         self.enter(key, remote, None);
         if let Some(connection) = self.connections.get(&key) {
             let stream = UtpStream::new(Arc::clone(&connection.pipe), self.local, remote);
-            drop(self.accepted.try_send((stream, remote)));
+            self.entrance.offer(stream, remote);
         }
     }
 
