@@ -2,6 +2,7 @@
 //!
 //! Invariant: each attempt is judged by the policy on its own; of two connections at most one is used, and the other one ends.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -14,6 +15,10 @@ use crate::utp::Utp;
 
 /// How long TCP is tried alone (RFC 8305, `Connection Attempt Delay`): most peers answer within, and over TCP a peer costs less of a core.
 const HEAD_START: Duration = Duration::from_millis(250);
+
+/// How long uTP is tried after TCP was refused, which shows that the host is there: a SYN, its repetition after a second, and a second for the
+/// answer. Otherwise dials to peers that have left would take up their places for the whole of the time that a dial has.
+const AFTER_REFUSAL: Duration = Duration::from_secs(2);
 
 /// Over what peers are dialled.
 #[derive(Clone, Debug)]
@@ -60,7 +65,15 @@ async fn race(
             Ok(stream) => Ok(stream),
             Err(error) => {
                 tcp_has_failed.notify_one();
-                over_utp.await.map_err(|_| error)
+                let was_refused = matches!(
+                    &error,
+                    DialError::Io { source, .. } if source.kind() == ErrorKind::ConnectionRefused
+                );
+                let outcome = match was_refused {
+                    true => tokio::time::timeout(AFTER_REFUSAL, over_utp).await.ok(),
+                    false => Some(over_utp.await),
+                };
+                outcome.and_then(Result::ok).ok_or(error)
             }
         },
         utp = &mut over_utp => match utp {

@@ -287,3 +287,31 @@ async fn connections_that_nobody_accepts_end() {
     drop(far_end.listener);
     assert_eq!(read_some(&stream, &mut [0; 8]).await.unwrap(), 0);
 }
+
+#[test]
+fn when_a_runtime_ends_its_remotes_are_told() {
+    let near_runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let far_runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let (_far, far_end) = far_runtime.block_on(async { open("127.0.0.1:0") });
+    let (stream, near) = near_runtime.block_on(async {
+        let (utp, end) = open("127.0.0.1:0");
+        let stream = utp.dial(far_end.address, OriginClass::User).await.unwrap();
+        stream.try_write(b"hello").unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        (stream, (utp, end))
+    });
+    let (accepted, _) = far_runtime.block_on(far_end.listener.accept()).unwrap();
+    drop(near_runtime);
+    let error = stream.try_read(&mut [0; 8]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+    far_runtime.block_on(async {
+        assert_eq!(read_exactly(&accepted, 5).await, b"hello");
+        let error = read_some(&accepted, &mut [0; 8]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    });
+    drop(near);
+}

@@ -402,10 +402,15 @@ impl Driver {
 }
 
 impl Drop for Driver {
-    /// The runtime ends: nobody waits for ever.
+    /// The runtime ends: nobody here waits for ever, and the remotes are told, as the kernel tells those of TCP.
     fn drop(&mut self) {
-        for connection in self.connections.values() {
-            connection.pipe.close(Closed::Aborted);
+        let keys: Vec<Key> = self.connections.keys().copied().collect();
+        for key in keys {
+            self.handle(Input::Abort(key), &[]);
         }
+        self.batch = Batch::new();
+        self.blocked = false;
+        // As far as the socket takes them at once.
+        while self.send() {}
     }
 }
