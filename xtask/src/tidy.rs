@@ -30,7 +30,7 @@ const PURE: [&str; 12] = [
 ];
 
 /// Dependencies that open sockets, and the only crates that may have them.
-const SOCKETS: [&str; 4] = ["socket2", "reqwest", "rustls", "hyper"];
+const SOCKETS: [&str; 5] = ["socket2", "quinn-udp", "reqwest", "rustls", "hyper"];
 const MAY_OPEN_SOCKETS: [&str; 1] = ["shoal-transport"];
 
 /// Text that stands for a socket or a file in source, where it may stand, and the rule it would break elsewhere.

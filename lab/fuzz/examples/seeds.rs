@@ -25,6 +25,7 @@ fn main() -> io::Result<()> {
     tracker_datagrams()?;
     encrypted_handshakes()?;
     krpc()?;
+    utp_packets()?;
     operations()
 }
 
@@ -499,6 +500,38 @@ fn krpc() -> io::Result<()> {
         .try_for_each(|(name, bytes)| seed("dht_krpc", name, bytes))
 }
 
+/// Packets of one connection: the id, then a timestamp, what the other direction took, the window, and both numbers.
+fn utp_packets() -> io::Result<()> {
+    let rest = b"\x12\x34\0\x0f\x42\x40\0\0\x27\x10\0\x10\0\0\0\x07\0\x03";
+    let packet = |first: &[u8], behind: &[u8]| [first, rest, behind].concat();
+    let seeds: [(&str, Vec<u8>); 9] = [
+        ("syn", packet(b"\x41\0", b"")),
+        ("data", packet(b"\x01\0", b"payload")),
+        ("fin", packet(b"\x11\0", b"")),
+        ("reset", packet(b"\x31\0", b"")),
+        (
+            "selective",
+            packet(b"\x21\x01", b"\0\x08\x05\0\0\x80\0\0\0\x01"),
+        ),
+        (
+            "two-extensions",
+            packet(b"\x01\x03", b"\x01\x04\0\0\0\x07\0\x04\xff\0\0\0payload"),
+        ),
+        ("extension-too-long", packet(b"\x21\x01", b"\0\xff\0\0")),
+        (
+            "extensions-without-end",
+            packet(b"\x21\x02", &b"\x02\0".repeat(40)),
+        ),
+        (
+            "other-protocol",
+            b"d1:ad2:id20:aaaaaaaaaaaaaaaaaaaae1:q4:ping".to_vec(),
+        ),
+    ];
+    seeds
+        .iter()
+        .try_for_each(|(name, bytes)| seed("utp_packet", name, bytes))
+}
+
 /// Sequences of operations mean nothing to a reader: these are noise, of which there is enough for every operation to occur.
 fn operations() -> io::Result<()> {
     for target in [
@@ -508,6 +541,7 @@ fn operations() -> io::Result<()> {
         "session",
         "torrent",
         "tracker_schedule",
+        "utp_connections",
     ] {
         for (number, length) in [(0u64, 100usize), (1, 500), (2, 1_000), (3, 1_500)] {
             let mut random = fastrand::Rng::with_seed(number);

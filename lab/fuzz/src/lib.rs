@@ -16,6 +16,7 @@ pub mod peer_session;
 pub mod session;
 pub mod torrent;
 pub mod tracker;
+pub mod utp;
 pub mod wire;
 
 /// One thing to fuzz.
@@ -147,6 +148,25 @@ pub const TARGETS: &[Target] = &[
             b"\0\0\0\x01",
             b"\0\0\0\0\0\0\x07\x08",
             b"\x0a\0\0\x01\x1a\xe1",
+        ],
+    },
+    Target {
+        name: "utp_connections",
+        run: utp::connections,
+        words: OPERATION_WORDS,
+    },
+    Target {
+        name: "utp_packet",
+        run: utp::packet,
+        words: &[
+            b"\x01\x01",
+            b"\x11\0",
+            b"\x21\x01",
+            b"\x31\0",
+            b"\x41\x02",
+            b"\0\x04\xff\xff\xff\xff",
+            b"\x01\x00",
+            b"\x03\xff",
         ],
     },
     Target {

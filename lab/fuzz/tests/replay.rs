@@ -88,6 +88,8 @@ replay!(
     tracker_http,
     tracker_schedule,
     tracker_udp,
+    utp_connections,
+    utp_packet,
     wire
 );
 

@@ -6,6 +6,8 @@
 //!
 //! Invariant: the same setup, seed included, gives the same events in the same order.
 
+pub mod bottleneck;
+
 mod check;
 pub mod dht;
 mod disk;

@@ -11,6 +11,7 @@ pub mod policy;
 
 mod address_class;
 mod binding;
+mod dialer;
 mod interfaces;
 mod listener;
 mod multicast;
@@ -20,9 +21,11 @@ mod resolver;
 mod sockets;
 mod transport;
 mod udp;
+mod utp;
 
 pub use address_class::TargetClass;
 pub use binding::Binding;
+pub use dialer::PeerDialer;
 pub use http::{HttpClient, HttpError, HttpLimits, HttpReply};
 pub use ip_net::{IpNet, ParseIpNetError};
 pub use limiter::{Direction, Limiter, RateLimits, TorrentLimiter};
@@ -33,3 +36,4 @@ pub use policy::{OriginClass, Policy, Protocol, Refusal, RefusalReason};
 pub use resolver::{AddressFamily, Lookup, Resolve, ResolveError, SystemResolver};
 pub use transport::{DialError, Transport, TransportConfig, TransportError};
 pub use udp::UdpChannel;
+pub use utp::{OtherDatagrams, Utp, UtpEndpoint};

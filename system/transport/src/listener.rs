@@ -7,23 +7,36 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use crate::peer_stream::PeerStream;
+use crate::utp::Accepts;
 
 /// How long accepting rests when the process or the system has no descriptor or memory left: the connection stays in
 /// the backlog, and without the rest the listener would be ready again at once.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(200);
 
-/// A listening socket. The policy does not judge who connects to us: that a peer reached it is for the session's
+/// A listening socket, or the uTP connections of a shared one. The policy does not judge who connects to us: that a peer reached it is for the session's
 /// limits, and dialling it back is another matter ([`crate::OriginClass::Incoming`]).
 #[derive(Debug)]
 pub struct Listener {
-    socket: TcpListener,
+    kind: Kind,
     address: SocketAddr,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Tcp(TcpListener),
+    Utp(Accepts),
 }
 
 impl Listener {
     pub(crate) fn new(socket: TcpListener) -> io::Result<Self> {
         let address = socket.local_addr()?;
-        Ok(Self { socket, address })
+        let kind = Kind::Tcp(socket);
+        Ok(Self { kind, address })
+    }
+
+    pub(crate) const fn over_utp(accepts: Accepts, address: SocketAddr) -> Self {
+        let kind = Kind::Utp(accepts);
+        Self { kind, address }
     }
 
     /// Where it listens, with the port that the system chose if none was asked for.
@@ -35,8 +48,15 @@ impl Listener {
     /// The next peer and its address. Waits where descriptors are exhausted and skips peers that left before they were
     /// accepted; an error means that the listener is of no more use. Safe to cancel.
     pub async fn accept(&self) -> io::Result<(PeerStream, SocketAddr)> {
+        let socket = match &self.kind {
+            Kind::Tcp(socket) => socket,
+            Kind::Utp(accepts) => {
+                let next = accepts.next().await.ok_or(io::ErrorKind::NotConnected)?;
+                return Ok((PeerStream::over_utp(next.0), next.1));
+            }
+        };
         loop {
-            match self.socket.accept().await {
+            match socket.accept().await {
                 Ok((stream, peer)) => match PeerStream::new(stream) {
                     Ok(stream) => return Ok((stream, peer)),
                     Err(error) => tracing::debug!(%error, "a peer left while it was accepted"),

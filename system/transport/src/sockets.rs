@@ -14,6 +14,9 @@ use crate::binding::Binding;
 /// Connections that may wait to be accepted. A swarm that finds a new seed arrives all at once.
 const LISTEN_BACKLOG: i32 = 512;
 
+/// What a shared UDP socket may hold: 20 ms of 1 Gbit/s, as the system counts it.
+const UDP_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
 /// A TCP socket that can connect to `target`.
 pub(crate) fn tcp_to(target: SocketAddr, binding: &Binding) -> io::Result<TcpSocket> {
     let socket = new_socket(target, Type::STREAM, Protocol::TCP)?;
@@ -27,6 +30,20 @@ pub(crate) fn udp_to(target: SocketAddr, binding: &Binding) -> io::Result<UdpSoc
     let socket = new_socket(target, Type::DGRAM, Protocol::UDP)?;
     binding.apply_to_client(&socket, target)?;
     socket.connect(&target.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// A UDP socket on `address` that exchanges datagrams with everybody, IPv6 without IPv4 in it.
+pub(crate) fn udp_on(address: SocketAddr, binding: &Binding) -> io::Result<UdpSocket> {
+    let socket = new_socket(address, Type::DGRAM, Protocol::UDP)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    binding.apply_to_listener(&socket)?;
+    // The system gives what it allows: without room, what comes while the event loop looks elsewhere is lost.
+    socket.set_recv_buffer_size(UDP_BUFFER_BYTES)?;
+    socket.set_send_buffer_size(UDP_BUFFER_BYTES)?;
+    socket.bind(&address.into())?;
     UdpSocket::from_std(socket.into())
 }
 

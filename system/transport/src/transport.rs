@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use crate::policy::{OriginClass, Policy, Protocol, Refusal};
 use crate::resolver::{self, AddressFamily, Resolve, ResolveError, SystemResolver};
 use crate::sockets;
 use crate::udp::UdpChannel;
+use crate::utp::{Utp, UtpEndpoint};
 
 /// Tries for one free port on every address that asked for any.
 const PORT_ATTEMPTS: usize = 16;
@@ -242,6 +243,57 @@ impl Transport {
         Ok(listeners)
     }
 
+    /// Opens the UDP sockets that uTP and everything else on the peers' port shares: one at each of `listeners`, at the same port, and where
+    /// there is none in a family, one at a port that the system chooses, for dialling. Runs them as tasks of the runtime that calls this.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with IO and time.
+    pub fn utp(&self, listeners: &[Listener]) -> Result<(Utp, Vec<UtpEndpoint>), TransportError> {
+        let mut addresses: Vec<SocketAddr> = listeners.iter().map(Listener::local_addr).collect();
+        let any = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        for mut address in any.map(|ip: IpAddr| SocketAddr::new(ip, 0)) {
+            let is_there = addresses
+                .iter()
+                .any(|there| there.is_ipv4() == address.is_ipv4());
+            if is_there || !self.inner.binding.reaches(address.ip()) {
+                continue;
+            }
+            if let Binding::Address(bound) = self.inner.binding {
+                address.set_ip(bound);
+            }
+            addresses.push(address);
+        }
+        let mut sockets = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            match sockets::udp_on(address, &self.inner.binding) {
+                Ok(socket) => sockets.push(socket),
+                // Only for dialling, and nobody can be dialled there.
+                Err(error) if address.port() == 0 => {
+                    tracing::info!(%address, %error, "no uTP in this family");
+                }
+                // The port that the system chose for TCP is another program's for UDP: peers will find us by TCP only.
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse
+                        && !self.inner.listen.contains(&address) =>
+                {
+                    let any_port = SocketAddr::new(address.ip(), 0);
+                    let socket = sockets::udp_on(any_port, &self.inner.binding);
+                    tracing::warn!(%address, %error, "uTP uses another port");
+                    sockets.push(socket.map_err(|source| TransportError::Listen {
+                        address: any_port,
+                        source,
+                    })?);
+                }
+                Err(source) => return Err(TransportError::Listen { address, source }),
+            }
+        }
+        let nowhere = |source| TransportError::Binding {
+            binding: self.inner.binding.clone(),
+            source,
+        };
+        Utp::start(self.clone(), sockets).map_err(nowhere)
+    }
+
     fn may_lack(&self, address: SocketAddr, error: &io::Error) -> bool {
         let without_ipv6 = error.kind() == io::ErrorKind::AddrNotAvailable
             || rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::AFNOSUPPORT);
@@ -433,7 +485,7 @@ impl Transport {
     }
 
     /// What every dial has in common before its socket exists.
-    fn checked(
+    pub(crate) fn checked(
         &self,
         target: SocketAddr,
         origin: OriginClass,

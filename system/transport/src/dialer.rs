@@ -1,0 +1,84 @@
+//! Dialling peers over TCP, uTP, or whichever answers first.
+//!
+//! Invariant: each attempt is judged by the policy on its own; of two connections at most one is used, and the other one ends.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::peer_stream::PeerStream;
+use crate::policy::OriginClass;
+use crate::transport::{DialError, Transport};
+use crate::utp::Utp;
+
+/// How long TCP is tried alone (RFC 8305, `Connection Attempt Delay`): most peers answer within, and over TCP a peer costs less of a core.
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// How long uTP is tried after TCP was refused, which shows that the host is there: a SYN, its repetition after a second, and a second for the
+/// answer. Otherwise dials to peers that have left would take up their places for the whole of the time that a dial has.
+const AFTER_REFUSAL: Duration = Duration::from_secs(2);
+
+/// Over what peers are dialled.
+#[derive(Clone, Debug)]
+pub enum PeerDialer {
+    /// TCP only.
+    Tcp(Transport),
+    /// uTP only.
+    Utp(Utp),
+    /// TCP, and uTP as well where TCP has failed or has not answered soon.
+    Both(Transport, Utp),
+}
+
+impl PeerDialer {
+    /// Connects to a peer that `origin` named. Where nothing works, the error is that of TCP, if TCP was tried. Safe to cancel.
+    pub async fn dial(
+        &self,
+        target: SocketAddr,
+        origin: OriginClass,
+    ) -> Result<PeerStream, DialError> {
+        match self {
+            Self::Tcp(tcp) => tcp.dial(target, origin).await,
+            Self::Utp(utp) => utp.dial(target, origin).await,
+            Self::Both(tcp, utp) => race(tcp, utp, target, origin).await,
+        }
+    }
+}
+
+async fn race(
+    tcp: &Transport,
+    utp: &Utp,
+    target: SocketAddr,
+    origin: OriginClass,
+) -> Result<PeerStream, DialError> {
+    let tcp_has_failed = Notify::new();
+    let mut over_tcp = std::pin::pin!(tcp.dial(target, origin));
+    let mut over_utp = std::pin::pin!(async {
+        // Either way it is time.
+        drop(tokio::time::timeout(HEAD_START, tcp_has_failed.notified()).await);
+        utp.dial(target, origin).await
+    });
+    tokio::select! {
+        biased;
+        tcp = &mut over_tcp => match tcp {
+            Ok(stream) => Ok(stream),
+            Err(error) => {
+                tcp_has_failed.notify_one();
+                let was_refused = matches!(
+                    &error,
+                    DialError::Io { source, .. } if source.kind() == ErrorKind::ConnectionRefused
+                );
+                let outcome = match was_refused {
+                    true => tokio::time::timeout(AFTER_REFUSAL, over_utp).await.ok(),
+                    false => Some(over_utp.await),
+                };
+                outcome.and_then(Result::ok).ok_or(error)
+            }
+        },
+        utp = &mut over_utp => match utp {
+            Ok(stream) => Ok(stream),
+            Err(_) => over_tcp.await,
+        },
+    }
+}

@@ -1,0 +1,153 @@
+//! uTP over UDP sockets that are shared with what else speaks UDP on the peers' port.
+//!
+//! Each socket has one event loop, a task, which owns the machine of all its connections ([`driver`]). A connection's bytes travel between
+//! the loop and whoever uses the stream through two buffers under a lock each ([`pipe`]), so that a stream can live on another thread's
+//! event loop; both sides wake each other once for many packets.
+//!
+//! Invariant: no connection is opened that the policy did not allow, and every socket is bound as the configuration says; who may connect
+//! to us is the session's to judge, as with TCP.
+
+mod batch;
+mod driver;
+mod entrance;
+mod pipe;
+mod stream;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use shoal_utp::ConnectError;
+use tokio::net::UdpSocket;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::listener::Listener;
+use crate::peer_stream::PeerStream;
+use crate::policy::{OriginClass, Protocol};
+use crate::transport::{DialError, Transport};
+use driver::{Command, Driver};
+pub(crate) use entrance::Accepts;
+use entrance::entrance;
+pub(crate) use stream::UtpStream;
+
+/// Dials that may wait for the event loop, which takes them at each turn.
+const MAX_COMMANDS: usize = 64;
+/// Datagrams of other protocols that may wait. A burst of answers to a DHT lookup is shorter; what is beyond is lost, as UDP may.
+const MAX_DATAGRAMS: usize = 256;
+
+/// A handle to dial over uTP sockets. Clones share them; they close when all clones and streams are gone.
+#[derive(Clone, Debug)]
+pub struct Utp {
+    transport: Transport,
+    dialers: Vec<Dialer>,
+}
+
+#[derive(Clone, Debug)]
+struct Dialer {
+    address: SocketAddr,
+    commands: mpsc::Sender<Command>,
+}
+
+/// One socket, for those who take what comes in.
+#[derive(Debug)]
+pub struct UtpEndpoint {
+    /// Where it is bound.
+    pub address: SocketAddr,
+    /// The connections that others open, once they have shown that their address is theirs.
+    pub listener: Listener,
+    /// Everything that is not uTP.
+    pub others: OtherDatagrams,
+}
+
+/// The datagrams of a shared socket that are not uTP.
+#[derive(Debug)]
+pub struct OtherDatagrams {
+    transport: Transport,
+    socket: Arc<UdpSocket>,
+    received: mpsc::Receiver<(SocketAddr, Vec<u8>)>,
+}
+
+impl OtherDatagrams {
+    /// The next one and its sender; `None` when the socket is gone. Safe to cancel.
+    pub async fn recv(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
+        self.received.recv().await
+    }
+
+    /// Sends a datagram to an address that `origin` named, where the policy lets it.
+    pub async fn send(
+        &self,
+        target: SocketAddr,
+        origin: OriginClass,
+        datagram: &[u8],
+    ) -> Result<(), DialError> {
+        let target = self.transport.checked(target, origin, Protocol::Peer)?;
+        let sent = self.socket.send_to(datagram, target).await;
+        sent.map(drop)
+            .map_err(|source| DialError::Io { target, source })
+    }
+}
+
+impl Utp {
+    /// Runs the event loops of `sockets` as tasks of the runtime that calls this.
+    pub(crate) fn start(
+        transport: Transport,
+        sockets: Vec<UdpSocket>,
+    ) -> io::Result<(Self, Vec<UtpEndpoint>)> {
+        let mut dialers = Vec::with_capacity(sockets.len());
+        let mut endpoints = Vec::with_capacity(sockets.len());
+        for socket in sockets {
+            let address = socket.local_addr()?;
+            let socket = Arc::new(socket);
+            let (commands, commanded) = mpsc::channel(MAX_COMMANDS);
+            let (entrance, accepts) = entrance();
+            let (others, received) = mpsc::channel(MAX_DATAGRAMS);
+            let driver = Driver::new(Arc::clone(&socket), commanded, entrance, others)?;
+            tokio::spawn(driver.run());
+            dialers.push(Dialer { address, commands });
+            endpoints.push(UtpEndpoint {
+                address,
+                listener: Listener::over_utp(accepts, address),
+                others: OtherDatagrams {
+                    transport: transport.clone(),
+                    socket,
+                    received,
+                },
+            });
+        }
+        Ok((Utp { transport, dialers }, endpoints))
+    }
+
+    /// Connects to a peer that `origin` named. Safe to cancel.
+    pub async fn dial(
+        &self,
+        target: SocketAddr,
+        origin: OriginClass,
+    ) -> Result<PeerStream, DialError> {
+        let target = self.transport.checked(target, origin, Protocol::Peer)?;
+        let io_error = |source| DialError::Io { target, source };
+        let fits = |dialer: &&Dialer| {
+            dialer.address.is_ipv4() == target.is_ipv4() && dialer.address != target
+        };
+        let dialer = self
+            .dialers
+            .iter()
+            .find(fits)
+            .ok_or_else(|| io_error(io::ErrorKind::AddrNotAvailable.into()))?;
+        let (answer, answered) = oneshot::channel();
+        let command = Command { target, answer };
+        let gone = |()| io_error(io::ErrorKind::NotConnected.into());
+        let after = self.transport.connect_timeout();
+        let connect = async {
+            dialer.commands.send(command).await.map_err(|_| gone(()))?;
+            answered.await.map_err(|_| gone(()))?.map_err(io_error)
+        };
+        let stream = tokio::time::timeout(after, connect)
+            .await
+            .map_err(|_| DialError::TimedOut { target, after })??;
+        Ok(PeerStream::over_utp(stream))
+    }
+}
+
+fn refused(error: ConnectError) -> io::Error {
+    io::Error::new(io::ErrorKind::QuotaExceeded, error)
+}
