@@ -33,6 +33,8 @@ use trust::Verdict;
 pub enum Origin {
     /// A person named it.
     User,
+    /// The magnet link did.
+    Magnet,
     /// A tracker did.
     Tracker,
     /// Peer exchange (BEP 11).

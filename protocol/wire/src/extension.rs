@@ -8,22 +8,27 @@ use crate::message::ExtendedHandshake;
 /// An extension with messages of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extension {
+    /// `ut_metadata` (BEP 9): pieces of the info dictionary.
+    Metadata,
     /// `lt_donthave` (BEP 54): the sender no longer has a piece.
     DontHave,
 }
 
-/// The message id of [`Extension::DontHave`] towards us; 1 and 2 are left to `ut_metadata` and `ut_pex`, which by custom
-/// have them.
+/// The message id of [`Extension::Metadata`] towards us, as by custom.
+pub const LOCAL_METADATA: u8 = 1;
+
+/// The message id of [`Extension::DontHave`] towards us; 2 is left to `ut_pex`, which by custom has it.
 pub const LOCAL_DONT_HAVE: u8 = 3;
 
 impl Extension {
     /// All that we speak.
-    pub const ALL: [Extension; 1] = [Extension::DontHave];
+    pub const ALL: [Extension; 2] = [Extension::Metadata, Extension::DontHave];
 
     /// What the extension is called in the extension handshake.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Extension::Metadata => "ut_metadata",
             Extension::DontHave => "lt_donthave",
         }
     }
@@ -32,6 +37,7 @@ impl Extension {
     #[must_use]
     pub const fn local_id(self) -> u8 {
         match self {
+            Extension::Metadata => LOCAL_METADATA,
             Extension::DontHave => LOCAL_DONT_HAVE,
         }
     }
@@ -39,7 +45,8 @@ impl Extension {
     /// The place in a table of all.
     const fn index(self) -> usize {
         match self {
-            Extension::DontHave => 0,
+            Extension::Metadata => 0,
+            Extension::DontHave => 1,
         }
     }
 

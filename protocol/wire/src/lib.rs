@@ -1,4 +1,4 @@
-//! What peers say to each other: the handshake, the messages of BEP 3 and their extensions (BEP 6, 10, 21, 52, 54).
+//! What peers say to each other: the handshake, the messages of BEP 3 and their extensions (BEP 6, 9, 10, 21, 52, 54).
 //!
 //! Invariant: the decoder never owns payload. It yields the header of a block, and whoever drives it puts the bytes that
 //! follow where they belong.
@@ -10,6 +10,7 @@ pub mod extension;
 pub mod handshake;
 pub mod hashes;
 pub mod message;
+pub mod metadata;
 
 pub use allowed_fast::allowed_fast_set;
 pub use codec::{DecodeError, Decoded, Decoder, Limits, encode};
@@ -17,3 +18,4 @@ pub use extension::{Extension, RemoteExtensions};
 pub use handshake::{Feature, Handshake, HandshakeError, PeerId, Reserved, Version};
 pub use hashes::HashesError;
 pub use message::{BlockHeader, ExtendedHandshake, HashRequest, Hashes, Message, Request};
+pub use metadata::Metadata;

@@ -2,7 +2,8 @@
 //!
 //! Invariant: nothing is said to a remote before it named a torrent that we have; a remote that dawdles is given up.
 
-use crate::torrent::TorrentId;
+use crate::carried::Carried;
+use crate::torrent::{ToTorrent, TorrentId};
 use shoal_metainfo::{InfoHash, InfoHashes};
 use shoal_swarm::PeerKey;
 use shoal_swarm::torrent::Origin;
@@ -12,7 +13,9 @@ use shoal_wire::{Feature, Handshake, PeerId, Reserved, Version};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// How long a handshake may take. Slow lines and busy clients need a second or two.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,6 +34,8 @@ pub(crate) struct Ready {
     pub(crate) leftover: Vec<u8>,
     /// The key of the dial it came from; accepted connections have none yet.
     pub(crate) key: Option<PeerKey>,
+    /// What the connection brings along that was in use before the metainfo was known.
+    pub(crate) carried: Option<Box<Carried>>,
 }
 
 /// What we say of ourselves in a handshake.
@@ -50,6 +55,7 @@ fn reserved() -> Reserved {
 pub(crate) const fn class(origin: Origin) -> OriginClass {
     match origin {
         Origin::User => OriginClass::User,
+        Origin::Magnet => OriginClass::Metainfo,
         Origin::Tracker => OriginClass::Tracker,
         Origin::PeerExchange => OriginClass::PeerExchange,
         Origin::Dht => OriginClass::Dht,
@@ -93,6 +99,30 @@ pub(crate) async fn dial(
         }
     }
     Err(refused)
+}
+
+/// As [`dial`], and tells `torrent` what came of it, unless `dials` were cancelled before.
+pub(crate) async fn dial_and_tell(
+    transport: Transport,
+    us: Introduction,
+    address: SocketAddr,
+    origin: Origin,
+    peer: PeerKey,
+    dials: CancellationToken,
+    torrent: mpsc::Sender<ToTorrent>,
+) {
+    let dial = dial(&transport, us, address, origin, peer);
+    let outcome = match dials.run_until_cancelled(dial).await {
+        None => return,
+        Some(Ok(ready)) => ToTorrent::Dialled(Box::new(ready)),
+        Some(Err(error)) => {
+            // The words of an error may name the address.
+            tracing::debug!(peer = peer.0, kind = %error.kind(), "a dial came to nothing");
+            tracing::trace!(peer = peer.0, %address, %error);
+            ToTorrent::DialFailed(peer)
+        }
+    };
+    drop(torrent.send(outcome).await);
 }
 
 fn is_closed(error: &io::Error) -> bool {
@@ -201,6 +231,7 @@ fn ready(
         v2: version == Version::V2,
         leftover,
         key,
+        carried: None,
     })
 }
 

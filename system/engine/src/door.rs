@@ -58,6 +58,20 @@ impl Register {
         Some(Registration { register, id })
     }
 
+    /// Enters a torrent that is there already under its other names too, and with what it says of itself from here on. False where one
+    /// of the names is another torrent's: then nothing changes.
+    pub(crate) fn extend(&self, id: TorrentId, introduction: Introduction) -> bool {
+        let mut torrents = self.write();
+        let is_anothers = |name| torrents.get(&name).is_some_and(|(other, _)| *other != id);
+        if introduction.hashes.swarms().any(is_anothers) {
+            return false;
+        }
+        torrents.retain(|_, (other, _)| *other != id);
+        let names = introduction.hashes.swarms();
+        torrents.extend(names.map(|name| (name, (id, introduction))));
+        true
+    }
+
     fn find(&self, name: InfoHash) -> Option<(TorrentId, Introduction)> {
         let torrents = self.torrents.read().unwrap_or_else(PoisonError::into_inner);
         torrents.get(&name).copied()

@@ -52,12 +52,14 @@
 //! wait; what goes down never waits.
 
 mod allowance;
+mod carried;
 mod clock;
 mod connect;
 mod door;
 mod engine;
 mod hashes;
 mod inbound;
+mod magnet;
 mod mailbox;
 mod outbound;
 mod peer;
@@ -71,6 +73,7 @@ mod tracker;
 mod worker;
 
 pub use engine::{AddTorrent, Engine, EngineConfig, EngineError, TorrentHandle};
+pub use magnet::{AddMagnet, FoundTorrent, MagnetError, MagnetHandle, MagnetSnapshot};
 pub use scrape::{MAX_SCRAPED_TRACKERS, Scrapes};
 pub use shoal_session::{SeedingPolicy, Settings as SessionSettings, Slots};
 pub use shoal_tracker::{Error as TrackerError, ScrapeCounts, ScrapeReply};

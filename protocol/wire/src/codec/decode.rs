@@ -8,9 +8,10 @@ use super::{
     id,
 };
 use crate::extended_handshake::{self, ExtendedHandshakeError};
-use crate::extension::LOCAL_DONT_HAVE;
+use crate::extension::{LOCAL_DONT_HAVE, LOCAL_METADATA};
 use crate::hashes::HashesError;
 use crate::message::{HashRequest, Hashes, Message, Request};
+use crate::metadata::{self, MAX_METADATA_PAYLOAD, MetadataError};
 use shoal_metainfo::PieceIndex;
 
 /// Why the remote's bytes are no messages. The connection ends: where the next message begins is unknown.
@@ -48,6 +49,9 @@ pub enum DecodeError {
     /// The extension handshake is no dictionary.
     #[error("the extension handshake is unreadable: {0}")]
     ExtendedHandshake(#[from] ExtendedHandshakeError),
+    /// A message about metadata that cannot be read.
+    #[error("a ut_metadata message is unreadable: {0}")]
+    Metadata(#[from] MetadataError),
     /// Hashes that cannot answer anything we ask.
     #[error("a hashes message that answers no fair request: {0}")]
     Hashes(#[from] HashesError),
@@ -275,6 +279,7 @@ impl<'a> Frame<'a> {
         let length = self.length - 1;
         let (least, most) = match extended_id {
             id::EXTENDED_HANDSHAKE => (0, MAX_EXTENDED_HANDSHAKE),
+            LOCAL_METADATA => (0, MAX_METADATA_PAYLOAD),
             LOCAL_DONT_HAVE => (4, 4),
             _ => (0, MAX_EXTENDED_PAYLOAD),
         };
@@ -293,6 +298,7 @@ impl<'a> Frame<'a> {
             id::EXTENDED_HANDSHAKE => {
                 Message::ExtendedHandshake(extended_handshake::decode(payload)?)
             }
+            LOCAL_METADATA => Message::Metadata(metadata::decode(payload)?),
             LOCAL_DONT_HAVE => Message::DontHave(PieceIndex(word(payload, 0))),
             id => Message::Extended {
                 id,

@@ -3,6 +3,7 @@
 //! Invariant: the session is told of the end of each dial it granted and of each connection, once.
 
 use super::{ToTorrent, TorrentTask};
+use crate::carried::Carried;
 use crate::connect::{self, Ready};
 use crate::mailbox::Mailbox;
 use crate::peer::{PeerTask, Surroundings};
@@ -96,18 +97,7 @@ impl TorrentTask {
         let (us, sender) = (self.parts.introduction, self.parts.inbox.sender());
         let dials = self.dials.clone();
         self.parts.environment.pool.next().spawn(async move {
-            let dial = connect::dial(&transport, us, address, origin, peer);
-            let outcome = match dials.run_until_cancelled(dial).await {
-                None => return,
-                Some(Ok(ready)) => ToTorrent::Dialled(Box::new(ready)),
-                Some(Err(error)) => {
-                    // The words of an error may name the address.
-                    tracing::debug!(peer = peer.0, kind = %error.kind(), "a dial came to nothing");
-                    tracing::trace!(peer = peer.0, %address, %error);
-                    ToTorrent::DialFailed(peer)
-                }
-            };
-            drop(sender.send(outcome).await);
+            connect::dial_and_tell(transport, us, address, origin, peer, dials, sender).await;
         });
     }
 
@@ -151,14 +141,10 @@ impl TorrentTask {
         self.parts.environment.pool.seat().spawn(async move {
             match ready.stream.attach() {
                 Ok(stream) => {
-                    let task = PeerTask::new(
-                        peer,
-                        stream,
-                        session,
-                        &ready.leftover,
-                        mailbox,
-                        surroundings,
-                    );
+                    let carried = ready
+                        .carried
+                        .map_or_else(|| Carried::fresh(&ready.leftover), |carried| *carried);
+                    let task = PeerTask::new(peer, stream, session, carried, mailbox, surroundings);
                     task.run().await;
                 }
                 Err(error) => {
@@ -212,6 +198,8 @@ impl TorrentTask {
             your_ip: Some(ip),
             upload_only: self.torrent.is_complete(),
             allowed_fast,
+            info: self.parts.info.clone(),
+            introduced: ready.carried.is_some(),
         };
         PeerSession::new(Arc::clone(layout), negotiated, settings, now)
     }

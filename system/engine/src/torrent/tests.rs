@@ -81,6 +81,7 @@ fn still() -> Still {
     );
     let spec = start::content_spec(&add, &[true]);
     let parts = Parts {
+        info: Bytes::new(),
         id,
         introduction,
         registration: Register::default().enter(id, introduction).unwrap(),

@@ -11,6 +11,7 @@ mod crowd;
 mod disk;
 mod hostile;
 mod limits;
+mod magnets;
 mod remote;
 mod rig;
 mod sockets;

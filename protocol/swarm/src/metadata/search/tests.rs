@@ -1,0 +1,3 @@
+//! The stages of a search, its connections, and what it can do without.
+
+use super::*;
