@@ -1,4 +1,4 @@
-"""A libtorrent client. The one argument is a JSON object: torrent, folder, listen (address:port), seed, connect (addresses),
+"""A libtorrent client. The one argument is a JSON object: torrent, magnet (instead of the torrent, or null), folder, listen (address:port), seed, connect (addresses),
 upload_limit (bytes a second, 0: none), measured (speak in the clear only, take what is to be seeded for right, hear of no peers
 but these, end when complete). Prints one JSON object a line: {"event": "ready"}, {"event": "complete"},
 {"event": "progress", ...} every second, and alerts."""
@@ -35,8 +35,11 @@ def say(event, **more):
 
 
 def add(session, order):
-    parameters = lt.add_torrent_params()
-    parameters.ti = lt.torrent_info(order["torrent"])
+    if order.get("magnet"):
+        parameters = lt.parse_magnet_uri(order["magnet"])
+    else:
+        parameters = lt.add_torrent_params()
+        parameters.ti = lt.torrent_info(order["torrent"])
     parameters.save_path = order["folder"]
     parameters.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
     if order["measured"]:

@@ -1,4 +1,4 @@
-// A webtorrent client. The one argument is a JSON object: torrent, folder, port, seed, connect (addresses), modules
+// A webtorrent client. The one argument is a JSON object: torrent (a file or a magnet link), folder, port, seed, connect (addresses), modules
 // (the folder node_modules). Prints one JSON object a line: {"event": "ready"}, {"event": "complete"}, warnings and errors.
 const order = JSON.parse(process.argv[2])
 const { default: WebTorrent } = await import(`${order.modules}/webtorrent/index.js`)

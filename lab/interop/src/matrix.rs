@@ -4,7 +4,7 @@ use crate::client::{Client, Job};
 use crate::content::{Content, Shape};
 use crate::lab::Lab;
 use crate::program::Program;
-use crate::torrent::{Kind, Maker, Recipe};
+use crate::torrent::{Kind, Maker, Recipe, magnet_of};
 use crate::tracker::{Protocol, Tracker, TrackerKind};
 use anyhow::{Context, Result};
 use std::fmt;
@@ -14,6 +14,8 @@ use std::time::Duration;
 const CONTENT_BYTES: u64 = 12 * 1024 * 1024 + 4321;
 /// Two hundred pieces.
 const PIECE_BYTES: u32 = 64 * 1024;
+/// So many pieces that the metadata has several of its own, and that one hash request is not enough.
+const MAGNET_PIECE_BYTES: u32 = 16 * 1024;
 /// The slowest peer begins after 25 seconds.
 const COMPLETE_WITHIN: Duration = Duration::from_secs(90);
 
@@ -27,6 +29,8 @@ pub enum Found {
     ByAddress,
     /// Both announce to a tracker.
     ByTracker(TrackerKind, Protocol),
+    /// It is told a magnet link, and both announce to a tracker.
+    ByMagnet,
 }
 
 impl fmt::Display for Found {
@@ -34,6 +38,7 @@ impl fmt::Display for Found {
         match self {
             Found::ByAddress => f.pad("address"),
             Found::ByTracker(kind, Protocol::Http) => f.pad(&format!("{kind}, HTTP")),
+            Found::ByMagnet => f.pad("magnet, opentracker"),
             Found::ByTracker(kind, Protocol::Udp) => f.pad(&format!("{kind}, UDP")),
         }
     }
@@ -70,10 +75,19 @@ impl Cell {
         let mut needs = vec![Program::Libtorrent];
         needs.extend(self.seed.program());
         needs.extend(self.leech.program());
-        if let Found::ByTracker(kind, _) = self.found {
+        if let Some((kind, _)) = self.tracker() {
             needs.push(kind.program());
         }
         needs
+    }
+
+    /// What they find each other through.
+    const fn tracker(&self) -> Option<(TrackerKind, Protocol)> {
+        match self.found {
+            Found::ByAddress => None,
+            Found::ByTracker(kind, protocol) => Some((kind, protocol)),
+            Found::ByMagnet => Some((TrackerKind::OpenTracker, Protocol::Http)),
+        }
     }
 
     /// Why one of the two cannot do this, where it is known not to.
@@ -103,8 +117,12 @@ impl Cell {
             false => Shape::File(CONTENT_BYTES),
         };
         let content = Content::generate(&lab.folder("source")?, "Some content", shape, 42)?;
-        let (tracker, mut recipe) = (lab.address(), Recipe::new(self.kind).pieces(PIECE_BYTES));
-        if let Found::ByTracker(_, protocol) = self.found {
+        let pieces = match self.found {
+            Found::ByMagnet => MAGNET_PIECE_BYTES,
+            _ => PIECE_BYTES,
+        };
+        let (tracker, mut recipe) = (lab.address(), Recipe::new(self.kind).pieces(pieces));
+        if let Some((_, protocol)) = self.tracker() {
             recipe = recipe.tracker(&protocol.url(tracker));
         }
         if self.found == Found::ByAddress && self.seed == Client::RTorrent {
@@ -118,10 +136,11 @@ impl Cell {
         };
         let torrent = content.parent.with_extension("torrent");
         recipe.make(maker, &content, &torrent)?;
-        let tracker = match self.found {
-            Found::ByTracker(kind, _) => Some(Tracker::start(lab, kind, tracker, &[&torrent])?),
-            Found::ByAddress => None,
+        let tracker = match self.tracker() {
+            Some((kind, _)) => Some(Tracker::start(lab, kind, tracker, &[&torrent])?),
+            None => None,
         };
+        let link = magnet_of(&torrent)?;
 
         let job = Job::seed(&torrent, &content.parent, lab.address());
         let seed = self.seed.start(lab, &job)?;
@@ -130,10 +149,13 @@ impl Cell {
         }
         let addresses = match self.found {
             Found::ByAddress => vec![seed.address],
-            Found::ByTracker(..) => Vec::new(),
+            Found::ByTracker(..) | Found::ByMagnet => Vec::new(),
         };
         let target = lab.folder("target")?;
-        let job = Job::leech(&torrent, &target, lab.address()).with(&addresses);
+        let mut job = Job::leech(&torrent, &target, lab.address()).with(&addresses);
+        if self.found == Found::ByMagnet {
+            job = job.by_magnet(&link);
+        }
         let mut leech = self.leech.start(lab, &job)?;
         leech.wait_complete(COMPLETE_WITHIN)?;
         leech.stop();
@@ -200,10 +222,25 @@ pub fn tracked_cells(seed: Client, leech: Client, kind: Kind) -> Vec<Cell> {
     cells
 }
 
-/// Both of the above, with the kind that all know on trackers.
+/// Transfers in which the leech is told no more than a magnet link.
+#[must_use]
+pub fn magnet_cells(seed: Client, leech: Client) -> Vec<Cell> {
+    [Kind::V1, Kind::V2, Kind::Hybrid]
+        .map(|kind| Cell {
+            seed,
+            leech,
+            kind,
+            folder: true,
+            found: Found::ByMagnet,
+        })
+        .to_vec()
+}
+
+/// All of the above, with the kind that all know on trackers.
 #[must_use]
 pub fn between(seed: Client, leech: Client) -> Vec<Cell> {
     let mut all = cells(seed, leech);
     all.extend(tracked_cells(seed, leech, Kind::V1));
+    all.extend(magnet_cells(seed, leech));
     all
 }

@@ -281,7 +281,9 @@ impl Engine {
     /// Where the torrent is here already, under one of the link's info hashes.
     pub async fn add_magnet(&self, add: AddMagnet) -> Result<MagnetHandle, EngineError> {
         let mut rng = lock(&self.seeds).fork();
-        let (id, introduction, registration) = self.register(add.magnet.info_hashes, &mut rng)?;
+        let known = add.known.as_ref().map(|known| known.metainfo.info_hashes());
+        let hashes = known.unwrap_or(add.magnet.info_hashes);
+        let (id, introduction, registration) = self.register(hashes, &mut rng)?;
         let inbox = Inbox::new();
         let sender = inbox.sender();
         let environment = self.environment.clone();

@@ -13,6 +13,7 @@ use crate::session::{FromSession, ToSession};
 use crate::snapshot::TrackerLine;
 use crate::torrent::{Inbox, ToTorrent, TorrentId};
 use crate::tracker::Trackers;
+use bytes::Bytes;
 use connection::{Order, SeekerTask, Surroundings};
 use shoal_machine::{Machine, Moment, earliest};
 use shoal_metainfo::metainfo::{Contact, Error, torrent_file};
@@ -53,6 +54,9 @@ pub struct AddMagnet {
     pub peers: Vec<SocketAddr>,
     /// Trackers that the user named, besides the link's own.
     pub trackers: Vec<Url>,
+    /// The torrent, where it is known from before: then nothing is searched for, and it is to go on with the link's trackers and
+    /// peers.
+    pub known: Option<FoundTorrent>,
 }
 
 /// Why a magnet link leads to no torrent.
@@ -217,8 +221,15 @@ impl MagnetTask {
             found,
             hand_over: orders,
         };
-        let named = parts.introduction.hashes;
-        let mut search = Search::new(named, parts.introduction.peer_id.0, seed);
+        let (named, us) = (parts.introduction.hashes, parts.introduction.peer_id.0);
+        let mut search = match &add.known {
+            Some(known) => {
+                let info = Bytes::copy_from_slice(known.metainfo.raw_info());
+                Search::known(named, info, us, seed)
+            }
+            None => Search::new(named, us, seed),
+        };
+        sender.send_replace(add.known.map(Ok));
         let (origin, addresses) = (Origin::User, add.peers);
         let now = parts.environment.clock.now();
         search.handle(now, Input::Candidates { origin, addresses });

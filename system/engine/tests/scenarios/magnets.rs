@@ -22,6 +22,7 @@ fn magnet(hashes: InfoHashes, peers: &[SocketAddr]) -> AddMagnet {
         magnet: Magnet::new(hashes),
         peers: peers.to_vec(),
         trackers: Vec::new(),
+        known: None,
     }
 }
 
