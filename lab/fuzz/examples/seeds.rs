@@ -6,7 +6,7 @@ use shoal_metainfo::PieceIndex;
 use shoal_metainfo::create::{Kind, Options, PieceHash, Plan, SourceFile};
 use shoal_wire::handshake::{HANDSHAKE_LENGTH, PeerId, Reserved};
 use shoal_wire::{
-    ExtendedHandshake, Extension, Feature, Handshake, HashRequest, Hashes, Message,
+    ExtendedHandshake, Extension, Feature, Handshake, HashRequest, Hashes, Message, Metadata,
     RemoteExtensions, Request, encode, extended_handshake as extension_handshake,
 };
 use std::io;
@@ -295,9 +295,21 @@ fn messages() -> io::Result<()> {
             Message::ExtendedHandshake(rich_handshake()),
             Message::DontHave(piece),
             Message::Extended {
-                id: 1,
-                payload: b"d8:msg_typei0e5:piecei0ee".to_vec(),
+                id: 2,
+                payload: b"d5:added0:e".to_vec(),
             },
+        ],
+    )?;
+    stream(
+        "bep-9",
+        &[
+            Message::Metadata(Metadata::Request { piece: 0 }),
+            Message::Metadata(Metadata::Data {
+                piece: 0,
+                total_bytes: 3,
+                bytes: b"abc".as_slice().into(),
+            }),
+            Message::Metadata(Metadata::Reject { piece: 1 }),
         ],
     )?;
     stream(
@@ -398,7 +410,13 @@ fn tracker_datagrams() -> io::Result<()> {
 
 /// Sequences of operations mean nothing to a reader: these are noise, of which there is enough for every operation to occur.
 fn operations() -> io::Result<()> {
-    for target in ["peer_session", "session", "torrent", "tracker_schedule"] {
+    for target in [
+        "metadata",
+        "peer_session",
+        "session",
+        "torrent",
+        "tracker_schedule",
+    ] {
         for (number, length) in [(0u64, 100usize), (1, 500), (2, 1_000), (3, 1_500)] {
             let mut random = fastrand::Rng::with_seed(number);
             let bytes: Vec<u8> = core::iter::repeat_with(|| random.u8(..))

@@ -7,6 +7,7 @@
 //!
 //! Invariant: a target is a pure function of its input, so that a file of bytes is a whole bug report.
 
+pub mod metadata;
 pub mod metainfo;
 pub mod mutate;
 pub mod operations;
@@ -64,6 +65,11 @@ pub const TARGETS: &[Target] = &[
             b"%",
             b"%E2%80%AE",
         ],
+    },
+    Target {
+        name: "metadata",
+        run: metadata::search,
+        words: OPERATION_WORDS,
     },
     Target {
         name: "metainfo",
@@ -134,6 +140,8 @@ pub const TARGETS: &[Target] = &[
             b"\0\0\x01\x0a\x07",
             b"\0\0\0\x06\x14\x03",
             b"\0\0\0\x10\x14\0d1:mde1:pi80ee",
+            b"\0\0\0\x1b\x14\x01d8:msg_typei0e5:piecei0ee",
+            b"\0\0\0\x2e\x14\x01d8:msg_typei1e5:piecei0e10:total_sizei3eeabc",
         ],
     },
 ];

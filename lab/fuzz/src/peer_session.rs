@@ -42,6 +42,7 @@ pub fn peer_session(input: &[u8]) {
         allowed_fast: (0..operations.below(3))
             .map(|_| existing(&mut operations, &layout))
             .collect(),
+        info: vec![7; 20_000].into(),
         ..PeerSettings::default()
     };
     let now = Moment::from_secs(1_000);

@@ -76,6 +76,7 @@ replay!(
     extended_handshake,
     handshake,
     magnet,
+    metadata,
     metainfo,
     names,
     peer_session,

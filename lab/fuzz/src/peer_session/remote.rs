@@ -5,7 +5,7 @@ use super::{existing, some};
 use crate::operations::Operations;
 use shoal_metainfo::Block;
 use shoal_metainfo::{Bitfield, BlockIndex, PieceIndex};
-use shoal_wire::{ExtendedHandshake, HashRequest, Hashes, Message, Request};
+use shoal_wire::{ExtendedHandshake, HashRequest, Hashes, Message, Metadata, Request};
 
 /// Makes up one message.
 pub(super) struct Remote<'o, 'i, 'w> {
@@ -77,7 +77,10 @@ impl<'o, 'i, 'w> Remote<'o, 'i, 'w> {
                 hashes: vec![[0; 32]; 4],
             }),
             30 => Message::HashReject(self.hash_request()),
-            _ => Message::Port(1),
+            _ if self.operations.flag() => Message::Port(1),
+            _ => Message::Metadata(Metadata::Request {
+                piece: self.operations.number(),
+            }),
         }
     }
 

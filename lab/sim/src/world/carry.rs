@@ -280,5 +280,6 @@ fn summary(message: &Message) -> (u64, u64) {
         Message::Extended { id, .. } => (19, u64::from(*id)),
         Message::HashRequest(_) | Message::Hashes(_) | Message::HashReject(_) => (20, 0),
         Message::Unknown(id) => (21, u64::from(*id)),
+        Message::Metadata(_) => (22, 0),
     }
 }

@@ -339,7 +339,8 @@ impl InfoFetch {
         let distrusted = &self.distrusted;
         self.copies.retain(|copy| match copy.alone {
             Some(peer) => sources.contains_key(&peer),
-            None => claimed(copy.total_bytes) && !distrusted.contains(&copy.total_bytes),
+            // What peers that have left gave is worth keeping while there is room.
+            None => !distrusted.contains(&copy.total_bytes),
         });
         while self.copies.len() == MAX_COPIES && self.next_copy(now).is_some() {
             let over = self

@@ -182,6 +182,17 @@ enum Stage {
     Over,
 }
 
+impl Stage {
+    /// A peer is not to be asked any more.
+    fn leave(&mut self, now: Moment, peer: PeerKey) {
+        match self {
+            Stage::Info(fetch) => fetch.leave(now, peer),
+            Stage::Layers { fetch, .. } => fetch.leave(now, peer),
+            Stage::Over => {}
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Search {
@@ -272,14 +283,19 @@ impl Search {
         self.candidates.iter()
     }
 
+    /// Nothing is told to those who were told to close.
     fn tell(&mut self, peer: PeerKey, message: ToSeeker) {
-        self.outputs.push_back(Output::Peer { peer, message });
+        if self.peers.get(&peer).is_some_and(|peer| !peer.closing) {
+            self.outputs.push_back(Output::Peer { peer, message });
+        }
     }
 
     fn close(&mut self, peer: PeerKey, reason: CloseReason) {
         if let Some(entry) = self.peers.get_mut(&peer).filter(|entry| !entry.closing) {
             entry.closing = true;
-            self.tell(peer, ToSeeker::Close(reason));
+            let message = ToSeeker::Close(reason);
+            self.outputs.push_back(Output::Peer { peer, message });
+            self.stage.leave(self.now, peer);
         }
     }
 
@@ -422,11 +438,7 @@ impl Search {
 
     fn on_left(&mut self, key: PeerKey) {
         let now = self.now;
-        match &mut self.stage {
-            Stage::Info(fetch) => fetch.leave(now, key),
-            Stage::Layers { fetch, .. } => fetch.leave(now, key),
-            Stage::Over => {}
-        }
+        self.stage.leave(now, key);
         if let Some(peer) = self.peers.remove(&key) {
             self.candidates.disconnected(now, peer.address, peer.offers);
             if peer.again {
