@@ -150,7 +150,7 @@ pub fn swarms_of(torrent: &Path) -> Result<Vec<[u8; 20]>> {
 /// # Errors
 ///
 /// It cannot be read, or is no torrent.
-pub fn magnet_of(torrent: &Path) -> Result<String> {
+pub(crate) fn magnet_of(torrent: &Path) -> Result<String> {
     Ok(shoal_metainfo::Magnet::from(&parse(torrent)?).to_string())
 }
 

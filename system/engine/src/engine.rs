@@ -95,7 +95,8 @@ pub struct AddTorrent {
     pub peers: Vec<SocketAddr>,
     /// Trackers that the user named, besides the torrent's own.
     pub trackers: Vec<Url>,
-    /// The search that found the metainfo: the torrent goes on over its connections and with its trackers.
+    /// The search that found this metainfo and no other: the torrent goes on over its connections and with its trackers. What `trackers`
+    /// names was told to the search.
     pub search: Option<MagnetHandle>,
     /// Limits of this torrent.
     pub limits: RateLimits,

@@ -414,8 +414,12 @@ impl InfoFetch {
         let peers: Vec<PeerKey> = self.sources.keys().copied().collect();
         // One request each in turn, so that all take part in what is small.
         for _ in 0..MAX_ASKED {
+            let before = self.actions.len();
             for &peer in &peers {
                 self.ask_one(now, peer);
+            }
+            if self.actions.len() == before {
+                return;
             }
         }
     }
