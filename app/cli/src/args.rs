@@ -12,9 +12,10 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use shoal_engine::SessionSettings;
+use shoal_engine::{EncryptionPolicy, SessionSettings};
 use shoal_metainfo::create::Kind;
 use shoal_metainfo::metainfo::TrackerUrl;
 use shoal_transport::{Binding, IpNet, RateLimits};
@@ -269,6 +270,10 @@ pub(crate) struct NetworkArgs {
     /// [default: the address of --listen if it is a single one, or else any]
     #[arg(long, value_name = "ADDR|IFACE", value_parser = parse_binding)]
     bind: Option<Binding>,
+    /// Whether connections to peers are disguised: enabled calls and answers encrypted where the peer knows how, and otherwise in
+    /// the clear; forced speaks only to peers that encrypt everything. It is no privacy: whoever knows the torrent can read along
+    #[arg(long, value_name = "POLICY", default_value = "enabled", value_parser = encryption_policies())]
+    pub(crate) encryption: EncryptionPolicy,
     /// The most peers connected at once
     #[arg(long, value_name = "N", default_value_t = SessionSettings::default().max_connections_per_torrent,
           value_parser = clap::value_parser!(u32).range(1..=20_000))]
@@ -384,6 +389,15 @@ fn parse_binding(text: &str) -> Result<Binding, String> {
     }
 }
 
+/// The names of the policies, as other clients have them.
+fn encryption_policies() -> impl TypedValueParser<Value = EncryptionPolicy> {
+    PossibleValuesParser::new(["disabled", "enabled", "forced"]).map(|name| match name.as_str() {
+        "disabled" => EncryptionPolicy::Disabled,
+        "forced" => EncryptionPolicy::Forced,
+        _ => EncryptionPolicy::Enabled,
+    })
+}
+
 /// The definition, with the exit codes at the end of every help text.
 pub(crate) fn definition() -> clap::Command {
     let help = Exit::help();
@@ -495,6 +509,20 @@ mod tests {
         }
         let interface = network("shoal get x --bind eth0").binding();
         assert_eq!(interface, Binding::Interface("eth0".to_owned()));
+    }
+
+    #[test]
+    fn connections_are_encrypted_by_one_of_three_policies() {
+        let policy = |options: &str| network(&format!("shoal get x {options}")).encryption;
+        assert_eq!(policy(""), EncryptionPolicy::Enabled);
+        for (name, expected) in [
+            ("disabled", EncryptionPolicy::Disabled),
+            ("enabled", EncryptionPolicy::Enabled),
+            ("forced", EncryptionPolicy::Forced),
+        ] {
+            assert_eq!(policy(&format!("--encryption {name}")), expected);
+        }
+        assert!(read("shoal get x --encryption sometimes").is_err());
     }
 
     #[test]

@@ -48,6 +48,7 @@ fn config(network: &NetworkArgs, listen: Vec<SocketAddr>) -> EngineConfig {
             ..TransportConfig::default()
         },
         session: network.session(),
+        encryption: network.encryption,
         ..EngineConfig::default()
     }
 }

@@ -62,6 +62,8 @@ pub enum Metric {
     LeechPeakRssMib,
     /// Bytes hashed a second, in 10^6.
     HashMbPerS,
+    /// Bytes encrypted a second, in 10^6.
+    CipherMbPerS,
     /// The speed of hashing as a part of what the cores could do.
     OfCores,
     /// Resident memory for each peer, in KiB.
@@ -89,6 +91,7 @@ impl Metric {
             Metric::TotalCpuSPerGib => "all CPU s/GiB",
             Metric::LeechPeakRssMib => "leech peak MiB",
             Metric::HashMbPerS => "hash MB/s",
+            Metric::CipherMbPerS => "RC4 MB/s",
             Metric::OfCores => "of all cores",
             Metric::KibPerPeer => "KiB a peer",
             Metric::LostPeers => "peers lost",
@@ -105,6 +108,7 @@ impl Metric {
             Metric::ThroughputMbPerS
             | Metric::TransferMbPerS
             | Metric::HashMbPerS
+            | Metric::CipherMbPerS
             | Metric::LostPeers
             | Metric::Instructions
             | Metric::MostInstructions => 0,

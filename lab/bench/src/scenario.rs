@@ -6,6 +6,7 @@ mod hashing;
 mod many_peers;
 mod pairs;
 mod picker;
+mod rc4;
 mod slow_disk;
 mod small_files;
 mod versions;
@@ -102,6 +103,7 @@ pub fn run(lab: &Lab, arguments: &Arguments) -> Result<()> {
             What::FanOut => fan::out(&run),
             What::FanIn => fan::inward(&run),
             What::V2 => versions::run(&run),
+            What::Rc4 => rc4::run(&run),
             What::Hashing => hashing::run(&run),
             What::SmallFiles => small_files::run(&run),
             What::ManyPeers => many_peers::run(&run),

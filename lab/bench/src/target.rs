@@ -97,6 +97,7 @@ pub fn judge(results: &Results) -> Vec<Judged> {
     let look = Look(results);
     let mut all = look.one_to_one();
     all.extend(look.fans());
+    all.extend(look.encrypted());
     all.extend(look.others());
     all
 }
@@ -243,6 +244,22 @@ impl Look<'_> {
                 2,
                 &self.ratio(What::V2, Metric::ThroughputMbPerS, "v2", "v1"),
             ),
+        ]
+    }
+
+    fn encrypted(&self) -> Vec<Judged> {
+        let (ours, base) = (pair(Shoal, Shoal), pair(Libtorrent, Libtorrent));
+        let throughput = self.ratio(What::Rc4, Metric::ThroughputMbPerS, &ours, &base);
+        let bound = Bound::AtLeast;
+        vec![
+            row(
+                "RC4, Shoal -> Shoal, throughput, to libtorrent's",
+                bound(1.25),
+                X,
+                2,
+                &throughput,
+            ),
+            row("RC4, the same, aimed at", bound(1.5), X, 2, &throughput),
         ]
     }
 

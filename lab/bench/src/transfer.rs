@@ -9,7 +9,7 @@ use crate::figures::Metric;
 use crate::usage::{cpu_s, loopback_bytes, peak_rss_bytes};
 use anyhow::{Context, Result, bail};
 use shoal_interop::{
-    Client, Content, Job, Kind, Lab, Maker, Protocol, Recipe, Running, Tracker, TrackerKind,
+    Client, Content, Job, Kind, Lab, Maker, Protocol, Recipe, Running, Speech, Tracker, TrackerKind,
 };
 use std::fs;
 use std::net::SocketAddr;
@@ -77,6 +77,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) leeches: &'a [Client],
     /// Where the leeches' folders are made, if not beside everything else.
     pub(crate) target: Option<&'a Path>,
+    /// How everybody begins connections.
+    pub(crate) speech: Speech,
 }
 
 /// What it took.
@@ -156,6 +158,7 @@ fn transfer(lab: &Lab, plan: Plan<'_>) -> Result<Measured> {
     let mut leeches = Vec::new();
     for (&client, folder) in plan.leeches.iter().zip(&folders) {
         let mut job = Job::leech(torrent, folder, lab.address()).measured();
+        job = job.speaking(plan.speech);
         if client.takes_addresses() {
             job = job.with(&addresses);
         }
@@ -198,7 +201,7 @@ fn start_seeds(lab: &Lab, plan: Plan<'_>, torrent: &Path) -> Result<Vec<Running>
             _ => linked(lab, &plan.goods.content)?,
         };
         let job = Job::seed(torrent, &folder, lab.address()).measured();
-        seeds.push(client.start(lab, &job)?);
+        seeds.push(client.start(lab, &job.speaking(plan.speech))?);
     }
     Ok(seeds)
 }

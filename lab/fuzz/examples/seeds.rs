@@ -22,6 +22,7 @@ fn main() -> io::Result<()> {
     messages()?;
     tracker_replies()?;
     tracker_datagrams()?;
+    encrypted_handshakes()?;
     operations()
 }
 
@@ -408,10 +409,48 @@ fn tracker_datagrams() -> io::Result<()> {
         .try_for_each(|(name, bytes)| seed("tracker_udp", name, bytes))
 }
 
+/// Operations: for each side its methods and the lengths of its padding, with what the first one begins; then what happens on the
+/// line.
+fn encrypted_handshakes() -> io::Result<()> {
+    let begin = |offered, allowed| [&[offered, 9, 7, 3][..], b"abc", &[allowed, 20, 241]].concat();
+    // Kind, to whom, and where or how much: 2 delivers.
+    let (key, answer) = ([2, 1, 105], [2, 0, 247]);
+    let seeds = [
+        ("rc4", [begin(1, 0), vec![]].concat()),
+        ("plaintext", [begin(0, 2), vec![]].concat()),
+        ("nothing-in-common", [begin(1, 2), vec![]].concat()),
+        (
+            "in-parts",
+            [begin(0, 1), key.to_vec(), answer.to_vec()].concat(),
+        ),
+        // The method, the length of padding, the length of the payload.
+        ("offer-turned", turned(begin(1, 0), &key, 51, 3)),
+        ("pad-length-turned", turned(begin(1, 0), &key, 52, 0x80)),
+        ("payload-length-turned", turned(begin(1, 0), &key, 61, 0x80)),
+        ("verification-turned", turned(begin(1, 0), &key, 40, 1)),
+        ("name-turned", turned(begin(1, 0), &key, 20, 1)),
+        (
+            "noise-between",
+            [begin(1, 0), vec![1, 1, 200], vec![7; 200], vec![96]].concat(),
+        ),
+    ];
+    seeds
+        .iter()
+        .try_for_each(|(name, bytes)| seed("mse", name, bytes))
+}
+
+/// The keys are exchanged, and a byte of what the first side says then is turned.
+fn turned(begin: Vec<u8>, key: &[u8], at: u8, bits: u8) -> Vec<u8> {
+    let everything = [2, 0, 247];
+    let turn = [0, 1, at, bits];
+    [begin, key.to_vec(), everything.to_vec(), turn.to_vec()].concat()
+}
+
 /// Sequences of operations mean nothing to a reader: these are noise, of which there is enough for every operation to occur.
 fn operations() -> io::Result<()> {
     for target in [
         "metadata",
+        "mse",
         "peer_session",
         "session",
         "torrent",

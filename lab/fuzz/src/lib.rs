@@ -9,6 +9,7 @@
 
 pub mod metadata;
 pub mod metainfo;
+pub mod mse;
 pub mod mutate;
 pub mod operations;
 pub mod peer_session;
@@ -50,6 +51,16 @@ pub const TARGETS: &[Target] = &[
         ],
     },
     Target {
+        name: "local_announce",
+        run: tracker::local,
+        words: &[
+            b"BT-SEARCH * HTTP/1.1\r\n",
+            b"Port: 6881\r\n",
+            b"Infohash: 6161616161616161616161616161616161616161\r\n",
+            b"cookie: ",
+        ],
+    },
+    Target {
         name: "magnet",
         run: metainfo::magnet,
         words: &[
@@ -75,6 +86,11 @@ pub const TARGETS: &[Target] = &[
         name: "metainfo",
         run: metainfo::metainfo,
         words: BENCODE_WORDS,
+    },
+    Target {
+        name: "mse",
+        run: mse::mse,
+        words: OPERATION_WORDS,
     },
     Target {
         name: "names",

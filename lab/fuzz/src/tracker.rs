@@ -1,10 +1,12 @@
-//! What trackers say, over HTTP and UDP, and when they are spoken to.
+//! What trackers say, over HTTP and UDP, when they are spoken to, and what local networks say.
 //!
 //! Invariant: as for the whole crate.
 
+mod local;
 mod schedule;
 mod udp;
 
+pub use local::local;
 pub use schedule::schedule;
 pub use udp::udp;
 

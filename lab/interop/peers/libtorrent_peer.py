@@ -1,6 +1,7 @@
-"""A libtorrent client. The one argument is a JSON object: torrent, magnet (instead of the torrent, or null), folder, listen (address:port), seed, connect (addresses),
-upload_limit (bytes a second, 0: none), measured (speak in the clear only, take what is to be seeded for right, hear of no peers
-but these, end when complete). Prints one JSON object a line: {"event": "ready"}, {"event": "complete"},
+"""A libtorrent client. The one argument is a JSON object: torrent, magnet (instead of the torrent, or null), folder, listen
+(address:port), seed, connect (addresses), local (look for peers on the local network), upload_limit (bytes a second, 0: none),
+speech (usual, clear or encrypted), measured (take what is to be seeded for right, hear of no peers but these, end when complete).
+Prints one JSON object a line: {"event": "ready"}, {"event": "complete"},
 {"event": "progress", ...} every second, and alerts."""
 
 import json
@@ -29,6 +30,18 @@ SETTINGS = {
     | lt.alert.category_t.storage_notification,
 }
 
+# Both directions of connections. What is forced without more is the handshake; the level makes it the payload too.
+SPEECH = {
+    "usual": {},
+    "clear": {"in_enc_policy": lt.enc_policy.pe_disabled, "out_enc_policy": lt.enc_policy.pe_disabled},
+    "encrypted": {
+        "in_enc_policy": lt.enc_policy.pe_forced,
+        "out_enc_policy": lt.enc_policy.pe_forced,
+        "allowed_enc_level": lt.enc_level.pe_rc4,
+        "prefer_rc4": True,
+    },
+}
+
 
 def say(event, **more):
     print(json.dumps({"event": event, **more}), flush=True)
@@ -54,9 +67,8 @@ def add(session, order):
 
 def main():
     order = json.loads(sys.argv[1])
-    settings = {**SETTINGS, "listen_interfaces": order["listen"]}
-    if order["measured"]:
-        settings.update(in_enc_policy=lt.enc_policy.pe_disabled, out_enc_policy=lt.enc_policy.pe_disabled)
+    settings = {**SETTINGS, "listen_interfaces": order["listen"], "enable_lsd": order["local"]}
+    settings.update(SPEECH[order["speech"]])
     session = lt.session(settings)
     torrent = add(session, order)
     for peer in order["connect"]:

@@ -82,6 +82,19 @@ impl Client {
         }
     }
 
+    /// Whether it looks for peers on the local network (BEP 14).
+    #[must_use]
+    pub const fn finds_locals(self) -> bool {
+        matches!(
+            self,
+            Client::Shoal
+                | Client::Libtorrent
+                | Client::QBittorrent
+                | Client::Transmission
+                | Client::Aria2
+        )
+    }
+
     /// Starts it. A seed is ready when this returns.
     ///
     /// # Errors
@@ -147,6 +160,34 @@ impl Role {
     }
 }
 
+/// How a client is to begin its connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speech {
+    /// As it does unless told otherwise.
+    #[default]
+    Usual,
+    /// In the clear alone.
+    Clear,
+    /// Encrypted alone, payload included.
+    Encrypted,
+}
+
+impl Speech {
+    /// One of three words, in this order.
+    const fn word(
+        self,
+        usual: &'static str,
+        clear: &'static str,
+        encrypted: &'static str,
+    ) -> &'static str {
+        match self {
+            Speech::Usual => usual,
+            Speech::Clear => clear,
+            Speech::Encrypted => encrypted,
+        }
+    }
+}
+
 /// The whole order to a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Job<'a> {
@@ -162,10 +203,14 @@ pub struct Job<'a> {
     pub address: SocketAddr,
     /// Peers that it is told of.
     pub connect: &'a [SocketAddr],
+    /// Whether it looks for peers on the local network.
+    pub local: bool,
     /// The most it may send, in bytes a second; only libtorrent and we are asked.
     pub upload_limit: Option<u64>,
-    /// Whether it is to be measured: it speaks in the clear alone, a seed takes what it has for right where it can be told
-    /// to, and libtorrent, which is a script here, ends when it is complete and hears of no peers but by us.
+    /// How it begins its connections, in and out.
+    pub speech: Speech,
+    /// Whether it is to be measured: a seed takes what it has for right where it can be told to, and libtorrent, which is a
+    /// script here, ends when it is complete and hears of no peers but by us.
     pub measured: bool,
 }
 
@@ -180,7 +225,9 @@ impl<'a> Job<'a> {
             folder,
             address,
             connect: &[],
+            local: false,
             upload_limit: None,
+            speech: Speech::Usual,
             measured: false,
         }
     }
@@ -200,15 +247,6 @@ impl<'a> Job<'a> {
         Job { connect, ..self }
     }
 
-    /// The same, told this link instead of being given the file.
-    #[must_use]
-    pub fn by_magnet(self, link: &'a str) -> Job<'a> {
-        Job {
-            magnet: Some(link),
-            ..self
-        }
-    }
-
     /// What a command line says: the link, or where the file is.
     #[must_use]
     pub fn source(&self) -> &'a OsStr {
@@ -222,6 +260,12 @@ impl<'a> Job<'a> {
             upload_limit: Some(bytes_per_s),
             ..self
         }
+    }
+
+    /// The same, beginning its connections like this.
+    #[must_use]
+    pub fn speaking(self, speech: Speech) -> Job<'a> {
+        Job { speech, ..self }
     }
 
     /// The same, to be measured.

@@ -73,6 +73,16 @@ impl Lab {
         format!("{a}.{b}.{c}.0/24")
     }
 
+    /// Lets programs speak to all others at once.
+    ///
+    /// # Errors
+    ///
+    /// The system does not let us.
+    pub fn allow_multicast(&self) -> Result<()> {
+        output_of(Command::new("ip").args(["link", "set", "lo", "multicast", "on"]))?;
+        Ok(())
+    }
+
     pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.folder
             .path()

@@ -1,6 +1,6 @@
 //! What works with whom: one seed and one leech, for every peer, kind of torrent, direction and way to find each other.
 
-use crate::client::{Client, Job};
+use crate::client::{Client, Job, Speech};
 use crate::content::{Content, Shape};
 use crate::lab::Lab;
 use crate::program::Program;
@@ -27,6 +27,8 @@ const ANNOUNCED_WITHIN: Duration = Duration::from_secs(40);
 pub enum Found {
     /// It is told the address.
     ByAddress,
+    /// Both look for peers on the local network.
+    Locally,
     /// Both announce to a tracker.
     ByTracker(TrackerKind, Protocol),
     /// It is told a magnet link, and both announce to a tracker.
@@ -37,6 +39,7 @@ impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Found::ByAddress => f.pad("address"),
+            Found::Locally => f.pad("LSD"),
             Found::ByTracker(kind, Protocol::Http) => f.pad(&format!("{kind}, HTTP")),
             Found::ByMagnet => f.pad("magnet, opentracker"),
             Found::ByTracker(kind, Protocol::Udp) => f.pad(&format!("{kind}, UDP")),
@@ -57,6 +60,8 @@ pub struct Cell {
     pub folder: bool,
     /// How the leech finds the seed.
     pub found: Found,
+    /// How both begin their connections.
+    pub speech: Speech,
 }
 
 impl fmt::Display for Cell {
@@ -64,7 +69,12 @@ impl fmt::Display for Cell {
         let Cell { seed, leech, .. } = self;
         let shape = if self.folder { "folder" } else { "file" };
         write!(f, "{seed:<12} -> {leech:<12} {:<6} {shape:<6} ", self.kind)?;
-        write!(f, "{:<24}", self.found)
+        let speech = match self.speech {
+            Speech::Usual => "",
+            Speech::Clear => "clear",
+            Speech::Encrypted => "encrypted",
+        };
+        write!(f, "{:<24}{speech:<10}", self.found)
     }
 }
 
@@ -84,7 +94,7 @@ impl Cell {
     /// What they find each other through.
     const fn tracker(&self) -> Option<(TrackerKind, Protocol)> {
         match self.found {
-            Found::ByAddress => None,
+            Found::ByAddress | Found::Locally => None,
             Found::ByTracker(kind, protocol) => Some((kind, protocol)),
             Found::ByMagnet => Some((TrackerKind::OpenTracker, Protocol::Http)),
         }
@@ -97,9 +107,11 @@ impl Cell {
         if self.seed == Client::WebTorrent && self.kind == Kind::Hybrid && self.folder {
             return Some("the peer wants padding as files when it seeds");
         }
-        [self.seed, self.leech]
-            .into_iter()
-            .find_map(|client| client.lacks(self.kind))
+        let both = [self.seed, self.leech];
+        if self.found == Found::Locally && !both.iter().all(|client| client.finds_locals()) {
+            return Some("the peer has no local service discovery");
+        }
+        both.into_iter().find_map(|client| client.lacks(self.kind))
     }
 
     /// Moves content from the seed to the leech, and checks every file by SHA-256.
@@ -121,13 +133,14 @@ impl Cell {
             Found::ByMagnet => MAGNET_PIECE_BYTES,
             _ => PIECE_BYTES,
         };
-        let (tracker, mut recipe) = (lab.address(), Recipe::new(self.kind).pieces(pieces));
+        let tracker_address = lab.address();
+        let mut recipe = Recipe::new(self.kind).pieces(pieces);
         if let Some((_, protocol)) = self.tracker() {
-            recipe = recipe.tracker(&protocol.url(tracker));
+            recipe = recipe.tracker(&protocol.url(tracker_address));
         }
         if self.found == Found::ByAddress && self.seed == Client::RTorrent {
             // It hangs where a torrent has no tracker at all. Nobody is at this one.
-            recipe = recipe.tracker(&Protocol::Http.url(tracker));
+            recipe = recipe.tracker(&Protocol::Http.url(tracker_address));
         }
         let maker = if self.seed == Client::Shoal {
             Maker::Shoal
@@ -137,25 +150,40 @@ impl Cell {
         let torrent = content.parent.with_extension("torrent");
         recipe.make(maker, &content, &torrent)?;
         let tracker = match self.tracker() {
-            Some((kind, _)) => Some(Tracker::start(lab, kind, tracker, &[&torrent])?),
+            Some((kind, _)) => Some(Tracker::start(lab, kind, tracker_address, &[&torrent])?),
             None => None,
         };
         let link = magnet_of(&torrent)?;
+        let local = self.found == Found::Locally;
+        if local {
+            lab.allow_multicast()?;
+        }
 
-        let job = Job::seed(&torrent, &content.parent, lab.address());
+        // Transmission announces from the machine's first address, whichever it is bound to. No tracker is there in this case.
+        let address = |client| match client {
+            Client::Transmission if local => tracker_address,
+            _ => lab.address(),
+        };
+        let job = Job {
+            local,
+            speech: self.speech,
+            ..Job::seed(&torrent, &content.parent, address(self.seed))
+        };
         let seed = self.seed.start(lab, &job)?;
         if let Some(tracker) = &tracker {
             tracker.wait_seed(&torrent, ANNOUNCED_WITHIN)?;
         }
         let addresses = match self.found {
             Found::ByAddress => vec![seed.address],
-            Found::ByTracker(..) | Found::ByMagnet => Vec::new(),
+            Found::ByTracker(..) | Found::ByMagnet | Found::Locally => Vec::new(),
         };
         let target = lab.folder("target")?;
-        let mut job = Job::leech(&torrent, &target, lab.address()).with(&addresses);
-        if self.found == Found::ByMagnet {
-            job = job.by_magnet(&link);
-        }
+        let job = Job {
+            local,
+            speech: self.speech,
+            magnet: (self.found == Found::ByMagnet).then_some(link.as_str()),
+            ..Job::leech(&torrent, &target, address(self.leech)).with(&addresses)
+        };
         let mut leech = self.leech.start(lab, &job)?;
         leech.wait_complete(COMPLETE_WITHIN)?;
         leech.stop();
@@ -197,6 +225,7 @@ pub fn cells(seed: Client, leech: Client) -> Vec<Cell> {
                 kind,
                 folder,
                 found,
+                speech: Speech::Usual,
             });
         }
     }
@@ -216,6 +245,7 @@ pub fn tracked_cells(seed: Client, leech: Client, kind: Kind) -> Vec<Cell> {
                 kind,
                 folder: true,
                 found,
+                speech: Speech::Usual,
             });
         }
     }
@@ -232,15 +262,39 @@ pub fn magnet_cells(seed: Client, leech: Client) -> Vec<Cell> {
             kind,
             folder: true,
             found: Found::ByMagnet,
+            speech: Speech::Usual,
         })
         .to_vec()
 }
 
-/// All of the above, with the kind that all know on trackers.
+/// A transfer in which two clients find each other on the local network.
+#[must_use]
+pub fn local_cell(seed: Client, leech: Client, kind: Kind) -> Cell {
+    Cell {
+        seed,
+        leech,
+        kind,
+        folder: true,
+        found: Found::Locally,
+        speech: Speech::Usual,
+    }
+}
+
+/// Transfers of a folder of every kind, in which both sides speak encrypted alone, payload included.
+#[must_use]
+pub fn encrypted_cells(seed: Client, leech: Client) -> Vec<Cell> {
+    let folders = cells(seed, leech).into_iter().filter(|cell| cell.folder);
+    let speech = Speech::Encrypted;
+    folders.map(|cell| Cell { speech, ..cell }).collect()
+}
+
+/// All of the above, with the kind that all know where they find each other.
 #[must_use]
 pub fn between(seed: Client, leech: Client) -> Vec<Cell> {
     let mut all = cells(seed, leech);
+    all.extend(encrypted_cells(seed, leech));
     all.extend(tracked_cells(seed, leech, Kind::V1));
     all.extend(magnet_cells(seed, leech));
+    all.push(local_cell(seed, leech, Kind::V1));
     all
 }

@@ -14,7 +14,7 @@ pub const HANDSHAKE_LENGTH: usize = 68;
 const OPENING_LENGTH: usize = 48;
 
 /// The length of the protocol's name and the name itself, with which every handshake begins.
-const PROTOCOL: [u8; 20] = *b"\x13BitTorrent protocol";
+pub(crate) const PROTOCOL: [u8; 20] = *b"\x13BitTorrent protocol";
 
 /// How our peer ids begin: the Azureus style's two letters and version 0.1.0.
 const PEER_ID_PREFIX: [u8; 8] = *b"-SH0100-";

@@ -1,4 +1,5 @@
-//! What peers say to each other: the handshake, the messages of BEP 3 and their extensions (BEP 6, 9, 10, 21, 52, 54).
+//! What peers say to each other: the handshake, the messages of BEP 3 and their extensions (BEP 6, 9, 10, 21, 52, 54), and how a
+//! connection is disguised (MSE).
 //!
 //! Invariant: the decoder never owns payload. It yields the header of a block, and whoever drives it puts the bytes that
 //! follow where they belong.
@@ -11,6 +12,7 @@ pub mod handshake;
 pub mod hashes;
 pub mod message;
 pub mod metadata;
+pub mod mse;
 
 pub use allowed_fast::allowed_fast_set;
 pub use codec::{DecodeError, Decoded, Decoder, Limits, encode};

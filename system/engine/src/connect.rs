@@ -3,12 +3,15 @@
 //! Invariant: nothing is said to a remote before it named a torrent that we have; a remote that dawdles is given up.
 
 use crate::carried::Carried;
+use crate::mse::Line;
+use crate::register::Register;
 use crate::torrent::{ToTorrent, TorrentId};
 use shoal_metainfo::{InfoHash, InfoHashes};
 use shoal_swarm::PeerKey;
 use shoal_swarm::torrent::Origin;
 use shoal_transport::{DetachedStream, OriginClass, PeerStream, Transport};
 use shoal_wire::handshake::{self, HANDSHAKE_LENGTH, Progress};
+use shoal_wire::mse::{EncryptionPolicy, Methods, Opening};
 use shoal_wire::{Feature, Handshake, PeerId, Reserved, Version};
 use std::io;
 use std::net::SocketAddr;
@@ -30,12 +33,11 @@ pub(crate) struct Ready {
     pub(crate) fast: bool,
     pub(crate) extended: bool,
     pub(crate) v2: bool,
-    /// What came right behind the handshake.
-    pub(crate) leftover: Vec<u8>,
+    /// It began with an encrypted handshake, whatever followed.
+    pub(crate) disguised: bool,
     /// The key of the dial it came from; accepted connections have none yet.
     pub(crate) key: Option<PeerKey>,
-    /// What the connection brings along that was in use before the metainfo was known.
-    pub(crate) carried: Option<Box<Carried>>,
+    pub(crate) carried: Box<Carried>,
 }
 
 /// What we say of ourselves in a handshake.
@@ -65,37 +67,41 @@ pub(crate) const fn class(origin: Origin) -> OriginClass {
     }
 }
 
+/// Whom to call, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dial {
+    pub(crate) key: PeerKey,
+    pub(crate) address: SocketAddr,
+    pub(crate) origin: Origin,
+    pub(crate) encryption: EncryptionPolicy,
+    /// The remote was reached in the clear alone, the last time.
+    pub(crate) known_plain: bool,
+}
+
 /// Opens a connection and shakes hands. A hybrid torrent is tried by its v1 name, which more clients know, and where that is
-/// refused by its v2 name.
-pub(crate) async fn dial(
-    transport: &Transport,
-    us: Introduction,
-    address: SocketAddr,
-    origin: Origin,
-    key: PeerKey,
-) -> io::Result<Ready> {
+/// refused by its v2 name. Where encryption is no must, a remote that does not turn out to know how is called again in the clear.
+pub(crate) async fn dial(transport: &Transport, us: Introduction, dial: Dial) -> io::Result<Ready> {
+    let mut methods = match dial.encryption {
+        EncryptionPolicy::Disabled => None,
+        EncryptionPolicy::Enabled if dial.known_plain => None,
+        policy => Some(policy.methods()),
+    };
+    let may_fall_back = dial.encryption == EncryptionPolicy::Enabled;
     let mut refused = io::Error::from(io::ErrorKind::NotFound);
     for name in us.hashes.swarms() {
-        let stream = transport
-            .dial(address, class(origin))
-            .await
-            .map_err(io::Error::other)?;
-        match timeout(HANDSHAKE_TIMEOUT, initiate(&stream, us, name)).await {
-            Ok(Ok((theirs, version, leftover))) => {
-                return ready(
-                    stream,
-                    address,
-                    origin,
-                    theirs,
-                    version,
-                    leftover,
-                    Some(key),
-                );
-            }
+        let mut attempt = call(transport, us, dial, name, methods).await;
+        if let Err(Failed { known: false, .. }) = &attempt
+            && methods.is_some()
+            && may_fall_back
+        {
+            methods = None;
+            attempt = call(transport, us, dial, name, methods).await;
+        }
+        match attempt {
+            Ok(ready) => return Ok(ready),
             // Whoever does not know a name closes the connection without a word.
-            Ok(Err(error)) if is_closed(&error) => refused = error,
-            Ok(Err(error)) => return Err(error),
-            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+            Err(Failed { error, .. }) if is_closed(&error) => refused = error,
+            Err(Failed { error, .. }) => return Err(error),
         }
     }
     Err(refused)
@@ -105,24 +111,52 @@ pub(crate) async fn dial(
 pub(crate) async fn dial_and_tell(
     transport: Transport,
     us: Introduction,
-    address: SocketAddr,
-    origin: Origin,
-    peer: PeerKey,
+    whom: Dial,
     dials: CancellationToken,
     torrent: mpsc::Sender<ToTorrent>,
 ) {
-    let dial = dial(&transport, us, address, origin, peer);
-    let outcome = match dials.run_until_cancelled(dial).await {
+    let Dial { key, address, .. } = whom;
+    let outcome = match dials.run_until_cancelled(dial(&transport, us, whom)).await {
         None => return,
         Some(Ok(ready)) => ToTorrent::Dialled(Box::new(ready)),
         Some(Err(error)) => {
             // The words of an error may name the address.
-            tracing::debug!(peer = peer.0, kind = %error.kind(), "a dial came to nothing");
-            tracing::trace!(peer = peer.0, %address, %error);
-            ToTorrent::DialFailed(peer)
+            tracing::debug!(peer = key.0, kind = %error.kind(), "a dial came to nothing");
+            tracing::trace!(peer = key.0, %address, %error);
+            ToTorrent::DialFailed(key)
         }
     };
     drop(torrent.send(outcome).await);
+}
+
+/// Why an attempt came to nothing.
+struct Failed {
+    error: io::Error,
+    /// Nobody was reached, or the remote turned out to know how to encrypt: there is no use in calling it again in the clear.
+    known: bool,
+}
+
+/// One connection under one name, encrypted by one of `methods` or in the clear.
+async fn call(
+    transport: &Transport,
+    us: Introduction,
+    dial: Dial,
+    name: InfoHash,
+    methods: Option<Methods>,
+) -> Result<Ready, Failed> {
+    let stream = transport.dial(dial.address, class(dial.origin)).await;
+    let mut known = true;
+    let failed = |known| move |error| Failed { error, known };
+    let stream = stream.map_err(io::Error::other).map_err(failed(known))?;
+    let mut line = Line::new(stream);
+    known = false;
+    let shaking = initiate(&mut line, us, name, methods, &mut known);
+    let shaken = match timeout(HANDSHAKE_TIMEOUT, shaking).await {
+        Ok(shaken) => shaken,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    };
+    let shaken = shaken.map_err(failed(known))?;
+    ready(line, dial.address, dial.origin, shaken, Some(dial.key)).map_err(failed(known))
 }
 
 fn is_closed(error: &io::Error) -> bool {
@@ -133,53 +167,91 @@ fn is_closed(error: &io::Error) -> bool {
     )
 }
 
+/// What hands were shaken on: what the remote said, what the connection speaks, and what came behind.
+type Shaken = (Handshake, Version, Vec<u8>);
+
 async fn initiate(
-    stream: &PeerStream,
+    line: &mut Line,
     us: Introduction,
     name: InfoHash,
-) -> io::Result<(Handshake, Version, Vec<u8>)> {
+    methods: Option<Methods>,
+    answered: &mut bool,
+) -> io::Result<Shaken> {
     let ours = Handshake {
         reserved: handshake::reserved_for(reserved(), &us.hashes, name),
         info_hash: name,
         peer_id: us.peer_id,
     };
-    write_all(stream, &ours.encode()).await?;
-    let mut read = Vec::new();
+    let mut ours = ours.encode();
+    let mut read = match methods {
+        Some(methods) => line.initiate(name, methods, &ours, answered).await?,
+        None => {
+            line.write_all(&mut ours).await?;
+            Vec::new()
+        }
+    };
     loop {
         if let Progress::Complete(theirs) = Handshake::decode(&read).map_err(io::Error::other)? {
             let version = handshake::judge_answer(&us.hashes, name, theirs.info_hash);
             let version = version.map_err(io::Error::other)?;
             return Ok((theirs, version, read.split_off(HANDSHAKE_LENGTH)));
         }
-        read_some(stream, &mut read).await?;
+        line.read_some(&mut read).await?;
     }
 }
 
-/// Answers an accepted connection. `find` looks up the torrent that the remote named.
+/// Answers an accepted connection, which may ask for any torrent of the register.
 pub(crate) async fn accept(
     stream: PeerStream,
     address: SocketAddr,
-    find: impl Fn(InfoHash) -> Option<(TorrentId, Introduction)>,
+    policy: EncryptionPolicy,
+    register: &Register,
 ) -> io::Result<(TorrentId, Ready)> {
-    let answered = timeout(HANDSHAKE_TIMEOUT, respond(&stream, find)).await;
-    let (id, theirs, version, leftover) = answered.map_err(|_| io::ErrorKind::TimedOut)??;
-    let ready = ready(
-        stream,
-        address,
-        Origin::Incoming,
-        theirs,
-        version,
-        leftover,
-        None,
-    )?;
+    let mut line = Line::new(stream);
+    let answered = timeout(HANDSHAKE_TIMEOUT, respond(&mut line, policy, register)).await;
+    let (id, shaken) = answered.map_err(|_| io::ErrorKind::TimedOut)??;
+    let ready = ready(line, address, Origin::Incoming, shaken, None)?;
     Ok((id, ready))
 }
 
-async fn respond(
-    stream: &PeerStream,
-    find: impl Fn(InfoHash) -> Option<(TorrentId, Introduction)>,
-) -> io::Result<(TorrentId, Handshake, Version, Vec<u8>)> {
+fn unknown() -> io::Error {
+    io::Error::other("the remote asks for a torrent that is not here")
+}
+
+/// Finds out how a remote begins, and lets it in where the policy does. Returns what it has sent of the connection, and the torrent
+/// that it had to name before.
+async fn admit(
+    line: &mut Line,
+    policy: EncryptionPolicy,
+    register: &Register,
+) -> io::Result<(Vec<u8>, Option<TorrentId>)> {
     let mut read = Vec::new();
+    loop {
+        match (Opening::of(&read), policy) {
+            (Opening::Undecided, _) => line.read_some(&mut read).await?,
+            (Opening::Plaintext, EncryptionPolicy::Forced) => {
+                return Err(io::Error::other("the remote speaks in the clear"));
+            }
+            (Opening::Encrypted, EncryptionPolicy::Disabled) => {
+                return Err(io::Error::other("the remote encrypts, or is no peer"));
+            }
+            (Opening::Plaintext, _) => return Ok((read, None)),
+            (Opening::Encrypted, _) => {
+                let find = |hash| register.find_hashed(hash);
+                let (name, read) = line.respond(policy.methods(), read, find).await?;
+                let (id, _) = register.find(name).ok_or_else(unknown)?;
+                return Ok((read, Some(id)));
+            }
+        }
+    }
+}
+
+async fn respond(
+    line: &mut Line,
+    policy: EncryptionPolicy,
+    register: &Register,
+) -> io::Result<(TorrentId, Shaken)> {
+    let (mut read, named) = admit(line, policy, register).await?;
     let mut answered = None;
     loop {
         let progress = Handshake::decode(&read).map_err(io::Error::other)?;
@@ -192,8 +264,10 @@ async fn respond(
             Progress::Complete(theirs) => Some((theirs.reserved, theirs.info_hash)),
         };
         if let (Some((theirs, asked)), None) = (opening, answered) {
-            let unknown = || io::Error::other("the remote asks for a torrent that is not here");
-            let (id, us) = find(asked).ok_or_else(unknown)?;
+            let (id, us) = register.find(asked).ok_or_else(unknown)?;
+            if named.is_some_and(|named| named != id) {
+                return Err(unknown());
+            }
             let (info_hash, version) =
                 handshake::answer(&us.hashes, theirs, asked).ok_or_else(unknown)?;
             let reserved = handshake::reserved_for(reserved(), &us.hashes, info_hash);
@@ -202,64 +276,35 @@ async fn respond(
                 info_hash,
                 peer_id: us.peer_id,
             };
-            write_all(stream, &ours.encode()).await?;
+            line.write_all(&mut ours.encode()).await?;
             answered = Some((id, version));
         }
         if let (Progress::Complete(theirs), Some((id, version))) = (progress, answered) {
-            return Ok((id, theirs, version, read.split_off(HANDSHAKE_LENGTH)));
+            let shaken = (theirs, version, read.split_off(HANDSHAKE_LENGTH));
+            return Ok((id, shaken));
         }
-        read_some(stream, &mut read).await?;
+        line.read_some(&mut read).await?;
     }
 }
 
 fn ready(
-    stream: PeerStream,
+    line: Line,
     address: SocketAddr,
     origin: Origin,
-    theirs: Handshake,
-    version: Version,
-    leftover: Vec<u8>,
+    shaken: Shaken,
     key: Option<PeerKey>,
 ) -> io::Result<Ready> {
+    let (theirs, version, leftover) = shaken;
     Ok(Ready {
-        stream: stream.detach()?,
+        stream: line.stream.detach()?,
         address,
         peer_id: theirs.peer_id,
         origin,
         fast: theirs.reserved.has(Feature::Fast),
         extended: theirs.reserved.has(Feature::Extended),
         v2: version == Version::V2,
-        leftover,
+        disguised: line.disguised,
         key,
-        carried: None,
+        carried: Box::new(Carried::fresh(&leftover, line.ciphers)),
     })
-}
-
-async fn write_all(stream: &PeerStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        stream.writable().await?;
-        match stream.try_write(bytes) {
-            Ok(count) => bytes = &bytes[count..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// Appends what is there to `read`, a few hundred bytes at the most: messages may follow the handshake at once.
-async fn read_some(stream: &PeerStream, read: &mut Vec<u8>) -> io::Result<()> {
-    let mut buffer = [0; 512];
-    loop {
-        stream.readable().await?;
-        match stream.try_read(&mut buffer) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(count) => {
-                read.extend_from_slice(&buffer[..count]);
-                return Ok(());
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
 }

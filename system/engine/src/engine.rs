@@ -2,9 +2,11 @@
 
 use crate::clock::Clock;
 use crate::connect::Introduction;
-use crate::door::{self, Register, Registration};
+use crate::door;
+use crate::local::LocalPeers;
 use crate::magnet::{self, AddMagnet, MagnetHandle, MagnetTask};
 use crate::mailbox::Mailbox;
+use crate::register::{Register, Registration};
 use crate::session::{SessionTask, ToSession};
 use crate::snapshot::{Shown, Snapshot};
 use crate::start::{self, Entrance, Starting};
@@ -16,6 +18,7 @@ use shoal_session::{Settings, TorrentKey};
 use shoal_storage::{Disk, Storage, StorageConfig, StorageError};
 use shoal_transport::{RateLimits, Transport, TransportConfig, TransportError};
 use shoal_wire::PeerId;
+use shoal_wire::mse::EncryptionPolicy;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -69,7 +72,9 @@ pub struct EngineConfig {
     pub session: Settings,
     /// Event loops; 0 is one for each core.
     pub workers: usize,
-    /// Decides all dice; `None` is a new number each time.
+    /// When connections are encrypted.
+    pub encryption: EncryptionPolicy,
+    /// Decides all dice but those of encrypted handshakes; `None` is a new number each time.
     pub seed: Option<u64>,
 }
 
@@ -134,8 +139,11 @@ pub(crate) struct Environment {
     pub(crate) session: mpsc::Sender<ToSession>,
     /// Where we listen, if we do.
     pub(crate) port: Option<u16>,
+    /// Who looks for peers on the local network, where somebody does.
+    pub(crate) local: Option<LocalPeers>,
     /// The most connections of one torrent.
     pub(crate) max_connections: u32,
+    pub(crate) encryption: EncryptionPolicy,
 }
 
 /// A running engine.
@@ -189,8 +197,18 @@ impl Engine {
             .map(shoal_transport::Listener::local_addr)
             .collect();
         for listener in listeners {
-            entrance.spawn(door::stand(listener, register.clone(), session.clone()));
+            let (register, session) = (register.clone(), session.clone());
+            entrance.spawn(door::stand(listener, register, session, config.encryption));
         }
+        let port = listening.first().map(SocketAddr::port);
+        // Where others cannot connect there is nothing to announce to them.
+        let reachable = listening.iter().find(|address| !address.ip().is_loopback());
+        let local = reachable.map(|address| {
+            let port = address.port();
+            let (task, local) = LocalPeers::new(clock, transport.clone(), port, &mut seeds);
+            pool.next().spawn(task.run());
+            local
+        });
         let environment = Environment {
             clock,
             pool,
@@ -198,8 +216,10 @@ impl Engine {
             transport,
             storage,
             session,
-            port: listening.first().map(SocketAddr::port),
+            port,
+            local,
             max_connections,
+            encryption: config.encryption,
         };
         Ok(Engine {
             workers,

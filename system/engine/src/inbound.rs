@@ -6,6 +6,7 @@
 use shoal_metainfo::Block;
 use shoal_storage::BlockBuffer;
 use shoal_transport::PeerStream;
+use shoal_wire::mse::Rc4;
 use shoal_wire::{DecodeError, Decoded, Decoder, Limits, Message};
 use std::io::{self, IoSliceMut};
 
@@ -46,6 +47,8 @@ enum Receiving {
 /// The receiving half of a connection.
 #[derive(Debug)]
 pub(crate) struct Inbound {
+    /// Decrypts what comes, where it is encrypted: in the buffers that it is read into, while a core has it in its cache.
+    cipher: Option<Box<Rc4>>,
     decoder: Decoder,
     /// `head[start..end]` was read and is not understood yet.
     head: Vec<u8>,
@@ -55,11 +58,12 @@ pub(crate) struct Inbound {
 }
 
 impl Inbound {
-    /// `leftover` came in the same read as the handshake.
-    pub(crate) fn new(limits: Limits, leftover: &[u8]) -> Self {
+    /// `leftover` came in the same read as the handshake, and is decrypted; `cipher` decrypts what comes behind it.
+    pub(crate) fn new(limits: Limits, leftover: &[u8], cipher: Option<Box<Rc4>>) -> Self {
         let mut head = vec![0; HEAD_BYTES.max(leftover.len())];
         head[..leftover.len()].copy_from_slice(leftover);
         Inbound {
+            cipher,
             decoder: Decoder::new(limits),
             head,
             start: 0,
@@ -149,15 +153,18 @@ impl Inbound {
         let head = &mut self.head[self.end..];
         let Receiving::Block { buffer, filled, .. } = &mut self.receiving else {
             let count = stream.try_read(head)?;
+            decrypt(&mut self.cipher, &mut head[..count]);
             self.end += count;
             return Ok(count);
         };
         let slot = &mut buffer[*filled..];
-        let room = slot.len();
         let count =
             stream.try_read_vectored(&mut [IoSliceMut::new(slot), IoSliceMut::new(head)])?;
-        *filled += count.min(room);
-        self.end += count.saturating_sub(room);
+        let placed = count.min(slot.len());
+        decrypt(&mut self.cipher, &mut slot[..placed]);
+        decrypt(&mut self.cipher, &mut head[..count - placed]);
+        *filled += placed;
+        self.end += count - placed;
         Ok(count)
     }
 
@@ -187,5 +194,12 @@ impl Inbound {
             self.head.resize(size, 0);
             self.head.shrink_to_fit();
         }
+    }
+}
+
+/// What was read, in the order in which it was.
+fn decrypt(cipher: &mut Option<Box<Rc4>>, bytes: &mut [u8]) {
+    if let Some(cipher) = cipher {
+        cipher.apply(bytes);
     }
 }

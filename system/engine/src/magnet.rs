@@ -5,10 +5,10 @@
 
 mod connection;
 
-use crate::connect::{self, Introduction, Ready};
-use crate::door::{Register, Registration};
+use crate::connect::{self, Dial, Introduction, Ready};
 use crate::engine::Environment;
 use crate::mailbox::{Mailbox, separate};
+use crate::register::{Register, Registration};
 use crate::session::{FromSession, ToSession};
 use crate::snapshot::TrackerLine;
 use crate::torrent::{Inbox, ToTorrent, TorrentId};
@@ -258,6 +258,10 @@ impl MagnetTask {
             self.resolve(peer);
         }
         self.drain();
+        let swarms = self.parts.introduction.hashes.swarms();
+        let local = self.parts.environment.local.clone();
+        // Until the torrent asks itself, which it does not where it turns out to be private.
+        let announced = local.map(|local| local.join(swarms, &self.parts.inbox.sender()));
         let over = loop {
             self.report();
             for input in std::mem::take(&mut self.up) {
@@ -270,6 +274,7 @@ impl MagnetTask {
                 break over;
             }
         };
+        drop(announced);
         match over {
             Over::HandOver(sender) => self.carry_over(sender).await,
             Over::Stopped => {
@@ -475,8 +480,15 @@ impl MagnetTask {
         let transport = self.parts.environment.transport.clone();
         let (us, sender) = (self.parts.introduction, self.parts.inbox.sender());
         let dials = self.dials.clone();
+        let dial = Dial {
+            key: peer,
+            address,
+            origin,
+            encryption: self.parts.environment.encryption,
+            known_plain: false,
+        };
         self.parts.environment.pool.next().spawn(async move {
-            connect::dial_and_tell(transport, us, address, origin, peer, dials, sender).await;
+            connect::dial_and_tell(transport, us, dial, dials, sender).await;
         });
     }
 

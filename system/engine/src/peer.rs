@@ -99,7 +99,7 @@ impl PeerTask {
             inbound,
             outbound: carried.outbound,
             remote: carried.remote,
-            said: Some(carried.said),
+            said: carried.said,
             mailbox,
             download: Allowance::new(Direction::Down, &around.limiter),
             upload: Allowance::new(Direction::Up, &around.limiter),

@@ -3,11 +3,11 @@
 //! Invariant: before a torrent runs, people are the only ones who can speak to it.
 
 use crate::connect::Introduction;
-use crate::door::Registration;
 use crate::engine::{AddTorrent, Environment};
 use crate::hashes::{FileSpan, HashServer};
 use crate::magnet::{AddMagnet, MagnetHandle};
 use crate::mailbox::Mailbox;
+use crate::register::Registration;
 use crate::session::ToSession;
 use crate::snapshot::{Phase, Shown};
 use crate::torrent::{self, Inbox, MAX_EVENTS, OnDisk, Parts, ToTorrent, TorrentId, TorrentTask};
@@ -229,6 +229,13 @@ impl Starting {
             let now = self.environment.clock.now();
             torrent.handle(now, Input::Candidates { origin, addresses });
         }
+        // Until the torrent has ended. Private ones are known to their trackers' peers only (BEP 27).
+        let _announced = self
+            .environment
+            .local
+            .as_ref()
+            .filter(|_| !metainfo.is_private())
+            .map(|local| local.join(self.introduction.hashes.swarms(), &self.inbox.sender()));
         let limiter = self.environment.transport.limiter().torrent(add.limits);
         let parts = Parts {
             id: self.id,

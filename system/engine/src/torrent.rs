@@ -9,16 +9,16 @@ mod report;
 mod tests;
 
 use crate::connect::{Introduction, Ready};
-use crate::door::Registration;
 use crate::engine::Environment;
 use crate::hashes::HashServer;
 use crate::mailbox::Mailbox;
 use crate::recheck::Rechecks;
+use crate::register::Registration;
 use crate::session::{FromSession, ToSession};
 use crate::snapshot::{Phase, Shown};
 use crate::tracker::Trackers;
 use bytes::Bytes;
-use connections::Peer;
+use connections::{Peer, PlainRemotes};
 use shoal_machine::{Machine, Moment, earliest};
 use shoal_metainfo::Layout;
 use shoal_session::TorrentKey;
@@ -149,6 +149,7 @@ pub(crate) struct TorrentTask {
     peers: BTreeMap<PeerKey, Peer>,
     /// Ends the dials under way.
     dials: CancellationToken,
+    plain: PlainRemotes,
     /// Dials that were begun so far.
     dials_begun: u64,
     rechecks: Rechecks,
@@ -174,6 +175,7 @@ impl TorrentTask {
             torrent,
             peers: BTreeMap::new(),
             dials: CancellationToken::new(),
+            plain: PlainRemotes::default(),
             dials_begun: 0,
             rechecks: Rechecks::default(),
             suspended: None,

@@ -10,7 +10,11 @@ use shoal_metainfo::{BlockIndex, PieceHasher};
 use crate::pool::BlockBuffer;
 
 /// So many blocks are hashed at a time: enough to be worth waking a thread, few enough that they are still in a core's cache.
-const HASH_RUN: usize = 32;
+const RUN_ALONE: usize = 32;
+
+/// So many are where pieces are hashed side by side. They have left a core's own cache by the time that the others are there
+/// anyway, and lanes that end together are better used: a piece of 1 MiB, the most common length, is one run.
+const RUN_IN_COMPANY: usize = 64;
 
 /// Where a block is.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +48,8 @@ pub(crate) struct Partial {
     cached: usize,
     ready: usize,
     hashed: usize,
+    /// How many blocks are hashed at a time.
+    run: usize,
     /// Away while a thread hashes.
     pub(crate) hasher: Option<PieceHasher>,
     /// Whether a thread works on the piece.
@@ -59,13 +65,15 @@ pub(crate) struct Partial {
 }
 
 impl Partial {
-    pub(crate) fn new(block_count: u32, hasher: PieceHasher) -> Self {
+    /// A piece of which nothing arrived, and which is hashed beside as many as there are `lanes`.
+    pub(crate) fn new(block_count: u32, hasher: PieceHasher, lanes: usize) -> Self {
         Partial {
             slots: vec![Slot::Missing; block_count as usize].into_boxed_slice(),
             received: 0,
             cached: 0,
             ready: 0,
             hashed: 0,
+            run: if lanes > 1 { RUN_IN_COMPANY } else { RUN_ALONE },
             hasher: Some(hasher),
             busy: false,
             queued: false,
@@ -94,11 +102,13 @@ impl Partial {
 
     /// Forgets all blocks.
     pub(crate) fn reset(&mut self, hasher: PieceHasher) {
+        let block_count = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
         *self = Partial {
             busy: self.busy,
             queued: self.queued,
             epoch: self.epoch + 1,
-            ..Partial::new(u32::try_from(self.slots.len()).unwrap_or(u32::MAX), hasher)
+            run: self.run,
+            ..Partial::new(block_count, hasher, 1)
         };
     }
 
@@ -134,7 +144,14 @@ impl Partial {
 
     /// Whether it is worth waking a thread.
     pub(crate) const fn wants_work(&self) -> bool {
-        self.is_complete() || self.ready - self.hashed >= HASH_RUN
+        self.is_complete() || self.ready - self.hashed >= self.run
+    }
+
+    /// Whether the piece is to be given to the threads, which counts as done then.
+    pub(crate) const fn queue(&mut self) -> bool {
+        let queue = self.wants_work() && !self.busy && !self.queued;
+        self.queued |= queue;
+        queue
     }
 
     /// The next blocks to hash, together with the hasher.
@@ -145,11 +162,11 @@ impl Partial {
         let run = if let Slot::Spilled = first {
             let same = unhashed
                 .iter()
-                .take(HASH_RUN)
+                .take(self.run)
                 .take_while(|slot| matches!(slot, Slot::Spilled));
             HashRun::Spilled(index(self.hashed), index(same.count()).0)
         } else {
-            let buffers = unhashed.iter().take(HASH_RUN).map_while(|slot| match slot {
+            let buffers = unhashed.iter().take(self.run).map_while(|slot| match slot {
                 Slot::Cached(buffer) => Some(Arc::clone(buffer)),
                 _ => None,
             });
@@ -217,7 +234,7 @@ mod tests {
     #[test]
     fn blocks_become_ready_in_order_and_spilled_ones_are_read_back() {
         let pool = Arc::new(Pool::new(8));
-        let mut partial = Partial::new(4, hasher());
+        let mut partial = Partial::new(4, hasher(), 1);
         let insert = |partial: &mut Partial, block| {
             partial.insert(BlockIndex(block), pool.try_lease().unwrap())
         };

@@ -44,6 +44,43 @@ pub(crate) fn tcp_on(address: SocketAddr, binding: &Binding) -> io::Result<TcpLi
     TcpListener::from_std(socket.into())
 }
 
+/// A UDP socket that hears what is sent to `group`, where it joins. Others on this machine may hear it, too.
+pub(crate) fn multicast_receiver(group: SocketAddr, binding: &Binding) -> io::Result<UdpSocket> {
+    let socket = new_socket(group, Type::DGRAM, Protocol::UDP)?;
+    if group.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    #[cfg(unix)]
+    socket.set_reuse_port(true)?;
+    // Without this, Linux hands over what any program on the machine has joined.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    match group {
+        SocketAddr::V4(_) => socket.set_multicast_all_v4(false)?,
+        SocketAddr::V6(_) => socket.set_multicast_all_v6(false)?,
+    }
+    binding.apply_to_listener(&socket)?;
+    socket.bind(&group.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// A UDP socket that sends to `group`, and to no other network than the nearest. Programs on this machine hear it, too.
+pub(crate) fn multicast_sender(group: SocketAddr, binding: &Binding) -> io::Result<UdpSocket> {
+    let socket = new_socket(group, Type::DGRAM, Protocol::UDP)?;
+    match group {
+        SocketAddr::V4(_) => {
+            socket.set_multicast_ttl_v4(1)?;
+            socket.set_multicast_loop_v4(true)?;
+        }
+        SocketAddr::V6(_) => {
+            socket.set_multicast_hops_v6(1)?;
+            socket.set_multicast_loop_v6(true)?;
+        }
+    }
+    binding.apply_to_client(&socket, group)?;
+    UdpSocket::from_std(socket.into())
+}
+
 /// Finds out whether the system lets us use `binding`, without a packet.
 pub(crate) fn probe(binding: &Binding) -> io::Result<()> {
     let any = match binding {

@@ -15,6 +15,7 @@ use crate::interfaces::shared_networks;
 use crate::ip_net::IpNet;
 use crate::limiter::{Limiter, RateLimits};
 use crate::listener::Listener;
+use crate::multicast::Multicast;
 use crate::peer_stream::PeerStream;
 use crate::policy::{OriginClass, Policy, Protocol, Refusal};
 use crate::resolver::{self, AddressFamily, Resolve, ResolveError, SystemResolver};
@@ -278,6 +279,22 @@ impl Transport {
         sockets::udp_to(target, &self.inner.binding)
             .map(UdpChannel::new)
             .map_err(|source| DialError::Io { target, source })
+    }
+
+    /// Everybody on the local networks who listens to `group`; nobody (`None`) in isolation, and in a family that the binding does
+    /// not reach. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// What the system says.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with IO.
+    pub fn multicast(&self, group: SocketAddr) -> io::Result<Option<Multicast>> {
+        let named = self.inner.policy.names(OriginClass::Local, Protocol::Peer);
+        if !named || !self.inner.binding.reaches(group.ip()) {
+            return Ok(None);
+        }
+        Multicast::new(group, self.inner.binding.clone()).map(Some)
     }
 
     /// Makes HTTP requests.

@@ -5,7 +5,7 @@ use crate::arguments::What;
 use crate::figures::Section;
 use crate::transfer::{Plan, measure};
 use anyhow::Result;
-use shoal_interop::{Client, Kind};
+use shoal_interop::{Client, Kind, Speech};
 
 const MANY: usize = 4;
 
@@ -34,6 +34,7 @@ fn fan(run: &Run<'_>, what: What, seeds: usize, leeches: usize) -> Result<Sectio
             seeds: &vec![*client; seeds],
             leeches: &vec![*client; leeches],
             target: None,
+            speech: Speech::Clear,
         };
         Ok(measure(run.lab, plan)?.figures())
     });

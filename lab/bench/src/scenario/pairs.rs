@@ -6,7 +6,7 @@ use crate::figures::Section;
 use crate::floor;
 use crate::transfer::{Plan, measure};
 use anyhow::Result;
-use shoal_interop::{Client, Kind};
+use shoal_interop::{Client, Kind, Speech};
 
 /// The floor's name among the pairs.
 pub(crate) const FLOOR: &str = "floor";
@@ -45,6 +45,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<Section> {
                 seeds: &[seed],
                 leeches: &[leech],
                 target: None,
+                speech: Speech::Clear,
             };
             Ok(measure(run.lab, plan)?.figures())
         }

@@ -7,7 +7,7 @@ use crate::report;
 use crate::slow_disk::SlowDisk;
 use crate::transfer::{Goods, Measured, Plan, measure};
 use anyhow::Result;
-use shoal_interop::{Client, Kind, Lab, shoal};
+use shoal_interop::{Client, Kind, Lab, Speech, shoal};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
@@ -73,6 +73,7 @@ fn leech(lab: &Lab, goods: &Goods, client: Client) -> Result<Vec<(Metric, f64)>>
             seeds: &[Client::Shoal],
             leeches: &[client],
             target: Some(folder),
+            speech: Speech::Clear,
         };
         measure(lab, plan)
     })?;

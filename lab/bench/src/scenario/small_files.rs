@@ -5,7 +5,7 @@ use crate::arguments::What;
 use crate::figures::Section;
 use crate::transfer::{Goods, Plan, measure};
 use anyhow::Result;
-use shoal_interop::{Client, Content, Kind};
+use shoal_interop::{Client, Content, Kind, Speech};
 use std::path::{Path, PathBuf};
 
 const FILES: u64 = 100_000;
@@ -41,6 +41,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<Section> {
             seeds: &[*client],
             leeches: &[*client],
             target: None,
+            speech: Speech::Clear,
         };
         Ok(measure(run.lab, plan)?.figures())
     });

@@ -5,7 +5,7 @@ use crate::arguments::What;
 use crate::figures::Section;
 use crate::transfer::{Goods, Plan, measure};
 use anyhow::Result;
-use shoal_interop::{Client, Content, Kind, Shape};
+use shoal_interop::{Client, Content, Kind, Shape, Speech};
 
 pub(super) fn run(run: &Run<'_>) -> Result<Section> {
     let bytes = run.arguments.size();
@@ -23,6 +23,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<Section> {
             seeds: &[Client::Shoal],
             leeches: &[Client::Shoal],
             target: None,
+            speech: Speech::Clear,
         };
         Ok(measure(run.lab, plan)?.figures())
     });

@@ -1,6 +1,6 @@
 //! aria2 1.36: v1, and peers only through trackers.
 
-use super::{Client, Job, Role, Running, accepts};
+use super::{Client, Job, Role, Running, Speech, accepts};
 use crate::lab::Lab;
 use crate::process::Process;
 use crate::program::Program;
@@ -15,9 +15,14 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
     command.arg("--enable-dht=true");
     command.arg(format!("--dht-listen-port={}", job.address.port()));
     command.arg(format!("--dht-file-path={}", state.join("dht").display()));
-    command.args(["--enable-peer-exchange=true", "--bt-enable-lpd=false"]);
+    command.arg("--enable-peer-exchange=true");
+    command.arg(format!("--bt-enable-lpd={}", job.local));
+    command.arg(format!("--bt-lpd-interface={}", job.address.ip()));
     command.args(["--console-log-level=notice", "--summary-interval=5"]);
     command.arg("--file-allocation=none");
+    if job.speech == Speech::Encrypted {
+        command.args(["--bt-force-encryption=true", "--bt-min-crypto-level=arc4"]);
+    }
     command.arg(format!("--listen-port={}", job.address.port()));
     command.arg(format!("--interface={}", job.address.ip()));
     command.arg("--dir").arg(job.folder);

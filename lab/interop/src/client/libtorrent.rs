@@ -16,7 +16,9 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
         "listen": job.address.to_string(),
         "seed": job.role == Role::Seed,
         "connect": job.connect,
+        "local": job.local,
         "upload_limit": job.upload_limit.unwrap_or(0),
+        "speech": job.speech.word("usual", "clear", "encrypted"),
         "measured": job.measured,
     });
     let mut command = Command::new(Program::Libtorrent.find()?);

@@ -61,7 +61,7 @@ fn write_settings(profile: &Path, job: &Job<'_>, interface: SocketAddr) -> Resul
          Session\\BTProtocol=TCP\n\
          Session\\Encryption={encryption}\n\
          Session\\DHTEnabled=false\n\
-         Session\\LSDEnabled=false\n\
+         Session\\LSDEnabled={local}\n\
          Session\\SSRFMitigation=false\n\
          Session\\MultiConnectionsPerIp=true\n\
          [Network]\n\
@@ -72,8 +72,9 @@ fn write_settings(profile: &Path, job: &Job<'_>, interface: SocketAddr) -> Resul
          WebUI\\Port={interface_port}\n\
          WebUI\\LocalHostAuth=false\n\
          WebUI\\UseUPnP=false\n",
-        // Allowed, or off.
-        encryption = if job.measured { 2 } else { 0 },
+        local = job.local,
+        // Allowed, off, or required.
+        encryption = job.speech.word("0", "2", "1"),
         port = job.address.port(),
         ip = job.address.ip(),
         interface_ip = interface.ip(),

@@ -1,6 +1,6 @@
 //! rTorrent 0.9.8: v1, and peers only through trackers. It hangs where a torrent has no tracker at all.
 
-use super::{Client, Job, Role, Running, accepts};
+use super::{Client, Job, Role, Running, Speech, accepts};
 use crate::lab::Lab;
 use crate::process::Process;
 use crate::program::Program;
@@ -17,12 +17,19 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
         Role::Seed => "hash_done",
         Role::Leech => "finished",
     };
+    let encryption = match job.speech {
+        Speech::Encrypted => {
+            "protocol.encryption.set = allow_incoming,try_outgoing,require,require_RC4\n"
+        }
+        Speech::Usual | Speech::Clear => "",
+    };
     let settings = format!(
         "system.daemon.set = true\n\
          network.bind_address.set = {ip}\n\
          network.port_range.set = {port}-{port}\n\
          network.port_random.set = no\n\
          dht.mode.set = disable\n\
+         {encryption}\
          directory.default.set = {}\n\
          session.path.set = {}\n\
          method.set_key = event.download.{event}, mark, \"branch=d.is_meta=,,\\\"execute2={{touch,{}}}\\\"\"\n\

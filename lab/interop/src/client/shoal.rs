@@ -1,6 +1,6 @@
 //! Ours, as people run it: the binary `shoal`.
 
-use super::{Client, Job, Role, Running};
+use super::{Client, Job, Role, Running, Speech};
 use crate::lab::Lab;
 use crate::process::Process;
 use crate::program;
@@ -37,12 +37,19 @@ pub fn order(lab: &Lab, job: &Job<'_>) -> Result<Command> {
             command
         }
     };
-    command
-        .arg("--isolated")
-        .arg("--listen")
-        .arg(job.address.to_string());
+    if !job.local {
+        command.arg("--isolated");
+    }
+    command.arg("--listen").arg(job.address.to_string());
     command.arg("--allow-net").arg(lab.network());
     command.arg("--state-dir").arg(lab.path("state"));
+    match job.speech {
+        Speech::Usual => {}
+        speech => {
+            let policy = speech.word("enabled", "disabled", "forced");
+            command.arg("--encryption").arg(policy);
+        }
+    }
     if let Some(limit) = job.upload_limit {
         command.arg("--upload-limit").arg(limit.to_string());
     }

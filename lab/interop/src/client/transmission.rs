@@ -1,6 +1,6 @@
 //! Transmission 3.00: v1, and peers only through trackers. It begins a transfer some 15 to 25 seconds after its start.
 
-use super::{Client, Job, Role, Running};
+use super::{Client, Job, Role, Running, Speech};
 use crate::http;
 use crate::lab::Lab;
 use crate::process::{Process, eventually};
@@ -24,10 +24,14 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
         "bind-address-ipv4": job.address.ip().to_string(),
         "peer-port": job.address.port(),
         "dht-enabled": false,
-        "lpd-enabled": false,
+        "lpd-enabled": job.local,
         "utp-enabled": false,
-        // Preferred, or only where the other side insists.
-        "encryption": if job.measured { 0 } else { 1 },
+        // Preferred, only where the other side insists, or required.
+        "encryption": match job.speech {
+            Speech::Usual => 1,
+            Speech::Clear => 0,
+            Speech::Encrypted => 2,
+        },
         "port-forwarding-enabled": false,
         "rpc-bind-address": interface.ip().to_string(),
         "rpc-port": interface.port(),

@@ -1,6 +1,6 @@
 //! webtorrent 3 on Node.js, over TCP.
 
-use super::{Client, Job, Role, Running, has_said};
+use super::{Client, Job, Role, Running, Speech, has_said};
 use crate::lab::Lab;
 use crate::process::Process;
 use crate::program::{Program, node_folder, script};
@@ -16,6 +16,12 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
         "port": job.address.port(),
         "seed": job.role == Role::Seed,
         "connect": job.connect,
+        // Off, allowed, or required with RC4.
+        "secure": match job.speech {
+            Speech::Clear => 0,
+            Speech::Usual => 1,
+            Speech::Encrypted => 2,
+        },
         "modules": node_folder()?.join("node_modules"),
     });
     let mut command = Command::new(Program::WebTorrent.find()?);

@@ -58,6 +58,7 @@ struct Shaken {
     address: SocketAddr,
     peer_id: shoal_wire::PeerId,
     origin: shoal_swarm::torrent::Origin,
+    disguised: bool,
 }
 
 /// What ended the wait.
@@ -81,8 +82,9 @@ impl SeekerTask {
             address: ready.address,
             peer_id: ready.peer_id,
             origin: ready.origin,
+            disguised: ready.disguised,
         };
-        let carried = Carried::fresh(&ready.leftover);
+        let carried = *ready.carried;
         match ready.stream.attach() {
             Ok(stream) => {
                 let task = SeekerTask {
@@ -237,7 +239,7 @@ impl SeekerTask {
         let Ok(stream) = self.stream.detach() else {
             return;
         };
-        self.carried.said = self.seeker.into_said();
+        self.carried.said = Some(self.seeker.into_said());
         let ready = Ready {
             stream,
             address: self.shaken.address,
@@ -246,9 +248,9 @@ impl SeekerTask {
             fast: self.terms.fast,
             extended: self.terms.extended,
             v2: self.terms.v2,
-            leftover: Vec::new(),
+            disguised: self.shaken.disguised,
             key: None,
-            carried: Some(Box::new(self.carried)),
+            carried: Box::new(self.carried),
         };
         drop(to.send(Box::new(ready)));
     }

@@ -3,8 +3,7 @@
 //! Invariant: the session is told of the end of each dial it granted and of each connection, once.
 
 use super::{ToTorrent, TorrentTask};
-use crate::carried::Carried;
-use crate::connect::{self, Ready};
+use crate::connect::{self, Dial, Ready};
 use crate::mailbox::Mailbox;
 use crate::peer::{PeerTask, Surroundings};
 use shoal_machine::Moment;
@@ -13,11 +12,16 @@ use shoal_swarm::peer_session::{Negotiated, PeerSession, PeerSettings};
 use shoal_swarm::torrent::{Input, Origin};
 use shoal_swarm::{CloseReason, FromPeer, Has, PeerKey, Report, ToPeer};
 use shoal_wire::allowed_fast_set;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// How many pieces a peer may fetch while choked (BEP 6): enough to have something to give, too few to live on.
 const ALLOWED_FAST_PIECES: u32 = 5;
+
+/// How many remotes are remembered to speak in the clear alone: more than a torrent connects to in an hour. The oldest are forgotten
+/// first, which costs them a connection in vain.
+const MAX_PLAIN_REMOTES: usize = 512;
 
 /// A connection as its torrent sees it.
 pub(super) struct Peer {
@@ -32,6 +36,26 @@ pub(super) struct Peer {
 impl Peer {
     pub(super) fn tell(&self, message: ToPeer) {
         self.mailbox.push(message, absorb);
+    }
+}
+
+/// Remotes that a dial reached in the clear alone: the next one begins with what worked. One that fails is forgotten, so that the one
+/// after it begins encrypted again.
+#[derive(Debug, Default)]
+pub(super) struct PlainRemotes(VecDeque<SocketAddr>);
+
+impl PlainRemotes {
+    fn remember(&mut self, address: SocketAddr) {
+        if self.0.len() == MAX_PLAIN_REMOTES {
+            self.0.pop_front();
+        }
+        self.0.push_back(address);
+    }
+
+    /// Whether it is one of them; it is none any more.
+    fn forget(&mut self, address: SocketAddr) -> bool {
+        let found = self.0.iter().position(|known| *known == address);
+        found.is_some_and(|at| self.0.remove(at).is_some())
     }
 }
 
@@ -96,8 +120,15 @@ impl TorrentTask {
         let transport = self.parts.environment.transport.clone();
         let (us, sender) = (self.parts.introduction, self.parts.inbox.sender());
         let dials = self.dials.clone();
+        let dial = Dial {
+            key: peer,
+            address,
+            origin,
+            encryption: self.parts.environment.encryption,
+            known_plain: self.plain.forget(address),
+        };
         self.parts.environment.pool.next().spawn(async move {
-            connect::dial_and_tell(transport, us, address, origin, peer, dials, sender).await;
+            connect::dial_and_tell(transport, us, dial, dials, sender).await;
         });
     }
 
@@ -116,6 +147,9 @@ impl TorrentTask {
     pub(super) fn connected(&mut self, ready: Ready) {
         if ready.key.is_some() {
             self.dial_ended(true);
+            if !ready.disguised {
+                self.plain.remember(ready.address);
+            }
         }
         let peer = ready.key.unwrap_or_else(|| self.torrent.next_key());
         let now = self.parts.environment.clock.now();
@@ -141,9 +175,7 @@ impl TorrentTask {
         self.parts.environment.pool.seat().spawn(async move {
             match ready.stream.attach() {
                 Ok(stream) => {
-                    let carried = ready
-                        .carried
-                        .map_or_else(|| Carried::fresh(&ready.leftover), |carried| *carried);
+                    let carried = *ready.carried;
                     let task = PeerTask::new(peer, stream, session, carried, mailbox, surroundings);
                     task.run().await;
                 }
@@ -199,7 +231,7 @@ impl TorrentTask {
             upload_only: self.torrent.is_complete(),
             allowed_fast,
             info: self.parts.info.clone(),
-            introduced: ready.carried.is_some(),
+            introduced: ready.carried.said.is_some(),
         };
         PeerSession::new(Arc::clone(layout), negotiated, settings, now)
     }

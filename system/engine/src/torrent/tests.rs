@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::clock::Clock;
-use crate::door::Register;
 use crate::engine::AddTorrent;
+use crate::register::Register;
 use crate::snapshot::Snapshot;
 use crate::start;
 use crate::tracker::{Announcer, Standing, Totals, TrackerClient};
@@ -15,6 +15,7 @@ use shoal_storage::{Storage, StorageConfig};
 use shoal_swarm::torrent::{DEFAULT_MAX_CONNECTIONS, TorrentConfig};
 use shoal_transport::{RateLimits, Transport, TransportConfig};
 use shoal_wire::PeerId;
+use shoal_wire::mse::EncryptionPolicy;
 use tokio::sync::watch;
 
 /// A file `hello` of five bytes.
@@ -44,7 +45,9 @@ fn still() -> Still {
         storage: Storage::start(StorageConfig::default()).unwrap(),
         session,
         port: None,
+        local: None,
         max_connections: DEFAULT_MAX_CONNECTIONS,
+        encryption: EncryptionPolicy::default(),
     };
     let introduction = Introduction {
         hashes: metainfo.info_hashes(),

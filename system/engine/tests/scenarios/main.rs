@@ -9,6 +9,7 @@
 mod changed;
 mod crowd;
 mod disk;
+mod encryption;
 mod hostile;
 mod limits;
 mod magnets;

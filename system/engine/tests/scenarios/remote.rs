@@ -3,6 +3,7 @@
 use crate::rig::{PATIENCE, PIECE, Sample};
 use shoal_metainfo::PieceIndex;
 use shoal_wire::handshake::{HANDSHAKE_LENGTH, Progress, judge_answer, reserved_for};
+use shoal_wire::mse::{Ciphers, Established, Initiator, Methods, Noise, Responder, SkeyHash};
 use shoal_wire::{
     Decoded, Decoder, Feature, Handshake, Limits, Message, PeerId, RemoteExtensions, Request,
     Reserved, encode,
@@ -20,6 +21,7 @@ pub(crate) struct Remote {
     reads: usize,
     decoder: Decoder,
     read: Vec<u8>,
+    ciphers: Option<Box<Ciphers>>,
 }
 
 /// What is not read is to be felt at the other end soon.
@@ -53,6 +55,79 @@ impl Remote {
         Remote::shaken(stream, sample).await
     }
 
+    /// As [`Remote::connect_with`], by an encrypted handshake, which offers `methods`.
+    pub(crate) async fn connect_encrypted(
+        to: SocketAddr,
+        ip: IpAddr,
+        sample: &Sample,
+        receive_buffer_bytes: u32,
+        methods: Methods,
+    ) -> io::Result<Remote> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(receive_buffer_bytes)?;
+        socket.bind(SocketAddr::new(ip, 0))?;
+        let mut stream = socket.connect(to).await?;
+        stream.set_nodelay(true)?;
+        let (skey, initial) = (sample.metainfo.info_hashes().primary(), handshake(sample));
+        let (noise, mut out) = (noise(1), Vec::new());
+        let mut machine = Initiator::new(skey, methods, noise, &initial.encode(), &mut out);
+        loop {
+            stream.write_all(&std::mem::take(&mut out)).await?;
+            let heard = some(&mut stream).await?;
+            if let Some(done) = machine
+                .receive(&heard, &mut out)
+                .map_err(io::Error::other)?
+            {
+                return Remote::established(stream, sample, done).await;
+            }
+        }
+    }
+
+    /// Waits for an engine to dial, with an encrypted handshake, and chooses one of `methods`.
+    pub(crate) async fn accept_encrypted(
+        listener: &TcpListener,
+        sample: &Sample,
+        methods: Methods,
+    ) -> io::Result<Remote> {
+        let (mut stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let skey = sample.metainfo.info_hashes().primary();
+        let find = |hash| (hash == SkeyHash::of(skey)).then_some(skey);
+        let (mut machine, mut out) = (Responder::new(methods, noise(2)), Vec::new());
+        loop {
+            let heard = some(&mut stream).await?;
+            let done = machine.receive(&heard, find, &mut out);
+            stream.write_all(&std::mem::take(&mut out)).await?;
+            if let Some(mut done) = done.map_err(io::Error::other)? {
+                let mut ours = handshake(sample).encode();
+                if let Some(ciphers) = &mut done.ciphers {
+                    ciphers.send.apply(&mut ours);
+                }
+                stream.write_all(&ours).await?;
+                return Remote::established(stream, sample, done).await;
+            }
+        }
+    }
+
+    /// Reads the rest of the engine's handshake, where an encrypted one is done.
+    async fn established(
+        stream: TcpStream,
+        sample: &Sample,
+        done: Established,
+    ) -> io::Result<Remote> {
+        let mut remote = Remote::new(stream, sample);
+        (remote.read, remote.ciphers) = (done.received, done.ciphers);
+        remote.read_at_least(HANDSHAKE_LENGTH).await?;
+        let theirs: Vec<u8> = remote.read.drain(..HANDSHAKE_LENGTH).collect();
+        judge(&theirs, sample);
+        Ok(remote)
+    }
+
+    /// Whether what is said is encrypted.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.ciphers.is_some()
+    }
+
     /// Waits for an engine to dial.
     pub(crate) async fn accept(listener: &TcpListener, sample: &Sample) -> io::Result<Remote> {
         let (mut stream, _) = listener.accept().await?;
@@ -64,23 +139,29 @@ impl Remote {
     async fn shaken(mut stream: TcpStream, sample: &Sample) -> io::Result<Remote> {
         let mut theirs = [0; HANDSHAKE_LENGTH];
         stream.read_exact(&mut theirs).await?;
-        let Ok(Progress::Complete(theirs)) = Handshake::decode(&theirs) else {
-            panic!("not a handshake");
-        };
-        let hashes = sample.metainfo.info_hashes();
-        judge_answer(&hashes, hashes.primary(), theirs.info_hash).unwrap();
+        judge(&theirs, sample);
+        Ok(Remote::new(stream, sample))
+    }
+
+    fn new(stream: TcpStream, sample: &Sample) -> Remote {
         let piece_count = Some(sample.piece_count());
-        Ok(Remote {
+        Remote {
             stream,
             portions: vec![usize::MAX],
             reads: 0,
             decoder: Decoder::new(Limits { piece_count }),
             read: Vec::new(),
-        })
+            ciphers: None,
+        }
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await
+        let Some(ciphers) = &mut self.ciphers else {
+            return self.stream.write_all(bytes).await;
+        };
+        let mut bytes = bytes.to_vec();
+        ciphers.send.apply(&mut bytes);
+        self.stream.write_all(&bytes).await
     }
 
     pub(crate) async fn say(&mut self, messages: &[Message]) -> io::Result<()> {
@@ -128,10 +209,14 @@ impl Remote {
         let portion = self.portions[self.reads % self.portions.len()];
         self.reads += 1;
         let mut some = (&mut self.stream).take(portion as u64);
-        match some.read_buf(&mut self.read).await? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(()),
+        let before = self.read.len();
+        if some.read_buf(&mut self.read).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        if let Some(ciphers) = &mut self.ciphers {
+            ciphers.receive.apply(&mut self.read[before..]);
+        }
+        Ok(())
     }
 
     /// Hears until `wanted` comes.
@@ -201,5 +286,27 @@ fn handshake(sample: &Sample) -> Handshake {
         reserved: reserved_for(reserved, &hashes, hashes.primary()),
         info_hash: hashes.primary(),
         peer_id: PeerId::generate(&mut fastrand::Rng::new()),
+    }
+}
+
+/// An engine's answer to our handshake.
+fn judge(theirs: &[u8], sample: &Sample) {
+    let Ok(Progress::Complete(theirs)) = Handshake::decode(theirs) else {
+        panic!("not a handshake");
+    };
+    let hashes = sample.metainfo.info_hashes();
+    judge_answer(&hashes, hashes.primary(), theirs.info_hash).unwrap();
+}
+
+fn noise(secret: u8) -> Noise {
+    Noise::new([secret; 20], &mut fastrand::Rng::with_seed(secret.into()))
+}
+
+/// What is there. The end of the stream is an error.
+async fn some(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut heard = Vec::new();
+    match stream.read_buf(&mut heard).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(heard),
     }
 }

@@ -1,6 +1,6 @@
 //! Torrents with known bytes, and engines to run them.
 
-use shoal_engine::{AddTorrent, Engine, EngineConfig, Snapshot, TorrentHandle};
+use shoal_engine::{AddTorrent, EncryptionPolicy, Engine, EngineConfig, Snapshot, TorrentHandle};
 use shoal_metainfo::Metainfo;
 use shoal_metainfo::bencode::Limits;
 use shoal_metainfo::create::{Kind, Options, Plan, SourceFile};
@@ -148,6 +148,8 @@ pub(crate) fn config(ip: IpAddr) -> EngineConfig {
     EngineConfig {
         transport,
         workers: 2,
+        // Remotes that are made by hand speak in the clear.
+        encryption: EncryptionPolicy::Disabled,
         ..EngineConfig::default()
     }
 }

@@ -1,0 +1,98 @@
+//! The torrents that strangers may ask for.
+//!
+//! Invariant: a name, in the clear or as encrypted handshakes have it, belongs to one torrent; both go when the torrent goes.
+
+use crate::connect::Introduction;
+use crate::torrent::TorrentId;
+use shoal_metainfo::InfoHash;
+use shoal_wire::mse::SkeyHash;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+
+/// The torrents by the names under which strangers may ask for them. Read for every stranger, written when a torrent comes or
+/// goes; the lock is never held across an await.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Register {
+    names: Arc<RwLock<Names>>,
+}
+
+#[derive(Debug, Default)]
+struct Names {
+    torrents: BTreeMap<InfoHash, (TorrentId, Introduction)>,
+    /// Encrypted handshakes name a torrent by a hash of its name, which is made once.
+    hashed: BTreeMap<SkeyHash, InfoHash>,
+}
+
+/// A torrent's place in the register, which it leaves when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    register: Register,
+    id: TorrentId,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.register.write().remove(self.id);
+    }
+}
+
+impl Names {
+    fn remove(&mut self, id: TorrentId) {
+        self.torrents.retain(|_, (other, _)| *other != id);
+        let torrents = &self.torrents;
+        self.hashed.retain(|_, name| torrents.contains_key(name));
+    }
+
+    fn insert(&mut self, id: TorrentId, introduction: Introduction) {
+        for name in introduction.hashes.swarms() {
+            self.torrents.insert(name, (id, introduction));
+            self.hashed.insert(SkeyHash::of(name), name);
+        }
+    }
+}
+
+impl Register {
+    /// Enters a torrent under all its names; `None` where one of them is taken.
+    pub(crate) fn enter(&self, id: TorrentId, introduction: Introduction) -> Option<Registration> {
+        let mut names = self.write();
+        let taken = |name| names.torrents.contains_key(&name);
+        if introduction.hashes.swarms().any(taken) {
+            return None;
+        }
+        names.insert(id, introduction);
+        drop(names);
+        let register = self.clone();
+        Some(Registration { register, id })
+    }
+
+    /// Enters a torrent that is there already under its other names too, and with what it says of itself from here on. False where one
+    /// of the names is another torrent's: then nothing changes.
+    pub(crate) fn extend(&self, id: TorrentId, introduction: Introduction) -> bool {
+        let mut names = self.write();
+        let is_anothers = |name| {
+            let holder = names.torrents.get(&name);
+            holder.is_some_and(|(other, _)| *other != id)
+        };
+        if introduction.hashes.swarms().any(is_anothers) {
+            return false;
+        }
+        names.remove(id);
+        names.insert(id, introduction);
+        true
+    }
+
+    pub(crate) fn find(&self, name: InfoHash) -> Option<(TorrentId, Introduction)> {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        names.torrents.get(&name).copied()
+    }
+
+    /// The torrent that an encrypted handshake means.
+    pub(crate) fn find_hashed(&self, hash: SkeyHash) -> Option<InfoHash> {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        names.hashed.get(&hash).copied()
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Names> {
+        self.names.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
