@@ -182,18 +182,23 @@ pub(crate) struct ShowArgs {
 /// Download a torrent
 ///
 /// Goes on where it was: what is known to be good is neither fetched nor read again. Ends as soon as everything wanted is
-/// verified, unless told to seed.
+/// verified, unless told to seed. With a magnet link, peers are asked first what the torrent is, and its files are shown as soon as
+/// that is known; this is remembered too.
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
-    /// A torrent file, or the http or https URL of one
-    #[arg(value_name = "FILE|URL")]
+    /// A torrent file, the http or https URL of one, or a magnet link
+    #[arg(value_name = "FILE|URL|MAGNET")]
     pub(crate) source: OsString,
     /// The folder to download into; the torrent's own file or folder goes there
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub(crate) output: PathBuf,
-    /// Only these files, by their numbers in `shoal show`, such as 1,3-5
+    /// Only these files, by their numbers in `shoal show`, such as 1,3-5; a magnet link may have a selection of its own
     #[arg(long, value_name = "FILES")]
     pub(crate) select: Option<Selection>,
+    /// Give up where nobody has told within this time what the torrent of a magnet link is, such as 30s or 10m
+    /// [default: keep looking]
+    #[arg(long, value_name = "T", value_parser = units::parse_time)]
+    pub(crate) metadata_timeout: Option<Duration>,
     /// Fetch from the beginning to the end
     #[arg(long)]
     pub(crate) sequential: bool,

@@ -22,11 +22,25 @@ pub(crate) fn of(
     state_dir: Option<&Path>,
 ) -> Result<PathBuf, Failure> {
     let target = canonical(target)?;
+    let folder = state_folder("journals", state_dir)?;
+    let digest = Sha256::digest(target.as_os_str().as_encoded_bytes());
+    let short: String = digest[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Ok(folder.join(format!("{info_hash}-{short}.journal")))
+}
+
+/// The folder `name` in the state folder; it exists afterwards.
+///
+/// # Errors
+/// Where it cannot be made.
+pub(crate) fn state_folder(name: &str, state_dir: Option<&Path>) -> Result<PathBuf, Failure> {
     let folder = match state_dir {
         Some(folder) => folder.to_owned(),
         None => default_state_dir()?,
     };
-    let folder = folder.join("journals");
+    let folder = folder.join(name);
     fs::create_dir_all(&folder).map_err(|error| {
         let then = format!("{error}; choose another with --state-dir");
         Failure::at(
@@ -36,12 +50,7 @@ pub(crate) fn of(
             then,
         )
     })?;
-    let digest = Sha256::digest(target.as_os_str().as_encoded_bytes());
-    let short: String = digest[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Ok(folder.join(format!("{info_hash}-{short}.journal")))
+    Ok(folder)
 }
 
 /// The folder `target` without links and `..`.

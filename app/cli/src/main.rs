@@ -8,6 +8,7 @@ mod journal_path;
 mod listen;
 mod output;
 mod signals;
+mod stored_torrent;
 mod torrent_file;
 mod units;
 

@@ -7,7 +7,7 @@ use shoal_metainfo::create::{Kind, Options, PieceHash, Plan, SourceFile};
 use shoal_wire::handshake::{HANDSHAKE_LENGTH, PeerId, Reserved};
 use shoal_wire::{
     Contact, ContactFlags, ExtendedHandshake, Extension, Feature, Handshake, HashRequest, Hashes,
-    Message, PeerExchange, RemoteExtensions, Request, encode,
+    Message, Metadata, PeerExchange, RemoteExtensions, Request, encode,
     extended_handshake as extension_handshake,
 };
 use std::io;
@@ -310,9 +310,21 @@ fn messages() -> io::Result<()> {
             Message::ExtendedHandshake(rich_handshake()),
             Message::DontHave(piece),
             Message::Extended {
-                id: 1,
-                payload: b"d8:msg_typei0e5:piecei0ee".to_vec(),
+                id: 2,
+                payload: b"d5:added0:e".to_vec(),
             },
+        ],
+    )?;
+    stream(
+        "bep-9",
+        &[
+            Message::Metadata(Metadata::Request { piece: 0 }),
+            Message::Metadata(Metadata::Data {
+                piece: 0,
+                total_bytes: 3,
+                bytes: b"abc".as_slice().into(),
+            }),
+            Message::Metadata(Metadata::Reject { piece: 1 }),
         ],
     )?;
     stream(
@@ -535,6 +547,7 @@ fn utp_packets() -> io::Result<()> {
 /// Sequences of operations mean nothing to a reader: these are noise, of which there is enough for every operation to occur.
 fn operations() -> io::Result<()> {
     for target in [
+        "metadata",
         "mse",
         "dht",
         "peer_session",

@@ -8,6 +8,7 @@
 //! Invariant: a target is a pure function of its input, so that a file of bytes is a whole bug report.
 
 pub mod dht;
+pub mod metadata;
 pub mod metainfo;
 pub mod mse;
 pub mod mutate;
@@ -87,6 +88,11 @@ pub const TARGETS: &[Target] = &[
             b"%",
             b"%E2%80%AE",
         ],
+    },
+    Target {
+        name: "metadata",
+        run: metadata::search,
+        words: OPERATION_WORDS,
     },
     Target {
         name: "metainfo",
@@ -182,6 +188,8 @@ pub const TARGETS: &[Target] = &[
             b"\0\0\0\x06\x14\x03",
             b"\0\0\0\x13\x14\x02d5:added6:\x0a\0\0\x01\x1a\xe1e",
             b"\0\0\0\x10\x14\0d1:mde1:pi80ee",
+            b"\0\0\0\x1b\x14\x01d8:msg_typei0e5:piecei0ee",
+            b"\0\0\0\x2e\x14\x01d8:msg_typei1e5:piecei0e10:total_sizei3eeabc",
         ],
     },
 ];

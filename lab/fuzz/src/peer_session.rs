@@ -44,6 +44,8 @@ pub fn peer_session(input: &[u8]) {
             .map(|_| existing(&mut operations, &layout))
             .collect(),
         exchange: true,
+        info: vec![7; 20_000].into(),
+        introduced: false,
     };
     let now = Moment::from_secs(1_000);
     let layout = Arc::new(layout);

@@ -131,6 +131,7 @@ impl Run {
             our_peer_id: OUR_PEER_ID,
             seed: operations.byte().into(),
             max_connections: MAX_CONNECTIONS,
+            private: false,
             exchange: true,
         };
         Run {

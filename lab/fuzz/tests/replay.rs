@@ -79,6 +79,7 @@ replay!(
     handshake,
     local_announce,
     magnet,
+    metadata,
     metainfo,
     mse,
     names,

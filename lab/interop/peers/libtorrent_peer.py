@@ -1,7 +1,7 @@
-"""A libtorrent client. The one argument is a JSON object: torrent, folder, listen (address:port), seed, connect (addresses),
-local (look for peers on the local network), upload_limit (bytes a second, 0: none), speech (usual, clear or encrypted), measured
-(take what is to be seeded for right, hear of no peers but these, end when complete). Prints one JSON object a line:
-{"event": "ready"}, {"event": "complete"},
+"""A libtorrent client. The one argument is a JSON object: torrent, magnet (instead of the torrent, or null), folder, listen
+(address:port), seed, connect (addresses), local (look for peers on the local network), upload_limit (bytes a second, 0: none),
+speech (usual, clear or encrypted), measured (take what is to be seeded for right, hear of no peers but these, end when complete).
+Prints one JSON object a line: {"event": "ready"}, {"event": "complete"},
 {"event": "progress", ...} every second, and alerts."""
 
 import json
@@ -48,8 +48,11 @@ def say(event, **more):
 
 
 def add(session, order):
-    parameters = lt.add_torrent_params()
-    parameters.ti = lt.torrent_info(order["torrent"])
+    if order.get("magnet"):
+        parameters = lt.parse_magnet_uri(order["magnet"])
+    else:
+        parameters = lt.add_torrent_params()
+        parameters.ti = lt.torrent_info(order["torrent"])
     parameters.save_path = order["folder"]
     parameters.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
     if order["measured"]:

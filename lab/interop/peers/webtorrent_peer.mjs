@@ -1,5 +1,6 @@
-// A webtorrent client. The one argument is a JSON object: torrent, folder, port, seed, connect (addresses), secure (its
-// level of encryption), modules (the folder node_modules). Prints one JSON object a line: {"event": "ready"}, {"event": "complete"}, warnings and errors.
+// A webtorrent client. The one argument is a JSON object: torrent (a file or a magnet link), folder, port, seed, connect (addresses),
+// secure (its level of encryption), modules (the folder node_modules). Prints one JSON object a line: {"event": "ready"},
+// {"event": "complete"}, warnings and errors.
 const order = JSON.parse(process.argv[2])
 const { default: WebTorrent } = await import(`${order.modules}/webtorrent/index.js`)
 const say = (event, more) => console.log(JSON.stringify({ event, ...more }))

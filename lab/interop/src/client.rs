@@ -14,6 +14,7 @@ use crate::process::{Process, eventually};
 use crate::program::Program;
 use crate::torrent::Kind;
 use anyhow::{Result, bail};
+use std::ffi::OsStr;
 use std::fmt;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -194,6 +195,8 @@ pub struct Job<'a> {
     pub role: Role,
     /// The .torrent file.
     pub torrent: &'a Path,
+    /// The magnet link, where that is all that it is told.
+    pub magnet: Option<&'a str>,
     /// The folder that the torrent's top-level name is or will be in.
     pub folder: &'a Path,
     /// Where to listen.
@@ -218,6 +221,7 @@ impl<'a> Job<'a> {
         Job {
             role: Role::Seed,
             torrent,
+            magnet: None,
             folder,
             address,
             connect: &[],
@@ -241,6 +245,12 @@ impl<'a> Job<'a> {
     #[must_use]
     pub fn with(self, connect: &'a [SocketAddr]) -> Job<'a> {
         Job { connect, ..self }
+    }
+
+    /// What a command line says: the link, or where the file is.
+    #[must_use]
+    pub fn source(&self) -> &'a OsStr {
+        self.magnet.map_or(self.torrent.as_os_str(), OsStr::new)
     }
 
     /// The same, sending no more than this.

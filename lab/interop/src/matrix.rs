@@ -4,7 +4,7 @@ use crate::client::{Client, Job, Speech};
 use crate::content::{Content, Shape};
 use crate::lab::Lab;
 use crate::program::Program;
-use crate::torrent::{Kind, Maker, Recipe};
+use crate::torrent::{Kind, Maker, Recipe, magnet_of};
 use crate::tracker::{Protocol, Tracker, TrackerKind};
 use anyhow::{Context, Result};
 use std::fmt;
@@ -14,6 +14,8 @@ use std::time::Duration;
 const CONTENT_BYTES: u64 = 12 * 1024 * 1024 + 4321;
 /// Two hundred pieces.
 const PIECE_BYTES: u32 = 64 * 1024;
+/// So many pieces that the metadata has several of its own, and that one hash request is not enough.
+const MAGNET_PIECE_BYTES: u32 = 16 * 1024;
 /// The slowest peer begins after 25 seconds.
 const COMPLETE_WITHIN: Duration = Duration::from_secs(90);
 
@@ -29,6 +31,8 @@ pub enum Found {
     Locally,
     /// Both announce to a tracker.
     ByTracker(TrackerKind, Protocol),
+    /// It is told a magnet link, and both announce to a tracker.
+    ByMagnet,
 }
 
 impl fmt::Display for Found {
@@ -37,6 +41,7 @@ impl fmt::Display for Found {
             Found::ByAddress => f.pad("address"),
             Found::Locally => f.pad("LSD"),
             Found::ByTracker(kind, Protocol::Http) => f.pad(&format!("{kind}, HTTP")),
+            Found::ByMagnet => f.pad("magnet, opentracker"),
             Found::ByTracker(kind, Protocol::Udp) => f.pad(&format!("{kind}, UDP")),
         }
     }
@@ -80,10 +85,19 @@ impl Cell {
         let mut needs = vec![Program::Libtorrent];
         needs.extend(self.seed.program());
         needs.extend(self.leech.program());
-        if let Found::ByTracker(kind, _) = self.found {
+        if let Some((kind, _)) = self.tracker() {
             needs.push(kind.program());
         }
         needs
+    }
+
+    /// What they find each other through.
+    const fn tracker(&self) -> Option<(TrackerKind, Protocol)> {
+        match self.found {
+            Found::ByAddress | Found::Locally => None,
+            Found::ByTracker(kind, protocol) => Some((kind, protocol)),
+            Found::ByMagnet => Some((TrackerKind::OpenTracker, Protocol::Http)),
+        }
     }
 
     /// Why one of the two cannot do this, where it is known not to.
@@ -115,9 +129,13 @@ impl Cell {
             false => Shape::File(CONTENT_BYTES),
         };
         let content = Content::generate(&lab.folder("source")?, "Some content", shape, 42)?;
+        let pieces = match self.found {
+            Found::ByMagnet => MAGNET_PIECE_BYTES,
+            _ => PIECE_BYTES,
+        };
         let tracker_address = lab.address();
-        let mut recipe = Recipe::new(self.kind).pieces(PIECE_BYTES);
-        if let Found::ByTracker(_, protocol) = self.found {
+        let mut recipe = Recipe::new(self.kind).pieces(pieces);
+        if let Some((_, protocol)) = self.tracker() {
             recipe = recipe.tracker(&protocol.url(tracker_address));
         }
         if self.found == Found::ByAddress && self.seed == Client::RTorrent {
@@ -131,12 +149,11 @@ impl Cell {
         };
         let torrent = content.parent.with_extension("torrent");
         recipe.make(maker, &content, &torrent)?;
-        let tracker = match self.found {
-            Found::ByTracker(kind, _) => {
-                Some(Tracker::start(lab, kind, tracker_address, &[&torrent])?)
-            }
-            Found::ByAddress | Found::Locally => None,
+        let tracker = match self.tracker() {
+            Some((kind, _)) => Some(Tracker::start(lab, kind, tracker_address, &[&torrent])?),
+            None => None,
         };
+        let link = magnet_of(&torrent)?;
         let local = self.found == Found::Locally;
         if local {
             lab.allow_multicast()?;
@@ -158,12 +175,13 @@ impl Cell {
         }
         let addresses = match self.found {
             Found::ByAddress => vec![seed.address],
-            Found::ByTracker(..) | Found::Locally => Vec::new(),
+            Found::ByTracker(..) | Found::ByMagnet | Found::Locally => Vec::new(),
         };
         let target = lab.folder("target")?;
         let job = Job {
             local,
             speech: self.speech,
+            magnet: (self.found == Found::ByMagnet).then_some(link.as_str()),
             ..Job::leech(&torrent, &target, address(self.leech)).with(&addresses)
         };
         let mut leech = self.leech.start(lab, &job)?;
@@ -234,6 +252,21 @@ pub fn tracked_cells(seed: Client, leech: Client, kind: Kind) -> Vec<Cell> {
     cells
 }
 
+/// Transfers in which the leech is told no more than a magnet link.
+#[must_use]
+pub fn magnet_cells(seed: Client, leech: Client) -> Vec<Cell> {
+    [Kind::V1, Kind::V2, Kind::Hybrid]
+        .map(|kind| Cell {
+            seed,
+            leech,
+            kind,
+            folder: true,
+            found: Found::ByMagnet,
+            speech: Speech::Usual,
+        })
+        .to_vec()
+}
+
 /// A transfer in which two clients find each other on the local network.
 #[must_use]
 pub fn local_cell(seed: Client, leech: Client, kind: Kind) -> Cell {
@@ -261,6 +294,7 @@ pub fn between(seed: Client, leech: Client) -> Vec<Cell> {
     let mut all = cells(seed, leech);
     all.extend(encrypted_cells(seed, leech));
     all.extend(tracked_cells(seed, leech, Kind::V1));
+    all.extend(magnet_cells(seed, leech));
     all.push(local_cell(seed, leech, Kind::V1));
     all
 }

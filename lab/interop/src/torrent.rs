@@ -145,6 +145,15 @@ pub fn swarms_of(torrent: &Path) -> Result<Vec<[u8; 20]>> {
     Ok(swarms.map(|hash| hash.0).collect())
 }
 
+/// The link that leads to a torrent.
+///
+/// # Errors
+///
+/// It cannot be read, or is no torrent.
+pub(crate) fn magnet_of(torrent: &Path) -> Result<String> {
+    Ok(shoal_metainfo::Magnet::from(&parse(torrent)?).to_string())
+}
+
 fn parse(torrent: &Path) -> Result<shoal_metainfo::Metainfo> {
     let bytes = fs::read(torrent).with_context(|| format!("cannot read {}", torrent.display()))?;
     Ok(shoal_metainfo::Metainfo::parse(

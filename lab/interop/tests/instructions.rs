@@ -145,6 +145,7 @@ impl Node {
             our_peer_id: [number; 20],
             seed: 5,
             max_connections: 10,
+            private: false,
             exchange: false,
         });
         Node {

@@ -14,6 +14,7 @@ mod disk;
 pub mod distribution;
 pub mod libtorrent;
 mod link;
+pub mod magnet;
 mod node;
 mod outcome;
 mod queue;

@@ -3,6 +3,7 @@
 //! Invariant: a [`Metainfo`] is whole and consistent. Every piece has its promise, every v2 piece layer matches the root of
 //! its file, both parts of a hybrid torrent describe the same content, and every path is safe to use below a folder.
 
+mod dictionary;
 mod error;
 mod info;
 mod list;
@@ -13,6 +14,7 @@ mod sources;
 mod tests;
 
 pub use crate::bencode::Limits;
+pub use dictionary::{Dictionary, MissingLayer, is_named, torrent_file};
 pub use error::{Error, HybridMismatch, UrlProblem, Warning};
 pub(crate) use sources::{Collector, web_seed};
 pub use sources::{
@@ -99,6 +101,19 @@ impl Metainfo {
     /// # Errors
     /// Why the torrent is refused. What is odd but harmless is among the [`Metainfo::warnings`].
     pub fn parse(bytes: &[u8], limits: Limits) -> Result<Self, Error> {
+        Metainfo::parse_parts(bytes, false, limits)
+    }
+
+    /// As [`Metainfo::parse`], of the v1 part alone: for a hybrid torrent that was found by its v1 info hash among peers that know no
+    /// more of it and cannot give the piece layers. What is there is a v1 torrent, and has no v2 info hash.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn parse_v1(bytes: &[u8], limits: Limits) -> Result<Self, Error> {
+        Metainfo::parse_parts(bytes, true, limits)
+    }
+
+    fn parse_parts(bytes: &[u8], v1_only: bool, limits: Limits) -> Result<Self, Error> {
         let document = decode(bytes, limits)?;
         let root = document.root();
         if root.as_dict().is_none() {
@@ -111,7 +126,7 @@ impl Metainfo {
         }
 
         let mut warnings = Vec::new();
-        let parsed = info::parse(info, root.get("piece layers"), &mut warnings)?;
+        let parsed = info::parse(info, root.get("piece layers"), v1_only, &mut warnings)?;
         note_disorder(&document, info, &mut warnings);
         let raw_info = info.raw().to_vec();
         let v1 = parsed

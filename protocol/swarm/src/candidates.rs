@@ -71,10 +71,11 @@ const fn rank(origin: Origin) -> u8 {
         Origin::User => 0,
         Origin::Local => 1,
         Origin::Incoming => 2,
-        Origin::Tracker => 3,
-        Origin::Resume => 4,
-        Origin::PeerExchange => 5,
-        Origin::Dht => 6,
+        Origin::Magnet => 3,
+        Origin::Tracker => 4,
+        Origin::Resume => 5,
+        Origin::PeerExchange => 6,
+        Origin::Dht => 7,
     }
 }
 
@@ -214,6 +215,12 @@ impl Candidates {
         {
             self.banned.remove(&oldest);
         }
+    }
+
+    /// All addresses and on whose word they are known, in the order of the addresses.
+    pub fn iter(&self) -> impl Iterator<Item = (SocketAddr, Origin)> {
+        let known = self.known.iter();
+        known.map(|(&address, candidate)| (address, candidate.origin))
     }
 
     /// Whether this IP address is banned.

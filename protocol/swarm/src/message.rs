@@ -154,6 +154,8 @@ pub enum CloseReason {
     Duplicate,
     /// It is ourselves.
     Ourselves,
+    /// The torrent is private (BEP 27), and neither its trackers nor its user named the peer.
+    Private,
     /// The torrent or the program stops.
     Stopping,
 }

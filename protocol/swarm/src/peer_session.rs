@@ -4,7 +4,7 @@
 //! was requested, or the connection ends.
 
 mod download;
-mod exchange;
+pub(crate) mod exchange;
 mod incoming;
 mod remote;
 #[cfg(test)]
@@ -17,8 +17,10 @@ pub(crate) use remote::Pieces;
 pub use upload::MAX_QUEUED_REQUESTS;
 
 use crate::message::{CloseReason, FromPeer, Has, Report, ReturnReason, ToPeer};
+use crate::metadata::MetadataOffer;
 use crate::rate::Meter;
 use crate::window::Window;
+use bytes::Bytes;
 use core::net::IpAddr;
 use core::time::Duration;
 use download::Download;
@@ -117,23 +119,28 @@ pub struct PeerSettings {
     pub allowed_fast: Vec<PieceIndex>,
     /// Peers are told of each other (BEP 11): not in private torrents, and not where we keep to ourselves.
     pub exchange: bool,
+    /// The info dictionary, which is served to whoever asks (BEP 9).
+    pub info: Bytes,
+    /// The connection is older than the session: what we have is told piece by piece, as nothing was said of it when that could still
+    /// be said at once.
+    pub introduced: bool,
 }
 
 /// What we call ourselves in the extension handshake.
-const CLIENT: &str = concat!("Shoal ", env!("CARGO_PKG_VERSION"));
+pub(crate) const CLIENT: &str = concat!("Shoal ", env!("CARGO_PKG_VERSION"));
 
 /// The name under which `upload_only` messages are known (libtorrent's extension), and the id we want them under: one that
 /// no [`Extension`] has.
-const UPLOAD_ONLY: (&str, u8) = ("upload_only", 4);
+pub(crate) const UPLOAD_ONLY: (&str, u8) = ("upload_only", 4);
 
 /// The most requests we ever have outstanding at one remote: what the window allows.
 const MAX_OUTSTANDING: u32 = crate::window::MAX_BYTES / BLOCK_LENGTH;
 
 /// The field's clients close a connection that was silent for two minutes, give or take (BEP 3).
-const KEEP_ALIVE: Duration = Duration::from_secs(110);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(110);
 
 /// A remote that was silent for two keep-alives is gone.
-const IDLE: Duration = Duration::from_secs(240);
+pub(crate) const IDLE: Duration = Duration::from_secs(240);
 
 /// A remote that took none of the blocks it asked for during two keep-alives has stopped reading, whatever it says meanwhile: it
 /// must not keep its slot. An honest one that reads 2 KiB a second needs half of this time to make room in a full socket.
@@ -210,6 +217,7 @@ pub struct PeerSession {
     theirs: Option<Pieces>,
     client: Option<String>,
     remote_extensions: RemoteExtensions,
+    metadata: MetadataOffer,
     remote_upload_only: bool,
 
     we_choke: bool,
@@ -266,6 +274,7 @@ impl PeerSession {
             ours: Pieces::new(ours, layout.piece_count()),
             layout,
             negotiated,
+            metadata: MetadataOffer::new(settings.info.clone(), now),
             settings,
             now,
             outputs: VecDeque::new(),
@@ -328,6 +337,7 @@ impl PeerSession {
     fn introduce(&mut self) {
         let fast = self.negotiated.fast;
         let statement = match self.ours.has() {
+            _ if self.settings.introduced => None,
             Has::All if fast => Some(Message::HaveAll),
             Has::All => Some(Message::Bitfield(
                 Bitfield::full(self.layout.piece_count()).to_wire(),
@@ -339,6 +349,15 @@ impl PeerSession {
             self.send(statement);
         }
         self.send_extended_handshake();
+        if self.settings.introduced {
+            let ours = self
+                .layout
+                .pieces()
+                .filter(|&piece| self.ours.contains(piece));
+            for piece in ours.collect::<Vec<_>>() {
+                self.send(Message::Have(piece));
+            }
+        }
     }
 
     fn send_extended_handshake(&mut self) {
@@ -357,7 +376,7 @@ impl PeerSession {
             reqq: Some(MAX_QUEUED_REQUESTS),
             upload_only: self.settings.upload_only,
             your_ip: self.settings.your_ip,
-            metadata_size: None,
+            metadata_size: self.metadata.total_bytes().filter(|&size| size > 0),
         }));
     }
 

@@ -35,6 +35,8 @@ use trust::Verdict;
 pub enum Origin {
     /// A person named it.
     User,
+    /// The magnet link did.
+    Magnet,
     /// A tracker did.
     Tracker,
     /// Peer exchange (BEP 11).
@@ -47,6 +49,13 @@ pub enum Origin {
     Incoming,
     /// It was in the resume data.
     Resume,
+}
+
+impl Origin {
+    /// Whether a private torrent (BEP 27) may be connected to whom it has from here: only its tracker and its user say who takes part.
+    const fn may_name_private_peers(self) -> bool {
+        !matches!(self, Origin::PeerExchange | Origin::Dht | Origin::Local)
+    }
 }
 
 /// How much a piece is wanted.
@@ -203,6 +212,8 @@ pub struct TorrentConfig {
     pub seed: u64,
     /// The most connections, those being dialled included.
     pub max_connections: u32,
+    /// Its peers come from its trackers and its user alone (BEP 27), also where others were met before that was known.
+    pub private: bool,
     /// Peers are told of each other, and believed (BEP 11): not in private torrents, and not where we keep to ourselves.
     pub exchange: bool,
 }
@@ -228,6 +239,7 @@ pub struct Torrent {
     layout: Arc<Layout>,
     our_peer_id: [u8; 20],
     max_connections: u32,
+    private: bool,
     rng: fastrand::Rng,
     now: Moment,
     outputs: VecDeque<Output>,
@@ -321,6 +333,7 @@ impl Torrent {
             layout,
             our_peer_id: config.our_peer_id,
             max_connections: config.max_connections,
+            private: config.private,
             rng,
             now: Moment::ZERO,
             outputs: VecDeque::new(),

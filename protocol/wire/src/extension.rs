@@ -8,26 +8,36 @@ use crate::message::ExtendedHandshake;
 /// An extension with messages of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extension {
+    /// `ut_metadata` (BEP 9): pieces of the info dictionary.
+    Metadata,
     /// `ut_pex` (BEP 11): whom the sender is connected to.
     PeerExchange,
     /// `lt_donthave` (BEP 54): the sender no longer has a piece.
     DontHave,
 }
 
-/// The message id of [`Extension::PeerExchange`] towards us.
+/// The message id of [`Extension::Metadata`] towards us, as by custom.
+pub const LOCAL_METADATA: u8 = 1;
+
+/// The message id of [`Extension::PeerExchange`] towards us, as by custom.
 pub const LOCAL_PEER_EXCHANGE: u8 = 2;
 
-/// The message id of [`Extension::DontHave`] towards us; 1 is left to `ut_metadata`, which by custom has it.
+/// The message id of [`Extension::DontHave`] towards us.
 pub const LOCAL_DONT_HAVE: u8 = 3;
 
 impl Extension {
     /// All that we speak.
-    pub const ALL: [Extension; 2] = [Extension::PeerExchange, Extension::DontHave];
+    pub const ALL: [Extension; 3] = [
+        Extension::Metadata,
+        Extension::PeerExchange,
+        Extension::DontHave,
+    ];
 
     /// What the extension is called in the extension handshake.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Extension::Metadata => "ut_metadata",
             Extension::PeerExchange => "ut_pex",
             Extension::DontHave => "lt_donthave",
         }
@@ -37,6 +47,7 @@ impl Extension {
     #[must_use]
     pub const fn local_id(self) -> u8 {
         match self {
+            Extension::Metadata => LOCAL_METADATA,
             Extension::PeerExchange => LOCAL_PEER_EXCHANGE,
             Extension::DontHave => LOCAL_DONT_HAVE,
         }
@@ -45,8 +56,9 @@ impl Extension {
     /// The place in a table of all.
     const fn index(self) -> usize {
         match self {
-            Extension::PeerExchange => 0,
-            Extension::DontHave => 1,
+            Extension::Metadata => 0,
+            Extension::PeerExchange => 1,
+            Extension::DontHave => 2,
         }
     }
 

@@ -1,4 +1,4 @@
-//! What peers say to each other: the handshake, the messages of BEP 3 and their extensions (BEP 6, 10, 11, 21, 52, 54), and how a
+//! What peers say to each other: the handshake, the messages of BEP 3 and their extensions (BEP 6, 9, 10, 11, 21, 52, 54), and how a
 //! connection is disguised (MSE).
 //!
 //! Invariant: the decoder never owns payload. It yields the header of a block, and whoever drives it puts the bytes that
@@ -11,6 +11,7 @@ pub mod extension;
 pub mod handshake;
 pub mod hashes;
 pub mod message;
+pub mod metadata;
 pub mod mse;
 pub mod pex;
 
@@ -20,4 +21,5 @@ pub use extension::{Extension, RemoteExtensions};
 pub use handshake::{Feature, Handshake, HandshakeError, PeerId, Reserved, Version};
 pub use hashes::HashesError;
 pub use message::{BlockHeader, ExtendedHandshake, HashRequest, Hashes, Message, Request};
+pub use metadata::Metadata;
 pub use pex::{Contact, ContactFlags, PeerExchange};

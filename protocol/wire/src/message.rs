@@ -3,6 +3,7 @@
 //! Invariant: numbers in them are as the remote sent them. The length of each message is bounded, but that a piece, an
 //! offset or a block exists is for whoever knows the torrent.
 
+use crate::metadata::Metadata;
 use crate::pex::PeerExchange;
 use shoal_metainfo::PieceIndex;
 pub use shoal_metainfo::merkle::HashRequest;
@@ -90,6 +91,8 @@ pub enum Message {
     PeerExchange(PeerExchange),
     /// `lt_donthave` (BEP 54): the sender no longer has the piece.
     DontHave(PieceIndex),
+    /// `ut_metadata` (BEP 9).
+    Metadata(Metadata),
     /// Another extension message: its local id and its payload, bounded.
     Extended {
         /// The id under which the receiver asked for it: ours where it came in, the remote's where it goes out.

@@ -2,10 +2,10 @@
 //!
 //! Invariant: nothing is said to a remote before it named a torrent that we have; a remote that dawdles is given up.
 
+use crate::carried::Carried;
 use crate::mse::Line;
-use crate::peer::Begun;
 use crate::register::Register;
-use crate::torrent::TorrentId;
+use crate::torrent::{ToTorrent, TorrentId};
 use shoal_metainfo::{InfoHash, InfoHashes};
 use shoal_swarm::PeerKey;
 use shoal_swarm::torrent::Origin;
@@ -16,7 +16,9 @@ use shoal_wire::{Feature, Handshake, PeerId, Reserved, Version};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// How long a handshake may take. Slow lines and busy clients need a second or two.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,9 +35,9 @@ pub(crate) struct Ready {
     pub(crate) v2: bool,
     /// It began with an encrypted handshake, whatever followed.
     pub(crate) disguised: bool,
-    pub(crate) begun: Begun,
     /// The key of the dial it came from; accepted connections have none yet.
     pub(crate) key: Option<PeerKey>,
+    pub(crate) carried: Box<Carried>,
 }
 
 /// What we say of ourselves in a handshake.
@@ -55,6 +57,7 @@ fn reserved() -> Reserved {
 pub(crate) const fn class(origin: Origin) -> OriginClass {
     match origin {
         Origin::User => OriginClass::User,
+        Origin::Magnet => OriginClass::Metainfo,
         Origin::Tracker => OriginClass::Tracker,
         Origin::PeerExchange => OriginClass::PeerExchange,
         Origin::Dht => OriginClass::Dht,
@@ -102,6 +105,28 @@ pub(crate) async fn dial(transport: &Transport, us: Introduction, dial: Dial) ->
         }
     }
     Err(refused)
+}
+
+/// As [`dial`], and tells `torrent` what came of it, unless `dials` were cancelled before.
+pub(crate) async fn dial_and_tell(
+    transport: Transport,
+    us: Introduction,
+    whom: Dial,
+    dials: CancellationToken,
+    torrent: mpsc::Sender<ToTorrent>,
+) {
+    let Dial { key, address, .. } = whom;
+    let outcome = match dials.run_until_cancelled(dial(&transport, us, whom)).await {
+        None => return,
+        Some(Ok(ready)) => ToTorrent::Dialled(Box::new(ready)),
+        Some(Err(error)) => {
+            // The words of an error may name the address.
+            tracing::debug!(peer = key.0, kind = %error.kind(), "a dial came to nothing");
+            tracing::trace!(peer = key.0, %address, %error);
+            ToTorrent::DialFailed(key)
+        }
+    };
+    drop(torrent.send(outcome).await);
 }
 
 /// Why an attempt came to nothing.
@@ -279,10 +304,7 @@ fn ready(
         extended: theirs.reserved.has(Feature::Extended),
         v2: version == Version::V2,
         disguised: line.disguised,
-        begun: Begun {
-            leftover,
-            ciphers: line.ciphers,
-        },
         key,
+        carried: Box::new(Carried::fresh(&leftover, line.ciphers)),
     })
 }

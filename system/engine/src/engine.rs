@@ -4,14 +4,16 @@ use crate::clock::Clock;
 use crate::connect::Introduction;
 use crate::door;
 use crate::local::LocalPeers;
-use crate::register::Register;
+use crate::magnet::{self, AddMagnet, MagnetHandle, MagnetTask};
+use crate::mailbox::Mailbox;
+use crate::register::{Register, Registration};
 use crate::session::{SessionTask, ToSession};
 use crate::snapshot::{Shown, Snapshot};
-use crate::start::{self, Starting};
+use crate::start::{self, Entrance, Starting};
 use crate::torrent::{Inbox, ToTorrent};
-use crate::tracker::TrackerClient;
+use crate::tracker::{Standing, Totals, TrackerClient};
 use crate::worker::{Pool, Workers};
-use shoal_metainfo::Metainfo;
+use shoal_metainfo::{InfoHashes, Metainfo};
 use shoal_session::{Settings, TorrentKey};
 use shoal_storage::{Disk, Storage, StorageConfig, StorageError};
 use shoal_transport::{RateLimits, Transport, TransportConfig, TransportError};
@@ -98,6 +100,9 @@ pub struct AddTorrent {
     pub peers: Vec<SocketAddr>,
     /// Trackers that the user named, besides the torrent's own.
     pub trackers: Vec<Url>,
+    /// The search that found this metainfo and no other: the torrent goes on over its connections and with its trackers. What `trackers`
+    /// names was told to the search.
+    pub search: Option<MagnetHandle>,
     /// Limits of this torrent.
     pub limits: RateLimits,
 }
@@ -117,6 +122,7 @@ impl AddTorrent {
             journal: None,
             peers: Vec::new(),
             trackers: Vec::new(),
+            search: None,
             limits: RateLimits::default(),
         }
     }
@@ -158,7 +164,7 @@ pub struct Engine {
     next_id: AtomicU64,
     seeds: Mutex<fastrand::Rng>,
     tasks: TaskTracker,
-    torrents: Mutex<Vec<TorrentHandle>>,
+    torrents: Mutex<Vec<mpsc::Sender<ToTorrent>>>,
 }
 
 impl Engine {
@@ -254,17 +260,23 @@ impl Engine {
     ///
     /// # Errors
     /// Before the first byte moves: where the target cannot be used, the selection does not fit, or the torrent is here already.
-    pub async fn add(&self, add: AddTorrent) -> Result<TorrentHandle, EngineError> {
+    pub async fn add(&self, mut add: AddTorrent) -> Result<TorrentHandle, EngineError> {
         let wanted = wanted_files(&add)?;
         let mut rng = lock(&self.seeds).fork();
-        let id = TorrentKey(self.next_id.fetch_add(1, Ordering::Relaxed));
-        let introduction = Introduction {
-            hashes: add.metainfo.info_hashes(),
-            peer_id: PeerId::generate(&mut rng),
+        let hashes = add.metainfo.info_hashes();
+        let (id, introduction, entrance) = match add.search.take() {
+            Some(search) => {
+                let introduction = Introduction {
+                    hashes,
+                    ..search.introduction
+                };
+                (search.id, introduction, Entrance::Search(search))
+            }
+            None => {
+                let (id, introduction, registration) = self.register(hashes, &mut rng)?;
+                (id, introduction, Entrance::New(registration))
+            }
         };
-        // Two contents over the same files would be in each other's way: whoever comes second opens nothing.
-        let registration = self.register.enter(id, introduction);
-        let registration = registration.ok_or(EngineError::Duplicate)?;
         let (storage, spec) = (
             self.environment.storage.clone(),
             start::content_spec(&add, &wanted),
@@ -272,9 +284,9 @@ impl Engine {
         // The registration goes with the content, so that it lasts as long even where nobody waits for this any more.
         let opening = tokio::task::spawn_blocking(move || {
             let opened = start::open(&storage, spec);
-            opened.map(|on_disk| (on_disk, registration))
+            opened.map(|on_disk| (on_disk, entrance))
         });
-        let (on_disk, registration) = opening.await.map_err(|_| EngineError::Stopped)??;
+        let (on_disk, entrance) = opening.await.map_err(|_| EngineError::Stopped)??;
         let inbox = Inbox::new();
         let sender = inbox.sender();
         let (snapshot, watched) = watch::channel(Snapshot::default());
@@ -282,7 +294,7 @@ impl Engine {
             environment: self.environment.clone(),
             id,
             introduction,
-            registration,
+            entrance,
             on_disk,
             inbox,
             shown: Shown::new(snapshot),
@@ -291,12 +303,79 @@ impl Engine {
         };
         self.tasks
             .spawn_on(starting.run(add, wanted), self.environment.pool.next());
-        let handle = TorrentHandle { sender, watched };
-        let mut torrents = lock(&self.torrents);
-        torrents.retain(|torrent| !torrent.sender.is_closed());
-        torrents.push(handle.clone());
-        drop(torrents);
+        self.keep(sender.clone());
+        Ok(TorrentHandle { sender, watched })
+    }
+
+    /// Looks for the torrent that a magnet link names, until the handle is dropped or given to [`Engine::add`].
+    ///
+    /// # Errors
+    /// Where the torrent is here already, under one of the link's info hashes.
+    pub async fn add_magnet(&self, add: AddMagnet) -> Result<MagnetHandle, EngineError> {
+        let mut rng = lock(&self.seeds).fork();
+        let known = add.known.as_ref().map(|known| known.metainfo.info_hashes());
+        let hashes = known.unwrap_or(add.magnet.info_hashes);
+        let (id, introduction, registration) = self.register(hashes, &mut rng)?;
+        let inbox = Inbox::new();
+        let sender = inbox.sender();
+        let environment = self.environment.clone();
+        let (task, trackers) = start::announce(
+            &environment,
+            introduction,
+            start::Announces {
+                tiers: &start::magnet_tiers(&add),
+                named_by_user: add.trackers.clone(),
+                totals: Totals::unknown(),
+                standing: Standing::Leech,
+            },
+            sender.clone(),
+            &mut rng,
+        );
+        self.tasks.spawn_on(task.run(), environment.pool.next());
+        let mailbox = Mailbox::new();
+        // Where the session is gone the engine stops.
+        let added = ToSession::Added(id, mailbox.clone());
+        drop(environment.session.send(added).await);
+        let limiter = environment.transport.limiter();
+        let parts = magnet::Parts {
+            id,
+            introduction,
+            register: self.register.clone(),
+            registration,
+            inbox,
+            mailbox,
+            trackers,
+            limiter: limiter.torrent(RateLimits::default()),
+            environment,
+        };
+        let (task, handle) = MagnetTask::new(parts, add, rng.u64(..));
+        self.tasks
+            .spawn_on(task.run(), self.environment.pool.next());
+        self.keep(sender);
         Ok(handle)
+    }
+
+    /// A place among the torrents. Two contents over the same files would be in each other's way: whoever comes second gets none.
+    fn register(
+        &self,
+        hashes: InfoHashes,
+        rng: &mut fastrand::Rng,
+    ) -> Result<(TorrentKey, Introduction, Registration), EngineError> {
+        let id = TorrentKey(self.next_id.fetch_add(1, Ordering::Relaxed));
+        let introduction = Introduction {
+            hashes,
+            peer_id: PeerId::generate(rng),
+        };
+        let registration = self.register.enter(id, introduction);
+        let registration = registration.ok_or(EngineError::Duplicate)?;
+        Ok((id, introduction, registration))
+    }
+
+    /// Remembers whom to tell of the end.
+    fn keep(&self, torrent: mpsc::Sender<ToTorrent>) {
+        let mut torrents = lock(&self.torrents);
+        torrents.retain(|torrent| !torrent.is_closed());
+        torrents.push(torrent);
     }
 
     /// Stops every torrent: takes leave of trackers and peers, and writes down what is verified. Returns `within` the time,
@@ -306,7 +385,7 @@ impl Engine {
         let torrents = std::mem::take(&mut *lock(&self.torrents));
         let leave = async {
             for torrent in torrents {
-                torrent.stop().await;
+                drop(torrent.send(ToTorrent::Stop).await);
             }
             self.tasks.close();
             self.tasks.wait().await;

@@ -59,19 +59,22 @@ pub(crate) struct Inbound {
 
 impl Inbound {
     /// `leftover` came in the same read as the handshake, and is decrypted; `cipher` decrypts what comes behind it.
-    pub(crate) fn new(piece_count: u32, leftover: &[u8], cipher: Option<Box<Rc4>>) -> Self {
+    pub(crate) fn new(limits: Limits, leftover: &[u8], cipher: Option<Box<Rc4>>) -> Self {
         let mut head = vec![0; HEAD_BYTES.max(leftover.len())];
         head[..leftover.len()].copy_from_slice(leftover);
         Inbound {
             cipher,
-            decoder: Decoder::new(Limits {
-                piece_count: Some(piece_count),
-            }),
+            decoder: Decoder::new(limits),
             head,
             start: 0,
             end: leftover.len(),
             receiving: Receiving::Messages,
         }
+    }
+
+    /// The limits of all messages from here on.
+    pub(crate) const fn set_limits(&mut self, limits: Limits) {
+        self.decoder.set_limits(limits);
     }
 
     /// Puts the payload that follows into a slot for `block`, now or when [`Inbound::supply`] brings it.

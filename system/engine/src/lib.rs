@@ -52,6 +52,7 @@
 //! wait; what goes down never waits.
 
 mod allowance;
+mod carried;
 mod clock;
 mod connect;
 mod door;
@@ -59,6 +60,7 @@ mod engine;
 mod hashes;
 mod inbound;
 mod local;
+mod magnet;
 mod mailbox;
 mod mse;
 mod outbound;
@@ -74,6 +76,7 @@ mod tracker;
 mod worker;
 
 pub use engine::{AddTorrent, Engine, EngineConfig, EngineError, TorrentHandle};
+pub use magnet::{AddMagnet, FoundTorrent, MagnetError, MagnetHandle, MagnetSnapshot};
 pub use scrape::{MAX_SCRAPED_TRACKERS, Scrapes};
 pub use shoal_session::{SeedingPolicy, Settings as SessionSettings, Slots};
 pub use shoal_tracker::{Error as TrackerError, ScrapeCounts, ScrapeReply};

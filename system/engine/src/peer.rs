@@ -4,6 +4,7 @@
 //! Invariant: the session's outputs are drained before its next input; payload passes this loop only as leases and sources.
 
 use crate::allowance::Allowance;
+use crate::carried::Carried;
 use crate::clock::Clock;
 use crate::hashes::HashServer;
 use crate::inbound::{Found, Inbound};
@@ -13,11 +14,11 @@ use crate::torrent::ToTorrent;
 use shoal_machine::Machine;
 use shoal_metainfo::Layout;
 use shoal_storage::{BlockBuffer, Content, Segment, Storage, Stored};
+use shoal_swarm::metadata::Said;
 use shoal_swarm::peer_session::{Input, Output, PeerSession};
 use shoal_swarm::{CloseReason, FromPeer, PeerKey, ToPeer};
 use shoal_transport::{Direction, PeerStream, TorrentLimiter};
-use shoal_wire::mse::Ciphers;
-use shoal_wire::{HashRequest, Hashes, Message, RemoteExtensions, Request};
+use shoal_wire::{HashRequest, Hashes, Limits, Message, RemoteExtensions, Request};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -42,15 +43,6 @@ pub(crate) struct Surroundings {
     pub(crate) torrent: mpsc::Sender<ToTorrent>,
 }
 
-/// What a handshake leaves behind.
-#[derive(Debug)]
-pub(crate) struct Begun {
-    /// What came right behind it, decrypted.
-    pub(crate) leftover: Vec<u8>,
-    /// What is encrypted from here on.
-    pub(crate) ciphers: Option<Box<Ciphers>>,
-}
-
 /// One connection.
 pub(crate) struct PeerTask {
     key: PeerKey,
@@ -59,6 +51,8 @@ pub(crate) struct PeerTask {
     inbound: Inbound,
     outbound: Outbound,
     remote: RemoteExtensions,
+    /// What the remote said before the session listened.
+    said: Option<Said>,
     mailbox: Mailbox<ToPeer>,
     around: Surroundings,
     /// What the session is to hear next; kept for its memory.
@@ -85,26 +79,27 @@ enum Woken {
 }
 
 impl PeerTask {
-    /// A connection whose handshake is done.
+    /// A connection whose handshake is done, and what it brings along.
     pub(crate) fn new(
         key: PeerKey,
         stream: PeerStream,
         session: PeerSession,
-        begun: Begun,
+        carried: Carried,
         mailbox: Mailbox<ToPeer>,
         around: Surroundings,
     ) -> Self {
-        let (send, receive) = match begun.ciphers.map(|ciphers| *ciphers) {
-            Some(Ciphers { send, receive }) => (Some(Box::new(send)), Some(Box::new(receive))),
-            None => (None, None),
-        };
+        let mut inbound = carried.inbound;
+        inbound.set_limits(Limits {
+            piece_count: Some(around.layout.piece_count()),
+        });
         PeerTask {
             key,
             stream,
             session,
-            inbound: Inbound::new(around.layout.piece_count(), &begun.leftover, receive),
-            outbound: Outbound::new(send),
-            remote: RemoteExtensions::default(),
+            inbound,
+            outbound: carried.outbound,
+            remote: carried.remote,
+            said: carried.said,
             mailbox,
             download: Allowance::new(Direction::Down, &around.limiter),
             upload: Allowance::new(Direction::Up, &around.limiter),
@@ -121,6 +116,9 @@ impl PeerTask {
     pub(crate) async fn run(mut self) {
         // A session has something to say from the start, and the remote may have sent more than its handshake.
         self.go_on();
+        for message in self.said.take().into_iter().flat_map(Said::replay) {
+            self.handle(Input::Message(message));
+        }
         self.understand();
         loop {
             self.settle();

@@ -27,15 +27,26 @@ struct Names {
 #[derive(Debug)]
 pub(crate) struct Registration {
     register: Register,
-    introduction: Introduction,
+    id: TorrentId,
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let mut names = self.register.write();
-        for name in self.introduction.hashes.swarms() {
-            names.torrents.remove(&name);
-            names.hashed.remove(&SkeyHash::of(name));
+        self.register.write().remove(self.id);
+    }
+}
+
+impl Names {
+    fn remove(&mut self, id: TorrentId) {
+        self.torrents.retain(|_, (other, _)| *other != id);
+        let torrents = &self.torrents;
+        self.hashed.retain(|_, name| torrents.contains_key(name));
+    }
+
+    fn insert(&mut self, id: TorrentId, introduction: Introduction) {
+        for name in introduction.hashes.swarms() {
+            self.torrents.insert(name, (id, introduction));
+            self.hashed.insert(SkeyHash::of(name), name);
         }
     }
 }
@@ -48,16 +59,26 @@ impl Register {
         if introduction.hashes.swarms().any(taken) {
             return None;
         }
-        for name in introduction.hashes.swarms() {
-            names.torrents.insert(name, (id, introduction));
-            names.hashed.insert(SkeyHash::of(name), name);
-        }
+        names.insert(id, introduction);
         drop(names);
         let register = self.clone();
-        Some(Registration {
-            register,
-            introduction,
-        })
+        Some(Registration { register, id })
+    }
+
+    /// Enters a torrent that is there already under its other names too, and with what it says of itself from here on. False where one
+    /// of the names is another torrent's: then nothing changes.
+    pub(crate) fn extend(&self, id: TorrentId, introduction: Introduction) -> bool {
+        let mut names = self.write();
+        let is_anothers = |name| {
+            let holder = names.torrents.get(&name);
+            holder.is_some_and(|(other, _)| *other != id)
+        };
+        if introduction.hashes.swarms().any(is_anothers) {
+            return false;
+        }
+        names.remove(id);
+        names.insert(id, introduction);
+        true
     }
 
     pub(crate) fn find(&self, name: InfoHash) -> Option<(TorrentId, Introduction)> {

@@ -5,17 +5,20 @@
 use crate::connect::Introduction;
 use crate::engine::{AddTorrent, Environment};
 use crate::hashes::{FileSpan, HashServer};
+use crate::magnet::{AddMagnet, MagnetHandle};
 use crate::mailbox::Mailbox;
 use crate::register::Registration;
 use crate::session::ToSession;
 use crate::snapshot::{Phase, Shown};
 use crate::torrent::{self, Inbox, MAX_EVENTS, OnDisk, Parts, ToTorrent, TorrentId, TorrentTask};
-use crate::tracker::{Announcer, Standing, Totals, Trackers};
+use crate::tracker::{Announcer, Standing, Totals, TrackerTask, Trackers};
+use bytes::Bytes;
 use shoal_machine::Machine;
 use shoal_metainfo::metainfo::TrackerUrl;
 use shoal_metainfo::{Bitfield, FileIndex, Metainfo, PieceIndex};
 use shoal_storage::{ContentSpec, Event, Mode, Storage, StorageError};
 use shoal_swarm::torrent::{Input, Origin, Priority, Torrent, TorrentConfig};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -89,12 +92,29 @@ fn tiers(add: &AddTorrent) -> Vec<Vec<Url>> {
     own.chain(named).collect()
 }
 
+/// The trackers of a magnet link, each a tier of its own, then those that the user named.
+pub(crate) fn magnet_tiers(add: &AddMagnet) -> Vec<Vec<Url>> {
+    let own = add.magnet.trackers.iter();
+    let own = own.filter_map(|tracker| tracker.url.parse().ok());
+    own.chain(add.trackers.iter().cloned())
+        .map(|url| vec![url])
+        .collect()
+}
+
+/// How a torrent came here.
+pub(crate) enum Entrance {
+    /// By its metainfo.
+    New(Registration),
+    /// By a magnet link, which was searched for.
+    Search(MagnetHandle),
+}
+
 /// A torrent that is opened and does not run yet.
 pub(crate) struct Starting {
     pub(crate) environment: Environment,
     pub(crate) id: TorrentId,
     pub(crate) introduction: Introduction,
-    pub(crate) registration: Registration,
+    pub(crate) entrance: Entrance,
     pub(crate) on_disk: OnDisk,
     pub(crate) inbox: Inbox,
     pub(crate) shown: Shown,
@@ -110,7 +130,7 @@ impl Starting {
             Some(have) => self.run_with(add, &wanted, have, resumed_pieces).await,
             None => {
                 torrent::close(&mut self.on_disk).await;
-                drop(self.registration);
+                drop(self.entrance);
                 self.shown.phase(Phase::Stopped);
             }
         }
@@ -167,14 +187,50 @@ impl Starting {
             our_peer_id: self.introduction.peer_id.0,
             seed: self.rng.u64(..),
             max_connections: self.environment.max_connections,
+            private: metainfo.is_private(),
             exchange: self.environment.exchanges_peers(metainfo),
         });
-        if !add.peers.is_empty() {
-            let (origin, addresses) = (Origin::User, add.peers.clone());
+        let mut candidates = BTreeMap::from([(Origin::User, add.peers.clone())]);
+        let entered = match self.entrance {
+            Entrance::New(registration) => {
+                let mailbox = Mailbox::new();
+                // Where the session is gone the engine stops.
+                let added = ToSession::Added(self.id, mailbox.clone());
+                drop(self.environment.session.send(added).await);
+                let (sender, rng) = (self.inbox.sender(), &mut self.rng);
+                let (task, trackers) = announce(
+                    &self.environment,
+                    self.introduction,
+                    Announces {
+                        tiers: &tiers(&add),
+                        named_by_user: add.trackers.clone(),
+                        totals: Totals::of(&torrent.progress()),
+                        standing: Standing::of(&torrent),
+                    },
+                    sender,
+                    rng,
+                );
+                self.tasks
+                    .spawn_on(task.run(), self.environment.pool.next());
+                Some((registration, mailbox, trackers, Vec::new()))
+            }
+            Entrance::Search(search) => search.hand_over().await.map(|met| {
+                for (address, origin) in met.candidates {
+                    candidates.entry(origin).or_default().push(address);
+                }
+                met.inbox.forward(self.inbox.sender());
+                (met.registration, met.mailbox, met.trackers, met.connections)
+            }),
+        };
+        let Some((registration, mailbox, trackers, met)) = entered else {
+            // The search was stopped, and with it the torrent.
+            torrent::close(&mut self.on_disk).await;
+            return self.shown.phase(Phase::Stopped);
+        };
+        for (origin, addresses) in candidates {
             let now = self.environment.clock.now();
             torrent.handle(now, Input::Candidates { origin, addresses });
         }
-        let trackers = self.start_trackers(&add, &torrent);
         // Until the torrent has ended. Private ones are known to their trackers' peers only (BEP 27).
         let _announced = self
             .environment
@@ -182,17 +238,14 @@ impl Starting {
             .as_ref()
             .filter(|_| !metainfo.is_private())
             .map(|local| local.join(self.introduction.hashes.swarms(), &self.inbox.sender()));
-        let mailbox = Mailbox::new();
-        // Where the session is gone the engine stops.
-        let added = ToSession::Added(self.id, mailbox.clone());
-        drop(self.environment.session.send(added).await);
         let limiter = self.environment.transport.limiter().torrent(add.limits);
         let parts = Parts {
             id: self.id,
             environment: self.environment,
             introduction: self.introduction,
-            registration: self.registration,
+            registration,
             layout,
+            info: Bytes::copy_from_slice(metainfo.raw_info()),
             on_disk: self.on_disk,
             hashes: Arc::new(hash_server(metainfo)),
             limiter,
@@ -203,32 +256,41 @@ impl Starting {
             seed_only: add.seed_only,
             resumed_pieces,
         };
-        TorrentTask::new(parts, torrent).run().await;
+        TorrentTask::new(parts, torrent).run(met).await;
     }
+}
 
-    fn start_trackers(&mut self, add: &AddTorrent, torrent: &Torrent) -> Trackers {
-        let totals = Arc::new(Totals::default());
-        totals.set(0, 0, &torrent.progress());
-        let standing = Standing::of(torrent);
-        let announcer = Announcer {
-            clock: self.environment.clock,
-            client: self.environment.trackers.clone(),
-            peer_id: self.introduction.peer_id.0,
-            port: self.environment.port.unwrap_or(0),
-            key: self.rng.u32(..),
-            totals: Arc::clone(&totals),
-            named_by_user: add.trackers.clone(),
-        };
-        let (task, trackers) = Trackers::new(
-            announcer,
-            self.introduction.hashes.swarms(),
-            &tiers(add),
-            self.inbox.sender(),
-            self.rng.fork(),
-            standing,
-        );
-        self.tasks
-            .spawn_on(task.run(), self.environment.pool.next());
-        trackers
-    }
+/// What the trackers of a torrent are to hear.
+pub(crate) struct Announces<'a> {
+    pub(crate) tiers: &'a [Vec<Url>],
+    pub(crate) named_by_user: Vec<Url>,
+    pub(crate) totals: Totals,
+    pub(crate) standing: Standing,
+}
+
+/// Both ends of a torrent's announces.
+pub(crate) fn announce(
+    environment: &Environment,
+    us: Introduction,
+    announces: Announces<'_>,
+    torrent: mpsc::Sender<ToTorrent>,
+    rng: &mut fastrand::Rng,
+) -> (TrackerTask, Trackers) {
+    let announcer = Announcer {
+        clock: environment.clock,
+        client: environment.trackers.clone(),
+        peer_id: us.peer_id.0,
+        port: environment.port.unwrap_or(0),
+        key: rng.u32(..),
+        totals: Arc::new(announces.totals),
+        named_by_user: announces.named_by_user,
+    };
+    Trackers::new(
+        announcer,
+        us.hashes.swarms(),
+        announces.tiers,
+        torrent,
+        rng.fork(),
+        announces.standing,
+    )
 }

@@ -17,6 +17,7 @@ use crate::register::Registration;
 use crate::session::{FromSession, ToSession};
 use crate::snapshot::{Phase, Shown};
 use crate::tracker::Trackers;
+use bytes::Bytes;
 use connections::{Peer, PlainRemotes};
 use shoal_machine::{Machine, Moment, earliest};
 use shoal_metainfo::Layout;
@@ -70,6 +71,22 @@ impl Inbox {
         self.sender.clone()
     }
 
+    /// Hands everything that still comes here on to `sender`, in the background, until nobody is left who could send.
+    pub(crate) fn forward(self, sender: mpsc::Sender<ToTorrent>) {
+        let mut receiver = self.receiver;
+        drop(self.sender);
+        tokio::spawn(async move {
+            loop {
+                let message = tokio::select! {
+                    message = receiver.recv() => message,
+                    () = sender.closed() => return,
+                };
+                let Some(message) = message else { return };
+                drop(sender.send(message).await);
+            }
+        });
+    }
+
     /// Waits for the next message. May be cancelled without losing any.
     pub(crate) async fn receive(&mut self) -> ToTorrent {
         match self.receiver.recv().await {
@@ -112,6 +129,8 @@ pub(crate) struct Parts {
     pub(crate) introduction: Introduction,
     pub(crate) registration: Registration,
     pub(crate) layout: Arc<Layout>,
+    /// The info dictionary, for those who ask for it.
+    pub(crate) info: Bytes,
     pub(crate) on_disk: OnDisk,
     pub(crate) hashes: Arc<HashServer>,
     pub(crate) limiter: TorrentLimiter,
@@ -170,10 +189,13 @@ impl TorrentTask {
         }
     }
 
-    /// Runs until it was stopped and its last connection has gone.
-    pub(crate) async fn run(mut self) {
+    /// Runs until it was stopped and its last connection has gone. `met` are connections that exist already and count as such.
+    pub(crate) async fn run(mut self, met: Vec<Ready>) {
         // What was said before it ran, such as where its first peers are.
         self.drain();
+        for ready in met {
+            self.connected(ready);
+        }
         loop {
             self.recheck();
             self.report();

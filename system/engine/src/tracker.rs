@@ -10,7 +10,7 @@ use crate::mailbox::{Mailbox, separate};
 use crate::snapshot::TrackerLine;
 use crate::torrent::ToTorrent;
 use shoal_machine::{Machine, Moment, earliest};
-use shoal_metainfo::InfoHash;
+use shoal_metainfo::{BLOCK_LENGTH, InfoHash};
 use shoal_swarm::torrent::{Origin, Progress, Torrent};
 use shoal_tracker::schedule::{Input, Output};
 use shoal_tracker::{
@@ -35,6 +35,22 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
+    /// Nothing has moved yet.
+    pub(crate) fn of(progress: &Progress) -> Self {
+        let totals = Totals::default();
+        totals.set(0, 0, progress);
+        totals
+    }
+
+    /// How much there is to fetch is not known: more than nothing, so that nobody takes us for a seed.
+    pub(crate) fn unknown() -> Self {
+        let totals = Totals::default();
+        totals
+            .left
+            .store(u64::from(BLOCK_LENGTH), Ordering::Relaxed);
+        totals
+    }
+
     pub(crate) fn set(&self, uploaded: u64, downloaded: u64, progress: &Progress) {
         let left = progress.total_bytes - progress.have_bytes;
         self.uploaded.store(uploaded, Ordering::Relaxed);
@@ -72,6 +88,8 @@ impl Standing {
 enum ToTrackers {
     WantsCandidates,
     Stands(Standing),
+    /// The torrent is in this swarm too.
+    Join(InfoHash),
     Stop,
 }
 
@@ -95,9 +113,8 @@ impl Trackers {
     ) -> (TrackerTask, Self) {
         let dice = rng.fork();
         let settings = ScheduleSettings::default();
-        let schedules = swarms
-            .map(|swarm| Schedule::new(swarm, tiers.to_vec(), settings, dice.clone()))
-            .collect();
+        let begin = |swarm| Schedule::new(swarm, tiers.to_vec(), settings, dice.clone());
+        let schedules = swarms.map(begin).collect();
         let mailbox = Mailbox::new();
         let (sender, lines) = watch::channel(Vec::new());
         let totals = Arc::clone(&announcer.totals);
@@ -105,6 +122,8 @@ impl Trackers {
             around: Arc::new(announcer),
             standing,
             schedules,
+            tiers: tiers.to_vec(),
+            dice,
             mailbox: mailbox.clone(),
             torrent,
             lines: sender,
@@ -136,6 +155,11 @@ impl Trackers {
             self.standing = standing;
             self.mailbox.push(ToTrackers::Stands(standing), separate);
         }
+    }
+
+    /// Announces in this swarm too.
+    pub(crate) fn join(&self, swarm: InfoHash) {
+        self.mailbox.push(ToTrackers::Join(swarm), separate);
     }
 
     /// Takes leave.
@@ -180,6 +204,9 @@ pub(crate) struct TrackerTask {
     around: Arc<Announcer>,
     standing: Standing,
     schedules: Vec<Schedule>,
+    /// For the schedules of swarms that it turns out to be in.
+    tiers: Vec<Vec<Url>>,
+    dice: fastrand::Rng,
     mailbox: Mailbox<ToTrackers>,
     torrent: mpsc::Sender<ToTorrent>,
     lines: watch::Sender<Vec<TrackerLine>>,
@@ -231,6 +258,8 @@ impl TrackerTask {
                     self.all(&Input::Completed);
                 }
             }
+            ToTrackers::Join(swarm) if !self.leaving => self.join(swarm),
+            ToTrackers::Join(_) => {}
             ToTrackers::Stop if self.leaving => {}
             ToTrackers::Stop => {
                 self.leaving = true;
@@ -241,6 +270,17 @@ impl TrackerTask {
                 self.all(&Input::Stop);
             }
         }
+    }
+
+    fn join(&mut self, swarm: InfoHash) {
+        let (tiers, dice) = (self.tiers.clone(), self.dice.clone());
+        let schedule = Schedule::new(swarm, tiers, ScheduleSettings::default(), dice);
+        self.schedules.push(schedule);
+        let at = self.schedules.len() - 1;
+        let partial = self.standing == Standing::PartialSeed;
+        self.one(at, Input::PartialSeed(partial));
+        let complete = self.standing == Standing::Seed;
+        self.one(at, Input::Start { complete });
     }
 
     async fn answered(&mut self, Answered(schedule, answer): Answered) {

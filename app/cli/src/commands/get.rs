@@ -1,12 +1,14 @@
 //! `shoal get`: downloads a torrent.
 
+mod magnet;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use shoal_engine::{AddTorrent, Engine};
-use shoal_metainfo::Metainfo;
 use shoal_metainfo::metainfo::Limits;
+use shoal_metainfo::{Magnet, Metainfo};
 use shoal_transport::{HttpError, HttpLimits, OriginClass, policy::Protocol};
 use url::Url;
 
@@ -41,13 +43,14 @@ pub(super) fn run(args: &GetArgs, output: &mut Output) -> Done {
 enum Source {
     Read(Box<AddTorrent>),
     Url(Url),
+    Magnet(Box<Magnet>),
 }
 
 fn source(args: &GetArgs) -> Result<Source, Failure> {
     let text = args.source.to_str().unwrap_or_default();
     if show::is_magnet(text) {
-        let message = "magnet links cannot be downloaded: get the .torrent file, or its URL";
-        return Err(Failure::new(Exit::Usage, message));
+        let magnet = magnet::parse(text, args)?;
+        return Ok(Source::Magnet(Box::new(magnet)));
     }
     let scheme = text
         .split_once("://")
@@ -58,17 +61,17 @@ fn source(args: &GetArgs) -> Result<Source, Failure> {
         return Ok(Source::Url(url));
     }
     let metainfo = torrent_file::read(Path::new(&args.source))?;
-    Ok(Source::Read(Box::new(plan(args, metainfo)?)))
+    Ok(Source::Read(Box::new(plan(args, Arc::new(metainfo))?)))
 }
 
 /// How the torrent is to be downloaded.
-fn plan(args: &GetArgs, metainfo: Metainfo) -> Result<AddTorrent, Failure> {
+fn plan(args: &GetArgs, metainfo: Arc<Metainfo>) -> Result<AddTorrent, Failure> {
     transfer::log_warnings(&metainfo);
     let selection = args.select.as_ref().map(|select| select.resolve(&metainfo));
     let info_hash = metainfo.info_hashes().primary();
     let state_dir = args.state.state_dir.as_deref();
     let journal = journal_path::of(info_hash, &args.output, state_dir)?;
-    let mut add = AddTorrent::new(Arc::new(metainfo), args.output.clone());
+    let mut add = AddTorrent::new(metainfo, args.output.clone());
     add.selection = selection.transpose()?;
     add.sequential = args.sequential;
     add.preallocate = args.preallocate;
@@ -82,10 +85,11 @@ struct Getting<'a> {
 }
 
 impl Prepare for Getting<'_> {
-    async fn prepare(self, engine: &Engine) -> Result<AddTorrent, Failure> {
+    async fn prepare(self, engine: &Engine, output: &mut Output) -> Result<AddTorrent, Failure> {
         match self.source {
             Source::Read(add) => Ok(*add),
-            Source::Url(url) => plan(self.args, fetch(engine, url).await?),
+            Source::Url(url) => plan(self.args, Arc::new(fetch(engine, url).await?)),
+            Source::Magnet(magnet) => magnet::find(self.args, *magnet, engine, output).await,
         }
     }
 }

@@ -34,7 +34,7 @@ struct Seeding<'a> {
 }
 
 impl Prepare for Seeding<'_> {
-    async fn prepare(self, _engine: &Engine) -> Result<AddTorrent, Failure> {
+    async fn prepare(self, _: &Engine, _: &mut Output) -> Result<AddTorrent, Failure> {
         let mut add = AddTorrent::new(Arc::new(self.metainfo), self.args.data.clone());
         add.seed_only = true;
         add.trust = self.args.trust;

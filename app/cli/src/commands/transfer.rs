@@ -61,8 +61,8 @@ impl Goal {
 
 /// A torrent to run, once an engine runs.
 pub(super) trait Prepare {
-    /// Says which torrent, and how. The engine's network may be used to fetch it.
-    async fn prepare(self, engine: &Engine) -> Result<AddTorrent, Failure>;
+    /// Says which torrent, and how. The engine's network may be used to find it, and what there is to tell meanwhile is told.
+    async fn prepare(self, engine: &Engine, output: &mut Output) -> Result<AddTorrent, Failure>;
 }
 
 /// The event loop of the command line itself; the engine has its own.
@@ -119,9 +119,9 @@ impl Transfer<'_> {
         let addresses = self.engine.listening().to_vec();
         self.output
             .show(&Event::Listening(Listening { addresses }))?;
-        let engine = self.engine;
+        let (engine, output) = (self.engine, &mut *self.output);
         let adding = async {
-            let add = prepare.prepare(engine).await?;
+            let add = prepare.prepare(engine, output).await?;
             let (metainfo, directory) = (Arc::clone(&add.metainfo), add.directory.clone());
             let handle = engine.add(add).await?;
             Ok::<_, Failure>((Reporter::new(&metainfo, &directory, purpose), handle))

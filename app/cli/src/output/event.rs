@@ -17,6 +17,7 @@ pub(crate) enum Event {
     Torrent(Box<TorrentEvent>),
     Magnet(Box<MagnetEvent>),
     Scrape(Scrape),
+    Metadata(Metadata),
     Hashing(Hashing),
     Created(Created),
     Checking(Checking),
@@ -45,7 +46,7 @@ impl Event {
     pub(super) const fn is_progress(&self) -> bool {
         matches!(
             self,
-            Event::Hashing(_) | Event::Checking(_) | Event::Progress(_)
+            Event::Metadata(_) | Event::Hashing(_) | Event::Checking(_) | Event::Progress(_)
         )
     }
 
@@ -71,6 +72,7 @@ impl Event {
         matches!(
             self,
             Event::Created(_)
+                | Event::Torrent(_)
                 | Event::Started(_)
                 | Event::Complete(_)
                 | Event::Stopped(_)
@@ -83,6 +85,9 @@ impl Event {
     /// What a progress bar shows.
     pub(super) fn amount(&self) -> Option<Amount> {
         let (done, total) = match self {
+            Event::Metadata(metadata) => {
+                (metadata.received_bytes, metadata.total_bytes.unwrap_or(1))
+            }
             Event::Hashing(hashing) => (hashing.done_bytes, hashing.total_bytes),
             Event::Checking(checking) => {
                 (checking.checked_pieces.into(), checking.total_pieces.into())
@@ -163,6 +168,19 @@ pub(crate) struct SwarmFigures {
     pub(crate) seeds: Option<u32>,
     pub(crate) leeches: Option<u32>,
     pub(crate) completed: Option<u32>,
+}
+
+/// How far the search for a magnet link's torrent is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Metadata {
+    pub(crate) candidates: u32,
+    pub(crate) failed_dials: u32,
+    pub(crate) peers: u32,
+    pub(crate) offers: u32,
+    pub(crate) liars: u32,
+    pub(crate) received_bytes: u64,
+    pub(crate) total_bytes: Option<u64>,
+    pub(crate) wants_hashes: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]

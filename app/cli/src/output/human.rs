@@ -1,8 +1,8 @@
 //! What events say to people, as lines.
 
 use super::event::{
-    Checked, Complete, Created, Event, FileEvent, MagnetEvent, Progress, Scrape, Started, Stopped,
-    SwarmFigures, TorrentEvent, TorrentFile, Tracker,
+    Checked, Complete, Created, Event, FileEvent, MagnetEvent, Metadata, Progress, Scrape, Started,
+    Stopped, SwarmFigures, TorrentEvent, TorrentFile, Tracker,
 };
 use super::text::Line;
 use crate::units::{PieceLength, Seconds, Size, Timestamp};
@@ -29,7 +29,7 @@ pub(super) fn lines(event: &Event) -> Vec<Line> {
         Event::Scrape(scrape) => vec![show_scrape(scrape)],
         Event::Created(created) => show_created(created),
         Event::Started(started) => vec![show_started(started)],
-        Event::Hashing(_) | Event::Checking(_) | Event::Progress(_) => {
+        Event::Metadata(_) | Event::Hashing(_) | Event::Checking(_) | Event::Progress(_) => {
             vec![Line::plain(progress(event))]
         }
         Event::Tracker(tracker) => vec![show_tracker(tracker)],
@@ -52,6 +52,7 @@ pub(super) fn lines(event: &Event) -> Vec<Line> {
 /// How far it is, in one line.
 pub(super) fn progress(event: &Event) -> String {
     match event {
+        Event::Metadata(metadata) => show_metadata(metadata),
         Event::Hashing(hashing) => {
             let (done, total) = (Size(hashing.done_bytes), Size(hashing.total_bytes));
             let rate = Size(hashing.rate_bytes_per_s);
@@ -68,6 +69,19 @@ pub(super) fn progress(event: &Event) -> String {
         ),
         Event::Progress(progress) => show_progress(progress),
         _ => String::new(),
+    }
+}
+
+fn show_metadata(metadata: &Metadata) -> String {
+    let peers = count(metadata.peers as usize, "peer");
+    let known = metadata.candidates;
+    match metadata.total_bytes {
+        _ if metadata.wants_hashes => format!("asking for hashes: {peers}"),
+        Some(total_bytes) if metadata.received_bytes > 0 => {
+            let (got, total) = (Size(metadata.received_bytes), Size(total_bytes));
+            format!("metadata: {got} of {total}, {peers}")
+        }
+        _ => format!("looking for metadata: {peers}, {known} known"),
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod generated;
+mod magnets;
 mod round_trip;
 mod scrape;
 mod support;

@@ -5,7 +5,9 @@ use super::{contacts, existing, some};
 use crate::operations::Operations;
 use shoal_metainfo::Block;
 use shoal_metainfo::{Bitfield, BlockIndex, PieceIndex};
-use shoal_wire::{ExtendedHandshake, HashRequest, Hashes, Message, PeerExchange, Request};
+use shoal_wire::{
+    ExtendedHandshake, HashRequest, Hashes, Message, Metadata, PeerExchange, Request,
+};
 
 /// Makes up one message.
 pub(super) struct Remote<'o, 'i, 'w> {
@@ -78,9 +80,12 @@ impl<'o, 'i, 'w> Remote<'o, 'i, 'w> {
             }),
             30 => Message::HashReject(self.hash_request()),
             _ if self.operations.flag() => Message::Port(1),
-            _ => Message::PeerExchange(PeerExchange {
+            _ if self.operations.flag() => Message::PeerExchange(PeerExchange {
                 added: contacts(self.operations),
                 dropped: Vec::new(),
+            }),
+            _ => Message::Metadata(Metadata::Request {
+                piece: self.operations.number(),
             }),
         }
     }

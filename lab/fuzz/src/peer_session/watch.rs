@@ -7,7 +7,7 @@ use shoal_metainfo::{BLOCK_LENGTH, Block, BlockRun, Layout, PieceIndex};
 use shoal_swarm::peer_session::{MAX_QUEUED_REQUESTS, Negotiated, Output, PeerSettings};
 use shoal_swarm::window::{DEFAULT_REQQ, MAX_BYTES};
 use shoal_swarm::{FromPeer, Has, ToPeer};
-use shoal_wire::{HashRequest, Message, Request};
+use shoal_wire::{HashRequest, Message, Metadata, Request};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -272,6 +272,10 @@ impl Watch {
                 self.withdraw(|other| *other == request);
             }
             Message::HashReject(_) => assert!(self.negotiated.v2),
+            Message::Metadata(answer) => assert!(matches!(
+                answer,
+                Metadata::Data { .. } | Metadata::Reject { .. }
+            )),
             Message::KeepAlive
             | Message::Choke
             | Message::Unchoke

@@ -28,9 +28,9 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
     command.arg("--dir").arg(job.folder);
     match job.role {
         Role::Seed => command.args(["--seed-ratio=0.0", "--check-integrity=true"]),
-        Role::Leech => command.arg("--seed-time=0"),
+        Role::Leech => command.args(["--seed-time=0", "--bt-save-metadata=false"]),
     };
-    command.arg(job.torrent);
+    command.arg(job.source());
     let process = Process::start(lab, &job.name(Client::Aria2), &mut command)?;
     let (role, address) = (job.role, job.address);
     Ok(Running::new(

@@ -11,6 +11,7 @@ use std::process::Command;
 pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
     let order = json!({
         "torrent": job.torrent,
+        "magnet": job.magnet,
         "folder": job.folder,
         "listen": job.address.to_string(),
         "seed": job.role == Role::Seed,

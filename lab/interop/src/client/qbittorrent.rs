@@ -100,12 +100,16 @@ fn add(interface: SocketAddr, job: &Job<'_>) -> Result<()> {
         );
         body.extend_from_slice(field.as_bytes());
     }
-    let file = format!(
-        "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"torrents\"; filename=\"a.torrent\"\r\n\
-         Content-Type: application/x-bittorrent\r\n\r\n"
-    );
-    body.extend_from_slice(file.as_bytes());
-    body.extend_from_slice(&fs::read(job.torrent)?);
+    let disposition = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=");
+    body.extend_from_slice(disposition.as_bytes());
+    match job.magnet {
+        Some(link) => body.extend_from_slice(format!("\"urls\"\r\n\r\n{link}").as_bytes()),
+        None => {
+            let file = "\"torrents\"; filename=\"a.torrent\"\r\nContent-Type: application/x-bittorrent\r\n\r\n";
+            body.extend_from_slice(file.as_bytes());
+            body.extend_from_slice(&fs::read(job.torrent)?);
+        }
+    }
     body.extend_from_slice(format!("\r\n--{BOUNDARY}--\r\n").as_bytes());
     let form = format!("multipart/form-data; boundary=\"{BOUNDARY}\"");
     let headers = [("Content-Type", form.as_str())];

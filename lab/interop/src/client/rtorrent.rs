@@ -32,12 +32,12 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
          {encryption}\
          directory.default.set = {}\n\
          session.path.set = {}\n\
-         method.set_key = event.download.{event}, mark, \"execute2={{touch,{}}}\"\n\
+         method.set_key = event.download.{event}, mark, \"branch=d.is_meta=,,\\\"execute2={{touch,{}}}\\\"\"\n\
          schedule2 = load, 1, 0, \"load.start={}\"\n",
         job.folder.display(),
         session.display(),
         reached.display(),
-        job.torrent.display(),
+        job.source().to_string_lossy(),
     );
     let file = state.join("rtorrent.rc");
     fs::write(&file, settings)?;

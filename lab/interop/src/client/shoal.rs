@@ -33,7 +33,7 @@ pub fn order(lab: &Lab, job: &Job<'_>) -> Result<Command> {
         }
         Role::Leech => {
             let mut command = command(&["get"])?;
-            command.arg(job.torrent).arg("-o").arg(job.folder);
+            command.arg(job.source()).arg("-o").arg(job.folder);
             command
         }
     };

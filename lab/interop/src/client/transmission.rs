@@ -44,7 +44,7 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
     eventually(START_WITHIN, "Transmission to answer", || {
         Ok(call(interface, "session-get", &json!({})).is_ok())
     })?;
-    let order = json!({ "filename": job.torrent, "download-dir": job.folder });
+    let order = json!({ "filename": job.source().to_string_lossy(), "download-dir": job.folder });
     let added = call(interface, "torrent-add", &order)?;
     ensure!(
         added["result"] == "success",

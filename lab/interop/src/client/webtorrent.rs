@@ -10,7 +10,7 @@ use std::process::Command;
 
 pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
     let order = json!({
-        "torrent": job.torrent,
+        "torrent": job.source().to_string_lossy(),
         "folder": job.folder,
         // It listens on every address, and can be told the port alone.
         "port": job.address.port(),

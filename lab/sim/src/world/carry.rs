@@ -284,5 +284,6 @@ fn summary(message: &Message) -> (u64, u64) {
             (22, count as u64)
         }
         Message::Unknown(id) => (21, u64::from(*id)),
+        Message::Metadata(_) => (22, 0),
     }
 }

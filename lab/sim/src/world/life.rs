@@ -58,6 +58,7 @@ fn torrent_of(
         our_peer_id: peer_id_of(id, epoch),
         seed,
         max_connections: config.settings.max_connections_per_torrent,
+        private: false,
         exchange: setup.word_of_mouth,
     })
 }

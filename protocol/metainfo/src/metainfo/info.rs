@@ -21,17 +21,26 @@ pub(super) struct Info {
     pub(super) source: Option<String>,
 }
 
-pub(super) fn parse(
-    info: Value<'_>,
-    layers: Option<Value<'_>>,
-    warnings: &mut Vec<Warning>,
-) -> Result<Info, Error> {
-    // First of all: in a newer version, nothing else need mean what it means here.
+/// Whether there is a v1 part, and whether there is a v2 part.
+pub(super) fn parts(info: Value<'_>) -> Result<(bool, bool), Error> {
     let v2 = is_v2(info)?;
     let v1 = !v2
         || ["pieces", "files", "length"]
             .iter()
             .any(|key| info.get(key).is_some());
+    Ok((v1, v2))
+}
+
+/// Where `v1_only`, a v2 part counts for nothing.
+pub(super) fn parse(
+    info: Value<'_>,
+    layers: Option<Value<'_>>,
+    v1_only: bool,
+    warnings: &mut Vec<Warning>,
+) -> Result<Info, Error> {
+    // First of all: in a newer version, nothing else need mean what it means here.
+    let (v1, v2) = parts(info)?;
+    let (v1, v2) = (v1 || v1_only, v2 && !v1_only);
     match info.unsorted() {
         Some(offset) if v2 => return Err(Error::UnsortedV2(offset)),
         Some(offset) => warnings.push(Warning::UnsortedInfo(offset)),
@@ -132,7 +141,7 @@ fn is_v2(info: Value<'_>) -> Result<bool, Error> {
     }
 }
 
-fn piece_length(info: Value<'_>, v2: bool) -> Result<u32, Error> {
+pub(super) fn piece_length(info: Value<'_>, v2: bool) -> Result<u32, Error> {
     let length = info
         .get("piece length")
         .ok_or(Error::Missing("piece length"))?;
@@ -158,7 +167,11 @@ fn is_single_file(files: &[Listed<'_>]) -> bool {
     matches!(files, [Listed { place: Some(place), .. }] if place.directory == Names::ROOT)
 }
 
-fn layout(files: &[Listed<'_>], piece_length: u32, aligned: bool) -> Result<Layout, LayoutError> {
+pub(super) fn layout(
+    files: &[Listed<'_>],
+    piece_length: u32,
+    aligned: bool,
+) -> Result<Layout, LayoutError> {
     let mut lengths = files.iter().map(|file| file.length);
     if aligned {
         return Layout::aligned(lengths, piece_length);

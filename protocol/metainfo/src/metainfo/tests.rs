@@ -1,5 +1,6 @@
 //! Torrents of all kinds, made by a plain reading of the BEPs, and what is read from them.
 
+mod dictionary;
 mod hostile;
 
 use super::*;

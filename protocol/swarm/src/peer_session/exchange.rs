@@ -24,6 +24,9 @@ const MAX_HEARD_A_MINUTE: usize = 6;
 /// So many contacts of one remote are taken, those that it takes back not counted: no remote fills our list alone. As in libtorrent.
 const MAX_INTRODUCED: usize = 50;
 
+/// Why a remote that tells more than that is left.
+pub(crate) const FLOOD: &str = "it keeps telling of peers";
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Exchange {
@@ -33,12 +36,41 @@ pub(super) struct Exchange {
     told: BTreeSet<SocketAddr>,
     /// The remote may not be told before.
     not_before: Moment,
-    /// When it last told us, the oldest first.
-    heard: VecDeque<Moment>,
-    /// Whom we know from it.
-    introduced: BTreeSet<SocketAddr>,
+    heard: Heard,
     /// Where it listens, as it says.
     pub(super) port: Option<u16>,
+}
+
+/// What one remote has told of its own connections.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    /// When it last told us, the oldest first.
+    at: VecDeque<Moment>,
+    /// Whom we know from it.
+    introduced: BTreeSet<SocketAddr>,
+}
+
+impl Heard {
+    /// Gives the addresses that are new, and nothing where the remote floods us.
+    pub(crate) fn hear(&mut self, now: Moment, exchange: PeerExchange) -> Option<Vec<SocketAddr>> {
+        while self.at.front().is_some_and(|at| *at + EVERY <= now) {
+            self.at.pop_front();
+        }
+        if self.at.len() == MAX_HEARD_A_MINUTE {
+            return None;
+        }
+        self.at.push_back(now);
+        for address in exchange.dropped {
+            self.introduced.remove(&address);
+        }
+        let mut news = Vec::new();
+        for contact in exchange.added {
+            if self.introduced.len() < MAX_INTRODUCED && self.introduced.insert(contact.address) {
+                news.push(contact.address);
+            }
+        }
+        Some(news)
+    }
 }
 
 impl PeerSession {
@@ -92,24 +124,9 @@ impl PeerSession {
         if !self.settings.exchange {
             return;
         }
-        let heard = &mut self.exchange.heard;
-        while heard.front().is_some_and(|at| *at + EVERY <= self.now) {
-            heard.pop_front();
-        }
-        if heard.len() == MAX_HEARD_A_MINUTE {
-            return self.refuse("it keeps telling of peers");
-        }
-        heard.push_back(self.now);
-        let known = &mut self.exchange.introduced;
-        for address in exchange.dropped {
-            known.remove(&address);
-        }
-        let mut news = Vec::new();
-        for contact in exchange.added {
-            if known.len() < MAX_INTRODUCED && known.insert(contact.address) {
-                news.push(contact.address);
-            }
-        }
+        let Some(news) = self.exchange.heard.hear(self.now, exchange) else {
+            return self.refuse(FLOOD);
+        };
         if !news.is_empty() {
             self.outputs
                 .push_back(Output::Torrent(FromPeer::Introduced(news)));

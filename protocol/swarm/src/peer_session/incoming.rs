@@ -7,7 +7,7 @@ use super::{MAX_QUEUED_REQUESTS, Output, PeerSession, Pieces, Timer, UPLOAD_ONLY
 use crate::message::{CloseReason, FromPeer, Has, ReturnReason};
 use shoal_machine::Moment;
 use shoal_metainfo::{Bitfield, PieceIndex};
-use shoal_wire::{ExtendedHandshake, HashRequest, Hashes, Message};
+use shoal_wire::{ExtendedHandshake, HashRequest, Hashes, Message, Metadata};
 
 /// The most allowed fast pieces that we take note of: BEP 6 proposes sets of 10.
 const MAX_ALLOWED_FAST: usize = 64;
@@ -81,6 +81,12 @@ impl PeerSession {
             Message::AllowedFast(piece) => self.on_allowed_fast(piece),
             Message::ExtendedHandshake(handshake) => self.on_extended_handshake(handshake),
             Message::PeerExchange(exchange) => self.on_peer_exchange(exchange),
+            Message::Metadata(Metadata::Request { piece }) => {
+                let answer = self.metadata.answer(self.now, piece);
+                self.send(Message::Metadata(answer));
+            }
+            // Of metadata that is known, nothing is asked.
+            Message::Metadata(_) => {}
             Message::Extended { id, payload } => {
                 if id == UPLOAD_ONLY.1 {
                     self.on_upload_only(payload.first().is_some_and(|&byte| byte != 0));

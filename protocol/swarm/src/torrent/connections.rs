@@ -35,6 +35,9 @@ const CROSSING: Duration = Duration::from_secs(20);
 
 impl Torrent {
     pub(super) fn on_candidates(&mut self, origin: Origin, addresses: Vec<SocketAddr>) {
+        if self.private && !origin.may_name_private_peers() {
+            return;
+        }
         self.connections_changed = true;
         for address in addresses.into_iter().take(MAX_CANDIDATES_AT_ONCE) {
             self.candidates.add(self.now, address, origin);
@@ -114,7 +117,12 @@ impl Torrent {
         if self.peers.contains_key(&key) {
             return;
         }
-        if let Err(reason) = self.admit(address, peer_id, dialled.is_some()) {
+        let admitted = if self.private && !origin.may_name_private_peers() {
+            Err(CloseReason::Private)
+        } else {
+            self.admit(address, peer_id, dialled.is_some())
+        };
+        if let Err(reason) = admitted {
             if let Some(dialled) = dialled {
                 match reason {
                     CloseReason::Ourselves => self.candidates.set_ours(dialled),

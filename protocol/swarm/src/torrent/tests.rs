@@ -23,6 +23,7 @@ fn config(have: Bitfield) -> TorrentConfig {
         our_peer_id: OUR_ID,
         seed: 1,
         max_connections: 8,
+        private: false,
         exchange: false,
     }
 }
@@ -620,6 +621,52 @@ fn no_block_is_leased_again_before_its_first_lease_came_back() {
     };
     let outputs = bench.says(peer, returned);
     assert_eq!(leases(&outputs).remove(&peer), Some(vec![whole(2)]));
+}
+
+#[test]
+fn a_private_torrent_meets_nobody_of_whom_others_told() {
+    let config = TorrentConfig {
+        private: true,
+        ..config(Bitfield::empty(PIECES))
+    };
+    let mut torrent = Torrent::new(config);
+    let mut dialled = Vec::new();
+    let origins = [
+        (Origin::PeerExchange, false),
+        (Origin::Dht, false),
+        (Origin::Local, false),
+        (Origin::Tracker, true),
+        (Origin::User, true),
+        (Origin::Incoming, true),
+    ];
+    for (n, (origin, allowed)) in (1..).zip(origins) {
+        let addresses = vec![address(n)];
+        torrent.handle(Moment::ZERO, Input::Candidates { origin, addresses });
+        // As when it was met before the torrent was known to be private.
+        let peer = torrent.next_key();
+        let connected = Input::Connected {
+            peer,
+            address: address(100 + n),
+            peer_id: [u8::try_from(n).unwrap(); 20],
+            origin,
+        };
+        torrent.handle(Moment::ZERO, connected);
+        let outputs: Vec<Output> = core::iter::from_fn(|| torrent.poll()).collect();
+        let expected = (!allowed).then_some(CloseReason::Private);
+        assert_eq!(refusal(&outputs), expected, "{origin:?}");
+        if allowed {
+            dialled.push(address(n));
+        }
+    }
+    torrent.handle(Moment::ZERO, Input::DialGranted(8));
+    let mut dials: Vec<_> = core::iter::from_fn(|| torrent.poll())
+        .filter_map(|output| match output {
+            Output::Dial { address, .. } => Some(address),
+            _ => None,
+        })
+        .collect();
+    dials.sort_unstable();
+    assert_eq!(dials, dialled);
 }
 
 #[test]

@@ -8,9 +8,10 @@ use super::{
     id,
 };
 use crate::extended_handshake::{self, ExtendedHandshakeError};
-use crate::extension::{LOCAL_DONT_HAVE, LOCAL_PEER_EXCHANGE};
+use crate::extension::{LOCAL_DONT_HAVE, LOCAL_METADATA, LOCAL_PEER_EXCHANGE};
 use crate::hashes::HashesError;
 use crate::message::{HashRequest, Hashes, Message, Request};
+use crate::metadata::{self, MAX_METADATA_PAYLOAD, MetadataError};
 use crate::pex::{self, PexError};
 use shoal_metainfo::PieceIndex;
 
@@ -49,6 +50,9 @@ pub enum DecodeError {
     /// The extension handshake is no dictionary.
     #[error("the extension handshake is unreadable: {0}")]
     ExtendedHandshake(#[from] ExtendedHandshakeError),
+    /// A message about metadata that cannot be read.
+    #[error("a ut_metadata message is unreadable: {0}")]
+    Metadata(#[from] MetadataError),
     /// The peers of an exchange are no dictionary.
     #[error("a message of peer exchange is unreadable: {0}")]
     PeerExchange(#[from] PexError),
@@ -279,6 +283,7 @@ impl<'a> Frame<'a> {
         let length = self.length - 1;
         let (least, most) = match extended_id {
             id::EXTENDED_HANDSHAKE => (0, MAX_EXTENDED_HANDSHAKE),
+            LOCAL_METADATA => (0, MAX_METADATA_PAYLOAD),
             LOCAL_DONT_HAVE => (4, 4),
             _ => (0, MAX_EXTENDED_PAYLOAD),
         };
@@ -297,6 +302,7 @@ impl<'a> Frame<'a> {
             id::EXTENDED_HANDSHAKE => {
                 Message::ExtendedHandshake(extended_handshake::decode(payload)?)
             }
+            LOCAL_METADATA => Message::Metadata(metadata::decode(payload)?),
             LOCAL_PEER_EXCHANGE => Message::PeerExchange(pex::decode(payload)?),
             LOCAL_DONT_HAVE => Message::DontHave(PieceIndex(word(payload, 0))),
             id => Message::Extended {

@@ -6,6 +6,7 @@ use super::id;
 use crate::extended_handshake;
 use crate::extension::{Extension, RemoteExtensions};
 use crate::message::{BlockHeader, HashRequest, Message, Request};
+use crate::metadata;
 use crate::pex;
 
 /// Appends `message` to `out`. Of a block this is the header of 13 bytes; whoever sends it appends the payload.
@@ -41,6 +42,15 @@ pub fn encode(message: &Message, remote: &RemoteExtensions, out: &mut Vec<u8>) {
         Message::DontHave(piece) => {
             if let Some(id) = remote.id(Extension::DontHave) {
                 framed(&[id::EXTENDED, id], &piece.0.to_be_bytes(), out);
+            }
+        }
+        Message::Metadata(message) => {
+            if let Some(id) = remote.id(Extension::Metadata) {
+                let (header, body) = (metadata::header(message), metadata::body(message));
+                prefix(2 + header.len() + body.len(), out);
+                out.extend_from_slice(&[id::EXTENDED, id]);
+                out.extend_from_slice(&header);
+                out.extend_from_slice(body);
             }
         }
         Message::Extended { id, payload } => framed(&[id::EXTENDED, *id], payload, out),

@@ -1,8 +1,9 @@
 //! Vectors written by hand, round trips, and every limit at and beyond it.
 
 use super::*;
-use crate::extension::{LOCAL_DONT_HAVE, RemoteExtensions};
+use crate::extension::{LOCAL_DONT_HAVE, LOCAL_METADATA, RemoteExtensions};
 use crate::message::{ExtendedHandshake, HashRequest, Hashes, Message, Request};
+use crate::metadata::{MAX_METADATA_PAYLOAD, Metadata};
 use proptest::prelude::*;
 use shoal_metainfo::PieceIndex;
 
@@ -106,6 +107,18 @@ fn messages_written_by_hand_are_read_and_written_back() {
         (
             Message::DontHave(PieceIndex(9)),
             vec![0, 0, 0, 6, 20, LOCAL_DONT_HAVE, 0, 0, 0, 9],
+        ),
+        (
+            Message::Metadata(Metadata::Data {
+                piece: 0,
+                total_bytes: 3,
+                bytes: b"abc".as_slice().into(),
+            }),
+            [
+                &[0, 0, 0, 46, 20, LOCAL_METADATA][..],
+                b"d8:msg_typei1e5:piecei0e10:total_sizei3eeabc",
+            ]
+            .concat(),
         ),
         (
             Message::Extended {
@@ -301,6 +314,8 @@ fn extension_messages_are_bounded_by_their_kind() {
         (200, 0, true),
         (200, MAX_EXTENDED_PAYLOAD, true),
         (200, MAX_EXTENDED_PAYLOAD + 1, false),
+        (LOCAL_METADATA, MAX_METADATA_PAYLOAD, true),
+        (LOCAL_METADATA, MAX_METADATA_PAYLOAD + 1, false),
         (LOCAL_DONT_HAVE, 3, false),
         (LOCAL_DONT_HAVE, 4, true),
         (LOCAL_DONT_HAVE, 5, false),
@@ -453,6 +468,8 @@ fn any_message() -> impl Strategy<Value = Message> {
         piece().prop_map(Message::AllowedFast),
         any_extended_handshake().prop_map(Message::ExtendedHandshake),
         piece().prop_map(Message::DontHave),
+        any::<u32>().prop_map(|piece| Message::Metadata(Metadata::Request { piece })),
+        any::<u32>().prop_map(|piece| Message::Metadata(Metadata::Reject { piece })),
         (LOCAL_DONT_HAVE + 1.., payload())
             .prop_map(|(id, payload)| Message::Extended { id, payload }),
         any_hash_request().prop_map(Message::HashRequest),

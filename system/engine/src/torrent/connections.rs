@@ -133,18 +133,7 @@ impl TorrentTask {
             known_plain: self.plain.forget(address),
         };
         self.parts.environment.pool.next().spawn(async move {
-            let dial = connect::dial(&transport, us, dial);
-            let outcome = match dials.run_until_cancelled(dial).await {
-                None => return,
-                Some(Ok(ready)) => ToTorrent::Dialled(Box::new(ready)),
-                Some(Err(error)) => {
-                    // The words of an error may name the address.
-                    tracing::debug!(peer = peer.0, kind = %error.kind(), "a dial came to nothing");
-                    tracing::trace!(peer = peer.0, %address, %error);
-                    ToTorrent::DialFailed(peer)
-                }
-            };
-            drop(sender.send(outcome).await);
+            connect::dial_and_tell(transport, us, dial, dials, sender).await;
         });
     }
 
@@ -191,8 +180,8 @@ impl TorrentTask {
         self.parts.environment.pool.seat().spawn(async move {
             match ready.stream.attach() {
                 Ok(stream) => {
-                    let task =
-                        PeerTask::new(peer, stream, session, ready.begun, mailbox, surroundings);
+                    let carried = *ready.carried;
+                    let task = PeerTask::new(peer, stream, session, carried, mailbox, surroundings);
                     task.run().await;
                 }
                 Err(error) => {
@@ -247,6 +236,8 @@ impl TorrentTask {
             upload_only: self.torrent.is_complete(),
             allowed_fast,
             exchange: self.torrent.exchanges_peers(),
+            info: self.parts.info.clone(),
+            introduced: ready.carried.said.is_some(),
         };
         PeerSession::new(Arc::clone(layout), negotiated, settings, now)
     }

@@ -64,6 +64,7 @@ fn still() -> Still {
         our_peer_id: introduction.peer_id.0,
         seed: 1,
         max_connections: DEFAULT_MAX_CONNECTIONS,
+        private: false,
         exchange: false,
     });
     let inbox = Inbox::new();
@@ -86,6 +87,7 @@ fn still() -> Still {
     );
     let spec = start::content_spec(&add, &[true]);
     let parts = Parts {
+        info: Bytes::new(),
         id,
         introduction,
         registration: Register::default().enter(id, introduction).unwrap(),

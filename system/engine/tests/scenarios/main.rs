@@ -13,6 +13,7 @@ mod encryption;
 mod exchange;
 mod hostile;
 mod limits;
+mod magnets;
 mod remote;
 mod rig;
 mod sockets;

@@ -64,6 +64,16 @@ fn samples() -> Vec<Event> {
                 completed: Some(100),
             }],
         }),
+        Event::Metadata(Metadata {
+            candidates: 12,
+            failed_dials: 3,
+            peers: 2,
+            offers: 1,
+            liars: 0,
+            received_bytes: 16_384,
+            total_bytes: Some(20_000),
+            wants_hashes: false,
+        }),
         Event::Hashing(Hashing {
             done_bytes: 1,
             total_bytes: 4,
@@ -247,6 +257,7 @@ fn the_page_has_no_section_without_an_event() {
             | Event::Torrent(_)
             | Event::Magnet(_)
             | Event::Scrape(_)
+            | Event::Metadata(_)
             | Event::Hashing(_)
             | Event::Created(_)
             | Event::Checking(_)

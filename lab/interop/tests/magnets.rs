@@ -1,0 +1,102 @@
+//! Shoal and one other client, both ways, where the leech is told no more than a magnet link with a tracker: it asks the seed what
+//! the torrent is, and gets it.
+
+use anyhow::Result;
+use shoal_interop::matrix::magnet_cells;
+use shoal_interop::{Client, Lab, Program, isolated};
+
+/// Runs the transfers of every kind that both can do.
+fn transfer(lab: &Lab, seed: Client, leech: Client) -> Result<()> {
+    magnet_cells(seed, leech)
+        .iter()
+        .filter(|cell| cell.unsupported().is_none())
+        .try_for_each(|cell| cell.run(lab))
+}
+
+/// What makes torrents, and what tells peers of each other.
+const MAKER: Program = Program::Libtorrent;
+const TRACKER: Program = Program::OpenTracker;
+
+#[test]
+fn libtorrent_gets_every_kind_by_magnet_from_shoal() -> Result<()> {
+    isolated(&[Program::Libtorrent, MAKER, TRACKER], |lab| {
+        transfer(lab, Client::Shoal, Client::Libtorrent)
+    })
+}
+
+#[test]
+fn shoal_gets_every_kind_by_magnet_from_libtorrent() -> Result<()> {
+    isolated(&[Program::Libtorrent, MAKER, TRACKER], |lab| {
+        transfer(lab, Client::Libtorrent, Client::Shoal)
+    })
+}
+
+#[test]
+fn qbittorrent_gets_every_kind_by_magnet_from_shoal() -> Result<()> {
+    isolated(&[Program::QBittorrent, MAKER, TRACKER], |lab| {
+        transfer(lab, Client::Shoal, Client::QBittorrent)
+    })
+}
+
+#[test]
+fn shoal_gets_every_kind_by_magnet_from_qbittorrent() -> Result<()> {
+    isolated(&[Program::QBittorrent, MAKER, TRACKER], |lab| {
+        transfer(lab, Client::QBittorrent, Client::Shoal)
+    })
+}
+
+#[test]
+fn transmission_gets_v1_by_magnet_from_shoal() -> Result<()> {
+    isolated(&[Program::Transmission, MAKER, TRACKER], |lab| {
+        transfer(lab, Client::Shoal, Client::Transmission)
+    })
+}
+
+#[test]
+fn shoal_gets_v1_by_magnet_from_transmission() -> Result<()> {
+    isolated(&[Program::Transmission, MAKER, TRACKER], |lab| {
+        transfer(lab, Client::Transmission, Client::Shoal)
+    })
+}
+
+#[test]
+fn aria2_gets_v1_by_magnet_from_shoal() -> Result<()> {
+    isolated(&[Program::Aria2, MAKER, TRACKER], |lab| {
+        transfer(lab, Client::Shoal, Client::Aria2)
+    })
+}
+
+#[test]
+fn shoal_gets_v1_by_magnet_from_aria2() -> Result<()> {
+    isolated(&[Program::Aria2, MAKER, TRACKER], |lab| {
+        transfer(lab, Client::Aria2, Client::Shoal)
+    })
+}
+
+#[test]
+fn rtorrent_gets_v1_by_magnet_from_shoal() -> Result<()> {
+    isolated(&[Program::RTorrent, MAKER, TRACKER], |lab| {
+        transfer(lab, Client::Shoal, Client::RTorrent)
+    })
+}
+
+#[test]
+fn shoal_gets_v1_by_magnet_from_rtorrent() -> Result<()> {
+    isolated(&[Program::RTorrent, MAKER, TRACKER], |lab| {
+        transfer(lab, Client::RTorrent, Client::Shoal)
+    })
+}
+
+#[test]
+fn webtorrent_gets_v1_and_hybrid_by_magnet_from_shoal() -> Result<()> {
+    isolated(&[Program::WebTorrent, MAKER, TRACKER], |lab| {
+        transfer(lab, Client::Shoal, Client::WebTorrent)
+    })
+}
+
+#[test]
+fn shoal_gets_v1_and_hybrid_by_magnet_from_webtorrent() -> Result<()> {
+    isolated(&[Program::WebTorrent, MAKER, TRACKER], |lab| {
+        transfer(lab, Client::WebTorrent, Client::Shoal)
+    })
+}
