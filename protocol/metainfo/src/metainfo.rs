@@ -8,6 +8,7 @@ mod info;
 mod list;
 mod pieces;
 mod sources;
+mod web_seed;
 
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ pub(crate) use sources::{Collector, web_seed};
 pub use sources::{
     Contact, MAX_CONTACTS, MAX_TRACKERS, MAX_URL_BYTES, MAX_WEB_SEEDS, Scheme, TrackerUrl,
 };
+pub use web_seed::http_seed_url;
 
 use crate::bencode::{Document, Value, decode};
 use crate::geometry::{FileIndex, Layout, PieceIndex};
@@ -33,6 +35,7 @@ pub struct Metainfo {
     raw_info: Vec<u8>,
     info_hashes: InfoHashes,
     name: String,
+    raw_name: Option<Box<[u8]>>,
     folder: bool,
     files: Vec<File>,
     layout: Layout,
@@ -41,6 +44,7 @@ pub struct Metainfo {
     source: Option<String>,
     trackers: Vec<Vec<TrackerUrl>>,
     web_seeds: Vec<String>,
+    http_seeds: Vec<String>,
     nodes: Vec<Contact>,
     comment: Option<String>,
     created_by: Option<String>,
@@ -124,6 +128,7 @@ impl Metainfo {
             info_hashes: InfoHashes::new(v1, v2).ok_or(Error::Missing("pieces"))?,
             raw_info,
             name: parsed.name,
+            raw_name: parsed.raw_name,
             folder: parsed.folder,
             files: parsed.files,
             layout: parsed.layout,
@@ -131,7 +136,8 @@ impl Metainfo {
             private: parsed.private,
             source: parsed.source,
             trackers: sources::trackers(root, &mut warnings),
-            web_seeds: sources::web_seeds(root, &mut warnings),
+            web_seeds: sources::web_seeds(root, "url-list", &mut warnings),
+            http_seeds: sources::web_seeds(root, "httpseeds", &mut warnings),
             nodes: sources::nodes(root, &mut warnings),
             comment: shown_text(root, "comment", &mut warnings),
             created_by: shown_text(root, "created by", &mut warnings),
@@ -225,6 +231,12 @@ impl Metainfo {
     #[must_use]
     pub fn web_seeds(&self) -> &[String] {
         &self.web_seeds
+    }
+
+    /// URLs of scripts that serve pieces (BEP 17), all `http` or `https`.
+    #[must_use]
+    pub fn http_seeds(&self) -> &[String] {
+        &self.http_seeds
     }
 
     /// DHT nodes to begin with (BEP 5).

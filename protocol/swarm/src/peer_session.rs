@@ -408,6 +408,7 @@ impl PeerSession {
                     self.send_extended_handshake();
                 }
             }
+            ToPeer::Blamed { blame, .. } => self.close(CloseReason::Banned(blame)),
             ToPeer::Close(reason) => self.close(reason),
         }
     }
