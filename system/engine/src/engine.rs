@@ -93,6 +93,8 @@ pub struct AddTorrent {
     pub peers: Vec<SocketAddr>,
     /// Trackers that the user named, besides the torrent's own.
     pub trackers: Vec<Url>,
+    /// Web seeds that the user named (BEP 19), besides the torrent's own.
+    pub web_seeds: Vec<Url>,
     /// Limits of this torrent.
     pub limits: RateLimits,
 }
@@ -112,6 +114,7 @@ impl AddTorrent {
             journal: None,
             peers: Vec::new(),
             trackers: Vec::new(),
+            web_seeds: Vec::new(),
             limits: RateLimits::default(),
         }
     }

@@ -68,10 +68,11 @@ mod snapshot;
 mod start;
 mod torrent;
 mod tracker;
+mod web_seed;
 mod worker;
 
 pub use engine::{AddTorrent, Engine, EngineConfig, EngineError, TorrentHandle};
 pub use scrape::{MAX_SCRAPED_TRACKERS, Scrapes};
 pub use shoal_session::{SeedingPolicy, Settings as SessionSettings, Slots};
 pub use shoal_tracker::{Error as TrackerError, ScrapeCounts, ScrapeReply};
-pub use snapshot::{PeerLine, Phase, Snapshot, TrackerLine};
+pub use snapshot::{PeerLine, Phase, Snapshot, TrackerLine, WebSeedLine};

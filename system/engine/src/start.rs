@@ -11,11 +11,15 @@ use crate::session::ToSession;
 use crate::snapshot::{Phase, Shown};
 use crate::torrent::{self, Inbox, MAX_EVENTS, OnDisk, Parts, ToTorrent, TorrentId, TorrentTask};
 use crate::tracker::{Announcer, Standing, Totals, Trackers};
+use crate::web_seed::Place;
 use shoal_machine::Machine;
 use shoal_metainfo::metainfo::TrackerUrl;
 use shoal_metainfo::{Bitfield, FileIndex, Metainfo, PieceIndex};
 use shoal_storage::{ContentSpec, Event, Mode, Storage, StorageError};
 use shoal_swarm::torrent::{Input, Origin, Priority, Torrent, TorrentConfig};
+use shoal_swarm::web_session::Form;
+use shoal_transport::OriginClass;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -87,6 +91,26 @@ fn tiers(add: &AddTorrent) -> Vec<Vec<Url>> {
     let own = add.metainfo.trackers().iter().map(parse);
     let named = add.trackers.iter().map(|tracker| vec![tracker.clone()]);
     own.chain(named).collect()
+}
+
+/// The web seeds that the user named, then the torrent's own, each once.
+fn web_seeds(add: &AddTorrent) -> Vec<Place> {
+    let own = |urls: &[String], form: Form| -> Vec<Place> {
+        let urls = urls.iter().filter_map(|url| url.parse().ok());
+        let origin = OriginClass::Metainfo;
+        urls.map(|base| Place { base, form, origin }).collect()
+    };
+    let named = add.web_seeds.iter().map(|url| Place {
+        base: url.clone(),
+        form: Form::Files,
+        origin: OriginClass::User,
+    });
+    let mut places: Vec<Place> = named.collect();
+    places.extend(own(add.metainfo.web_seeds(), Form::Files));
+    places.extend(own(add.metainfo.http_seeds(), Form::Script));
+    let mut seen = BTreeSet::new();
+    places.retain(|place| seen.insert((place.base.clone(), place.form == Form::Files)));
+    places
 }
 
 /// A torrent that is opened and does not run yet.
@@ -184,6 +208,7 @@ impl Starting {
             environment: self.environment,
             introduction: self.introduction,
             registration: self.registration,
+            metainfo: Arc::clone(metainfo),
             layout,
             on_disk: self.on_disk,
             hashes: Arc::new(hash_server(metainfo)),
@@ -191,6 +216,7 @@ impl Starting {
             inbox: self.inbox,
             mailbox,
             trackers,
+            web_seeds: web_seeds(&add),
             shown: self.shown,
             seed_only: add.seed_only,
             resumed_pieces,

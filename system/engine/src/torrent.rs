@@ -7,6 +7,7 @@ mod connections;
 mod report;
 #[cfg(test)]
 mod tests;
+mod web_seeds;
 
 use crate::connect::{Introduction, Ready};
 use crate::door::Registration;
@@ -17,9 +18,10 @@ use crate::recheck::Rechecks;
 use crate::session::{FromSession, ToSession};
 use crate::snapshot::{Phase, Shown};
 use crate::tracker::Trackers;
+use crate::web_seed::Place;
 use connections::Peer;
 use shoal_machine::{Machine, Moment, earliest};
-use shoal_metainfo::Layout;
+use shoal_metainfo::{Layout, Metainfo};
 use shoal_session::TorrentKey;
 use shoal_storage::{Content, Event};
 use shoal_swarm::torrent::{Input, Origin, Output, Torrent};
@@ -30,6 +32,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use web_seeds::WebSeeds;
 
 /// Names a torrent within its engine.
 pub(crate) type TorrentId = TorrentKey;
@@ -50,6 +53,8 @@ pub(crate) enum ToTorrent {
     Dialled(Box<Ready>),
     DialFailed(PeerKey),
     Candidates(Origin, Vec<SocketAddr>),
+    /// What went wrong with a web seed.
+    WebSeedNews(PeerKey, String),
     Stop,
 }
 
@@ -111,6 +116,7 @@ pub(crate) struct Parts {
     pub(crate) environment: Environment,
     pub(crate) introduction: Introduction,
     pub(crate) registration: Registration,
+    pub(crate) metainfo: Arc<Metainfo>,
     pub(crate) layout: Arc<Layout>,
     pub(crate) on_disk: OnDisk,
     pub(crate) hashes: Arc<HashServer>,
@@ -118,6 +124,7 @@ pub(crate) struct Parts {
     pub(crate) inbox: Inbox,
     pub(crate) mailbox: Mailbox<FromSession>,
     pub(crate) trackers: Trackers,
+    pub(crate) web_seeds: Vec<Place>,
     pub(crate) shown: Shown,
     pub(crate) seed_only: bool,
     pub(crate) resumed_pieces: u32,
@@ -128,6 +135,7 @@ pub(crate) struct TorrentTask {
     parts: Parts,
     torrent: Torrent,
     peers: BTreeMap<PeerKey, Peer>,
+    web_seeds: WebSeeds,
     /// Ends the dials under way.
     dials: CancellationToken,
     /// Dials that were begun so far.
@@ -148,8 +156,9 @@ pub(crate) struct TorrentTask {
 }
 
 impl TorrentTask {
-    pub(crate) fn new(parts: Parts, torrent: Torrent) -> Self {
+    pub(crate) fn new(mut parts: Parts, torrent: Torrent) -> Self {
         TorrentTask {
+            web_seeds: WebSeeds::new(std::mem::take(&mut parts.web_seeds)),
             next_report: parts.environment.clock.now(),
             parts,
             torrent,
@@ -172,6 +181,7 @@ impl TorrentTask {
     pub(crate) async fn run(mut self) {
         // What was said before it ran, such as where its first peers are.
         self.drain();
+        self.start_web_seeds();
         loop {
             self.recheck();
             self.report();
@@ -245,6 +255,7 @@ impl TorrentTask {
             ToTorrent::Candidates(origin, addresses) => {
                 self.handle(Input::Candidates { origin, addresses });
             }
+            ToTorrent::WebSeedNews(peer, news) => self.web_seeds.on_news(peer, news),
             ToTorrent::Stop => {
                 self.stopping = true;
                 self.update_trackers();

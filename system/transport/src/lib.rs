@@ -22,7 +22,7 @@ mod udp;
 
 pub use address_class::TargetClass;
 pub use binding::Binding;
-pub use http::{HttpClient, HttpError, HttpLimits, HttpReply};
+pub use http::{HttpClient, HttpError, HttpLimits, HttpReply, HttpStream, RangeRequest};
 pub use ip_net::{IpNet, ParseIpNetError};
 pub use limiter::{Direction, Limiter, RateLimits, TorrentLimiter};
 pub use listener::Listener;

@@ -82,6 +82,8 @@ impl TorrentTask {
                 upload_rate: peer.report.upload_rate,
             })
             .collect();
+        let web_seeds = self.web_seed_lines();
+        let from_web: u64 = web_seeds.iter().map(|seed| seed.download_rate).sum();
         self.parts.shown.replace(Snapshot {
             phase: self.suspended.clone().unwrap_or(running),
             complete: missing_bytes == 0,
@@ -96,9 +98,10 @@ impl TorrentTask {
             failed_pieces: self.failed_pieces,
             lost_pieces: self.lost_pieces,
             rechecking_pieces: self.rechecks.under_way(),
-            download_rate: peers.iter().map(|peer| peer.download_rate).sum(),
+            download_rate: from_web + peers.iter().map(|peer| peer.download_rate).sum::<u64>(),
             upload_rate: peers.iter().map(|peer| peer.upload_rate).sum(),
             peers,
+            web_seeds,
             trackers: self.parts.trackers.lines(),
         });
     }
