@@ -19,3 +19,4 @@ mod stopping;
 mod swarm;
 mod trackers;
 mod transfer;
+mod web;
