@@ -7,6 +7,7 @@ mod error;
 mod info;
 mod list;
 mod pieces;
+mod plain;
 mod sources;
 mod web_seed;
 
@@ -15,6 +16,7 @@ mod tests;
 
 pub use crate::bencode::Limits;
 pub use error::{Error, HybridMismatch, UrlProblem, Warning};
+pub use plain::{PlainFile, WholeDigest, WholeHasher};
 pub(crate) use sources::{Collector, web_seed};
 pub use sources::{
     Contact, MAX_CONTACTS, MAX_TRACKERS, MAX_URL_BYTES, MAX_WEB_SEEDS, Scheme, TrackerUrl,
@@ -40,6 +42,7 @@ pub struct Metainfo {
     files: Vec<File>,
     layout: Layout,
     verifier: Verifier,
+    plain: bool,
     private: bool,
     source: Option<String>,
     trackers: Vec<Vec<TrackerUrl>>,
@@ -73,6 +76,8 @@ pub struct File {
     pub symlink: Option<String>,
     /// The root of its Merkle tree, if the torrent has a v2 part and the file is not empty.
     pub root: Option<[u8; 32]>,
+    /// What the whole of it hashes to, where no torrent describes it and somebody promises that.
+    pub digest: Option<WholeDigest>,
 }
 
 impl File {
@@ -133,6 +138,7 @@ impl Metainfo {
             files: parsed.files,
             layout: parsed.layout,
             verifier: parsed.verifier,
+            plain: false,
             private: parsed.private,
             source: parsed.source,
             trackers: sources::trackers(root, &mut warnings),
@@ -208,7 +214,7 @@ impl Metainfo {
     pub fn piece_layer(&self, file: FileIndex) -> Vec<[u8; 32]> {
         let pieces = match &self.verifier {
             Verifier::V2(pieces) | Verifier::Hybrid(_, pieces) => &pieces.0,
-            Verifier::V1(_) => return Vec::new(),
+            Verifier::V1(_) | Verifier::Unhashed(_) => return Vec::new(),
         };
         let range = self.pieces_of(file);
         let has_root = |file: &File| file.root.is_some();

@@ -8,11 +8,12 @@ use crate::snapshot::{Shown, Snapshot};
 use crate::start::{self, Starting};
 use crate::torrent::{Inbox, ToTorrent};
 use crate::tracker::TrackerClient;
+use crate::web_seed::Mirror;
 use crate::worker::{Pool, Workers};
 use shoal_metainfo::Metainfo;
 use shoal_session::{Settings, TorrentKey};
 use shoal_storage::{Disk, Storage, StorageConfig, StorageError};
-use shoal_transport::{RateLimits, Transport, TransportConfig, TransportError};
+use shoal_transport::{OriginClass, RateLimits, Transport, TransportConfig, TransportError};
 use shoal_wire::PeerId;
 use std::io;
 use std::net::SocketAddr;
@@ -95,6 +96,8 @@ pub struct AddTorrent {
     pub trackers: Vec<Url>,
     /// Web seeds that the user named (BEP 19), besides the torrent's own.
     pub web_seeds: Vec<Url>,
+    /// Origins that have its files at URLs of their own, and on whose word.
+    pub mirrors: Vec<(Mirror, OriginClass)>,
     /// Limits of this torrent.
     pub limits: RateLimits,
 }
@@ -115,6 +118,7 @@ impl AddTorrent {
             peers: Vec::new(),
             trackers: Vec::new(),
             web_seeds: Vec::new(),
+            mirrors: Vec::new(),
             limits: RateLimits::default(),
         }
     }

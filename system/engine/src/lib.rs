@@ -69,6 +69,7 @@ mod start;
 mod torrent;
 mod tracker;
 mod web_seed;
+mod whole;
 mod worker;
 
 pub use engine::{AddTorrent, Engine, EngineConfig, EngineError, TorrentHandle};
@@ -76,3 +77,4 @@ pub use scrape::{MAX_SCRAPED_TRACKERS, Scrapes};
 pub use shoal_session::{SeedingPolicy, Settings as SessionSettings, Slots};
 pub use shoal_tracker::{Error as TrackerError, ScrapeCounts, ScrapeReply};
 pub use snapshot::{PeerLine, Phase, Snapshot, TrackerLine, WebSeedLine};
+pub use web_seed::{Mirror, Version};

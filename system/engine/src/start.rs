@@ -11,13 +11,12 @@ use crate::session::ToSession;
 use crate::snapshot::{Phase, Shown};
 use crate::torrent::{self, Inbox, MAX_EVENTS, OnDisk, Parts, ToTorrent, TorrentId, TorrentTask};
 use crate::tracker::{Announcer, Standing, Totals, Trackers};
-use crate::web_seed::Place;
+use crate::web_seed::{Asked, Place};
 use shoal_machine::Machine;
 use shoal_metainfo::metainfo::TrackerUrl;
 use shoal_metainfo::{Bitfield, FileIndex, Metainfo, PieceIndex};
 use shoal_storage::{ContentSpec, Event, Mode, Storage, StorageError};
 use shoal_swarm::torrent::{Input, Origin, Priority, Torrent, TorrentConfig};
-use shoal_swarm::web_session::Form;
 use shoal_transport::OriginClass;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -82,8 +81,12 @@ pub(crate) fn hash_server(metainfo: &Metainfo) -> HashServer {
     HashServer::new(Arc::new(metainfo.verifier().clone()), piece_length, spans)
 }
 
-/// The torrent's own trackers, then those that the user named, each in a tier of its own.
+/// The torrent's own trackers, then those that the user named, each in a tier of its own. Nobody else knows the name of content
+/// without a torrent.
 fn tiers(add: &AddTorrent) -> Vec<Vec<Url>> {
+    if add.metainfo.is_plain() {
+        return Vec::new();
+    }
     let parse = |tier: &Vec<TrackerUrl>| -> Vec<Url> {
         let urls = tier.iter().map(|tracker| tracker.url.parse());
         urls.filter_map(Result::ok).collect()
@@ -93,23 +96,32 @@ fn tiers(add: &AddTorrent) -> Vec<Vec<Url>> {
     own.chain(named).collect()
 }
 
-/// The web seeds that the user named, then the torrent's own, each once.
+/// The web seeds and mirrors that the user named, then the torrent's own, each once.
 fn web_seeds(add: &AddTorrent) -> Vec<Place> {
-    let own = |urls: &[String], form: Form| -> Vec<Place> {
+    let own = |urls: &[String], asked: fn(Url) -> Asked| -> Vec<Place> {
         let urls = urls.iter().filter_map(|url| url.parse().ok());
         let origin = OriginClass::Metainfo;
-        urls.map(|base| Place { base, form, origin }).collect()
+        let place = |url| Place {
+            asked: asked(url),
+            origin,
+        };
+        urls.map(place).collect()
     };
-    let named = add.web_seeds.iter().map(|url| Place {
-        base: url.clone(),
-        form: Form::Files,
-        origin: OriginClass::User,
-    });
-    let mut places: Vec<Place> = named.collect();
-    places.extend(own(add.metainfo.web_seeds(), Form::Files));
-    places.extend(own(add.metainfo.http_seeds(), Form::Script));
+    let named = add.web_seeds.iter().cloned().map(Asked::Files);
+    let mut places: Vec<Place> = named
+        .map(|asked| Place {
+            asked,
+            origin: OriginClass::User,
+        })
+        .collect();
+    places.extend(add.mirrors.iter().map(|(mirror, origin)| Place {
+        asked: Asked::Mirror(mirror.clone()),
+        origin: *origin,
+    }));
+    places.extend(own(add.metainfo.web_seeds(), Asked::Files));
+    places.extend(own(add.metainfo.http_seeds(), Asked::Script));
     let mut seen = BTreeSet::new();
-    places.retain(|place| seen.insert((place.base.clone(), place.form == Form::Files)));
+    places.retain(|place| seen.insert(place.asked.clone()));
     places
 }
 
@@ -192,7 +204,7 @@ impl Starting {
             seed: self.rng.u64(..),
             max_connections: self.environment.max_connections,
         });
-        if !add.peers.is_empty() {
+        if !add.peers.is_empty() && !metainfo.is_plain() {
             let (origin, addresses) = (Origin::User, add.peers.clone());
             let now = self.environment.clock.now();
             torrent.handle(now, Input::Candidates { origin, addresses });

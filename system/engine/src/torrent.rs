@@ -19,6 +19,7 @@ use crate::session::{FromSession, ToSession};
 use crate::snapshot::{Phase, Shown};
 use crate::tracker::Trackers;
 use crate::web_seed::Place;
+use crate::whole;
 use connections::Peer;
 use shoal_machine::{Machine, Moment, earliest};
 use shoal_metainfo::{Layout, Metainfo};
@@ -55,6 +56,8 @@ pub(crate) enum ToTorrent {
     Candidates(Origin, Vec<SocketAddr>),
     /// What went wrong with a web seed.
     WebSeedNews(PeerKey, String),
+    /// Whether whole files are what was promised of them.
+    Checked(Result<(), String>),
     Stop,
 }
 
@@ -136,6 +139,10 @@ pub(crate) struct TorrentTask {
     torrent: Torrent,
     peers: BTreeMap<PeerKey, Peer>,
     web_seeds: WebSeeds,
+    /// What is promised of whole files is not checked yet.
+    unchecked: bool,
+    /// Why it cannot go on, where no peer or origin could change that.
+    failed: Option<String>,
     /// Ends the dials under way.
     dials: CancellationToken,
     /// Dials that were begun so far.
@@ -158,6 +165,8 @@ pub(crate) struct TorrentTask {
 impl TorrentTask {
     pub(crate) fn new(mut parts: Parts, torrent: Torrent) -> Self {
         TorrentTask {
+            unchecked: whole::is_promised(&parts.metainfo),
+            failed: None,
             web_seeds: WebSeeds::new(std::mem::take(&mut parts.web_seeds)),
             next_report: parts.environment.clock.now(),
             parts,
@@ -182,6 +191,7 @@ impl TorrentTask {
         // What was said before it ran, such as where its first peers are.
         self.drain();
         self.start_web_seeds();
+        self.check_whole();
         loop {
             self.recheck();
             self.report();
@@ -256,6 +266,7 @@ impl TorrentTask {
                 self.handle(Input::Candidates { origin, addresses });
             }
             ToTorrent::WebSeedNews(peer, news) => self.web_seeds.on_news(peer, news),
+            ToTorrent::Checked(outcome) => self.on_checked(outcome),
             ToTorrent::Stop => {
                 self.stopping = true;
                 self.update_trackers();
@@ -322,6 +333,8 @@ impl TorrentTask {
                 }
             }
             FromSession::Unchoked(peers) => self.handle(Input::Unchoked(peers)),
+            // Content without a torrent is nobody else's business.
+            FromSession::Incoming(_) if self.parts.metainfo.is_plain() => self.disconnected(),
             FromSession::Incoming(ready) => self.connected(*ready),
         }
     }
@@ -372,7 +385,10 @@ impl TorrentTask {
                 tracing::trace!(%address, "banned");
             }
             Output::Forget(piece) => self.parts.on_disk.content.forget(piece),
-            Output::Complete => self.report_early = true,
+            Output::Complete => {
+                self.report_early = true;
+                self.check_whole();
+            }
         }
     }
 }

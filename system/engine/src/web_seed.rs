@@ -12,7 +12,7 @@ use crate::torrent::ToTorrent;
 use fetch::Progress;
 use shoal_machine::Machine;
 use shoal_metainfo::metainfo::http_seed_url;
-use shoal_metainfo::{FileIndex, InfoHash, Layout, Metainfo};
+use shoal_metainfo::{FileIndex, Layout, Metainfo};
 use shoal_storage::{BlockBuffer, Content, Storage, Stored};
 use shoal_swarm::web_session::{
     FetchId, FileKind, Form, Input, Output, Part, WebConfig, WebFile, WebSession,
@@ -28,40 +28,121 @@ use url::Url;
 /// Blocks that wait to be written: more would only be memory.
 const MAX_WAITING: usize = 16;
 
+/// What an origin is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Asked {
+    /// The files below a URL, or the one file at it (BEP 19).
+    Files(Url),
+    /// Pieces, of a script (BEP 17).
+    Script(Url),
+    /// The files at URLs of their own.
+    Mirror(Mirror),
+}
+
+/// An origin that has each file of a content at a URL of its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mirror {
+    /// Of each file of the metainfo; `None` where it does not have the file.
+    pub urls: Vec<Option<Url>>,
+    /// Which version of the file is meant, where there is only one file and the origin says which it has.
+    pub version: Option<Version>,
+}
+
+/// What an origin calls a version of a file (RFC 9110 section 8.8).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// `ETag`.
+    pub etag: Option<String>,
+    /// `Last-Modified`.
+    pub last_modified: Option<String>,
+}
+
+impl Version {
+    /// What a request for a range may depend on: a weak tag may stay the same where bytes differ.
+    fn validator(&self) -> Option<String> {
+        let strong = |tag: &&String| !tag.starts_with("W/");
+        let etag = self.etag.as_ref().filter(strong);
+        etag.or(self.last_modified.as_ref()).cloned()
+    }
+
+    /// Whether a reply that says this is of another version. What it does not say is no difference.
+    fn differs(&self, etag: Option<&String>, last_modified: Option<&String>) -> bool {
+        let differ = |ours: &Option<String>, theirs: Option<&String>| match (ours, theirs) {
+            (Some(ours), Some(theirs)) => ours != theirs,
+            _ => false,
+        };
+        match (&self.etag, etag) {
+            (Some(_), Some(_)) => differ(&self.etag, etag),
+            _ => differ(&self.last_modified, last_modified),
+        }
+    }
+}
+
 /// An origin, and on whose word it is asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
-    pub(crate) base: Url,
-    pub(crate) form: Form,
+    pub(crate) asked: Asked,
     pub(crate) origin: OriginClass,
 }
 
 impl Place {
     /// Scheme, host and port: the rest of a URL may hold a secret.
     pub(crate) fn site(&self) -> String {
-        self.base.origin().ascii_serialization()
+        let url = match &self.asked {
+            Asked::Files(url) | Asked::Script(url) => Some(url),
+            Asked::Mirror(mirror) => mirror.urls.iter().flatten().next(),
+        };
+        url.map_or_else(String::new, |url| url.origin().ascii_serialization())
+    }
+
+    fn form(&self) -> Form {
+        match &self.asked {
+            Asked::Script(_) => Form::Script,
+            Asked::Files(_) | Asked::Mirror(_) => Form::Files,
+        }
+    }
+
+    fn version(&self) -> Option<&Version> {
+        match &self.asked {
+            Asked::Mirror(mirror) => mirror.version.as_ref(),
+            _ => None,
+        }
+    }
+
+    fn file_url(&self, metainfo: &Metainfo, file: FileIndex) -> Option<Url> {
+        match &self.asked {
+            Asked::Files(base) => metainfo.web_seed_url(base, file),
+            Asked::Mirror(mirror) => mirror.urls.get(file.get()).cloned().flatten(),
+            Asked::Script(_) => None,
+        }
     }
 
     /// What is requested for a part; `None` where no URL can name it.
-    fn url(&self, metainfo: &Metainfo, swarm: InfoHash, part: &Part) -> Option<Url> {
-        match part {
-            Part::File { file, .. } => metainfo.web_seed_url(&self.base, *file),
-            Part::Piece {
-                piece,
-                range,
-                whole,
-            } => Some(http_seed_url(&self.base, swarm, *piece, range, *whole)),
-            Part::Zeros { .. } => None,
+    fn url(&self, metainfo: &Metainfo, part: &Part) -> Option<Url> {
+        match (part, &self.asked) {
+            (Part::File { file, .. }, _) => self.file_url(metainfo, *file),
+            (
+                Part::Piece {
+                    piece,
+                    range,
+                    whole,
+                },
+                Asked::Script(base),
+            ) => {
+                let swarm = metainfo.info_hashes().primary();
+                Some(http_seed_url(base, swarm, *piece, range, *whole))
+            }
+            _ => None,
         }
     }
 
     /// What its session is made of.
     pub(crate) fn config(&self, metainfo: &Metainfo, layout: &Arc<Layout>, seed: u64) -> WebConfig {
         let files = (0..).zip(metainfo.files()).map(|(index, file)| {
-            let url = || metainfo.web_seed_url(&self.base, FileIndex(index));
+            let named = || self.file_url(metainfo, FileIndex(index)).is_some();
             let kind = if file.padding {
                 FileKind::Padding
-            } else if file.length == 0 || url().is_some() {
+            } else if file.length == 0 || named() {
                 FileKind::Content
             } else {
                 FileKind::Unnamed
@@ -72,7 +153,7 @@ impl Place {
         WebConfig {
             layout: Arc::clone(layout),
             files: files.collect(),
-            form: self.form,
+            form: self.form(),
             seed,
         }
     }

@@ -151,6 +151,9 @@ impl Inner {
     }
 
     fn is_right_on_disk(&self, piece: PieceIndex, scratch: &mut Vec<u8>) -> bool {
+        if !self.verifier.can_tell() {
+            return false;
+        }
         let mut hasher = self.verifier.hasher(piece);
         let start = self.layout.range_of(piece).start;
         let length = self.layout.length_of(piece);

@@ -202,6 +202,7 @@ fn place(
             hidden: file.hidden,
             symlink: file.symlink,
             root: file.root,
+            digest: None,
         });
         offset = offset.saturating_add(file.length);
         if aligned {

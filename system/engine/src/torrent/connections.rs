@@ -73,6 +73,7 @@ impl TorrentTask {
             Some(gone) if gone.web_seed => {
                 self.web_seeds.on_left(peer);
                 self.start_web_seeds();
+                self.review_sources();
             }
             Some(_) => self.disconnected(),
             None => {}
@@ -135,7 +136,7 @@ impl TorrentTask {
             .push(shoal_session::Input::DialEnded { torrent, connected });
     }
 
-    fn disconnected(&mut self) {
+    pub(super) fn disconnected(&mut self) {
         self.up
             .push(shoal_session::Input::Disconnected(self.parts.id));
     }

@@ -2,17 +2,21 @@
 //!
 //! Invariant: each is asked by at most one session at a time, and never again once it was given up.
 
-use super::TorrentTask;
 use super::connections::Peer;
+use super::{ToTorrent, TorrentTask};
 use crate::mailbox::Mailbox;
 use crate::snapshot::WebSeedLine;
 use crate::web_seed::{Place, Surroundings, WebTask};
+use crate::whole;
 use shoal_swarm::torrent::Input;
 use shoal_swarm::{PeerKey, WebSeedIndex};
 use std::sync::Arc;
 
 /// Origins that are asked at a time. More do not make a download faster, and each is somebody's bill.
 const MAX_ACTIVE: usize = 8;
+
+/// Origins of which a failure tells.
+const MAX_REASONS: usize = 3;
 
 /// One web seed as its torrent knows it.
 #[derive(Debug)]
@@ -102,6 +106,51 @@ impl TorrentTask {
             .pool
             .next()
             .spawn(async move { task().await });
+    }
+
+    /// Content without a torrent can come from its origins only: where all were given up, nothing will come any more.
+    pub(super) fn review_sources(&mut self) {
+        let over = self.web_seeds.0.iter().all(|entry| entry.key.is_none());
+        if self.stopping || !over || self.torrent.is_complete() || !self.parts.metainfo.is_plain() {
+            return;
+        }
+        let last = self.web_seeds.0.iter().rev();
+        let reasons = last.filter_map(|entry| {
+            let message = entry.message.as_ref()?;
+            Some(format!("{}: {message}", entry.place.site()))
+        });
+        let reasons: Vec<String> = reasons.take(MAX_REASONS).collect();
+        self.failed = Some(format!("cannot download it: {}", reasons.join("; ")));
+        self.report_early = true;
+    }
+
+    /// Checks what is promised of whole files, once everything is there.
+    pub(super) fn check_whole(&self) {
+        if !self.unchecked || !self.torrent.is_complete() || self.parts.seed_only {
+            return;
+        }
+        let (metainfo, content) = (
+            Arc::clone(&self.parts.metainfo),
+            self.parts.on_disk.content.clone(),
+        );
+        let sender = self.parts.inbox.sender();
+        tokio::task::spawn_blocking(move || {
+            let outcome = whole::check(&metainfo, &content);
+            drop(sender.blocking_send(ToTorrent::Checked(outcome)));
+        });
+    }
+
+    pub(super) fn on_checked(&mut self, outcome: Result<(), String>) {
+        self.report_early = true;
+        match outcome {
+            Ok(()) => self.unchecked = false,
+            Err(reason) => {
+                // Nobody knows which part is wrong: none of it is kept as good.
+                let all = self.parts.layout.pieces().collect();
+                let _check = self.parts.on_disk.content.verify(all);
+                self.failed = Some(reason);
+            }
+        }
     }
 
     /// What there is to show of them.

@@ -3,7 +3,7 @@
 //! Invariant: a block is handed on when all its bytes have come, in the order of the fetch; nothing is read that the rate limits
 //! have not let pass, but for one read's worth.
 
-use super::{Place, Surroundings};
+use super::{Place, Surroundings, Version};
 use crate::allowance::Allowance;
 use shoal_metainfo::{Block, FileIndex};
 use shoal_storage::BlockBuffer;
@@ -100,8 +100,7 @@ impl Job {
     /// Requests a part and reads it.
     async fn part(&self, part: &Part, blocks: &mut Blocks) -> Result<(), (Failure, String)> {
         let metainfo = &self.around.metainfo;
-        let swarm = metainfo.info_hashes().primary();
-        let Some(url) = self.place.url(metainfo, swarm, part) else {
+        let Some(url) = self.place.url(metainfo, part) else {
             return Err((Failure::Forbidden, "no URL can name it".to_owned()));
         };
         let range = match part {
@@ -111,7 +110,7 @@ impl Job {
         let request = RangeRequest {
             url,
             range,
-            if_range: None,
+            if_range: self.place.version().and_then(Version::validator),
         };
         let limits = HttpLimits {
             protocol: Protocol::Http,
@@ -130,8 +129,14 @@ impl Job {
             encoded: stream.is_encoded(),
             retry_after: stream.retry_after(),
         };
-        if self.place.form == Form::Script && head.status == 503 {
+        if self.place.form() == Form::Script && head.status == 503 {
             head.retry_after = refusal(&mut stream).await.or(head.retry_after);
+        }
+        let (etag, modified) = (stream.header("etag"), stream.header("last-modified"));
+        let other = |version: &Version| version.differs(etag.as_ref(), modified.as_ref());
+        if matches!(head.status, 200 | 206) && self.place.version().is_some_and(other) {
+            let what = "it changed while it was being downloaded";
+            return Err((Failure::Missing(what), what.to_owned()));
         }
         let skip = judge(part, &head).map_err(|failure| {
             let words = words(&failure, head.status);
