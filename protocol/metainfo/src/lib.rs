@@ -12,6 +12,7 @@ pub mod info_hash;
 pub mod magnet;
 pub mod merkle;
 pub mod metainfo;
+pub mod metalink;
 pub mod names;
 pub mod verifier;
 
