@@ -178,13 +178,13 @@ pub(crate) struct ShowArgs {
     pub(crate) bind: Option<Binding>,
 }
 
-/// Download a torrent
+/// Download a torrent, or a file from the web
 ///
 /// Goes on where it was: what is known to be good is neither fetched nor read again. Ends as soon as everything wanted is
 /// verified, unless told to seed.
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
-    /// A torrent file, or the http or https URL of one
+    /// A torrent or metalink file, or an http or https URL of one, or of any other file
     #[arg(value_name = "FILE|URL")]
     pub(crate) source: OsString,
     /// The folder to download into; the torrent's own file or folder goes there

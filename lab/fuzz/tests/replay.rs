@@ -77,6 +77,7 @@ replay!(
     handshake,
     magnet,
     metainfo,
+    metalink,
     names,
     peer_session,
     session,

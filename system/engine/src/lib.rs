@@ -75,6 +75,7 @@ mod worker;
 pub use engine::{AddTorrent, Engine, EngineConfig, EngineError, TorrentHandle};
 pub use scrape::{MAX_SCRAPED_TRACKERS, Scrapes};
 pub use shoal_session::{SeedingPolicy, Settings as SessionSettings, Slots};
+pub use shoal_swarm::web_session::content_range;
 pub use shoal_tracker::{Error as TrackerError, ScrapeCounts, ScrapeReply};
 pub use snapshot::{PeerLine, Phase, Snapshot, TrackerLine, WebSeedLine};
 pub use web_seed::{Mirror, Version};

@@ -5,6 +5,7 @@
 //! environment is used, and a connection is used again only for a hop of which the same addresses were found and checked.
 
 mod clients;
+mod date;
 mod stream;
 
 use std::error::Error as StdError;

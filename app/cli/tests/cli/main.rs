@@ -8,4 +8,5 @@ mod scrape;
 mod support;
 mod transfer;
 mod urls;
+mod web;
 mod wrong_input;

@@ -4,14 +4,14 @@
 //! decompressed, so that what is read is what was sent.
 
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::clients::Coding;
-use super::{HttpClient, HttpError, HttpLimits, Request, failed, header_text};
+use super::{HttpClient, HttpError, HttpLimits, Request, date, failed, header_text};
 use crate::policy::OriginClass;
 use crate::redirect;
 
@@ -97,11 +97,13 @@ impl HttpStream {
             .is_some_and(|coding| !coding.trim().eq_ignore_ascii_case("identity"))
     }
 
-    /// `Retry-After`, if it is a number of seconds.
+    /// How long to wait, as `Retry-After` says in seconds or as a date.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         let text = self.header("retry-after")?;
-        text.trim().parse().ok().map(Duration::from_secs)
+        let until = || date::parse(&text)?.duration_since(SystemTime::now()).ok();
+        let seconds = text.trim().parse().ok().map(Duration::from_secs);
+        seconds.or_else(until)
     }
 
     /// A field of the head, if it is text. Of several of one name the first.
