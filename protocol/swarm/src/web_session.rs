@@ -7,19 +7,21 @@
 //! Invariant: at most [`MAX_FETCHES`] fetches are under way and at most the window's bytes asked for; a block is stored only
 //! while it is leased, and every lease comes back once.
 
+mod fetching;
 mod plan;
 mod reply;
 #[cfg(test)]
 mod tests;
+mod trouble;
 
 pub use plan::{FileKind, Part, WebFile};
 pub use reply::{Failure, ReplyHead, content_range, judge};
 
-use crate::message::{Blame, CloseReason, FromPeer, Has, Report, ReturnReason, ToPeer};
+use crate::message::{CloseReason, FromPeer, Has, Report, ReturnReason, ToPeer};
 use crate::window::Window;
 use core::time::Duration;
 use shoal_machine::{Machine, Moment, earliest};
-use shoal_metainfo::{Bitfield, Block, BlockIndex, BlockRun, FileIndex, Layout, PieceIndex};
+use shoal_metainfo::{Bitfield, Block, BlockRun, FileIndex, Layout};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -256,123 +258,6 @@ impl WebSession {
         }
     }
 
-    /// What no URL can name is not there.
-    fn leave_out_unnamed(&mut self) {
-        let files = Arc::clone(&self.files);
-        for file in files.iter().filter(|file| file.kind == FileKind::Unnamed) {
-            self.leave_out(file);
-        }
-    }
-
-    /// The pieces with bytes of this file cannot be had here.
-    fn leave_out(&mut self, file: &WebFile) {
-        let (layout, length) = (&self.layout, u64::from(self.layout.piece_length()));
-        let has = self
-            .has
-            .get_or_insert_with(|| Bitfield::full(layout.piece_count()));
-        for piece in file.range.start / length..file.range.end.div_ceil(length) {
-            if let Ok(piece) = u32::try_from(piece) {
-                has.remove(PieceIndex(piece));
-            }
-        }
-    }
-
-    fn serves(&self, piece: PieceIndex) -> bool {
-        self.has.as_ref().is_none_or(|has| has.get(piece))
-    }
-
-    /// What follows from any change: fetches up to the window, a wish for more leases.
-    fn pump(&mut self) {
-        if self.closed {
-            return;
-        }
-        self.start_fetches();
-        self.wish();
-        if self.received_blocks >= FLUSH_BLOCKS
-            || (self.outstanding() == 0 && self.storing.is_empty())
-        {
-            self.flush();
-        }
-    }
-
-    /// Leased blocks that are asked for and have not come.
-    fn outstanding(&self) -> usize {
-        self.fetches.values().map(|fetch| fetch.left.len()).sum()
-    }
-
-    /// Fetches are of a quarter to half a window: fewer requests than blocks, and none that outlives the next decision by much.
-    fn start_fetches(&mut self) {
-        let target = self.window.target_blocks() as usize;
-        let most = if self.proved { MAX_FETCHES } else { 1 };
-        while self.paused_until.is_none() && self.fetches.len() < most && !self.reserve.is_empty() {
-            let outstanding = self.outstanding();
-            let room = target.saturating_sub(outstanding);
-            if room < target.div_ceil(MAX_FETCHES) && outstanding > 0 {
-                return;
-            }
-            let half = target.div_ceil(2).max(MIN_FETCH_BLOCKS);
-            self.fetch(room.clamp(1, half));
-        }
-    }
-
-    /// Asks for the first run of the reserve, of at most so many blocks.
-    fn fetch(&mut self, blocks: usize) {
-        let (mut runs, mut count) = (Vec::new(), 0);
-        let mut last: Option<Block> = None;
-        for &block in self.reserve.iter().take(blocks) {
-            if last.is_some_and(|last| !follows(&self.layout, last, block)) {
-                break;
-            }
-            BlockRun::push(&mut runs, block);
-            last = Some(block);
-            count += 1;
-        }
-        let mut parts = self.parts(&runs);
-        while parts.len() > MAX_PARTS && count > 1 {
-            count /= 2;
-            runs = Vec::new();
-            for &block in self.reserve.iter().take(count) {
-                BlockRun::push(&mut runs, block);
-            }
-            parts = self.parts(&runs);
-        }
-        let left: BTreeSet<Block> = runs.iter().flat_map(|run| run.blocks()).collect();
-        self.reserve.retain(|block| !left.contains(block));
-        self.next_fetch += 1;
-        let id = FetchId(self.next_fetch);
-        let to_come = left.len();
-        self.fetches.insert(id, Active { left, to_come });
-        self.outputs
-            .push_back(Output::Fetch(Fetch { id, runs, parts }));
-    }
-
-    fn parts(&self, runs: &[BlockRun]) -> Vec<Part> {
-        match self.form {
-            Form::Files => plan::of_files(&self.layout, &self.files, runs),
-            Form::Script => plan::of_pieces(&self.layout, runs),
-        }
-    }
-
-    /// Asks for leases as a peer session does: when less than half a window is in reserve, for as many as fill the window and
-    /// three quarters of another.
-    fn wish(&mut self) {
-        let window = self.window.target_blocks();
-        let reserve = u32::try_from(self.reserve.len()).unwrap_or(u32::MAX);
-        if !self.interested || self.paused_until.is_some() || reserve >= window.div_ceil(2) {
-            return;
-        }
-        let outstanding = u32::try_from(self.outstanding()).unwrap_or(u32::MAX);
-        let held = outstanding.saturating_add(reserve);
-        let missing = (window + (window * 3).div_ceil(4)).saturating_sub(held);
-        if missing > 0 && (self.wished == 0 || missing >= self.wished.saturating_mul(2)) {
-            self.wished = missing;
-            self.tell(FromPeer::Want {
-                blocks: missing,
-                rate_bytes_per_s: self.window.rate_bytes_per_s(self.now),
-            });
-        }
-    }
-
     fn on_torrent(&mut self, message: ToPeer) {
         match message {
             ToPeer::Lease(runs) => self.on_lease(&runs),
@@ -389,190 +274,6 @@ impl WebSession {
             | ToPeer::Suggest(_)
             | ToPeer::Choke(_)
             | ToPeer::UploadOnly(_) => {}
-        }
-    }
-
-    fn on_lease(&mut self, runs: &[BlockRun]) {
-        let mut useless = Vec::new();
-        for block in runs.iter().flat_map(|run| run.blocks()) {
-            self.wished = self.wished.saturating_sub(1);
-            if self.paused_until.is_some() || !self.serves(block.piece) {
-                BlockRun::push(&mut useless, block);
-            } else {
-                self.reserve.insert(block);
-            }
-        }
-        self.give_back(useless, ReturnReason::Choked);
-    }
-
-    fn on_revoke(&mut self, runs: &[BlockRun]) {
-        let revoked: BTreeSet<Block> = runs.iter().flat_map(|run| run.blocks()).collect();
-        self.take_back(|block| revoked.contains(&block), ReturnReason::Cancelled);
-    }
-
-    /// Gives back what has not come of these, and ends the fetches of which nothing else is wanted.
-    fn take_back(&mut self, which: impl Fn(Block) -> bool, reason: ReturnReason) {
-        let mut runs = Vec::new();
-        let mut take = |blocks: &mut BTreeSet<Block>| {
-            blocks.retain(|&block| {
-                let taken = which(block);
-                if taken {
-                    BlockRun::push(&mut runs, block);
-                }
-                !taken
-            });
-        };
-        take(&mut self.reserve);
-        let mut idle = Vec::new();
-        for (&id, fetch) in &mut self.fetches {
-            let before = fetch.left.len();
-            take(&mut fetch.left);
-            let useless = fetch.left.is_empty() && fetch.left.len() < before;
-            if useless && fetch.to_come > CHEAP_REST_BLOCKS {
-                idle.push(id);
-            }
-        }
-        for id in idle {
-            self.fetches.remove(&id);
-            self.outputs.push_back(Output::Cancel(id));
-        }
-        self.give_back(runs, reason);
-    }
-
-    fn on_block(&mut self, id: FetchId, block: Block) {
-        let Some(fetch) = self.fetches.get_mut(&id) else {
-            return self.outputs.push_back(Output::Discard(block));
-        };
-        fetch.to_come = fetch.to_come.saturating_sub(1);
-        if fetch.left.remove(&block) {
-            self.storing.insert(block);
-            self.outputs.push_back(Output::Store(block));
-        } else {
-            self.outputs.push_back(Output::Discard(block));
-        }
-    }
-
-    fn on_stored(&mut self, block: Block, known: bool) {
-        if !self.storing.remove(&block) {
-            return;
-        }
-        let length = self.layout.block_length(block);
-        self.window.on_received(self.now, length);
-        self.downloaded_bytes += u64::from(length);
-        self.proved = true;
-        (self.failures, self.misbehaved) = (0, 0);
-        self.report_at.get_or_insert(self.now + REPORT);
-        if known {
-            return self.give_back(vec![BlockRun::one(block)], ReturnReason::Duplicate);
-        }
-        BlockRun::push(&mut self.received, block);
-        self.received_blocks += 1;
-        self.flush_at.get_or_insert(self.now + FLUSH);
-        // The last block of a piece may be the one that verification waits for.
-        if block.block.0 + 1 == self.layout.block_count(block.piece) {
-            self.flush();
-        }
-    }
-
-    fn flush(&mut self) {
-        self.flush_at = None;
-        self.received_blocks = 0;
-        let received = core::mem::take(&mut self.received);
-        if !received.is_empty() {
-            self.tell(FromPeer::Received(received));
-        }
-    }
-
-    fn on_ended(&mut self, id: FetchId, failure: Option<(Failure, Option<FileIndex>)>) {
-        let Some(fetch) = self.fetches.remove(&id) else {
-            return;
-        };
-        self.reserve.extend(fetch.left);
-        match failure {
-            None => {}
-            Some((Failure::Missing(why), Some(file))) => self.lose_file(file, why),
-            Some((Failure::NoRanges, Some(file))) => {
-                self.lose_file(file, "it does not serve ranges");
-            }
-            Some((Failure::Forbidden, _)) => {
-                self.close(CloseReason::Protocol("it may not be asked"));
-            }
-            Some((failure, _)) => self.on_failure(&failure),
-        }
-    }
-
-    fn on_failure(&mut self, failure: &Failure) {
-        self.failures += 1;
-        self.window.on_snubbed();
-        if let Failure::Misbehaved(what) = failure {
-            self.misbehaved += 1;
-            if self.misbehaved >= MAX_MISBEHAVIOUR {
-                return self.close(CloseReason::Protocol(what));
-            }
-        }
-        let doubled = FIRST_PAUSE.saturating_mul(1 << (self.failures - 1).min(16));
-        // So that those who failed together do not come back together.
-        let own = doubled.min(MAX_PAUSE).mul_f64(0.75 + 0.5 * self.rng.f64());
-        let asked = match failure {
-            Failure::Busy { retry_after } => retry_after.unwrap_or_default().min(MAX_RETRY_AFTER),
-            _ => Duration::ZERO,
-        };
-        self.pause(own.max(asked));
-    }
-
-    fn pause(&mut self, time: Duration) {
-        let until = self.now + time;
-        if self.paused_until.is_none() {
-            self.tell(FromPeer::Choking(true));
-        }
-        self.paused_until = self.paused_until.max(Some(until));
-        self.wished = 0;
-        let reserve = core::mem::take(&mut self.reserve);
-        let mut runs = Vec::new();
-        reserve
-            .into_iter()
-            .for_each(|block| BlockRun::push(&mut runs, block));
-        self.give_back(runs, ReturnReason::Choked);
-    }
-
-    /// The origin does not have this file as the torrent has it.
-    fn lose_file(&mut self, file: FileIndex, why: &'static str) {
-        let files = Arc::clone(&self.files);
-        let Some(file) = files.get(file.get()) else {
-            return;
-        };
-        self.leave_out(file);
-        if self.has.as_ref().is_some_and(Bitfield::is_clear) {
-            return self.close(CloseReason::Protocol(why));
-        }
-        self.tell_has();
-    }
-
-    /// Says what is left of what it has, and gives back what is not among it.
-    fn tell_has(&mut self) {
-        let Some(has) = self.has.clone() else { return };
-        self.tell(FromPeer::HasOnly(Has::from_bitfield(has.clone())));
-        self.take_back(|block| !has.get(block.piece), ReturnReason::Rejected);
-    }
-
-    /// It sent bad data. Where the piece is of one file, that file may be an older one, and the others right.
-    fn on_blamed(&mut self, piece: PieceIndex, blame: Blame) {
-        let (files, range) = (Arc::clone(&self.files), self.layout.range_of(piece));
-        let content = plan::overlapping(&files, range)
-            .map(|(file, _)| file)
-            .filter(|file| files[file.get()].kind != FileKind::Padding);
-        let content: Vec<FileIndex> = content.collect();
-        self.bad_files += 1;
-        let lies = CloseReason::Banned(blame);
-        match content[..] {
-            [file] if self.form == Form::Files && self.bad_files < MAX_BAD_FILES => {
-                self.leave_out(&files[file.get()]);
-                if self.has.as_ref().is_some_and(Bitfield::is_clear) {
-                    return self.close(lies);
-                }
-                self.tell_has();
-            }
-            _ => self.close(lies),
         }
     }
 
@@ -629,14 +330,6 @@ impl WebSession {
             self.report();
         }
     }
-}
-
-/// Whether `block` comes right after `last`.
-fn follows(layout: &Layout, last: Block, block: Block) -> bool {
-    let within = last.piece == block.piece && last.block.0 + 1 == block.block.0;
-    let ends = last.block.0 + 1 == layout.block_count(last.piece);
-    let next = last.piece.0 + 1 == block.piece.0 && block.block == BlockIndex(0);
-    within || (ends && next)
 }
 
 impl Machine for WebSession {

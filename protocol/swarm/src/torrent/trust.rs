@@ -187,7 +187,7 @@ impl Torrent {
 
     fn punish(&mut self, piece: PieceIndex, verdicts: Vec<(Source, Blame)>) {
         for (source, blame) in verdicts {
-            let guilty = |peer: &Peer| peer.source() == source;
+            let guilty = |peer: &Peer| peer.source() == source && !peer.closing;
             let keys: Vec<PeerKey> = self
                 .peers
                 .iter()

@@ -1,7 +1,9 @@
 //! A web session against a torrent and an origin that are played here.
 
 use super::*;
+use crate::message::Blame;
 use proptest::prelude::*;
+use shoal_metainfo::{BlockIndex, PieceIndex};
 
 const PIECE: u32 = 4 * 16_384;
 

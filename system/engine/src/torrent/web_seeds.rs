@@ -100,6 +100,10 @@ impl TorrentTask {
         };
         let config = place.config(&parts.metainfo, &parts.layout, parts.id.0 ^ key.0);
         self.handle(Input::WebSeed { peer: key, seed });
+        // The machine refused it, as the torrent stops.
+        if !self.peers.contains_key(&key) {
+            return self.web_seeds.on_left(key);
+        }
         let task = move || WebTask::new(key, place, config, mailbox, around).run();
         self.parts
             .environment

@@ -20,7 +20,7 @@ use crate::exit::{Exit, Failure};
 use crate::{journal_path, torrent_file};
 
 /// So much of a file tells what it is.
-const PROBE_BYTES: u64 = 1024;
+const PROBE_LENGTH: usize = 1024;
 
 /// The most torrents of one file that are tried.
 const MAX_TORRENTS: usize = 3;
@@ -99,10 +99,17 @@ pub(super) fn read_metalink(bytes: &[u8], origin: &str) -> Result<Metalink, Fail
     })
 }
 
-/// Whether bytes look like a Metalink rather than a torrent.
-pub(super) fn is_metalink(bytes: &[u8]) -> bool {
+/// Whether bytes look like a Metalink: XML that names its namespace before long.
+fn is_metalink(bytes: &[u8]) -> bool {
+    let namespace = b"urn:ietf:params:xml:ns:metalink";
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    text.trim_ascii_start().starts_with(b"<")
+    let beginning = &text[..text.len().min(PROBE_LENGTH)];
+    let names = || {
+        beginning
+            .windows(namespace.len())
+            .any(|part| part == namespace)
+    };
+    beginning.trim_ascii_start().starts_with(b"<") && names()
 }
 
 enum Kind {
@@ -118,13 +125,9 @@ fn kind(reply: &HttpStream, beginning: &[u8]) -> Kind {
     let bencode = beginning.first() == Some(&b'd')
         && beginning.get(1).is_some_and(u8::is_ascii_digit)
         && beginning.iter().take(8).any(|&byte| byte == b':');
-    let namespace = b"urn:ietf:params:xml:ns:metalink";
-    let names = |bytes: &[u8]| bytes.windows(namespace.len()).any(|part| part == namespace);
     if media_type.eq_ignore_ascii_case(TORRENT_TYPE) || bencode {
         Kind::Torrent
-    } else if media_type.eq_ignore_ascii_case(METALINK_TYPE)
-        || (is_metalink(beginning) && names(beginning))
-    {
+    } else if media_type.eq_ignore_ascii_case(METALINK_TYPE) || is_metalink(beginning) {
         Kind::Metalink
     } else {
         Kind::File
@@ -156,7 +159,7 @@ async fn ask(engine: &Engine, url: &Url) -> Result<HttpStream, Failure> {
     let site = url.origin().ascii_serialization();
     let request = RangeRequest {
         url: url.clone(),
-        range: Some(0..PROBE_BYTES),
+        range: Some(0..PROBE_LENGTH as u64),
         if_range: None,
     };
     let http = engine.transport().http();
@@ -172,11 +175,10 @@ async fn ask(engine: &Engine, url: &Url) -> Result<HttpStream, Failure> {
 /// The first bytes of a reply, as far as they come.
 async fn beginning(reply: &mut HttpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let enough = usize::try_from(PROBE_BYTES).unwrap_or(usize::MAX);
-    while bytes.len() < enough {
+    while bytes.len() < PROBE_LENGTH {
         let chunk = tokio::time::timeout(FETCH_TIMEOUT, reply.chunk()).await;
         match chunk {
-            Ok(Ok(Some(chunk))) => bytes.extend(chunk.iter().take(enough - bytes.len())),
+            Ok(Ok(Some(chunk))) => bytes.extend(chunk.iter().take(PROBE_LENGTH - bytes.len())),
             _ => break,
         }
     }
@@ -473,7 +475,8 @@ fn refuse_existing(path: &Path) -> Result<(), Failure> {
 /// A Metalink or torrent on the disk.
 pub(super) fn read(path: &Path) -> Result<Local, Failure> {
     let bytes = torrent_file::bytes(path)?;
-    if is_metalink(&bytes) {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    if matches!(extension, Some("meta4" | "metalink")) || is_metalink(&bytes) {
         return Ok(Local::Metalink(bytes));
     }
     let origin = path.display().to_string();
