@@ -4,6 +4,7 @@ use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use shoal_bench::picking::Scene;
 use shoal_metainfo::bencode::{self, Bencode};
+use shoal_metainfo::hasher::{Run, hash_together};
 use shoal_metainfo::verifier::Needs;
 use shoal_metainfo::{PieceHasher, PieceIndex, merkle};
 use shoal_wire::{Decoded, Decoder, Limits, Message, RemoteExtensions, Request, encode};
@@ -112,24 +113,41 @@ fn wire_encode(bencher: Bencher<'_, '_>) {
         .bench(|| encoded(black_box(&messages)));
 }
 
-fn hash_piece(bencher: Bencher<'_, '_>, needs: Needs) {
-    let piece = noise(PIECE_BYTES);
-    bencher.counter(BytesCount::new(PIECE_BYTES)).bench(|| {
-        let mut hasher = PieceHasher::new(needs, 1 << 20);
-        for block in piece.chunks(16_384) {
-            hasher.update(block);
+/// The blocks of half of a piece.
+fn half(piece: &[u8], which: usize) -> Vec<&[u8]> {
+    piece.chunks(16_384).skip(which * 32).take(32).collect()
+}
+
+/// So many pieces side by side, in runs of 32 blocks as storage hashes them.
+fn hash_pieces(bencher: Bencher<'_, '_>, needs: Needs, count: usize) {
+    let pieces: Vec<Vec<u8>> = (0..count).map(|_| noise(PIECE_BYTES)).collect();
+    let bytes = BytesCount::new(count * PIECE_BYTES);
+    bencher.counter(bytes).bench(|| {
+        let mut hashers: Vec<PieceHasher> = (0..count)
+            .map(|_| PieceHasher::new(needs, 1 << 20))
+            .collect();
+        for run in 0..2 {
+            let chunks: Vec<Vec<&[u8]>> = pieces.iter().map(|piece| half(piece, run)).collect();
+            let runs = hashers.iter_mut().zip(&chunks);
+            let mut runs: Vec<Run<'_>> = runs
+                .map(|(hasher, chunks)| Run { hasher, chunks })
+                .collect();
+            hash_together(&mut runs);
         }
-        hasher.finish()
+        hashers
+            .into_iter()
+            .map(PieceHasher::finish)
+            .collect::<Vec<_>>()
     });
 }
 
-#[divan::bench]
-fn hash_v1_piece(bencher: Bencher<'_, '_>) {
+#[divan::bench(args = [1, 2, 3, 4])]
+fn hash_v1_pieces(bencher: Bencher<'_, '_>, count: usize) {
     let needs = Needs {
         sha1: true,
         blocks: false,
     };
-    hash_piece(bencher, needs);
+    hash_pieces(bencher, needs, count);
 }
 
 #[divan::bench]
@@ -138,7 +156,7 @@ fn hash_v2_piece(bencher: Bencher<'_, '_>) {
         sha1: false,
         blocks: true,
     };
-    hash_piece(bencher, needs);
+    hash_pieces(bencher, needs, 1);
 }
 
 /// The root over the leaves of a piece of 1 MiB.

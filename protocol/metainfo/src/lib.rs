@@ -9,6 +9,7 @@ pub mod create;
 pub mod geometry;
 pub mod hasher;
 pub mod info_hash;
+mod lanes;
 pub mod magnet;
 pub mod merkle;
 pub mod metainfo;

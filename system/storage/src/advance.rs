@@ -1,4 +1,4 @@
-//! What a worker thread does with one piece: hash what arrived, judge it, write it, record it.
+//! What a worker thread does with pieces: hash what arrived, judge it, write it, record it.
 //!
 //! Invariant: a piece is recorded after it was written and announced after it was recorded.
 
@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use sha2::{Digest, Sha256};
+use shoal_metainfo::hasher::{Run, hash_together};
 use shoal_metainfo::{BLOCK_LENGTH, Block, BlockIndex, PieceHasher, PieceIndex, Verdict};
 
 use crate::event::Event;
@@ -13,6 +14,7 @@ use crate::files::Failure;
 use crate::inner::{Inner, State};
 use crate::journal::Record;
 use crate::partial::{Cached, HashRun, Partial};
+use crate::pool::BlockBuffer;
 
 /// What is to be done next. The number is the epoch that it is about.
 enum Step {
@@ -31,43 +33,139 @@ enum After {
     Gone,
 }
 
-impl Inner {
-    /// Works on `piece` until there is nothing more to do; spills it then where `spill` says so and it is not complete.
-    pub(crate) fn advance(self: &Arc<Self>, piece: PieceIndex, spill: bool, scratch: &mut Vec<u8>) {
-        let mut spill = spill;
+/// A piece that this thread works on, and nobody else meanwhile.
+struct Claimed {
+    content: Arc<Inner>,
+    piece: PieceIndex,
+    /// Whether it is to leave memory where it is not complete.
+    spill: bool,
+}
+
+/// The next bytes of a claimed piece, which are to be hashed.
+struct Hashing {
+    epoch: u64,
+    bytes: Bytes,
+    blocks: usize,
+    hasher: PieceHasher,
+}
+
+enum Bytes {
+    Cached(Vec<Arc<BlockBuffer>>),
+    ReadBack(Vec<u8>),
+}
+
+impl Bytes {
+    fn chunks(&self) -> Vec<&[u8]> {
+        match self {
+            Bytes::Cached(buffers) => buffers.iter().map(|buffer| &buffer[..]).collect(),
+            Bytes::ReadBack(bytes) => vec![bytes],
+        }
+    }
+}
+
+/// Works on pieces until there is nothing more to do, those that are not complete then are spilled where `spill` says so.
+/// They are hashed side by side, as many as there are.
+pub(crate) fn advance(
+    pieces: impl IntoIterator<Item = (Arc<Inner>, PieceIndex)>,
+    spill: bool,
+    scratch: &mut Vec<u8>,
+) {
+    let pieces = pieces.into_iter();
+    let claimed = pieces.filter_map(|(content, piece)| Claimed::new(content, piece, spill));
+    let mut claimed: Vec<Claimed> = claimed.collect();
+    while !claimed.is_empty() {
+        // What is not complete rests first, so that it can wait for company again while the others are written.
+        claimed.sort_by_key(Claimed::is_complete);
+        let mut runs = Vec::with_capacity(claimed.len());
+        claimed.retain_mut(|claimed| {
+            let next = claimed.next_run(scratch);
+            next.is_some_and(|hashing| {
+                runs.push(hashing);
+                true
+            })
+        });
+        hash(&mut runs);
+        for (claimed, hashing) in claimed.iter().zip(runs) {
+            let content = &claimed.content;
+            let mut state = content.state();
+            if let Some(partial) = content.current(&mut state, claimed.piece, hashing.epoch) {
+                partial.put_run(hashing.hasher, hashing.blocks);
+            }
+        }
+    }
+}
+
+fn hash(hashings: &mut [Hashing]) {
+    let mut all: Vec<(&mut PieceHasher, Vec<&[u8]>)> = hashings
+        .iter_mut()
+        .map(|hashing| (&mut hashing.hasher, hashing.bytes.chunks()))
+        .collect();
+    let runs = all
+        .iter_mut()
+        .map(|(hasher, chunks)| Run { hasher, chunks });
+    hash_together(&mut runs.collect::<Vec<_>>());
+}
+
+impl Claimed {
+    /// Claims a piece that can be worked on.
+    fn new(content: Arc<Inner>, piece: PieceIndex, spill: bool) -> Option<Self> {
         {
-            let mut state = self.state();
-            let Some(partial) = state.partials.get_mut(&piece) else {
-                return;
-            };
+            let mut state = content.state();
+            let partial = state.partials.get_mut(&piece)?;
             if partial.busy {
-                return;
+                return None;
             }
             partial.busy = true;
             partial.queued = false;
         }
+        Some(Claimed {
+            content,
+            piece,
+            spill,
+        })
+    }
+
+    fn is_complete(&self) -> bool {
+        let state = self.content.state();
+        let partial = state.partials.get(&self.piece);
+        partial.is_some_and(Partial::is_complete)
+    }
+
+    /// Does what is to be done until bytes are to be hashed. `None` where nothing is left to do; others may claim the piece
+    /// then.
+    fn next_run(&mut self, scratch: &mut Vec<u8>) -> Option<Hashing> {
+        let (content, piece) = (&self.content, self.piece);
         loop {
-            let step = self.next_step(&mut self.state(), piece, spill);
+            let step = content.next_step(&mut content.state(), piece, self.spill);
             let after = match step {
-                Step::Hash(epoch, run, hasher) => self.hash(piece, epoch, run, hasher, scratch),
-                Step::Judge(epoch, hasher) => self.judge(piece, epoch, hasher, scratch),
-                Step::Write(blocks) => self.write_right(piece, blocks, scratch),
+                Step::Hash(epoch, run, hasher) => match content.bytes_of(piece, run) {
+                    Ok((bytes, blocks)) => {
+                        return Some(Hashing {
+                            epoch,
+                            bytes,
+                            blocks,
+                            hasher,
+                        });
+                    }
+                    Err(failure) => content.give_up(piece, &failure),
+                },
+                Step::Judge(epoch, hasher) => content.judge(piece, epoch, hasher, scratch),
+                Step::Write(blocks) => content.write_right(piece, blocks, scratch),
                 Step::Spill(epoch, blocks) => {
-                    spill = false;
-                    self.spill_blocks(piece, epoch, blocks)
+                    self.spill = false;
+                    content.spill_blocks(piece, epoch, blocks)
                 }
                 Step::Rest => After::Rest,
             };
-            match after {
-                After::GoOn => {}
-                After::Gone => break,
-                After::Rest if self.rest(piece) => break,
-                After::Rest => {}
+            if after == After::Gone || after == After::Rest && content.rest(piece) {
+                content.rested.notify_all();
+                return None;
             }
         }
-        self.rested.notify_all();
     }
+}
 
+impl Inner {
     fn next_step(&self, state: &mut State, piece: PieceIndex, spill: bool) -> Step {
         let crowded = state.is_crowded();
         let pause = self.shared.config.retry_pause;
@@ -82,7 +180,11 @@ impl Inner {
                 Step::Rest
             };
         }
-        if let Some((run, hasher)) = partial.take_run() {
+        let pressed = spill || self.shared.is_short();
+        // Fewer blocks are worth it only if they would have to be read back otherwise.
+        if (pressed || partial.wants_work())
+            && let Some((run, hasher)) = partial.take_run()
+        {
             return Step::Hash(partial.epoch, run, hasher);
         }
         if partial.is_complete() && partial.is_hashed() {
@@ -96,7 +198,7 @@ impl Inner {
                 .take()
                 .map_or(Step::Rest, |hasher| Step::Judge(epoch, hasher));
         }
-        let wanted = (spill || self.shared.is_short()) && partial.cached() > 0;
+        let wanted = pressed && partial.cached() > 0;
         let (epoch, blocks) = (
             partial.epoch,
             if wanted {
@@ -130,35 +232,21 @@ impl Inner {
         true
     }
 
-    fn hash(
-        &self,
-        piece: PieceIndex,
-        epoch: u64,
-        run: HashRun,
-        mut hasher: PieceHasher,
-        scratch: &mut Vec<u8>,
-    ) -> After {
-        let count = match run {
+    /// The bytes of a run, and how many blocks it has.
+    fn bytes_of(&self, piece: PieceIndex, run: HashRun) -> Result<(Bytes, usize), Failure> {
+        match run {
             HashRun::Cached(buffers) => {
-                for buffer in &buffers {
-                    hasher.update(buffer);
-                }
-                buffers.len()
+                let count = buffers.len();
+                Ok((Bytes::Cached(buffers), count))
             }
             HashRun::Spilled(first, count) => {
-                if let Err(failure) = self.read_blocks(piece, first, count, scratch) {
-                    return self.give_up(piece, &failure);
-                }
+                let mut bytes = Vec::new();
+                self.read_blocks(piece, first, count, &mut bytes)?;
                 let blocks = &self.shared.counters.blocks_read_back;
                 blocks.fetch_add(u64::from(count), Ordering::Relaxed);
-                hasher.update(scratch);
-                count as usize
+                Ok((Bytes::ReadBack(bytes), count as usize))
             }
-        };
-        if let Some(partial) = self.current(&mut self.state(), piece, epoch) {
-            partial.put_run(hasher, count);
         }
-        After::GoOn
     }
 
     fn judge(
@@ -216,7 +304,7 @@ impl Inner {
         let mut state = self.state();
         state.partials.remove(&piece);
         state.failed.remove(piece);
-        state.have.insert(piece);
+        state.gain(piece);
         state.unsynced = true;
         self.emit(&mut state, Event::Verified { piece, blocks });
         self.resume(&mut state);
@@ -346,7 +434,7 @@ impl Inner {
     }
 
     /// The buffer with a block of a piece that is right and still to be written.
-    pub(crate) fn cached_right(&self, block: Block) -> Option<Arc<crate::pool::BlockBuffer>> {
+    pub(crate) fn cached_right(&self, block: Block) -> Option<Arc<BlockBuffer>> {
         let state = self.state();
         let partial = state
             .partials

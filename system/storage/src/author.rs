@@ -1,22 +1,22 @@
 //! Reading what is to be published: which files there are, and what their pieces hash to.
 //!
-//! Invariant: memory is in proportion to files, pieces and threads, never to the files' length.
+//! Invariant: memory is in proportion to files, pieces and threads, never to the files' length: a thread reads at most half a
+//! MiB at a time.
 
 use std::fs::{self, File};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::{io, thread};
 
 use rustix::fs::Advice;
-use shoal_metainfo::PieceIndex;
 use shoal_metainfo::create::{MAX_PATH_DEPTH, PieceHash, Plan, Segment, SourceFile};
+use shoal_metainfo::{PieceIndex, hasher};
 
 use crate::error::StorageError;
-
-/// As much as is read at a time.
-const READ_CHUNK: u32 = 1024 * 1024;
+use crate::lockstep::{Lane, READ_AHEAD, hash_lanes};
 
 /// The files below a path that can be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,22 +126,32 @@ pub fn hash(
     let hashes = Mutex::new(vec![PieceHash::default(); pieces as usize]);
     let failure = Mutex::new(None);
     let stop = AtomicBool::new(false);
+    let lanes = u32::try_from(hasher::lanes(plan.needs())).unwrap_or(1);
     let next = AtomicU32::new(0);
     let run = || {
-        let mut reader = Reader {
+        let reader = || Reader {
             sources: &sources,
             open: None,
-            chunk: Vec::new(),
         };
+        let mut readers: Vec<Reader<'_>> = (0..lanes).map(|_| reader()).collect();
+        let mut scratch = Vec::new();
         loop {
-            let piece = PieceIndex(next.fetch_add(1, Ordering::Relaxed));
-            if piece.0 >= pieces || stop.load(Ordering::Relaxed) {
+            let first = next.fetch_add(lanes, Ordering::Relaxed).min(pieces);
+            let batch: Vec<PieceIndex> = (first..pieces)
+                .take(lanes as usize)
+                .map(PieceIndex)
+                .collect();
+            if batch.is_empty() || stop.load(Ordering::Relaxed) {
                 return;
             }
-            match hash_piece(plan, piece, &mut reader, &progress, cancelled) {
-                Ok(hash) => {
+            let progress = |bytes| {
+                progress(bytes);
+                !cancelled.load(Ordering::Relaxed)
+            };
+            match hash_pieces(plan, &batch, &mut readers, &mut scratch, progress) {
+                Ok(found) => {
                     let mut hashes = hashes.lock().unwrap_or_else(PoisonError::into_inner);
-                    hashes[piece.get()] = hash;
+                    hashes[batch[0].get()..][..found.len()].copy_from_slice(&found);
                 }
                 Err(error) => {
                     stop.store(true, Ordering::Relaxed);
@@ -166,28 +176,35 @@ pub fn hash(
     Ok(hashes.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn hash_piece(
+/// Hashes pieces side by side, each through a reader of its own. `progress` is told of bytes as they are read; false from it
+/// ends it.
+fn hash_pieces(
     plan: &Plan,
-    piece: PieceIndex,
-    reader: &mut Reader<'_>,
-    progress: &impl Fn(u64),
-    cancelled: &AtomicBool,
-) -> Result<PieceHash, StorageError> {
-    let mut hasher = plan.hasher(piece);
-    for segment in plan.segments(piece) {
-        let mut done = 0;
-        while done < segment.length {
-            if cancelled.load(Ordering::Relaxed) {
-                return Err(StorageError::Cancelled);
-            }
-            let len = READ_CHUNK.min(segment.length - done);
-            let chunk = reader.read(&segment, done, len)?;
-            hasher.update(chunk);
-            progress(u64::from(len));
-            done += len;
+    pieces: &[PieceIndex],
+    readers: &mut [Reader<'_>],
+    scratch: &mut Vec<u8>,
+    progress: impl Fn(u64) -> bool,
+) -> Result<Vec<PieceHash>, StorageError> {
+    let segments = pieces.iter().map(|&piece| plan.segments(piece).collect());
+    let segments: Vec<Vec<Segment>> = segments.collect();
+    let lanes = pieces.iter().zip(&segments).map(|(&piece, segments)| {
+        let length = segments.iter().map(|segment| segment.length).sum();
+        Lane::new(plan.hasher(piece), length)
+    });
+    let mut lanes: Vec<Lane> = lanes.collect();
+    hash_lanes(&mut lanes, scratch, |lane, begin, chunk| {
+        readers[lane].read(&segments[lane], begin, chunk)?;
+        if progress(chunk.len() as u64) {
+            Ok(true)
+        } else {
+            Err(StorageError::Cancelled)
         }
-    }
-    Ok(plan.piece_hash(piece, &hasher.finish()))
+    })?;
+    let hashes = lanes
+        .into_iter()
+        .zip(pieces)
+        .map(|(lane, &piece)| plan.piece_hash(piece, &lane.hasher.finish()));
+    Ok(hashes.collect())
 }
 
 /// The files of a plan, and what they looked like before they were hashed.
@@ -233,38 +250,71 @@ fn state(path: &Path) -> Result<(u64, i64, i64), StorageError> {
     Ok((metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
-/// One thread's way to the files: consecutive pieces mostly lie in one file.
+/// One lane's way to the files: its pieces mostly lie in one file, and the kernel sees one sequence of reads for each.
 struct Reader<'a> {
     sources: &'a Sources,
-    open: Option<(usize, Arc<File>)>,
-    chunk: Vec<u8>,
+    open: Option<(usize, File)>,
 }
 
 impl Reader<'_> {
-    /// `len` bytes of the segment from `done` on.
-    fn read(&mut self, segment: &Segment, done: u32, len: u32) -> Result<&[u8], StorageError> {
-        self.chunk.resize(len as usize, 0);
-        let Some(source) = segment.source else {
-            self.chunk.fill(0);
-            return Ok(&self.chunk);
-        };
+    /// Fills `out` with the bytes of a piece from `begin` on; `segments` are all of the piece.
+    fn read(
+        &mut self,
+        segments: &[Segment],
+        begin: u32,
+        out: &mut [u8],
+    ) -> Result<(), StorageError> {
+        let (mut skip, mut rest) = (begin, out);
+        for segment in segments {
+            let passed = skip.min(segment.length);
+            skip -= passed;
+            let left = usize::try_from(segment.length - passed).unwrap_or(usize::MAX);
+            let (part, after) = rest.split_at_mut(rest.len().min(left));
+            rest = after;
+            match segment.source {
+                _ if part.is_empty() => {}
+                None => part.fill(0),
+                Some(source) => {
+                    let offset = segment.offset + u64::from(passed);
+                    self.read_file(source, offset, part)?;
+                    if begin.is_multiple_of(READ_AHEAD) && part.len() < left {
+                        self.expect(offset, u64::from(segment.length - passed));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_file(
+        &mut self,
+        source: usize,
+        offset: u64,
+        out: &mut [u8],
+    ) -> Result<(), StorageError> {
         let path = &self.sources.paths[source];
-        let file = match &self.open {
-            Some((open, file)) if *open == source => Arc::clone(file),
-            _ => {
+        let file = match &mut self.open {
+            Some((open, file)) if *open == source => file,
+            other => {
                 let file = File::open(path).map_err(|error| StorageError::io(path, error))?;
                 // A hint: where it is not taken, reading is merely slower.
                 let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
-                Arc::clone(&self.open.insert((source, Arc::new(file))).1)
+                &mut other.insert((source, file)).1
             }
         };
-        let offset = segment.offset + u64::from(done);
-        match file.read_exact_at(&mut self.chunk, offset) {
-            Ok(()) => Ok(&self.chunk),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(StorageError::Changed(path.clone()))
-            }
-            Err(error) => Err(StorageError::io(path, error)),
+        file.read_exact_at(out, offset)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => StorageError::Changed(path.clone()),
+                _ => StorageError::io(path, error),
+            })
+    }
+
+    /// Tells the kernel that the open file is about to be read from `offset` on.
+    fn expect(&self, offset: u64, length: u64) {
+        if let Some((_, file)) = &self.open {
+            let length = NonZeroU64::new(length.min(u64::from(READ_AHEAD)));
+            // A hint, as above.
+            let _ = rustix::fs::fadvise(file, offset, length, Advice::WillNeed);
         }
     }
 }

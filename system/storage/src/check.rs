@@ -1,19 +1,19 @@
-//! Checking: pieces are read and hashed on the worker threads, several at a time.
+//! Checking: pieces are read and hashed on the worker threads, several at a time on each.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-use shoal_metainfo::{PieceIndex, Verdict};
+use shoal_metainfo::{PieceIndex, Verdict, hasher};
 
 use crate::event::Event;
 use crate::inner::Inner;
 use crate::journal::Record;
+use crate::lockstep::{Lane, READ_AHEAD, hash_lanes};
 use crate::shared::Job;
 
-/// As much as is read at a time: enough for a disk to stream, little enough to stay in a core's cache.
-const READ_CHUNK: u32 = 512 * 1024;
-
-/// A list of pieces to check. Each runner takes one piece at a time, so that pieces in the making are not kept waiting.
+/// A list of pieces to check. Each runner takes as many pieces at a time as are hashed together, so that pieces in the making
+/// are not kept waiting.
 #[derive(Debug)]
 pub(crate) struct CheckWork {
     content: Arc<Inner>,
@@ -73,7 +73,7 @@ impl Check {
 }
 
 impl CheckWork {
-    /// Checks the next piece and queues itself again behind more urgent work.
+    /// Checks the next pieces and queues itself again behind more urgent work.
     pub(crate) fn step(self: Arc<Self>, scratch: &mut Vec<u8>) {
         if self.cancelled.load(Ordering::Relaxed) {
             return;
@@ -89,39 +89,76 @@ impl CheckWork {
                 return;
             }
         }
-        let Some(&piece) = self.pieces.get(self.next.fetch_add(1, Ordering::Relaxed)) else {
+        let lanes = hasher::lanes(self.content.verifier.needs());
+        let first = self.next.fetch_add(lanes, Ordering::Relaxed);
+        let rest = self.pieces.get(first..).unwrap_or_default();
+        let pieces = &rest[..rest.len().min(lanes)];
+        if pieces.is_empty() {
             return;
-        };
-        let right = self.content.check_piece(piece, scratch);
-        self.checked.fetch_add(1, Ordering::Relaxed);
+        }
         let content = Arc::clone(&self.content);
-        content.emit(&mut content.state(), Event::Checked { piece, right });
+        let right = content.check_pieces(pieces, scratch);
+        for &piece in pieces {
+            self.checked.fetch_add(1, Ordering::Relaxed);
+            let right = right.contains(&piece);
+            content.emit(&mut content.state(), Event::Checked { piece, right });
+        }
         content.shared.push(Job::Check(self));
     }
 }
 
+/// A piece that nobody else writes while it is checked.
+#[derive(Debug)]
+struct Claim {
+    piece: PieceIndex,
+    /// Whether it counted as right before.
+    had: bool,
+}
+
 impl Inner {
-    /// Reads and hashes a piece; what is known about it changes accordingly. A piece that is being received counts as
-    /// wrong.
-    fn check_piece(self: &Arc<Self>, piece: PieceIndex, scratch: &mut Vec<u8>) -> bool {
-        if !self.layout.contains(piece) {
-            return false;
-        }
-        let had = {
-            let mut state = self.state();
-            let had = state.have.get(piece);
-            if !had {
-                // Claiming the piece keeps others from writing it meanwhile.
-                let partial = self.partial(&mut state, piece);
-                if partial.busy || !partial.is_empty() {
-                    return false;
-                }
-                partial.busy = true;
+    /// Reads and hashes pieces; what is known about them changes accordingly. A piece that is being received counts as wrong.
+    /// Returns those that are right.
+    fn check_pieces(
+        self: &Arc<Self>,
+        pieces: &[PieceIndex],
+        scratch: &mut Vec<u8>,
+    ) -> Vec<PieceIndex> {
+        let mut claims: Vec<Claim> = Vec::with_capacity(pieces.len());
+        for &piece in pieces {
+            let twice = claims.iter().any(|claim| claim.piece == piece);
+            if !twice && let Some(claim) = self.claim(piece) {
+                self.files.look(self.layout.range_of(piece));
+                claims.push(claim);
             }
-            had
-        };
-        self.files.look(self.layout.range_of(piece));
-        let right = self.is_right_on_disk(piece, scratch);
+        }
+        let right = self.right_on_disk(&claims, scratch);
+        for claim in claims {
+            self.conclude(&claim, right.contains(&claim.piece));
+        }
+        self.rested.notify_all();
+        right
+    }
+
+    fn claim(&self, piece: PieceIndex) -> Option<Claim> {
+        if !self.layout.contains(piece) {
+            return None;
+        }
+        let mut state = self.state();
+        let had = state.have.get(piece);
+        if !had {
+            // Claiming the piece keeps others from writing it meanwhile.
+            let partial = self.partial(&mut state, piece);
+            if partial.busy || !partial.is_empty() {
+                return None;
+            }
+            partial.busy = true;
+        }
+        Some(Claim { piece, had })
+    }
+
+    /// Notes what was found out about a piece.
+    fn conclude(self: &Arc<Self>, claim: &Claim, right: bool) {
+        let &Claim { piece, had } = claim;
         if right && !had {
             for place in self.files.places(self.layout.range_of(piece)) {
                 place
@@ -136,37 +173,45 @@ impl Inner {
         let mut state = self.state();
         if !had {
             if right {
-                state.have.insert(piece);
+                state.gain(piece);
                 state.unsynced = true;
                 state.partials.remove(&piece);
             } else {
                 self.release(&mut state, piece);
             }
         } else if !right {
-            state.have.remove(piece);
+            state.lose(piece);
         }
-        drop(state);
-        self.rested.notify_all();
-        right
     }
 
-    fn is_right_on_disk(&self, piece: PieceIndex, scratch: &mut Vec<u8>) -> bool {
+    fn right_on_disk(&self, claims: &[Claim], scratch: &mut Vec<u8>) -> Vec<PieceIndex> {
+        // Where nobody promises hashes, what is found is anybody's.
         if !self.verifier.can_tell() {
-            return false;
+            return Vec::new();
         }
-        let mut hasher = self.verifier.hasher(piece);
-        let start = self.layout.range_of(piece).start;
-        let length = self.layout.length_of(piece);
-        let mut begin = 0;
-        while begin < length {
-            let len = READ_CHUNK.min(length - begin);
-            scratch.resize(len as usize, 0);
-            if self.files.read(start + u64::from(begin), scratch).is_err() {
-                return false;
+        let lanes = claims.iter().map(|claim| {
+            let length = self.layout.length_of(claim.piece);
+            Lane::new(self.verifier.hasher(claim.piece), length)
+        });
+        let mut lanes: Vec<Lane> = lanes.collect();
+        let read = |lane: usize, begin: u32, chunk: &mut [u8]| {
+            let range = self.layout.range_of(claims[lane].piece);
+            let start = range.start + u64::from(begin);
+            let whole = self.files.read(start, chunk).is_ok();
+            if begin.is_multiple_of(READ_AHEAD) && whole {
+                let end = range.end.min(start + u64::from(READ_AHEAD));
+                self.files.expect(start..end);
             }
-            hasher.update(scratch);
-            begin += len;
+            Ok::<bool, Infallible>(whole)
+        };
+        match hash_lanes(&mut lanes, scratch, read) {
+            Ok(()) => {}
+            Err(never) => match never {},
         }
-        self.verifier.check(piece, &hasher.finish()) == Verdict::Right
+        let is_right = |(lane, claim): (Lane, &Claim)| {
+            let verdict = self.verifier.check(claim.piece, &lane.hasher.finish());
+            (lane.whole && verdict == Verdict::Right).then_some(claim.piece)
+        };
+        lanes.into_iter().zip(claims).filter_map(is_right).collect()
     }
 }

@@ -96,7 +96,7 @@ impl Content {
         let mut state = inner.state();
         for piece in pieces {
             if !state.partials.contains_key(&piece) {
-                state.have.insert(piece);
+                state.gain(piece);
             }
         }
         state.have.clone()

@@ -53,7 +53,10 @@ pub(crate) struct Inner {
 
 #[derive(Debug)]
 pub(crate) struct State {
+    /// Changed by [`State::gain`] and [`State::lose`] alone.
     pub(crate) have: Bitfield,
+    /// How many pieces are not in `have`.
+    missing: usize,
     pub(crate) partials: HashMap<PieceIndex, Partial>,
     /// Pieces that were wrong once and not right since.
     pub(crate) failed: Bitfield,
@@ -87,6 +90,7 @@ impl State {
     pub(crate) fn new(have: Bitfield) -> Self {
         State {
             failed: Bitfield::empty(have.len()),
+            missing: (have.len() - have.count()) as usize,
             have,
             partials: HashMap::new(),
             outbox: VecDeque::new(),
@@ -98,6 +102,24 @@ impl State {
             synced_at: Instant::now(),
             closing: false,
         }
+    }
+
+    /// Notes that a piece is right and written.
+    pub(crate) fn gain(&mut self, piece: PieceIndex) {
+        self.missing -= usize::from(self.have.insert(piece));
+    }
+
+    /// Notes that a piece is not there any more; false where it was not.
+    pub(crate) fn lose(&mut self, piece: PieceIndex) -> bool {
+        let had = self.have.remove(piece);
+        self.missing += usize::from(had);
+        had
+    }
+
+    /// Whether more pieces than those in memory are still to come, or blocks of these. Not known for a selection of files: then
+    /// more is expected until the end.
+    pub(crate) fn expects_more(&self) -> bool {
+        self.partials.len() < self.missing || !self.partials.values().all(Partial::is_complete)
     }
 
     /// Whether events wait, so that no more should be made.
@@ -166,24 +188,29 @@ impl Inner {
         if !partial.insert(block.block, buffer) {
             return Stored::Duplicate;
         }
-        self.queue_if_worth_it(partial, piece);
+        if partial.queue() {
+            let may_wait = state.expects_more();
+            self.shared.push_piece(self, piece, may_wait);
+        }
         drop(state);
         self.shared.relieve();
         Stored::Kept
     }
 
     fn queue_if_worth_it(self: &Arc<Self>, partial: &mut Partial, piece: PieceIndex) {
-        if partial.wants_work() && !partial.busy && !partial.queued {
-            partial.queued = true;
-            self.shared.push(Job::Piece(Arc::clone(self), piece));
+        if partial.queue() {
+            self.shared.push_piece(self, piece, false);
         }
     }
 
     /// Gives every piece that can get on to the threads.
     pub(crate) fn kick(self: &Arc<Self>, state: &mut State) {
         for (&piece, partial) in &mut state.partials {
-            self.queue_if_worth_it(partial, piece);
+            if partial.queue() {
+                self.shared.push_piece(self, piece, true);
+            }
         }
+        self.shared.release();
         for work in state.parked_checks.drain(..) {
             self.shared.push(Job::Check(work));
         }
@@ -298,7 +325,7 @@ impl Inner {
     /// nobody works on them, so that whatever becomes of them next is recorded and told after their loss.
     pub(crate) fn lose(self: &Arc<Self>, pieces: impl Iterator<Item = PieceIndex>) {
         let mut state = self.state();
-        let lost: Vec<PieceIndex> = pieces.filter(|&piece| state.have.remove(piece)).collect();
+        let lost: Vec<PieceIndex> = pieces.filter(|&piece| state.lose(piece)).collect();
         for &piece in &lost {
             self.partial(&mut state, piece).busy = true;
         }

@@ -6,6 +6,7 @@
 mod advance;
 pub mod author;
 mod check;
+mod company;
 mod content;
 mod disk;
 mod error;
@@ -13,6 +14,7 @@ mod event;
 mod files;
 mod inner;
 mod journal;
+mod lockstep;
 mod map;
 mod open;
 mod partial;

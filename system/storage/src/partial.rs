@@ -9,7 +9,8 @@ use shoal_metainfo::{BlockIndex, PieceHasher};
 
 use crate::pool::BlockBuffer;
 
-/// So many blocks are hashed at a time: enough to be worth waking a thread, few enough that they are still in a core's cache.
+/// So many blocks are hashed at a time: enough to be worth waking a thread, few enough that those of all lanes are still near
+/// a core when they are hashed. 64 measured no better for lanes, with more memory and later announcements.
 const HASH_RUN: usize = 32;
 
 /// Where a block is.
@@ -135,6 +136,13 @@ impl Partial {
     /// Whether it is worth waking a thread.
     pub(crate) const fn wants_work(&self) -> bool {
         self.is_complete() || self.ready - self.hashed >= HASH_RUN
+    }
+
+    /// Whether the piece is to be given to the threads, which counts as done then.
+    pub(crate) const fn queue(&mut self) -> bool {
+        let queue = self.wants_work() && !self.busy && !self.queued;
+        self.queued |= queue;
+        queue
     }
 
     /// The next blocks to hash, together with the hasher.

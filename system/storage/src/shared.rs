@@ -1,7 +1,7 @@
 //! What all contents of a process share: the threads with their queue, the buffers, the open files, the counters.
 //!
-//! Invariant: a piece, a sync, a spill and each runner of a check is in the queue at most once, so that the queue is bounded
-//! by the pieces that are in the making and the threads.
+//! Invariant: a piece, a sync, a spill and each runner of a check is in the queue at most once, pieces that wait for company
+//! included, so that the queue is bounded by the pieces that are in the making and the threads.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,9 +9,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use shoal_metainfo::PieceIndex;
+use shoal_metainfo::{PieceIndex, hasher};
 
+use crate::advance::advance;
 use crate::check::CheckWork;
+use crate::company::Company;
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::files::Handles;
@@ -19,7 +21,8 @@ use crate::inner::Inner;
 use crate::pool::Pool;
 use crate::spec::StorageConfig;
 
-/// How often contents are looked at for retries, background syncs and events that had no room.
+/// How often contents are looked at for retries, background syncs, events that had no room, and pieces that wait in vain for
+/// others to be hashed beside.
 const TICK: Duration = Duration::from_millis(100);
 
 /// How long the end waits for threads: none should be busy for longer than one operation on a disk takes.
@@ -28,8 +31,8 @@ const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
 /// Something for a thread to do.
 #[derive(Debug)]
 pub(crate) enum Job {
-    /// Hash, judge and write a piece as far as its blocks arrived.
-    Piece(Arc<Inner>, PieceIndex),
+    /// Hash, judge and write pieces as far as their blocks arrived.
+    Pieces(Vec<(Arc<Inner>, PieceIndex)>),
     /// Make room in the pool.
     Spill,
     /// Check the next piece of a list.
@@ -66,12 +69,28 @@ pub(crate) struct Counters {
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// Pieces that could be worked on and wait for others. They do not keep their content open.
+    company: Company<(Weak<Inner>, PieceIndex)>,
     /// Pieces in the making, which hold memory.
     urgent: VecDeque<Job>,
     /// Checks, which can wait.
     patient: VecDeque<Job>,
     running: usize,
     closed: bool,
+}
+
+impl Queue {
+    /// Lets the pieces that wait be worked on; false where there are none.
+    fn release(&mut self) -> bool {
+        let waiting = self.company.leave().into_iter();
+        let pieces = waiting.filter_map(|(content, piece)| Some((content.upgrade()?, piece)));
+        let pieces: Vec<_> = pieces.collect();
+        let any = !pieces.is_empty();
+        if any {
+            self.urgent.push_back(Job::Pieces(pieces));
+        }
+        any
+    }
 }
 
 impl Shared {
@@ -159,6 +178,36 @@ impl Shared {
         self.wake.notify_one();
     }
 
+    /// Gives a piece to the threads, at once or together with others that come soon, if it `may_wait` for them and half of
+    /// memory is free: long pieces and small caches are never kept waiting. Should none come, it waits for the next
+    /// [`TICK`].
+    pub(crate) fn push_piece(&self, content: &Arc<Inner>, piece: PieceIndex, may_wait: bool) {
+        let lanes = hasher::lanes(content.verifier.needs());
+        if lanes == 1 {
+            return self.push(Job::Pieces(vec![(Arc::clone(content), piece)]));
+        }
+        let lasts = self.pool.available() > self.pool.capacity() / 2;
+        let one = (Arc::downgrade(content), piece);
+        let mut queue = self.lock();
+        if queue.closed {
+            return;
+        }
+        let at_once = queue
+            .company
+            .join(one, Instant::now(), lanes, may_wait && lasts);
+        if at_once && queue.release() {
+            drop(queue);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Lets the pieces that wait for others be worked on as they are.
+    pub(crate) fn release(&self) {
+        if self.lock().release() {
+            self.wake.notify_one();
+        }
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
     }
@@ -171,6 +220,7 @@ impl Shared {
     /// Sees to it that buffers become free if they are about to run out.
     pub(crate) fn relieve(&self) {
         if self.is_short() && !self.spill_queued.swap(true, Ordering::AcqRel) {
+            self.release();
             self.push(Job::Spill);
         }
     }
@@ -179,7 +229,7 @@ impl Shared {
         let mut scratch = Vec::new();
         while let Some(job) = self.next_job() {
             match job {
-                Job::Piece(content, piece) => content.advance(piece, false, &mut scratch),
+                Job::Pieces(pieces) => advance(pieces, false, &mut scratch),
                 Job::Spill => self.spill(&mut scratch),
                 Job::Check(work) => work.step(&mut scratch),
                 Job::Sync(content) => content.sync_in_background(),
@@ -221,7 +271,7 @@ impl Shared {
             if self.pool.available() >= self.pool.capacity() / 2 {
                 break;
             }
-            content.advance(piece, true, scratch);
+            advance([(content, piece)], true, scratch);
         }
     }
 
@@ -234,9 +284,12 @@ impl Shared {
             }
             let idle = contents.is_empty();
             drop(contents);
-            let queue = self.lock();
+            let mut queue = self.lock();
             if queue.closed {
                 return;
+            }
+            if queue.release() {
+                self.wake.notify_one();
             }
             // Without contents there is nothing to look after until one is registered, which may just have happened.
             let pause = if idle { TICK * 20 } else { TICK };

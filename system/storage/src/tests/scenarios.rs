@@ -8,6 +8,8 @@ use std::sync::atomic::Ordering;
 
 use shoal_metainfo::{BLOCK_LENGTH, Block, BlockIndex, PieceIndex};
 
+use tokio::sync::mpsc;
+
 use super::rig::{FaultyDisk, Rig, World, config};
 use crate::{Event, Mode, ReadError, Segment, StorageConfig, StorageError, Stored};
 
@@ -43,6 +45,50 @@ async fn a_download_is_written_once_and_read_never() {
     assert_eq!(rig.have(&world).count(), world.layout.piece_count());
     let block = world.blocks(PieceIndex(0))[0];
     assert_eq!(rig.write(block, world.block(block)).await, Stored::Refused);
+}
+
+#[tokio::test]
+async fn pieces_that_wait_for_others_are_kept_when_the_content_is_closed() {
+    for count in 1..6 {
+        let world = World::new();
+        let rig = Rig::open(world.spec());
+        for piece in 0..count {
+            rig.write_piece(&world, piece).await;
+        }
+        rig.content.close().unwrap();
+        drop(rig);
+        let rig = Rig::open(world.spec());
+        assert_eq!(rig.content.resumed().have.count(), count);
+        assert_eq!(rig.have(&world).count(), count);
+    }
+}
+
+#[tokio::test]
+async fn a_content_that_nobody_holds_any_more_is_not_kept_open_by_pieces_that_wait() {
+    let world = World::new();
+    let rig = Rig::open(world.spec());
+    let storage = rig.storage.clone();
+    for _ in 0..5 {
+        let (sender, _events) = mpsc::channel(4);
+        let mut spec = world.spec();
+        (spec.journal, spec.directory) = (None, world.dir.path().to_owned());
+        let content = storage.open(spec, sender).unwrap();
+        for block in [0, 1].map(|piece| world.blocks(PieceIndex(piece))).concat() {
+            let mut buffer = storage.lease().await;
+            buffer.set_len(world.block(block).len());
+            buffer.copy_from_slice(world.block(block));
+            assert_eq!(content.write(block, buffer), Stored::Kept);
+        }
+    }
+    drop(rig);
+    // Buffers come back once nobody holds the pieces, those of contents that are gone included.
+    for _ in 0..1_000 {
+        if storage.stats().buffers_in_use == 0 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("{:?}", storage.stats());
 }
 
 #[tokio::test]
