@@ -8,8 +8,8 @@ mod tests;
 
 use crate::geometry::{BLOCK_LENGTH, MAX_PIECE_LENGTH, MAX_PIECES};
 use crate::metainfo::{MAX_URL_BYTES, PlainFile, WholeDigest};
-use quick_xml::{Reader, XmlVersion};
 use quick_xml::events::{BytesStart, Event};
+use quick_xml::{Reader, XmlVersion};
 use url::Url;
 
 /// The longest document. Those of whole distributions, with hashes of every piece, have some hundred kilobytes.
