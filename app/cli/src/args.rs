@@ -179,14 +179,14 @@ pub(crate) struct ShowArgs {
     pub(crate) bind: Option<Binding>,
 }
 
-/// Download a torrent
+/// Download a torrent, or a file from the web
 ///
 /// Goes on where it was: what is known to be good is neither fetched nor read again. Ends as soon as everything wanted is
 /// verified, unless told to seed. With a magnet link, peers are asked first what the torrent is, and its files are shown as soon as
 /// that is known; this is remembered too.
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
-    /// A torrent file, the http or https URL of one, or a magnet link
+    /// A torrent or metalink file, an http or https URL of one or of any other file, or a magnet link
     #[arg(value_name = "FILE|URL|MAGNET")]
     pub(crate) source: OsString,
     /// The folder to download into; the torrent's own file or folder goes there

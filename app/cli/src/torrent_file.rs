@@ -16,7 +16,15 @@ use crate::exit::{Exit, Failure};
 /// # Errors
 /// Where the file cannot be read ([`Exit::Failure`]), or is no torrent that can be used ([`Exit::Refused`]).
 pub(crate) fn read(path: &Path) -> Result<Metainfo, Failure> {
-    let bytes = read_bounded(path).map_err(|error| {
+    parse(&bytes(path)?, Limits::LOCAL, &path.display().to_string())
+}
+
+/// The bytes of the file at `path`.
+///
+/// # Errors
+/// Where it cannot be read ([`Exit::Failure`]).
+pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {
+    read_bounded(path).map_err(|error| {
         let then = match error.kind() {
             io::ErrorKind::NotFound => "there is no such file; check the path".to_owned(),
             io::ErrorKind::IsADirectory => {
@@ -28,8 +36,7 @@ pub(crate) fn read(path: &Path) -> Result<Metainfo, Failure> {
             _ => error.to_string(),
         };
         Failure::at(Exit::Failure, "cannot read the torrent", path, then)
-    })?;
-    parse(&bytes, Limits::LOCAL, &path.display().to_string())
+    })
 }
 
 /// Reads the torrent in `bytes`, which came from `origin`.

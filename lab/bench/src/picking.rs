@@ -93,6 +93,7 @@ impl Scene {
             suggested: &[],
             parole: false,
             rate_bytes_per_s: RATE,
+            in_runs: false,
         };
         let now = Moment::from_millis(self.steps);
         let mut runs = Vec::with_capacity(ASKED_BLOCKS as usize);

@@ -18,6 +18,7 @@ fn main() -> io::Result<()> {
     handshakes()?;
     extended_handshakes()?;
     magnets()?;
+    metalinks()?;
     torrents()?;
     names()?;
     messages()?;
@@ -165,6 +166,31 @@ fn magnets() -> io::Result<()> {
     seeds
         .into_iter()
         .try_for_each(|(name, query)| seed("magnet", name, link(query).as_bytes()))
+}
+
+fn metalinks() -> io::Result<()> {
+    const HASH: &str = "80bc95fd391772fa61c91ed68567f0980bb45fd9";
+    let of = |files: &str| {
+        format!(
+            "<?xml version=\"1.0\"?><metalink xmlns=\"urn:ietf:params:xml:ns:metalink\">{files}</metalink>"
+        )
+    };
+    let rich = format!(
+        "<file name=\"d/a.iso\"><size>300000</size><hash type=\"sha-1\">{HASH}</hash>\
+         <hash type=\"sha-256\">{}</hash><pieces length=\"262144\" type=\"sha-1\"><hash>{HASH}</hash>\
+         <hash>{HASH}</hash></pieces><url location=\"de\" priority=\"1\">http://a.example/?x&amp;y</url>\
+         <url><![CDATA[https://b.example/]]></url><metaurl mediatype=\"torrent\">http://c.example/t</metaurl></file>\
+         <file name=\"b\"/>",
+        "0a".repeat(32)
+    );
+    seed("metalink", "rich", of(&rich).as_bytes())?;
+    seed(
+        "metalink",
+        "bare",
+        of("<file name=\"a\"><size>1</size></file>").as_bytes(),
+    )?;
+    let bomb = "<!DOCTYPE metalink [<!ENTITY a \"aaaa\">]><metalink>&a;</metalink>";
+    seed("metalink", "entities", bomb.as_bytes())
 }
 
 /// Torrents of every kind, with hashes of nothing in particular: readers cannot tell.

@@ -105,6 +105,28 @@ pub const TARGETS: &[Target] = &[
         words: OPERATION_WORDS,
     },
     Target {
+        name: "metalink",
+        run: metainfo::metalink,
+        words: &[
+            b"<metalink xmlns=\"urn:ietf:params:xml:ns:metalink\">",
+            b"</metalink>",
+            b"<file name=\"a/b\">",
+            b"</file>",
+            b"<size>5</size>",
+            b"<hash type=\"sha-256\">",
+            b"<pieces length=\"262144\" type=\"sha-1\">",
+            b"<url priority=\"1\" location=\"de\">http://a.example/",
+            b"<metaurl mediatype=\"torrent\">",
+            b"<![CDATA[",
+            b"]]>",
+            b"<!DOCTYPE a [<!ENTITY b \"c\">]>",
+            b"&amp;",
+            b"&#x41;",
+            b"&b;",
+            b"<?xml version=\"1.0\"?>",
+        ],
+    },
+    Target {
         name: "names",
         run: metainfo::names,
         words: &[

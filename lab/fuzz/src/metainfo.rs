@@ -5,6 +5,7 @@
 use shoal_metainfo::bencode::{Bencode, Limits, Value, decode, decode_canonical};
 use shoal_metainfo::magnet::MAX_SELECTED_RANGES;
 use shoal_metainfo::metainfo::{MAX_CONTACTS, MAX_TRACKERS, MAX_WEB_SEEDS};
+use shoal_metainfo::metalink::{MAX_FILES, MAX_URLS, Metalink, MetalinkUrl};
 use shoal_metainfo::names::{MAX_NAME_BYTES, Names, Place, sanitise};
 use shoal_metainfo::{FileIndex, Magnet, Metainfo};
 use std::collections::{BTreeMap, BTreeSet};
@@ -110,6 +111,27 @@ pub fn magnet(input: &[u8]) {
     );
     magnet.warnings.clear();
     assert_eq!(Magnet::parse(&magnet.to_string()), Ok(magnet));
+}
+
+/// What a Metalink says is within its bounds, and its files are content that stays below the folder, or none.
+pub fn metalink(input: &[u8]) {
+    let Ok(metalink) = Metalink::parse(input) else {
+        return;
+    };
+    assert!((1..=MAX_FILES).contains(&metalink.files.len()));
+    for file in &metalink.files {
+        let lists = [&file.urls, &file.torrents];
+        assert!(lists.iter().all(|urls| urls.len() <= MAX_URLS));
+        let web = |url: &MetalinkUrl| matches!(url.url.scheme(), "http" | "https");
+        assert!(lists.into_iter().flatten().all(web));
+        let Some(plain) = file.plain() else { continue };
+        let Ok(content) = Metainfo::plain(&[plain], file.pieces.clone(), input) else {
+            continue;
+        };
+        let path = &content.files()[0].path;
+        assert!(path.split('/').all(|part| !matches!(part, "" | "." | "..")));
+        assert_eq!(Some(content.layout().total_length()), file.size);
+    }
 }
 
 /// The input is a list of paths, a line each, their components apart by NUL. What comes out stays below the folder and no

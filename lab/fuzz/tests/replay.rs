@@ -81,6 +81,7 @@ replay!(
     magnet,
     metadata,
     metainfo,
+    metalink,
     mse,
     names,
     peer_session,

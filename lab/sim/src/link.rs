@@ -11,6 +11,8 @@
 use crate::disk::Token;
 use core::time::Duration;
 use shoal_machine::Moment;
+use shoal_metainfo::{Block, BlockRun};
+use shoal_swarm::web_session::FetchId;
 use shoal_wire::{Message, Request, encode};
 use std::collections::VecDeque;
 
@@ -45,6 +47,15 @@ pub(crate) enum Wire {
     Handshake,
     /// A message; of a piece message, the block with it.
     Message(Message),
+    /// A request to an HTTP origin.
+    Get(FetchId, Vec<BlockRun>),
+    /// A block of its reply, with the head of the reply where it is the first.
+    Body {
+        fetch: FetchId,
+        block: Block,
+        /// The reply ends with it.
+        last: bool,
+    },
     /// The end of the stream.
     Fin,
 }
@@ -126,6 +137,16 @@ impl Pipe {
     /// Forgets what has not begun to leave.
     pub(crate) fn cut(&mut self) {
         self.items.truncate(self.sent);
+    }
+
+    /// Forgets what waits to leave of these.
+    pub(crate) fn forget_waiting(&mut self, which: impl Fn(&Wire) -> bool) {
+        let mut at = 0;
+        let sent = self.sent;
+        self.items.retain(|item| {
+            at += 1;
+            at <= sent || !which(&item.wire)
+        });
     }
 
     /// Takes out the waiting block that answers `request`.

@@ -7,11 +7,12 @@ use crate::libtorrent::Choker;
 use crate::link::{Link, Pipe, Segment};
 use crate::setup::{NodeConfig, NodeId};
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
-use shoal_machine::Moment;
+use shoal_machine::{Machine, Moment, earliest};
 use shoal_metainfo::{Block, PieceIndex};
 use shoal_session::Session;
 use shoal_swarm::peer_session::PeerSession;
 use shoal_swarm::torrent::{Origin, Torrent};
+use shoal_swarm::web_session::WebSession;
 use shoal_swarm::{FromPeer, PeerKey, ToPeer};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -51,6 +52,8 @@ pub(crate) struct End {
     pub(crate) origin: Origin,
     pub(crate) stage: Stage,
     pub(crate) session: Option<PeerSession>,
+    /// In place of it: the other end is an HTTP origin.
+    pub(crate) web: Option<WebSession>,
     /// To the other end.
     pub(crate) pipe: Pipe,
     /// The torrent refused it.
@@ -64,6 +67,14 @@ pub(crate) struct End {
     pub(crate) wake: Wake,
     pub(crate) to_torrent: Mail<FromPeer>,
     pub(crate) to_peer: Mail<ToPeer>,
+}
+
+impl End {
+    /// When its session wants to be called.
+    pub(crate) fn deadline(&self) -> Option<Moment> {
+        let peer = self.session.as_ref().and_then(Machine::deadline);
+        earliest(peer, self.web.as_ref().and_then(Machine::deadline))
+    }
 }
 
 /// When a machine will be called, earliest first. Deadlines move to and fro many times a second; two calls that are on

@@ -114,6 +114,21 @@ pub const ALL: &[Scenario] = &[
         setup: word_of_mouth,
     },
     Scenario {
+        name: "origin",
+        summary: "a peer and an HTTP origin of 50 Mbit/s each race for the blocks of one download",
+        setup: |seed| origin(seed, mbit(50)),
+    },
+    Scenario {
+        name: "slow-origin",
+        summary: "the same with an origin of 20 KB/s",
+        setup: |seed| origin(seed, 20_000),
+    },
+    Scenario {
+        name: "lying-origin",
+        summary: "an HTTP origin of which one block of ten is wrong, among honest peers",
+        setup: lying_origin,
+    },
+    Scenario {
         name: "partial-seeds",
         summary: "nobody has everything, together they do",
         setup: partial_seeds,
@@ -384,6 +399,30 @@ pub fn partial_seeds(seed: u64) -> Setup {
         }
         node.start = Start::Some(field);
     }
+    setup
+}
+
+/// 256 MiB for node 1, whose downlink is no bottleneck, from a seed with 50 Mbit/s up (node 0) and an HTTP origin with
+/// `origin_up` bytes a second (node 2).
+#[must_use]
+pub fn origin(seed: u64, origin_up: u64) -> Setup {
+    let mut setup = small(seed, 1);
+    setup.total_bytes = 256 * 1024 * 1024;
+    setup.nodes[0].up_bytes_per_s = mbit(50);
+    setup.nodes[1].down_bytes_per_s = mbit(400);
+    setup.nodes.push(NodeConfig::origin(origin_up));
+    setup
+}
+
+/// One seed, four peers, and an origin that sends one wrong block of ten.
+#[must_use]
+pub fn lying_origin(seed: u64) -> Setup {
+    let mut setup = small(seed, 4);
+    setup.total_bytes = 16 * 1024 * 1024;
+    setup.nodes.push(NodeConfig {
+        behaviour: Behaviour::Origin { permille: 100 },
+        ..NodeConfig::origin(mbit(20))
+    });
     setup
 }
 

@@ -44,6 +44,11 @@ pub enum Behaviour {
     },
     /// Never unchokes anybody.
     FreeRider,
+    /// Is no peer but an HTTP origin, which every node asks: it speaks to nobody and serves ranges.
+    Origin {
+        /// So many of a thousand blocks that it sends are wrong.
+        permille: u32,
+    },
     /// Unchokes, and rejects every request.
     Rejecter,
     /// Unchokes and chokes everybody in turn.
@@ -160,6 +165,17 @@ impl Default for NodeConfig {
 }
 
 impl NodeConfig {
+    /// An HTTP origin with so many bytes a second up.
+    #[must_use]
+    pub fn origin(up_bytes_per_s: u64) -> Self {
+        NodeConfig {
+            start: Start::Full,
+            behaviour: Behaviour::Origin { permille: 0 },
+            up_bytes_per_s,
+            ..NodeConfig::default()
+        }
+    }
+
     /// A seed with 20 Mbit/s up.
     #[must_use]
     pub fn seed() -> Self {

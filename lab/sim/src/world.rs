@@ -7,6 +7,7 @@ mod carry;
 mod connect;
 mod life;
 mod machines;
+mod origin;
 mod storage;
 
 use crate::check::{Checks, MAX_BLOCKS_PER_PIECE};
@@ -177,6 +178,10 @@ impl World {
 
     fn schedule(&mut self) {
         for (config, id) in self.setup.nodes.iter().zip(0u32..) {
+            // Origins are there and take no part.
+            if matches!(config.behaviour, Behaviour::Origin { .. }) {
+                continue;
+            }
             self.queue.push(config.arrives, Event::Arrive(NodeId(id)));
             if let Some(at) = config.departs {
                 self.queue.push(at, Event::Depart(NodeId(id)));

@@ -13,6 +13,7 @@ mod lanes;
 pub mod magnet;
 pub mod merkle;
 pub mod metainfo;
+pub mod metalink;
 pub mod names;
 pub mod verifier;
 

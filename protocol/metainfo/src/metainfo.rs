@@ -8,7 +8,9 @@ mod error;
 mod info;
 mod list;
 mod pieces;
+mod plain;
 mod sources;
+mod web_seed;
 
 #[cfg(test)]
 mod tests;
@@ -16,10 +18,12 @@ mod tests;
 pub use crate::bencode::Limits;
 pub use dictionary::{Dictionary, MissingLayer, is_named, torrent_file};
 pub use error::{Error, HybridMismatch, UrlProblem, Warning};
+pub use plain::{PlainFile, WholeDigest, WholeHasher};
 pub(crate) use sources::{Collector, web_seed};
 pub use sources::{
     Contact, MAX_CONTACTS, MAX_TRACKERS, MAX_URL_BYTES, MAX_WEB_SEEDS, Scheme, TrackerUrl,
 };
+pub use web_seed::http_seed_url;
 
 use crate::bencode::{Document, Value, decode};
 use crate::geometry::{FileIndex, Layout, PieceIndex};
@@ -35,14 +39,17 @@ pub struct Metainfo {
     raw_info: Vec<u8>,
     info_hashes: InfoHashes,
     name: String,
+    raw_name: Option<Box<[u8]>>,
     folder: bool,
     files: Vec<File>,
     layout: Layout,
     verifier: Verifier,
+    plain: bool,
     private: bool,
     source: Option<String>,
     trackers: Vec<Vec<TrackerUrl>>,
     web_seeds: Vec<String>,
+    http_seeds: Vec<String>,
     nodes: Vec<Contact>,
     comment: Option<String>,
     created_by: Option<String>,
@@ -71,6 +78,8 @@ pub struct File {
     pub symlink: Option<String>,
     /// The root of its Merkle tree, if the torrent has a v2 part and the file is not empty.
     pub root: Option<[u8; 32]>,
+    /// What the whole of it hashes to, where no torrent describes it and somebody promises that.
+    pub digest: Option<WholeDigest>,
 }
 
 impl File {
@@ -139,14 +148,17 @@ impl Metainfo {
             info_hashes: InfoHashes::new(v1, v2).ok_or(Error::Missing("pieces"))?,
             raw_info,
             name: parsed.name,
+            raw_name: parsed.raw_name,
             folder: parsed.folder,
             files: parsed.files,
             layout: parsed.layout,
             verifier: parsed.verifier,
+            plain: false,
             private: parsed.private,
             source: parsed.source,
             trackers: sources::trackers(root, &mut warnings),
-            web_seeds: sources::web_seeds(root, &mut warnings),
+            web_seeds: sources::web_seeds(root, "url-list", &mut warnings),
+            http_seeds: sources::web_seeds(root, "httpseeds", &mut warnings),
             nodes: sources::nodes(root, &mut warnings),
             comment: shown_text(root, "comment", &mut warnings),
             created_by: shown_text(root, "created by", &mut warnings),
@@ -217,7 +229,7 @@ impl Metainfo {
     pub fn piece_layer(&self, file: FileIndex) -> Vec<[u8; 32]> {
         let pieces = match &self.verifier {
             Verifier::V2(pieces) | Verifier::Hybrid(_, pieces) => &pieces.0,
-            Verifier::V1(_) => return Vec::new(),
+            Verifier::V1(_) | Verifier::Unhashed(_) => return Vec::new(),
         };
         let range = self.pieces_of(file);
         let has_root = |file: &File| file.root.is_some();
@@ -240,6 +252,12 @@ impl Metainfo {
     #[must_use]
     pub fn web_seeds(&self) -> &[String] {
         &self.web_seeds
+    }
+
+    /// URLs of scripts that serve pieces (BEP 17), all `http` or `https`.
+    #[must_use]
+    pub fn http_seeds(&self) -> &[String] {
+        &self.http_seeds
     }
 
     /// DHT nodes to begin with (BEP 5).

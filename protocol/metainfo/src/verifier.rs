@@ -48,6 +48,8 @@ pub enum Verifier {
     V2(V2Pieces),
     /// Both, each of which must hold.
     Hybrid(V1Pieces, V2Pieces),
+    /// Nothing but that there are so many: content that no torrent describes. Whatever comes is taken for right.
+    Unhashed(u32),
 }
 
 /// SHA-1 of each piece.
@@ -87,7 +89,18 @@ impl Verifier {
                 sha1: true,
                 blocks: true,
             },
+            Verifier::Unhashed(_) => Needs {
+                sha1: false,
+                blocks: false,
+            },
         }
+    }
+
+    /// Whether right bytes can be told from wrong ones wherever they come from. Otherwise only what was just received may be
+    /// taken for right, and nothing that is found on a disk.
+    #[must_use]
+    pub const fn can_tell(&self) -> bool {
+        !matches!(self, Verifier::Unhashed(_))
     }
 
     /// How many pieces are promised.
@@ -97,6 +110,7 @@ impl Verifier {
             Verifier::V1(v1) => v1.0.len(),
             Verifier::V2(v2) => v2.0.len(),
             Verifier::Hybrid(v1, v2) => v1.0.len().min(v2.0.len()),
+            Verifier::Unhashed(count) => return *count,
         };
         u32::try_from(count).unwrap_or(u32::MAX)
     }
@@ -116,6 +130,7 @@ impl Verifier {
             Verifier::V1(v1) => v1.holds(piece, digests),
             Verifier::V2(v2) => v2.holds(piece, digests),
             Verifier::Hybrid(v1, v2) => v1.holds(piece, digests) && v2.holds(piece, digests),
+            Verifier::Unhashed(count) => piece.0 < *count,
         };
         if right {
             Verdict::Right
@@ -152,7 +167,7 @@ impl Verifier {
 
     fn v2(&self, piece: PieceIndex) -> Option<&V2Piece> {
         match self {
-            Verifier::V1(_) => None,
+            Verifier::V1(_) | Verifier::Unhashed(_) => None,
             Verifier::V2(v2) | Verifier::Hybrid(_, v2) => v2.0.get(piece.get()),
         }
     }

@@ -40,6 +40,9 @@ pub enum FromPeer {
     Have(PieceIndex),
     /// The remote lost a piece (BEP 54).
     DontHave(PieceIndex),
+    /// What the remote has, in place of all that was known of it: fewer pieces than before. From web seeds, of which a whole
+    /// file turned out not to be there.
+    HasOnly(Has),
     /// The remote became interested in us, or ceased to be.
     Interested(bool),
     /// The remote will not download any more (BEP 21): a seed or a partial seed.
@@ -133,6 +136,14 @@ pub enum ToPeer {
     UploadOnly(bool),
     /// We are connected to these: tell the remote of changes, where it wants to know and it is time (BEP 11).
     Contacts(Arc<[Contact]>),
+    /// It sent bad data in this piece. Said to web seeds only, which may be wrong about one file and right about others; a
+    /// peer is told to close.
+    Blamed {
+        /// The piece.
+        piece: PieceIndex,
+        /// How sure that is.
+        blame: Blame,
+    },
     /// End the connection.
     Close(CloseReason),
 }

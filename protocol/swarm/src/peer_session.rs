@@ -436,6 +436,7 @@ impl PeerSession {
                 }
             }
             ToPeer::Contacts(contacts) => self.on_contacts(contacts),
+            ToPeer::Blamed { blame, .. } => self.close(CloseReason::Banned(blame)),
             ToPeer::Close(reason) => self.close(reason),
         }
     }

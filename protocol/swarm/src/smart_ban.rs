@@ -4,32 +4,31 @@
 //! from the one with which it passed, sent a bad one. Until then the contributors are on parole and get pieces of their
 //! own, so that the next failure has one author.
 //!
-//! Invariant: at most [`MAX_RECORDS`] digests and [`MAX_SUSPECTS`] addresses are kept. They are kept by IP address, so that
-//! a new connection does not wash off a suspicion.
+//! Invariant: at most [`MAX_RECORDS`] digests and [`MAX_SUSPECTS`] sources are kept.
 
 use crate::message::Blame;
-use core::net::IpAddr;
+use crate::source::Source;
 use shoal_metainfo::{BlockIndex, PieceIndex};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The most block digests kept: those of 64 failed attempts at pieces of 16 MiB. The oldest attempt is forgotten first.
 pub const MAX_RECORDS: usize = 65_536;
 
-/// The most addresses under suspicion at a time. The one with the fewest suspicions is forgotten first.
+/// The most sources under suspicion at a time. The one with the fewest suspicions is forgotten first.
 pub const MAX_SUSPECTS: usize = 1_024;
 
 /// So many suspicions, without a piece of its own that passed in between, are enough.
 pub const MAX_SUSPICIONS: u32 = 7;
 
-/// Addresses found guilty, and how surely. Each is named once.
-pub type Verdicts = Vec<(IpAddr, Blame)>;
+/// Sources found guilty, and how surely. Each is named once.
+pub type Verdicts = Vec<(Source, Blame)>;
 
 /// A piece that failed, as it was.
 #[derive(Clone, Debug)]
 struct Attempt {
     piece: PieceIndex,
     /// Who sent which block, and its digest.
-    blocks: Vec<(BlockIndex, IpAddr, u64)>,
+    blocks: Vec<(BlockIndex, Source, u64)>,
 }
 
 /// See the module.
@@ -40,7 +39,7 @@ pub struct SmartBan {
     /// The digests of all attempts.
     records: usize,
     /// How often each was a contributor to a piece that failed, since a piece of its own passed.
-    suspicions: BTreeMap<IpAddr, u32>,
+    suspicions: BTreeMap<Source, u32>,
 }
 
 impl SmartBan {
@@ -56,38 +55,38 @@ impl SmartBan {
     pub fn failed(
         &mut self,
         piece: PieceIndex,
-        sources: &[(BlockIndex, IpAddr)],
+        sources: &[(BlockIndex, Source)],
         bad: &[BlockIndex],
         digests: &[u64],
     ) -> Verdicts {
         if !bad.is_empty() {
             let guilty = sources.iter().filter(|(block, _)| bad.contains(block));
-            let guilty: BTreeSet<IpAddr> = guilty.map(|&(_, address)| address).collect();
-            return self.convict(guilty.into_iter().map(|address| (address, Blame::Certain)));
+            let guilty: BTreeSet<Source> = guilty.map(|&(_, source)| source).collect();
+            return self.convict(guilty.into_iter().map(|source| (source, Blame::Certain)));
         }
-        let contributors: BTreeSet<IpAddr> = sources.iter().map(|&(_, address)| address).collect();
+        let contributors: BTreeSet<Source> = sources.iter().map(|&(_, source)| source).collect();
         if contributors.len() == 1 {
             return self.convict(contributors.into_iter().map(|sole| (sole, Blame::Certain)));
         }
         self.remember(piece, sources, digests);
-        let suspected: Vec<IpAddr> = contributors
+        let suspected: Vec<Source> = contributors
             .into_iter()
-            .filter(|&address| self.suspect(address) >= MAX_SUSPICIONS)
+            .filter(|&source| self.suspect(source) >= MAX_SUSPICIONS)
             .collect();
         self.convict(
             suspected
                 .into_iter()
-                .map(|address| (address, Blame::Suspected)),
+                .map(|source| (source, Blame::Suspected)),
         )
     }
 
     /// A piece passed. `contributors` delivered it, each named once; `digests` has one for each block of the piece, or is
-    /// empty where nobody computed them. Returns those whose blocks differed in an earlier attempt; an address that was the
+    /// empty where nobody computed them. Returns those whose blocks differed in an earlier attempt; a source that was the
     /// only contributor is off parole.
     pub fn passed(
         &mut self,
         piece: PieceIndex,
-        contributors: &[IpAddr],
+        contributors: &[Source],
         digests: &[u64],
     ) -> Verdicts {
         if let [sole] = contributors {
@@ -104,16 +103,16 @@ impl SmartBan {
                     .get(block.get())
                     .is_some_and(|&right| right != digest)
             });
-            guilty.extend(differing.map(|&(_, address, _)| address));
+            guilty.extend(differing.map(|&(_, source, _)| source));
             false
         });
-        self.convict(guilty.into_iter().map(|address| (address, Blame::Differed)))
+        self.convict(guilty.into_iter().map(|source| (source, Blame::Differed)))
     }
 
-    /// Whether an address is under suspicion, so that it should get pieces of its own.
+    /// Whether a source is under suspicion, so that it should get pieces of its own.
     #[must_use]
-    pub fn is_on_parole(&self, address: IpAddr) -> bool {
-        self.suspicions.contains_key(&address)
+    pub fn is_on_parole(&self, source: Source) -> bool {
+        self.suspicions.contains_key(&source)
     }
 
     /// Whether digests of an earlier attempt at this piece are kept, so that those of the next one are of use.
@@ -123,18 +122,18 @@ impl SmartBan {
     }
 
     /// Those who are found guilty are banned by the caller: nothing about them needs to be remembered.
-    fn convict(&mut self, guilty: impl Iterator<Item = (IpAddr, Blame)>) -> Verdicts {
+    fn convict(&mut self, guilty: impl Iterator<Item = (Source, Blame)>) -> Verdicts {
         guilty
-            .inspect(|(address, _)| {
-                self.suspicions.remove(address);
+            .inspect(|(source, _)| {
+                self.suspicions.remove(source);
             })
             .collect()
     }
 
-    fn remember(&mut self, piece: PieceIndex, sources: &[(BlockIndex, IpAddr)], digests: &[u64]) {
+    fn remember(&mut self, piece: PieceIndex, sources: &[(BlockIndex, Source)], digests: &[u64]) {
         let blocks: Vec<_> = sources
             .iter()
-            .filter_map(|&(block, address)| Some((block, address, *digests.get(block.get())?)))
+            .filter_map(|&(block, source)| Some((block, source, *digests.get(block.get())?)))
             .collect();
         if blocks.is_empty() || blocks.len() > MAX_RECORDS {
             return;
@@ -149,14 +148,14 @@ impl SmartBan {
     }
 
     /// Counts a suspicion; returns how many there are.
-    fn suspect(&mut self, address: IpAddr) -> u32 {
-        if self.suspicions.len() >= MAX_SUSPECTS && !self.suspicions.contains_key(&address) {
+    fn suspect(&mut self, source: Source) -> u32 {
+        if self.suspicions.len() >= MAX_SUSPECTS && !self.suspicions.contains_key(&source) {
             let least = self.suspicions.iter().min_by_key(|&(_, &count)| count);
             if let Some((&forgotten, _)) = least {
                 self.suspicions.remove(&forgotten);
             }
         }
-        let count = self.suspicions.entry(address).or_default();
+        let count = self.suspicions.entry(source).or_default();
         *count += 1;
         *count
     }
@@ -169,14 +168,14 @@ mod tests {
 
     const PIECE: PieceIndex = PieceIndex(3);
 
-    fn ip(n: u32) -> IpAddr {
-        Ipv4Addr::from(0x0a00_0000 + n).into()
+    fn ip(n: u32) -> Source {
+        Source::Peer(Ipv4Addr::from(0x0a00_0000 + n).into())
     }
 
-    fn by(addresses: &[u32]) -> Vec<(BlockIndex, IpAddr)> {
+    fn by(numbers: &[u32]) -> Vec<(BlockIndex, Source)> {
         (0u32..)
             .map(BlockIndex)
-            .zip(addresses.iter().map(|&n| ip(n)))
+            .zip(numbers.iter().map(|&n| ip(n)))
             .collect()
     }
 

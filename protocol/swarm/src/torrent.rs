@@ -13,12 +13,13 @@ mod trust;
 mod view;
 mod work;
 
-pub use view::{Availability, ChokeCandidate, PeerSummary, Progress};
+pub use view::{Availability, ChokeCandidate, PeerSummary, Progress, WebSeedSummary};
 
 use crate::candidates::Candidates;
 use crate::message::{CloseReason, DeadlineLease, FromPeer, PeerKey, ToPeer};
 use crate::picker::{Picker, Revocations};
 use crate::smart_ban::SmartBan;
+use crate::source::{Source, WebSeedIndex};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use exchange::Exchange;
@@ -94,6 +95,14 @@ pub enum Input {
         peer_id: [u8; 20],
         /// Where the address came from.
         origin: Origin,
+    },
+    /// An HTTP origin can be asked for blocks (BEP 19, BEP 17): from here on it is a peer whose session is a `WebSession`.
+    /// `Output::Refuse` follows where it is known already.
+    WebSeed {
+        /// A new key from `Torrent::next_key`.
+        peer: PeerKey,
+        /// Which it is: the same one over all its connections.
+        seed: WebSeedIndex,
     },
     /// A dial came to nothing.
     DialFailed {
@@ -254,8 +263,8 @@ pub struct Torrent {
     open: u32,
     dialing: BTreeMap<PeerKey, (SocketAddr, Origin)>,
     next_key: u64,
-    /// The addresses of peers that left after they had delivered blocks, for when their pieces fail.
-    departed: BTreeMap<PeerKey, IpAddr>,
+    /// What peers were that left after they had delivered blocks, for when their pieces fail.
+    departed: BTreeMap<PeerKey, Source>,
 
     /// Peers that want work, in the order in which they get some.
     hungry: VecDeque<PeerKey>,
@@ -267,7 +276,7 @@ pub struct Torrent {
     /// What storage said and waits for what peers have still to say.
     verdicts: BTreeMap<PieceIndex, Verdict>,
     /// Blocks of unverified pieces that more than one peer says to have delivered, and who but the first.
-    doubtful: BTreeMap<PieceIndex, BTreeSet<(BlockIndex, IpAddr)>>,
+    doubtful: BTreeMap<PieceIndex, BTreeSet<(BlockIndex, Source)>>,
     /// New pieces that no peer has been told of.
     news: Vec<PieceIndex>,
     suspended: bool,
@@ -382,7 +391,7 @@ impl Torrent {
     fn close(&mut self, key: PeerKey, reason: CloseReason) {
         if let Some(peer) = self.peers.get_mut(&key).filter(|peer| !peer.closing) {
             peer.closing = true;
-            self.open -= 1;
+            self.open -= u32::from(!peer.is_web_seed());
             self.connections_changed = true;
             peer.wish = 0;
             self.starved.remove(&key);
@@ -505,6 +514,7 @@ impl Machine for Torrent {
                 peer_id,
                 origin,
             } => self.on_connected(peer, address, peer_id, origin),
+            Input::WebSeed { peer, seed } => self.on_web_seed(peer, seed),
             Input::DialFailed { peer } => self.on_dial_failed(peer),
             Input::Peer { peer, message } => self.on_peer(peer, message),
             Input::Verified { piece, blocks } => self.on_verdict(piece, self.right(blocks)),

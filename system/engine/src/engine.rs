@@ -12,11 +12,12 @@ use crate::snapshot::{Shown, Snapshot};
 use crate::start::{self, Entrance, Starting};
 use crate::torrent::{Inbox, ToTorrent};
 use crate::tracker::{Standing, Totals, TrackerClient};
+use crate::web_seed::Mirror;
 use crate::worker::{Pool, Workers};
 use shoal_metainfo::{InfoHashes, Metainfo};
 use shoal_session::{Settings, TorrentKey};
 use shoal_storage::{Disk, Storage, StorageConfig, StorageError};
-use shoal_transport::{RateLimits, Transport, TransportConfig, TransportError};
+use shoal_transport::{OriginClass, RateLimits, Transport, TransportConfig, TransportError};
 use shoal_wire::PeerId;
 use shoal_wire::mse::EncryptionPolicy;
 use std::io;
@@ -103,6 +104,10 @@ pub struct AddTorrent {
     /// The search that found this metainfo and no other: the torrent goes on over its connections and with its trackers. What `trackers`
     /// names was told to the search.
     pub search: Option<MagnetHandle>,
+    /// Web seeds that the user named (BEP 19), besides the torrent's own.
+    pub web_seeds: Vec<Url>,
+    /// Origins that have its files at URLs of their own, and on whose word.
+    pub mirrors: Vec<(Mirror, OriginClass)>,
     /// Limits of this torrent.
     pub limits: RateLimits,
 }
@@ -123,6 +128,8 @@ impl AddTorrent {
             peers: Vec::new(),
             trackers: Vec::new(),
             search: None,
+            web_seeds: Vec::new(),
+            mirrors: Vec::new(),
             limits: RateLimits::default(),
         }
     }

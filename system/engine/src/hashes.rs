@@ -95,7 +95,7 @@ impl HashServer {
 
     fn piece(&self, piece: PieceIndex) -> Option<&V2Piece> {
         match &*self.verifier {
-            Verifier::V1(_) => None,
+            Verifier::V1(_) | Verifier::Unhashed(_) => None,
             Verifier::V2(v2) | Verifier::Hybrid(_, v2) => v2.0.get(piece.get()),
         }
     }

@@ -343,8 +343,8 @@ impl MagnetTask {
                 self.handle(Input::Candidates { origin, addresses });
             }
             ToTorrent::Stop => self.stop(),
-            // Connections of a search speak to it elsewhere.
-            ToTorrent::Peer(..) => {}
+            // Connections of a search speak to it elsewhere, and it has neither origins nor files.
+            ToTorrent::Peer(..) | ToTorrent::WebSeedNews(..) | ToTorrent::Checked(_) => {}
         }
     }
 

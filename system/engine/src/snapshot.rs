@@ -52,7 +52,7 @@ pub struct Snapshot {
     pub verified_pieces: u32,
     /// Pieces that were verified from the journal, without reading or fetching them.
     pub resumed_pieces: u32,
-    /// Payload bytes received from peers, in this run.
+    /// Payload bytes received from peers and web seeds, in this run.
     pub downloaded_bytes: u64,
     /// Payload bytes sent to peers, in this run.
     pub uploaded_bytes: u64,
@@ -64,12 +64,14 @@ pub struct Snapshot {
     pub lost_pieces: u64,
     /// Lost pieces that are being verified again.
     pub rechecking_pieces: u32,
-    /// Payload bytes a second from peers.
+    /// Payload bytes a second from peers and web seeds.
     pub download_rate: u64,
     /// Payload bytes a second to peers.
     pub upload_rate: u64,
     /// Connected peers.
     pub peers: Vec<PeerLine>,
+    /// Web seeds that are or were asked.
+    pub web_seeds: Vec<WebSeedLine>,
     /// Trackers, of each swarm.
     pub trackers: Vec<TrackerLine>,
 }
@@ -85,6 +87,21 @@ pub struct PeerLine {
     pub download_rate: u64,
     /// Payload bytes a second to it.
     pub upload_rate: u64,
+}
+
+/// One web seed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebSeedLine {
+    /// Scheme, host and port: the rest of a URL may hold a secret.
+    pub host: String,
+    /// It is asked: it has not failed just now, and was not given up.
+    pub working: bool,
+    /// What went wrong with it last.
+    pub message: Option<String>,
+    /// Payload bytes from it, in this run.
+    pub downloaded_bytes: u64,
+    /// Payload bytes a second from it.
+    pub download_rate: u64,
 }
 
 /// One tracker of one swarm. Its figures are of the last answer to an announce, or to a scrape where those have none.

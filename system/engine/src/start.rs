@@ -12,13 +12,15 @@ use crate::session::ToSession;
 use crate::snapshot::{Phase, Shown};
 use crate::torrent::{self, Inbox, MAX_EVENTS, OnDisk, Parts, ToTorrent, TorrentId, TorrentTask};
 use crate::tracker::{Announcer, Standing, Totals, TrackerTask, Trackers};
+use crate::web_seed::{Asked, Place};
 use bytes::Bytes;
 use shoal_machine::Machine;
 use shoal_metainfo::metainfo::TrackerUrl;
 use shoal_metainfo::{Bitfield, FileIndex, Metainfo, PieceIndex};
 use shoal_storage::{ContentSpec, Event, Mode, Storage, StorageError};
 use shoal_swarm::torrent::{Input, Origin, Priority, Torrent, TorrentConfig};
-use std::collections::BTreeMap;
+use shoal_transport::OriginClass;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -81,8 +83,12 @@ pub(crate) fn hash_server(metainfo: &Metainfo) -> HashServer {
     HashServer::new(Arc::new(metainfo.verifier().clone()), piece_length, spans)
 }
 
-/// The torrent's own trackers, then those that the user named, each in a tier of its own.
+/// The torrent's own trackers, then those that the user named, each in a tier of its own. Nobody else knows the name of content
+/// without a torrent.
 fn tiers(add: &AddTorrent) -> Vec<Vec<Url>> {
+    if add.metainfo.is_plain() {
+        return Vec::new();
+    }
     let parse = |tier: &Vec<TrackerUrl>| -> Vec<Url> {
         let urls = tier.iter().map(|tracker| tracker.url.parse());
         urls.filter_map(Result::ok).collect()
@@ -99,6 +105,35 @@ pub(crate) fn magnet_tiers(add: &AddMagnet) -> Vec<Vec<Url>> {
     own.chain(add.trackers.iter().cloned())
         .map(|url| vec![url])
         .collect()
+}
+
+/// The web seeds and mirrors that the user named, then the torrent's own, each once.
+fn web_seeds(add: &AddTorrent) -> Vec<Place> {
+    let own = |urls: &[String], asked: fn(Url) -> Asked| -> Vec<Place> {
+        let urls = urls.iter().filter_map(|url| url.parse().ok());
+        let origin = OriginClass::Metainfo;
+        let place = |url| Place {
+            asked: asked(url),
+            origin,
+        };
+        urls.map(place).collect()
+    };
+    let named = add.web_seeds.iter().cloned().map(Asked::Files);
+    let mut places: Vec<Place> = named
+        .map(|asked| Place {
+            asked,
+            origin: OriginClass::User,
+        })
+        .collect();
+    places.extend(add.mirrors.iter().map(|(mirror, origin)| Place {
+        asked: Asked::Mirror(mirror.clone()),
+        origin: *origin,
+    }));
+    places.extend(own(add.metainfo.web_seeds(), Asked::Files));
+    places.extend(own(add.metainfo.http_seeds(), Asked::Script));
+    let mut seen = BTreeSet::new();
+    places.retain(|place| seen.insert(place.asked.clone()));
+    places
 }
 
 /// How a torrent came here.
@@ -190,7 +225,13 @@ impl Starting {
             private: metainfo.is_private(),
             exchange: self.environment.exchanges_peers(metainfo),
         });
-        let mut candidates = BTreeMap::from([(Origin::User, add.peers.clone())]);
+        // What no torrent describes has no peers.
+        let named = if metainfo.is_plain() {
+            Vec::new()
+        } else {
+            add.peers.clone()
+        };
+        let mut candidates = BTreeMap::from([(Origin::User, named)]);
         let entered = match self.entrance {
             Entrance::New(registration) => {
                 let mailbox = Mailbox::new();
@@ -231,12 +272,12 @@ impl Starting {
             let now = self.environment.clock.now();
             torrent.handle(now, Input::Candidates { origin, addresses });
         }
-        // Until the torrent has ended. Private ones are known to their trackers' peers only (BEP 27).
+        // Until the torrent has ended. Private ones are known to their trackers' peers only (BEP 27), and others have no peers.
         let _announced = self
             .environment
             .local
             .as_ref()
-            .filter(|_| !metainfo.is_private())
+            .filter(|_| !metainfo.is_private() && !metainfo.is_plain())
             .map(|local| local.join(self.introduction.hashes.swarms(), &self.inbox.sender()));
         let limiter = self.environment.transport.limiter().torrent(add.limits);
         let parts = Parts {
@@ -244,6 +285,7 @@ impl Starting {
             environment: self.environment,
             introduction: self.introduction,
             registration,
+            metainfo: Arc::clone(metainfo),
             layout,
             info: Bytes::copy_from_slice(metainfo.raw_info()),
             on_disk: self.on_disk,
@@ -252,6 +294,7 @@ impl Starting {
             inbox: self.inbox,
             mailbox,
             trackers,
+            web_seeds: web_seeds(&add),
             shown: self.shown,
             seed_only: add.seed_only,
             resumed_pieces,

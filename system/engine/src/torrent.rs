@@ -7,6 +7,7 @@ mod connections;
 mod report;
 #[cfg(test)]
 mod tests;
+mod web_seeds;
 
 use crate::connect::{Introduction, Ready};
 use crate::engine::Environment;
@@ -17,10 +18,12 @@ use crate::register::Registration;
 use crate::session::{FromSession, ToSession};
 use crate::snapshot::{Phase, Shown};
 use crate::tracker::Trackers;
+use crate::web_seed::Place;
+use crate::whole;
 use bytes::Bytes;
 use connections::{Peer, PlainRemotes};
 use shoal_machine::{Machine, Moment, earliest};
-use shoal_metainfo::Layout;
+use shoal_metainfo::{Layout, Metainfo};
 use shoal_session::TorrentKey;
 use shoal_storage::{Content, Event};
 use shoal_swarm::torrent::{Input, Origin, Output, Torrent};
@@ -31,6 +34,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use web_seeds::WebSeeds;
 
 /// Names a torrent within its engine.
 pub(crate) type TorrentId = TorrentKey;
@@ -51,6 +55,10 @@ pub(crate) enum ToTorrent {
     Dialled(Box<Ready>),
     DialFailed(PeerKey),
     Candidates(Origin, Vec<SocketAddr>),
+    /// What went wrong with a web seed.
+    WebSeedNews(PeerKey, String),
+    /// Whether whole files are what was promised of them.
+    Checked(Result<(), String>),
     Stop,
 }
 
@@ -128,6 +136,7 @@ pub(crate) struct Parts {
     pub(crate) environment: Environment,
     pub(crate) introduction: Introduction,
     pub(crate) registration: Registration,
+    pub(crate) metainfo: Arc<Metainfo>,
     pub(crate) layout: Arc<Layout>,
     /// The info dictionary, for those who ask for it.
     pub(crate) info: Bytes,
@@ -137,6 +146,7 @@ pub(crate) struct Parts {
     pub(crate) inbox: Inbox,
     pub(crate) mailbox: Mailbox<FromSession>,
     pub(crate) trackers: Trackers,
+    pub(crate) web_seeds: Vec<Place>,
     pub(crate) shown: Shown,
     pub(crate) seed_only: bool,
     pub(crate) resumed_pieces: u32,
@@ -147,6 +157,11 @@ pub(crate) struct TorrentTask {
     parts: Parts,
     torrent: Torrent,
     peers: BTreeMap<PeerKey, Peer>,
+    web_seeds: WebSeeds,
+    /// What is promised of whole files is not checked yet.
+    unchecked: bool,
+    /// Why it cannot go on, where no peer or origin could change that.
+    failed: Option<String>,
     /// Ends the dials under way.
     dials: CancellationToken,
     plain: PlainRemotes,
@@ -168,8 +183,11 @@ pub(crate) struct TorrentTask {
 }
 
 impl TorrentTask {
-    pub(crate) fn new(parts: Parts, torrent: Torrent) -> Self {
+    pub(crate) fn new(mut parts: Parts, torrent: Torrent) -> Self {
         TorrentTask {
+            unchecked: whole::is_promised(&parts.metainfo),
+            failed: None,
+            web_seeds: WebSeeds::new(std::mem::take(&mut parts.web_seeds)),
             next_report: parts.environment.clock.now(),
             parts,
             torrent,
@@ -196,6 +214,8 @@ impl TorrentTask {
         for ready in met {
             self.connected(ready);
         }
+        self.start_web_seeds();
+        self.check_whole();
         loop {
             self.recheck();
             self.report();
@@ -269,6 +289,8 @@ impl TorrentTask {
             ToTorrent::Candidates(origin, addresses) => {
                 self.handle(Input::Candidates { origin, addresses });
             }
+            ToTorrent::WebSeedNews(peer, news) => self.web_seeds.on_news(peer, news),
+            ToTorrent::Checked(outcome) => self.on_checked(outcome),
             ToTorrent::Stop => {
                 self.stopping = true;
                 self.update_trackers();
@@ -335,6 +357,8 @@ impl TorrentTask {
                 }
             }
             FromSession::Unchoked(peers) => self.handle(Input::Unchoked(peers)),
+            // Content without a torrent is nobody else's business.
+            FromSession::Incoming(_) if self.parts.metainfo.is_plain() => self.disconnected(),
             FromSession::Incoming(ready) => self.connected(*ready),
         }
     }
@@ -385,7 +409,10 @@ impl TorrentTask {
                 tracing::trace!(%address, "banned");
             }
             Output::Forget(piece) => self.parts.on_disk.content.forget(piece),
-            Output::Complete => self.report_early = true,
+            Output::Complete => {
+                self.report_early = true;
+                self.check_whole();
+            }
         }
     }
 }

@@ -5,6 +5,8 @@
 //! environment is used, and a connection is used again only for a hop of which the same addresses were found and checked.
 
 mod clients;
+mod date;
+mod stream;
 
 use std::error::Error as StdError;
 use std::net::SocketAddr;
@@ -19,14 +21,17 @@ use crate::policy::{OriginClass, Protocol};
 use crate::redirect;
 use crate::resolver::{AddressFamily, ResolveError};
 use crate::transport::Transport;
-use clients::{MAX_IDLE_PER_SITE, MAX_IDLE_TIME, Site};
+use clients::{Coding, MAX_IDLE_PER_ORIGIN, MAX_IDLE_PER_SITE, MAX_IDLE_TIME, Site};
 
 pub(crate) use clients::Clients;
+pub use stream::{HttpStream, RangeRequest};
 
 /// What this program calls itself.
 const USER_AGENT: &str = "Shoal/0.1.0";
 /// Header fields of a reply. Ordinary ones have about 20.
 const MAX_HEADERS: usize = 64;
+/// The body of a redirect up to this is read, so that its connection can be used again.
+const SMALL_BODY_BYTES: u64 = 16 * 1024;
 /// The body's buffer starts no larger than this, whatever length the server claims.
 const FIRST_CAPACITY_BYTES: usize = 64 * 1024;
 
@@ -141,18 +146,27 @@ impl HttpClient {
     ) -> Result<HttpReply, HttpError> {
         let site = redirect::site(&url);
         let after = limits.timeout;
-        let work = Box::pin(self.follow(url, origin, &limits));
+        let work = Box::pin(async {
+            let request = Request {
+                headers: header::HeaderMap::new(),
+                coding: Coding::Any,
+            };
+            let (response, url) = self.follow(url, origin, &limits, &request).await?;
+            read_reply(response, url, limits.max_body_bytes).await
+        });
         tokio::time::timeout(after, work)
             .await
             .unwrap_or(Err(HttpError::TimedOut { site, after }))
     }
 
+    /// Asks, and asks wherever a redirect leads, until there is a reply that is none.
     async fn follow(
         &self,
         first: Url,
         origin: OriginClass,
         limits: &HttpLimits,
-    ) -> Result<HttpReply, HttpError> {
+        request: &Request,
+    ) -> Result<(reqwest::Response, Url), HttpError> {
         redirect::check_scheme(&first)?;
         let mut url = first.clone();
         for hop in 0..=limits.max_redirects {
@@ -162,13 +176,20 @@ impl HttpClient {
             } else {
                 &origins[..]
             };
-            let response = self.send(&url, origins, limits).await?;
+            let response = self.send(&url, origins, limits, request).await?;
             if !redirect::is_redirect(response.status().as_u16()) {
-                return read_reply(response, url, limits.max_body_bytes).await;
+                return Ok((response, url));
             }
-            let location = header_text(&response, header::LOCATION)
+            let location = header_text(&response, &header::LOCATION)
                 .ok_or_else(|| HttpError::BadRedirect(redirect::site(&url)))?;
             url = redirect::next_hop(&first, &url, &location)?;
+            // A connection whose reply was read to its end can be used again.
+            if response
+                .content_length()
+                .is_some_and(|length| length <= SMALL_BODY_BYTES)
+            {
+                drop(response.bytes().await);
+            }
         }
         Err(HttpError::TooManyRedirects {
             site: redirect::site(&url),
@@ -182,6 +203,7 @@ impl HttpClient {
         url: &Url,
         origins: &[OriginClass],
         limits: &HttpLimits,
+        request: &Request,
     ) -> Result<reqwest::Response, HttpError> {
         let host = url
             .host_str()
@@ -191,9 +213,13 @@ impl HttpClient {
             .transport
             .resolve_for(host, port, origins, limits.protocol, limits.family)
             .await?;
-        let site = Site::new(url, &addresses);
+        let site = Site::new(url, &addresses, request.coding);
+        let get = |client: &reqwest::Client| {
+            let headers = request.headers.clone();
+            client.get(url.clone()).headers(headers).send()
+        };
         if let Some(client) = self.transport.http_clients().find(&site) {
-            match client.get(url.clone()).send().await {
+            match get(&client).await {
                 Err(error) if may_be_stale(&error) => {
                     tracing::debug!(site = redirect::site(url), "a kept connection has gone");
                 }
@@ -204,15 +230,17 @@ impl HttpClient {
             "https" => trusting_system_roots().await?,
             _ => trusting_nobody(),
         };
-        let client = build_client(&self.transport, url, addresses, tls)
+        let client = build_client(&self.transport, url, addresses, request.coding, tls)
             .map_err(|error| failed(url, error))?;
         self.transport.http_clients().keep(site, client.clone());
-        client
-            .get(url.clone())
-            .send()
-            .await
-            .map_err(|error| failed(url, error))
+        get(&client).await.map_err(|error| failed(url, error))
     }
+}
+
+/// What is asked for at every hop.
+struct Request {
+    headers: header::HeaderMap,
+    coding: Coding,
 }
 
 /// Whether a request may have failed because the server closed a kept connection just then: there was a connection, and no
@@ -227,8 +255,13 @@ fn build_client(
     transport: &Transport,
     url: &Url,
     addresses: Vec<SocketAddr>,
+    coding: Coding,
     tls: rustls::ClientConfig,
 ) -> reqwest::Result<reqwest::Client> {
+    let (compressed, idle) = match coding {
+        Coding::Any => (true, MAX_IDLE_PER_SITE),
+        Coding::Identity => (false, MAX_IDLE_PER_ORIGIN),
+    };
     let builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .user_agent(USER_AGENT)
@@ -238,12 +271,12 @@ fn build_client(
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
-        .pool_max_idle_per_host(MAX_IDLE_PER_SITE)
+        .pool_max_idle_per_host(idle)
         .pool_idle_timeout(MAX_IDLE_TIME)
         .http1_only()
         .http1_max_headers(MAX_HEADERS)
-        .gzip(true)
-        .deflate(true)
+        .gzip(compressed)
+        .deflate(compressed)
         .dns_resolver(Checked {
             host: match url.host() {
                 Some(Host::Domain(name)) => Some(name.to_owned()),
@@ -317,15 +350,15 @@ async fn read_reply(
     }
     Ok(HttpReply {
         status: response.status().as_u16(),
-        content_type: header_text(&response, header::CONTENT_TYPE),
-        retry_after_s: header_text(&response, header::RETRY_AFTER)
+        content_type: header_text(&response, &header::CONTENT_TYPE),
+        retry_after_s: header_text(&response, &header::RETRY_AFTER)
             .and_then(|seconds| seconds.trim().parse().ok()),
         final_url,
         body,
     })
 }
 
-fn header_text(response: &reqwest::Response, name: header::HeaderName) -> Option<String> {
+fn header_text(response: &reqwest::Response, name: &header::HeaderName) -> Option<String> {
     let value = response.headers().get(name)?;
     value.to_str().ok().map(str::to_owned)
 }

@@ -26,7 +26,7 @@ mod utp;
 pub use address_class::TargetClass;
 pub use binding::Binding;
 pub use dialer::PeerDialer;
-pub use http::{HttpClient, HttpError, HttpLimits, HttpReply};
+pub use http::{HttpClient, HttpError, HttpLimits, HttpReply, HttpStream, RangeRequest};
 pub use ip_net::{IpNet, ParseIpNetError};
 pub use limiter::{Direction, Limiter, RateLimits, TorrentLimiter};
 pub use listener::Listener;

@@ -1,4 +1,7 @@
-//! `shoal get`: downloads a torrent.
+//! `shoal get`: downloads a torrent, what a Metalink describes, or a file from a URL.
+
+mod headers;
+mod plain;
 
 mod magnet;
 
@@ -18,6 +21,7 @@ use crate::args::GetArgs;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::{journal_path, torrent_file};
+use plain::Local;
 
 /// A torrent of 10 MiB over a slow line takes half of this.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
@@ -42,6 +46,8 @@ pub(super) fn run(args: &GetArgs, output: &mut Output) -> Done {
 /// What is known of the torrent before the network is there.
 enum Source {
     Read(Box<AddTorrent>),
+    /// A Metalink, and where it is from.
+    Metalink(Vec<u8>, String),
     Url(Url),
     Magnet(Box<Magnet>),
 }
@@ -60,22 +66,39 @@ fn source(args: &GetArgs) -> Result<Source, Failure> {
             .map_err(|error| Failure::new(Exit::Usage, format!("{text} is no URL: {error}")))?;
         return Ok(Source::Url(url));
     }
-    let metainfo = torrent_file::read(Path::new(&args.source))?;
-    Ok(Source::Read(Box::new(plan(args, Arc::new(metainfo))?)))
+    let path = Path::new(&args.source);
+    match plain::read(path)? {
+        Local::Torrent(metainfo) => {
+            let add = plan(args, Arc::new(*metainfo))?;
+            Ok(Source::Read(Box::new(add)))
+        }
+        Local::Metalink(bytes) => {
+            let origin = path.display().to_string();
+            // What is wrong with it is said before the network is used.
+            plain::read_metalink(&bytes, &origin)?;
+            Ok(Source::Metalink(bytes, origin))
+        }
+    }
 }
 
 /// How the torrent is to be downloaded.
 fn plan(args: &GetArgs, metainfo: Arc<Metainfo>) -> Result<AddTorrent, Failure> {
     transfer::log_warnings(&metainfo);
-    let selection = args.select.as_ref().map(|select| select.resolve(&metainfo));
     let info_hash = metainfo.info_hashes().primary();
     let state_dir = args.state.state_dir.as_deref();
     let journal = journal_path::of(info_hash, &args.output, state_dir)?;
+    let mut add = with_settings(args, metainfo)?;
+    add.journal = Some(journal);
+    Ok(add)
+}
+
+/// What the command line says of any download.
+fn with_settings(args: &GetArgs, metainfo: Arc<Metainfo>) -> Result<AddTorrent, Failure> {
+    let selection = args.select.as_ref().map(|select| select.resolve(&metainfo));
     let mut add = AddTorrent::new(metainfo, args.output.clone());
     add.selection = selection.transpose()?;
     add.sequential = args.sequential;
     add.preallocate = args.preallocate;
-    add.journal = Some(journal);
     Ok(transfer::with_network(add, &args.network))
 }
 
@@ -88,14 +111,21 @@ impl Prepare for Getting<'_> {
     async fn prepare(self, engine: &Engine, output: &mut Output) -> Result<AddTorrent, Failure> {
         match self.source {
             Source::Read(add) => Ok(*add),
-            Source::Url(url) => plan(self.args, Arc::new(fetch(engine, url).await?)),
             Source::Magnet(magnet) => magnet::find(self.args, *magnet, engine, output).await,
+            Source::Metalink(bytes, origin) => {
+                Box::pin(plain::in_metalink(self.args, engine, &bytes, &origin)).await
+            }
+            Source::Url(url) if url.path().ends_with(".torrent") => {
+                let metainfo = fetch(engine, url, OriginClass::User).await?;
+                plan(self.args, Arc::new(metainfo))
+            }
+            Source::Url(url) => Box::pin(plain::at_url(self.args, engine, url)).await,
         }
     }
 }
 
 /// Fetches a .torrent file. Errors name the site only: the rest of a URL may be a secret.
-async fn fetch(engine: &Engine, url: Url) -> Result<Metainfo, Failure> {
+async fn fetch(engine: &Engine, url: Url, origin: OriginClass) -> Result<Metainfo, Failure> {
     let site = url.origin().ascii_serialization();
     let limits = HttpLimits {
         protocol: Protocol::Http,
@@ -108,11 +138,7 @@ async fn fetch(engine: &Engine, url: Url) -> Result<Metainfo, Failure> {
         let message = format!("cannot fetch the torrent: {why}");
         Failure::new(Exit::Failure, message)
     };
-    let reply = engine
-        .transport()
-        .http()
-        .get(url, OriginClass::User, limits)
-        .await;
+    let reply = engine.transport().http().get(url, origin, limits).await;
     let reply = reply.map_err(|error| failed(&explain(&site, &error)))?;
     if reply.status != 200 {
         let status = reply.status;

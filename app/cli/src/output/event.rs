@@ -24,6 +24,7 @@ pub(crate) enum Event {
     Started(Started),
     Progress(Progress),
     Tracker(Tracker),
+    WebSeed(WebSeed),
     Suspended(Suspended),
     Continued(Continued),
     Complete(Complete),
@@ -249,6 +250,13 @@ pub(crate) struct Tracker {
     pub(crate) seeds: Option<u32>,
     pub(crate) leeches: Option<u32>,
     pub(crate) completed: Option<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct WebSeed {
+    pub(crate) host: String,
+    pub(crate) working: bool,
+    pub(crate) message: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]

@@ -2,7 +2,7 @@
 
 use super::event::{
     Checked, Complete, Created, Event, FileEvent, MagnetEvent, Metadata, Progress, Scrape, Started,
-    Stopped, SwarmFigures, TorrentEvent, TorrentFile, Tracker,
+    Stopped, SwarmFigures, TorrentEvent, TorrentFile, Tracker, WebSeed,
 };
 use super::text::Line;
 use crate::units::{PieceLength, Seconds, Size, Timestamp};
@@ -33,6 +33,7 @@ pub(super) fn lines(event: &Event) -> Vec<Line> {
             vec![Line::plain(progress(event))]
         }
         Event::Tracker(tracker) => vec![show_tracker(tracker)],
+        Event::WebSeed(seed) => vec![show_web_seed(seed)],
         Event::Suspended(suspended) => vec![
             Line::bad("waiting: ")
                 .then(format!("{}: {}; ", suspended.path, suspended.reason))
@@ -261,6 +262,14 @@ fn show_started(started: &Started) -> Line {
         Size(started.wanted_bytes),
         started.directory
     ))
+}
+
+fn show_web_seed(seed: &WebSeed) -> Line {
+    let what = seed.message.as_deref().unwrap_or("works");
+    Line::label("web seed ")
+        .then(&seed.host)
+        .then(": ")
+        .then(what)
 }
 
 fn show_tracker(tracker: &Tracker) -> Line {

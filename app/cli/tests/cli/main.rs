@@ -9,4 +9,5 @@ mod scrape;
 mod support;
 mod transfer;
 mod urls;
+mod web;
 mod wrong_input;

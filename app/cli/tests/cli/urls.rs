@@ -102,36 +102,36 @@ fn a_torrent_behind_a_url_arrives() {
 fn what_a_url_leads_to_is_refused_where_it_is_no_torrent() {
     let world = World::new();
     let address = serve(|path| match path {
-        "/secret/page" => answer(
+        "/secret/page.torrent" => answer(
             "200 OK",
             "Content-Type: text/html\r\n",
             b"<html>Hello!</html>",
         ),
-        "/secret/nothing" => answer("200 OK", "", b""),
-        "/secret/large" => answer("200 OK", "", &vec![b'd'; TOO_LARGE]),
+        "/secret/nothing.torrent" => answer("200 OK", "", b""),
+        "/secret/large.torrent" => answer("200 OK", "", &vec![b'd'; TOO_LARGE]),
         // Without a length, so that only counting can tell.
-        "/secret/endless" => {
+        "/secret/endless.torrent" => {
             let head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n";
             [&head[..], &vec![b'd'; TOO_LARGE]].concat()
         }
-        "/secret/loop" => answer("302 Found", "Location: /secret/loop\r\n", b""),
-        "/secret/astray" => answer("302 Found", "", b""),
-        "/secret/away" => answer("302 Found", "Location: ftp://127.0.0.1/x\r\n", b""),
-        "/secret/broken" => b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nd".to_vec(),
-        "/secret/mute" => Vec::new(),
+        "/secret/loop.torrent" => answer("302 Found", "Location: /secret/loop.torrent\r\n", b""),
+        "/secret/astray.torrent" => answer("302 Found", "", b""),
+        "/secret/away.torrent" => answer("302 Found", "Location: ftp://127.0.0.1/x\r\n", b""),
+        "/secret/broken.torrent" => b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nd".to_vec(),
+        "/secret/mute.torrent" => Vec::new(),
         _ => answer("404 Not Found", "", b"nothing here"),
     });
     for (path, code, why) in [
-        ("/secret/missing", 1, "status 404; check the URL"),
-        ("/secret/page", 3, "torrent refused"),
-        ("/secret/nothing", 3, "torrent refused"),
-        ("/secret/large", 1, "larger than 10485760 bytes"),
-        ("/secret/endless", 1, "larger than 10485760 bytes"),
-        ("/secret/loop", 1, "redirects more than 5 times"),
-        ("/secret/astray", 1, "redirects to nowhere"),
-        ("/secret/away", 1, "only http and https are"),
-        ("/secret/broken", 1, "cannot fetch the torrent"),
-        ("/secret/mute", 1, "cannot fetch the torrent"),
+        ("/secret/missing.torrent", 1, "status 404; check the URL"),
+        ("/secret/page.torrent", 3, "torrent refused"),
+        ("/secret/nothing.torrent", 3, "torrent refused"),
+        ("/secret/large.torrent", 1, "larger than 10485760 bytes"),
+        ("/secret/endless.torrent", 1, "larger than 10485760 bytes"),
+        ("/secret/loop.torrent", 1, "redirects more than 5 times"),
+        ("/secret/astray.torrent", 1, "redirects to nowhere"),
+        ("/secret/away.torrent", 1, "only http and https are"),
+        ("/secret/broken.torrent", 1, "cannot fetch the torrent"),
+        ("/secret/mute.torrent", 1, "cannot fetch the torrent"),
     ] {
         assert_refused(&world, address, path, code, why);
     }

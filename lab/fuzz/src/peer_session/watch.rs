@@ -337,6 +337,7 @@ impl Watch {
             FromPeer::Have(piece) | FromPeer::DontHave(piece) => {
                 assert!(self.joined && self.layout.contains(piece));
             }
+            FromPeer::HasOnly(_) => panic!("only an origin takes back so much at once"),
             FromPeer::AllowedFast(piece) | FromPeer::Suggested(piece) => {
                 assert!(self.joined && self.layout.contains(piece) && self.negotiated.fast);
             }

@@ -41,7 +41,7 @@ impl World {
         self.push_item(end, item);
     }
 
-    fn push_item(&mut self, end: EndId, item: Item) {
+    pub(super) fn push_item(&mut self, end: EndId, item: Item) {
         if let Some(state) = self.end(end) {
             state.pipe.push(item);
             self.offer_round(end);
@@ -175,6 +175,10 @@ impl World {
             }
             match item.wire {
                 Wire::Handshake => self.on_handshake(end),
+                Wire::Get(fetch, runs) => self.on_get(end, fetch, &runs),
+                Wire::Body { fetch, block, last } => {
+                    self.on_body(end, fetch, block, last, item.token);
+                }
                 Wire::Fin => self.on_fin(end),
                 Wire::Message(message) => self.on_message(end, message, item.token),
             }

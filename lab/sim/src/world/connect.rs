@@ -27,7 +27,13 @@ impl World {
         self.nodes[a.get()].config.latency + self.nodes[b.get()].config.latency
     }
 
-    fn new_end(&self, node: NodeId, remote: NodeId, key: PeerKey, origin: Origin) -> End {
+    pub(super) fn new_end(
+        &self,
+        node: NodeId,
+        remote: NodeId,
+        key: PeerKey,
+        origin: Origin,
+    ) -> End {
         let rate = self.nodes[node.get()].config.up_bytes_per_s;
         let rate = rate.min(self.nodes[remote.get()].config.down_bytes_per_s);
         End {
@@ -37,6 +43,7 @@ impl World {
             origin,
             stage: Stage::Opening,
             session: None,
+            web: None,
             pipe: Pipe::new(self.latency(node, remote), rate),
             refused: false,
             waiting: None,
@@ -249,6 +256,9 @@ impl World {
 
     /// A torrent knows that a connection is over.
     pub(super) fn on_gone(&mut self, end: EndId) {
+        if self.is_web(end) {
+            return self.on_web_gone(end);
+        }
         let Some(state) = self.end(end) else { return };
         let (node, key) = (state.node, state.key);
         self.nodes[node.get()].ends.remove(&key);
@@ -271,6 +281,10 @@ impl World {
 
     /// A connection breaks, on both sides at once. What was on its way is lost.
     pub(super) fn break_connection(&mut self, end: EndId) {
+        // An origin is asked again over another one.
+        if self.is_web(end) || self.is_web(end.other()) {
+            return;
+        }
         for side in [end, end.other()] {
             if let Some(state) = self.end(side) {
                 state.stalled = true;

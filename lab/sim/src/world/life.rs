@@ -126,6 +126,7 @@ impl World {
             self.queue.push(now + period, Event::Flap(node, epoch));
         }
         self.session_input(node, SessionInput::Added(TORRENT));
+        self.ask_origins(node);
         self.arm_torrent(node);
         self.arm_report(node, now);
         self.announce_soon(node);

@@ -27,6 +27,9 @@ const REPORT_SOON: Duration = Duration::from_millis(10);
 impl World {
     /// One input to a session, all its outputs, and the inputs that are their answers.
     pub(super) fn peer_input(&mut self, end: EndId, input: Input) {
+        if self.is_web(end) {
+            return self.web_input(end, input);
+        }
         let mut inputs = core::mem::take(&mut self.peer_inputs);
         inputs.push_back(input);
         while let Some(input) = inputs.pop_front() {
@@ -169,7 +172,7 @@ impl World {
         None
     }
 
-    fn tell_torrent(&mut self, end: EndId, node: NodeId, message: FromPeer) {
+    pub(super) fn tell_torrent(&mut self, end: EndId, node: NodeId, message: FromPeer) {
         match &message {
             FromPeer::Received(runs) | FromPeer::Returned { runs, .. } => {
                 self.checks.given_back(end.0, runs);
@@ -479,7 +482,7 @@ impl World {
     pub(super) fn arm_peer(&mut self, end: EndId) {
         let now = self.now;
         let Some(state) = self.end(end) else { return };
-        let deadline = state.session.as_ref().and_then(Machine::deadline);
+        let deadline = state.deadline();
         if let Some(at) = deadline
             && state.wake.wants(at)
         {
@@ -493,7 +496,7 @@ impl World {
         if !state.wake.came(now) {
             return;
         }
-        let deadline = state.session.as_ref().and_then(Machine::deadline);
+        let deadline = state.deadline();
         match deadline {
             Some(at) if at <= now => self.peer_input(end, Input::Tick),
             _ => self.arm_peer(end),

@@ -13,6 +13,8 @@ pub(super) struct Info {
     pub(super) v1: bool,
     pub(super) v2: bool,
     pub(super) name: String,
+    /// The name as the torrent has it, where that is another.
+    pub(super) raw_name: Option<Box<[u8]>>,
     pub(super) folder: bool,
     pub(super) files: Vec<File>,
     pub(super) layout: Layout,
@@ -80,10 +82,12 @@ pub(super) fn parse(
     if safe_name.as_bytes() != name {
         warnings.push(Warning::SanitisedName(safe_name.clone()));
     }
+    let raw_name = (safe_name.as_bytes() != name).then(|| Box::from(name));
     Ok(Info {
         v1,
         v2,
         name: safe_name,
+        raw_name,
         folder,
         files: place(files, names, piece_length, aligned, warnings)?,
         layout,
@@ -211,6 +215,7 @@ fn place(
             hidden: file.hidden,
             symlink: file.symlink,
             root: file.root,
+            digest: None,
         });
         offset = offset.saturating_add(file.length);
         if aligned {

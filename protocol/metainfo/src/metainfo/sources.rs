@@ -238,18 +238,22 @@ pub(super) fn trackers(root: Value<'_>, warnings: &mut Vec<Warning>) -> Vec<Vec<
     tiers
 }
 
-/// The web seeds of a torrent: `url-list`, which is a string or a list of them.
-pub(super) fn web_seeds(root: Value<'_>, warnings: &mut Vec<Warning>) -> Vec<String> {
-    let Some(list) = root.get("url-list") else {
+/// The web seeds of a torrent: `url-list` (BEP 19) or `httpseeds` (BEP 17), which is a string or a list of them.
+pub(super) fn web_seeds(
+    root: Value<'_>,
+    field: &'static str,
+    warnings: &mut Vec<Warning>,
+) -> Vec<String> {
+    let Some(list) = root.get(field) else {
         return Vec::new();
     };
     if is_odd(list) {
         warnings.push(match list.as_list() {
-            Some(_) => Warning::IgnoredEntries("url-list"),
-            None => Warning::IgnoredField("url-list"),
+            Some(_) => Warning::IgnoredEntries(field),
+            None => Warning::IgnoredField(field),
         });
     }
-    let mut collector = Collector::new("url-list", MAX_WEB_SEEDS, web_seed, warnings);
+    let mut collector = Collector::new(field, MAX_WEB_SEEDS, web_seed, warnings);
     texts(list)
         .filter_map(|url| collector.take(&text(url)))
         .collect()

@@ -602,3 +602,61 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_web_seed_is_asked_for_files_by_the_names_that_the_torrent_has() {
+    let base = |text: &str| url::Url::parse(text).unwrap();
+    let url = |metainfo: &Metainfo, text: &str, file| {
+        let url = metainfo.web_seed_url(&base(text), FileIndex(file));
+        url.map(String::from)
+    };
+    let some = |text: &str| Some(text.to_owned());
+    let single = parse(&sample_single(Kind::V1)).unwrap();
+    for (from, to) in [
+        ("http://w.example/a.iso", "http://w.example/a.iso"),
+        ("http://w.example/pub/", "http://w.example/pub/sample"),
+        ("http://w.example", "http://w.example/sample"),
+        ("http://w.example/p/?k=1", "http://w.example/p/sample?k=1"),
+    ] {
+        assert_eq!(url(&single, from, 0), some(to), "{from}");
+    }
+    let one = |path: Bencode| Bencode::dict([("length", 1i64.into()), ("path", path)]);
+    let odd = Bencode::List(vec![
+        "d e".into(),
+        Bencode::Bytes(b"\xe9?#%2F&\x00".to_vec()),
+    ]);
+    let padding = with(one(path_list(".pad/1")), &["attr"], "p");
+    let files = vec![one(odd), padding, one(path_list("."))];
+    let torrent = with(sample(Kind::V1), &["info", "files"], files);
+    let torrent = with(torrent, &["info", "pieces"], [b'.'; 20].as_slice());
+    let folder = parse(&with(torrent, &["info", "name"], "a/b")).unwrap();
+    let expected = some("https://w.example/pub/a%2Fb/d%20e/%E9%3F%23%252F%26%00");
+    assert_eq!(url(&folder, "https://w.example/pub", 0), expected);
+    assert_eq!(url(&folder, "https://w.example/pub/", 0), expected);
+    assert_eq!(url(&folder, "https://w.example/", 1), None);
+    assert_eq!(url(&folder, "https://w.example/", 2), None);
+    assert_eq!(url(&folder, "https://w.example/", 3), None);
+}
+
+#[test]
+fn a_script_is_asked_as_bep_17_has_it() {
+    let hash = b"\x9c\xd9i\x8a\xf5Uu\x1a\x91\x86\xae\x06lW\xea!W#5\xe0";
+    let ask = |base: &str, whole| {
+        let base = url::Url::parse(base).unwrap();
+        let swarm = crate::InfoHash(*hash);
+        let url = http_seed_url(&base, swarm, PieceIndex(3), &(5..10), whole);
+        String::from(url)
+    };
+    let named = "info_hash=%9C%D9i%8A%F5Uu%1A%91%86%AE%06lW%EA%21W%235%E0&piece=3";
+    let whole = ask("http://www.whatever.com/seed.php", true);
+    assert_eq!(whole, format!("http://www.whatever.com/seed.php?{named}"));
+    let part = ask("http://www.whatever.com/seed.php?k", false);
+    assert_eq!(
+        part,
+        format!("http://www.whatever.com/seed.php?k&{named}&ranges=5-9")
+    );
+    let list = Bencode::List(vec!["http://a.example/s".into(), "ftp://b.example".into()]);
+    let metainfo = parse(&with(sample(Kind::V1), &["httpseeds"], list)).unwrap();
+    assert_eq!(metainfo.http_seeds(), ["http://a.example/s"]);
+    assert_eq!(metainfo.warnings().len(), 1);
+}

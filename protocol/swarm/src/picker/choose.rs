@@ -198,6 +198,9 @@ impl Picker {
         if self.sequential {
             return self.startable(hunt.ask.has, class).next();
         }
+        if let Some(next) = self.next_in_run(hunt, class) {
+            return Some(next);
+        }
         let random = self.have_count < RANDOM_FIRST_PIECES;
         // What nobody but seeds has, only a seed can serve.
         let least = usize::from(!matches!(hunt.ask.has, Has::All));
@@ -239,6 +242,19 @@ impl Picker {
             }
         }
         best.map(|(_, piece)| piece)
+    }
+
+    /// The piece behind the last one that the peer works on, where it is best asked for runs. Where a run begins, rarity decides.
+    fn next_in_run(&self, hunt: &Hunt<'_>, class: usize) -> Option<PieceIndex> {
+        if !hunt.ask.in_runs {
+            return None;
+        }
+        let own = hunt.own.iter().map(|&key| self.partials[key].piece);
+        let last = hunt.last_piece().or_else(|| own.max())?;
+        let next = PieceIndex(last.0 + 1);
+        let idle = self.layout.contains(next) && !self.closed.get(next) && hunt.serves(next);
+        let same = || class_of(self.priorities[next.get()]) == class;
+        (idle && same()).then_some(next)
     }
 
     /// The idle wanted pieces of a class that a peer has, rising.

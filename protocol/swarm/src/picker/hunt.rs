@@ -70,6 +70,11 @@ impl<'a> Hunt<'a> {
         self.arrival = self.later(leased);
     }
 
+    /// The last piece of which it was given blocks in this pick.
+    pub(super) fn last_piece(&self) -> Option<PieceIndex> {
+        self.out.last().map(|run| run.piece)
+    }
+
     /// When one block more than it has been asked for would be here.
     pub(super) fn arrival(&self) -> Moment {
         self.arrival

@@ -50,6 +50,8 @@ pub struct Ask<'a> {
     pub parole: bool,
     /// The rate at which it delivers, 0 while unknown.
     pub rate_bytes_per_s: u64,
+    /// It is best asked for pieces one behind the other: one request to a web server covers them all.
+    pub in_runs: bool,
 }
 
 /// What a received block was.

@@ -38,6 +38,7 @@ impl Story {
             suggested: &[],
             parole: self.parole.contains(&PeerKey(peer)),
             rate_bytes_per_s: rate,
+            in_runs: false,
         };
         self.ask_as(&ask, blocks)
     }
@@ -348,6 +349,7 @@ fn a_choking_peer_is_asked_only_for_what_it_allows() {
         suggested: &[],
         parole: false,
         rate_bytes_per_s: 0,
+        in_runs: false,
     };
     assert_eq!(story.ask_as(&ask, 100), whole(5));
 }
@@ -370,6 +372,7 @@ fn a_suggestion_comes_before_a_rarer_piece_but_not_before_what_is_due() {
         suggested: &suggested,
         parole: false,
         rate_bytes_per_s: FAST,
+        in_runs: false,
     };
     assert_eq!(story.ask_as(&ask, 4), whole(4));
     assert_eq!(story.ask_as(&ask, 4), whole(8), "the last suggestion first");

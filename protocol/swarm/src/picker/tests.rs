@@ -371,6 +371,7 @@ impl Model {
             },
             parole: flavour.is_multiple_of(3),
             rate_bytes_per_s: [0, 1_000, 100_000][flavour as usize % 3],
+            in_runs: false,
         };
         let blocks = blocks % 9;
         let before = self.picker.clone();

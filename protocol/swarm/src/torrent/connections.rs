@@ -3,10 +3,11 @@
 //! Invariant: at most `max_connections` are open or being dialled, no two to the same peer, and none to ourselves or to
 //! someone banned. A connection that was told to close does not count.
 
-use super::peer::Peer;
+use super::peer::{Peer, Remote};
 use super::{Origin, Output, REVIEW, Torrent};
 use crate::candidates::canonical;
 use crate::message::{Blame, CloseReason, PeerKey, ToPeer};
+use crate::source::WebSeedIndex;
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -89,7 +90,9 @@ impl Torrent {
     /// Whether nobody is being dialled or connected at this address. An accepted connection can come from where its peer
     /// listens, and its end makes the address a candidate whose dial is still on its way.
     fn is_new(&mut self, address: SocketAddr) -> bool {
-        let connected = self.open_peers().any(|(_, peer)| peer.address == address);
+        let connected = self
+            .open_peers()
+            .any(|(_, peer)| peer.address() == Some(address));
         if connected {
             self.candidates.connected(self.now, address);
         }
@@ -134,8 +137,23 @@ impl Torrent {
         self.candidates
             .connected(self.now, dialled.unwrap_or(address));
         self.open += 1;
-        self.peers
-            .insert(key, Peer::new(self.now, address, peer_id, origin));
+        let remote = Remote::Peer {
+            address,
+            peer_id,
+            origin,
+        };
+        self.peers.insert(key, Peer::new(self.now, remote));
+    }
+
+    /// An HTTP origin can be asked from here on.
+    pub(super) fn on_web_seed(&mut self, key: PeerKey, seed: WebSeedIndex) {
+        let known = |peer: &Peer| !peer.closing && peer.remote == Remote::WebSeed(seed);
+        if self.stopped || self.peers.contains_key(&key) || self.peers.values().any(known) {
+            let reason = CloseReason::Duplicate;
+            return self.outputs.push_back(Output::Refuse { peer: key, reason });
+        }
+        let remote = Remote::WebSeed(seed);
+        self.peers.insert(key, Peer::new(self.now, remote));
     }
 
     /// Whether a new connection may stay; ends the one that has to give way to it.
@@ -154,7 +172,14 @@ impl Torrent {
         if self.candidates.is_banned(address.ip()) {
             return Err(CloseReason::Banned(Blame::Certain));
         }
-        let same = |peer: &Peer| peer.peer_id == peer_id || peer.address == address;
+        let same = |peer: &Peer| match peer.remote {
+            Remote::Peer {
+                address: other,
+                peer_id: id,
+                ..
+            } => id == peer_id || other == address,
+            Remote::WebSeed(_) => false,
+        };
         let twin = self
             .open_peers()
             .find(|(_, peer)| same(peer))
@@ -178,15 +203,25 @@ impl Torrent {
         let Some(peer) = self.peers.get(&twin) else {
             return false;
         };
-        let twin_outgoing = peer.origin != Origin::Incoming;
+        let Remote::Peer {
+            origin,
+            peer_id: twin_id,
+            ..
+        } = peer.remote
+        else {
+            return false;
+        };
+        let twin_outgoing = origin != Origin::Incoming;
         let crossed = twin_outgoing != outgoing && self.now - peer.since < CROSSING;
-        crossed && peer.peer_id == peer_id && outgoing == (self.our_peer_id > peer_id)
+        crossed && twin_id == peer_id && outgoing == (self.our_peer_id > peer_id)
     }
 
     /// The connection that has been of no interest to either side for longest, and for long.
     fn most_indifferent(&self) -> Option<PeerKey> {
-        let indifferent =
-            |peer: &Peer| peer.is_indifferent() && self.now - peer.indifferent_since >= INDIFFERENT;
+        let indifferent = |peer: &Peer| {
+            let long = self.now - peer.indifferent_since >= INDIFFERENT;
+            long && peer.is_indifferent() && !peer.is_web_seed()
+        };
         self.open_peers()
             .filter(|(_, peer)| indifferent(peer))
             .min_by_key(|(_, peer)| peer.indifferent_since)
@@ -203,7 +238,11 @@ impl Torrent {
 
     /// Once we have all we want, whoever downloads nothing either is only a connection.
     pub(super) fn close_if_useless(&mut self, key: PeerKey) {
-        let useless = |peer: &Peer| peer.is_seed() || (peer.upload_only && peer.has.is_some());
+        // A web seed that is asked for nothing has no connection.
+        let useless = |peer: &Peer| {
+            let seed = peer.is_seed() || (peer.upload_only && peer.has.is_some());
+            seed && !peer.is_web_seed()
+        };
         if self.complete && self.peers.get(&key).is_some_and(useless) {
             self.close(key, CloseReason::Useless);
         }
@@ -216,13 +255,16 @@ impl Torrent {
 
     pub(super) fn forget_connection(&mut self, peer: &Peer, reason: &CloseReason) {
         self.connections_changed = true;
+        let Some(address) = peer.address() else {
+            return;
+        };
         self.contacts_changed();
         let broken = matches!(reason, CloseReason::Protocol(_)) || peer.has.is_none();
         if broken && !peer.moved_payload() {
-            self.candidates.failed(self.now, peer.address);
+            self.candidates.failed(self.now, address);
         } else {
             self.candidates
-                .disconnected(self.now, peer.address, peer.moved_payload());
+                .disconnected(self.now, address, peer.moved_payload());
         }
     }
 

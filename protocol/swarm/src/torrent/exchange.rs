@@ -3,6 +3,7 @@
 //! Invariant: only peers with which a connection stands are named, at an address where they can be dialled; in a torrent that keeps
 //! to itself, nobody is named and nobody's word is taken.
 
+use super::peer::Remote;
 use super::{Origin, Output, Torrent};
 use crate::message::{PeerKey, ToPeer};
 use core::net::SocketAddr;
@@ -76,10 +77,16 @@ impl Torrent {
     fn contacts(&self) -> impl Iterator<Item = Contact> {
         let joined = self.open_peers().filter(|(_, peer)| peer.has.is_some());
         joined.filter_map(|(_, peer)| {
-            let dialled = peer.origin != Origin::Incoming;
+            let Remote::Peer {
+                address, origin, ..
+            } = peer.remote
+            else {
+                return None;
+            };
+            let dialled = origin != Origin::Incoming;
             let address = match (dialled, peer.listens_at) {
-                (true, _) => peer.address,
-                (false, port) => SocketAddr::new(peer.address.ip(), port?),
+                (true, _) => address,
+                (false, port) => SocketAddr::new(address.ip(), port?),
             };
             let mut flags = ContactFlags::default();
             if dialled {

@@ -5,6 +5,7 @@
 use super::Origin;
 use crate::message::{Has, Report};
 use crate::peer_session::Pieces;
+use crate::source::{Source, WebSeedIndex};
 use core::net::SocketAddr;
 use shoal_machine::Moment;
 use shoal_metainfo::{Bitfield, Block, BlockIndex, BlockRun, PieceIndex};
@@ -13,12 +14,23 @@ use std::collections::BTreeSet;
 /// The most suggestions that are remembered: the last ones, as they say what the remote has in its cache.
 const MAX_SUGGESTED: usize = 16;
 
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remote {
+    /// Somebody who speaks the peer protocol.
+    Peer {
+        address: SocketAddr,
+        peer_id: [u8; 20],
+        origin: Origin,
+    },
+    /// An HTTP origin. It takes no connection of those that peers may have.
+    WebSeed(WebSeedIndex),
+}
+
 /// One connection, from its handshake until it left.
 #[derive(Debug)]
 pub(super) struct Peer {
-    pub(super) address: SocketAddr,
-    pub(super) peer_id: [u8; 20],
-    pub(super) origin: Origin,
+    pub(super) remote: Remote,
     /// The port where it listens, as it says.
     pub(super) listens_at: Option<u16>,
     pub(super) since: Moment,
@@ -55,11 +67,9 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(now: Moment, address: SocketAddr, peer_id: [u8; 20], origin: Origin) -> Self {
+    pub(super) fn new(now: Moment, remote: Remote) -> Self {
         Peer {
-            address,
-            peer_id,
-            origin,
+            remote,
             listens_at: None,
             since: now,
             closing: false,
@@ -83,6 +93,26 @@ impl Peer {
             contributed: false,
             report: Report::default(),
         }
+    }
+
+    /// Whom its blocks are blamed on.
+    pub(super) const fn source(&self) -> Source {
+        match self.remote {
+            Remote::Peer { address, .. } => Source::Peer(address.ip()),
+            Remote::WebSeed(seed) => Source::WebSeed(seed),
+        }
+    }
+
+    /// Its address, if it is one of those who speak the peer protocol.
+    pub(super) const fn address(&self) -> Option<SocketAddr> {
+        match self.remote {
+            Remote::Peer { address, .. } => Some(address),
+            Remote::WebSeed(_) => None,
+        }
+    }
+
+    pub(super) const fn is_web_seed(&self) -> bool {
+        matches!(self.remote, Remote::WebSeed(_))
     }
 
     pub(super) fn has(&self, piece: PieceIndex) -> bool {

@@ -5,7 +5,7 @@
 use super::peer::Peer;
 use super::{Output, Torrent};
 use crate::message::{Blame, CloseReason, PeerKey, ToPeer};
-use core::net::IpAddr;
+use crate::source::Source;
 use core::time::Duration;
 use shoal_machine::Moment;
 use shoal_metainfo::{BlockIndex, PieceIndex};
@@ -128,14 +128,14 @@ impl Torrent {
         {
             peer.proved = true;
         }
-        let contributors = self.addresses_of(contributors.into_iter());
+        let contributors = self.all_sources(contributors.into_iter());
         let was_missing = self.picker.wanted_missing().get(piece);
         let revocations = self.picker.verified(piece);
         self.revoke(revocations);
         self.news.push(piece);
         self.have.add(&self.layout, piece);
         let verdicts = self.smart_ban.passed(piece, &contributors, digests);
-        self.punish(verdicts);
+        self.punish(piece, verdicts);
         if was_missing {
             self.missing.remove(&self.layout, piece);
             self.count_missing(piece, false);
@@ -149,21 +149,21 @@ impl Torrent {
         let verdicts = self.smart_ban.failed(piece, &sources, bad, digests);
         // Storage has forgotten the right blocks with the wrong ones, whether it could tell them apart or not.
         self.picker.failed(piece, &[]);
-        self.punish(verdicts);
+        self.punish(piece, verdicts);
     }
 
     /// Who delivered each block of a piece. Of a block that two say to have delivered, one to an earlier attempt and one to
     /// a later one, nobody knows which was which: both took part, but are not named with the block.
-    fn sources_of(&self, piece: PieceIndex) -> Vec<(BlockIndex, IpAddr)> {
+    fn sources_of(&self, piece: PieceIndex) -> Vec<(BlockIndex, Source)> {
         let nobody = BTreeSet::new();
         let doubtful = self.doubtful.get(&piece).unwrap_or(&nobody);
         let known = self.picker.sources(piece).into_iter();
-        let known = known.filter_map(|(block, key)| Some((block, self.address_of(key)?)));
+        let known = known.filter_map(|(block, key)| Some((block, self.source_of(key)?)));
         let in_doubt = |block| doubtful.iter().any(|&(other, _)| other == block);
         let unnamed = BlockIndex(u32::MAX);
         known
-            .map(|(block, address)| (if in_doubt(block) { unnamed } else { block }, address))
-            .chain(doubtful.iter().map(|&(_, address)| (unnamed, address)))
+            .map(|(block, source)| (if in_doubt(block) { unnamed } else { block }, source))
+            .chain(doubtful.iter().map(|&(_, source)| (unnamed, source)))
             .collect()
     }
 
@@ -185,40 +185,45 @@ impl Torrent {
         self.wake_all();
     }
 
-    fn punish(&mut self, verdicts: Vec<(IpAddr, Blame)>) {
-        for (address, blame) in verdicts {
-            self.candidates.ban(address);
-            self.outputs.push_back(Output::Ban(address));
-            let guilty = |peer: &Peer| peer.address.ip() == address;
+    fn punish(&mut self, piece: PieceIndex, verdicts: Vec<(Source, Blame)>) {
+        for (source, blame) in verdicts {
+            let guilty = |peer: &Peer| peer.source() == source && !peer.closing;
             let keys: Vec<PeerKey> = self
                 .peers
                 .iter()
                 .filter(|(_, peer)| guilty(peer))
                 .map(|(&key, _)| key)
                 .collect();
+            if let Source::Peer(address) = source {
+                self.candidates.ban(address);
+                self.outputs.push_back(Output::Ban(address));
+            }
             for key in keys {
-                self.close(key, CloseReason::Banned(blame));
+                match source {
+                    Source::Peer(_) => self.close(key, CloseReason::Banned(blame)),
+                    Source::WebSeed(_) => self.tell(key, ToPeer::Blamed { piece, blame }),
+                }
             }
         }
     }
 
-    fn address_of(&self, key: PeerKey) -> Option<IpAddr> {
-        let present = self.peers.get(&key).map(|peer| peer.address.ip());
+    fn source_of(&self, key: PeerKey) -> Option<Source> {
+        let present = self.peers.get(&key).map(Peer::source);
         present.or_else(|| self.departed.get(&key).copied())
     }
 
-    /// The addresses of these peers, each once.
-    fn addresses_of(&self, keys: impl Iterator<Item = PeerKey>) -> Vec<IpAddr> {
-        let mut addresses: Vec<IpAddr> = keys.filter_map(|key| self.address_of(key)).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        addresses
+    /// The sources that these peers are, each once.
+    fn all_sources(&self, keys: impl Iterator<Item = PeerKey>) -> Vec<Source> {
+        let mut sources: Vec<Source> = keys.filter_map(|key| self.source_of(key)).collect();
+        sources.sort_unstable();
+        sources.dedup();
+        sources
     }
 
     /// Remembers who a peer was whose blocks may still turn out wrong. Beyond the bound, the oldest goes.
     pub(super) fn remember_departed(&mut self, key: PeerKey, peer: &Peer) {
         if peer.contributed {
-            self.departed.insert(key, peer.address.ip());
+            self.departed.insert(key, peer.source());
             if self.departed.len() > MAX_DEPARTED {
                 self.departed.pop_first();
             }

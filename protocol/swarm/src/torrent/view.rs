@@ -2,9 +2,11 @@
 //!
 //! Invariant: looking changes nothing.
 
+use super::peer::{Peer, Remote};
 use super::{Origin, Torrent};
 use crate::message::{PeerKey, Report};
 use crate::peer_session::Pieces;
+use crate::source::WebSeedIndex;
 use core::net::SocketAddr;
 use shoal_machine::Moment;
 use shoal_metainfo::{Bitfield, Layout};
@@ -64,6 +66,21 @@ pub struct PeerSummary {
     pub unchoked: bool,
     /// It will not download.
     pub upload_only: bool,
+    /// Blocks that it was asked, or is about to be asked for.
+    pub leased_blocks: usize,
+}
+
+/// One web seed as a person sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebSeedSummary {
+    /// Which connection.
+    pub key: PeerKey,
+    /// Which of those that were added.
+    pub seed: WebSeedIndex,
+    /// It is not asked for anything at the moment, as it failed or asked for a pause.
+    pub pauses: bool,
+    /// What moved.
+    pub report: Report,
     /// Blocks that it was asked, or is about to be asked for.
     pub leased_blocks: usize,
 }
@@ -152,22 +169,32 @@ impl Torrent {
         summary
     }
 
-    /// Every peer, in the order of their connections.
+    /// Every peer that speaks the peer protocol, in the order of their connections.
     pub fn peers(&self) -> impl Iterator<Item = PeerSummary> + '_ {
-        self.peers.iter().map(|(&key, peer)| PeerSummary {
-            key,
-            address: peer.address,
-            origin: peer.origin,
-            since: peer.since,
-            has_pieces: peer.has.as_ref().map_or(0, Pieces::count),
-            report: peer.report,
-            interested: peer.interested,
-            we_are_interested: peer.we_are_interested,
-            chokes_us: peer.chokes_us,
-            unchoked: peer.unchoked,
-            upload_only: peer.upload_only,
-            leased_blocks: peer.leases.len(),
-        })
+        self.peers
+            .iter()
+            .filter_map(|(&key, peer)| match peer.remote {
+                Remote::Peer {
+                    address, origin, ..
+                } => Some(summary(key, address, origin, peer)),
+                Remote::WebSeed(_) => None,
+            })
+    }
+
+    /// Every web seed.
+    pub fn web_seeds(&self) -> impl Iterator<Item = WebSeedSummary> + '_ {
+        self.peers
+            .iter()
+            .filter_map(|(&key, peer)| match peer.remote {
+                Remote::Peer { .. } => None,
+                Remote::WebSeed(seed) => Some(WebSeedSummary {
+                    key,
+                    seed,
+                    pauses: peer.chokes_us,
+                    report: peer.report,
+                    leased_blocks: peer.leases.len(),
+                }),
+            })
     }
 
     /// Every peer that could be unchoked.
@@ -175,7 +202,7 @@ impl Torrent {
         let open = self
             .peers
             .iter()
-            .filter(|(_, peer)| !peer.closing && peer.has.is_some());
+            .filter(|(_, peer)| !peer.closing && peer.has.is_some() && !peer.is_web_seed());
         open.map(|(&key, peer)| ChokeCandidate {
             key,
             interested: peer.interested,
@@ -185,5 +212,22 @@ impl Torrent {
             has_pieces: peer.has.as_ref().map_or(0, Pieces::count),
             report: peer.report,
         })
+    }
+}
+
+fn summary(key: PeerKey, address: SocketAddr, origin: Origin, peer: &Peer) -> PeerSummary {
+    PeerSummary {
+        key,
+        address,
+        origin,
+        since: peer.since,
+        has_pieces: peer.has.as_ref().map_or(0, Pieces::count),
+        report: peer.report,
+        interested: peer.interested,
+        we_are_interested: peer.we_are_interested,
+        chokes_us: peer.chokes_us,
+        unchoked: peer.unchoked,
+        upload_only: peer.upload_only,
+        leased_blocks: peer.leases.len(),
     }
 }

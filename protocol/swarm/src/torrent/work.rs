@@ -21,6 +21,7 @@ impl Torrent {
             }
             FromPeer::Have(piece) => self.on_have(key, piece),
             FromPeer::DontHave(piece) => self.on_dont_have(key, piece),
+            FromPeer::HasOnly(has) => self.on_has_only(key, &has),
             FromPeer::Interested(interested) => {
                 peer.interested = interested;
                 peer.indifferent_since = self.now;
@@ -121,6 +122,19 @@ impl Torrent {
         }
     }
 
+    fn on_has_only(&mut self, key: PeerKey, has: &Has) {
+        let pieces = self.layout.piece_count();
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let Some(before) = &mut peer.has else { return };
+        self.picker.peer_left(before.has());
+        self.picker.peer_joined(has);
+        *before = Pieces::new(has.clone(), pieces);
+        peer.recount(self.picker.wanted_missing());
+        self.show_interest(key);
+    }
+
     /// Says interested or not interested where that has changed.
     fn show_interest(&mut self, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else {
@@ -209,8 +223,9 @@ impl Torrent {
             only: peer.chokes_us.then_some(peer.allowed_fast.as_slice()),
             // Until it has given a right piece, it has no say in what we fetch from it: a liar would be given more to spoil.
             suggested: if peer.proved { &peer.suggested } else { &[] },
-            parole: self.smart_ban.is_on_parole(peer.address.ip()),
+            parole: self.smart_ban.is_on_parole(peer.source()),
             rate_bytes_per_s: peer.rate_bytes_per_s,
+            in_runs: peer.is_web_seed(),
         };
         let mut picked = Vec::new();
         self.picker
@@ -254,7 +269,7 @@ impl Torrent {
                 receipt => {
                     if receipt == Receipt::Duplicate {
                         let sources = self.doubtful.entry(block.piece).or_default();
-                        sources.insert((block.block, peer.address.ip()));
+                        sources.insert((block.block, peer.source()));
                     }
                     self.wasted_bytes += u64::from(self.layout.block_length(block));
                 }
@@ -309,7 +324,7 @@ impl Torrent {
         if let Some(has) = &peer.has {
             self.picker.peer_left(has.has());
         }
-        self.open -= u32::from(!peer.closing);
+        self.open -= u32::from(!peer.closing && !peer.is_web_seed());
         self.withdraw_offers(&peer.offered);
         self.starved.remove(&key);
         self.remember_departed(key, &peer);

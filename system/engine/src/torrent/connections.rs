@@ -31,9 +31,21 @@ pub(super) struct Peer {
     /// Payload that it said it received. Reports come once a second, this with every batch of blocks: a torrent that is
     /// complete has counted what it fetched.
     received_bytes: u64,
+    /// It is an HTTP origin, of which the session keeps no books.
+    web_seed: bool,
 }
 
 impl Peer {
+    /// An HTTP origin.
+    pub(super) fn web_seed(mailbox: Mailbox<ToPeer>) -> Self {
+        Peer {
+            mailbox,
+            report: Report::default(),
+            received_bytes: 0,
+            web_seed: true,
+        }
+    }
+
     pub(super) fn tell(&self, message: ToPeer) {
         self.mailbox.push(message, absorb);
     }
@@ -86,8 +98,15 @@ impl TorrentTask {
             _ => {}
         }
         self.handle(Input::Peer { peer, message });
-        if left && self.peers.remove(&peer).is_some() {
-            self.disconnected();
+        let gone = if left { self.peers.remove(&peer) } else { None };
+        match gone {
+            Some(gone) if gone.web_seed => {
+                self.web_seeds.on_left(peer);
+                self.start_web_seeds();
+                self.review_sources();
+            }
+            Some(_) => self.disconnected(),
+            None => {}
         }
     }
 
@@ -143,7 +162,7 @@ impl TorrentTask {
             .push(shoal_session::Input::DialEnded { torrent, connected });
     }
 
-    fn disconnected(&mut self) {
+    pub(super) fn disconnected(&mut self) {
         self.up
             .push(shoal_session::Input::Disconnected(self.parts.id));
     }
@@ -163,6 +182,7 @@ impl TorrentTask {
             mailbox: mailbox.clone(),
             report: Report::default(),
             received_bytes: 0,
+            web_seed: false,
         };
         self.peers.insert(peer, entry);
         self.handle(Input::Connected {

@@ -56,6 +56,18 @@ impl TorrentTask {
             .update(uploaded, downloaded, &self.torrent);
     }
 
+    fn phase(&self) -> Phase {
+        if let Some(reason) = &self.failed {
+            return Phase::Failed(reason.clone());
+        }
+        let running = if self.torrent.is_complete() && !self.unchecked {
+            Phase::Seeding
+        } else {
+            Phase::Downloading
+        };
+        self.suspended.clone().unwrap_or(running)
+    }
+
     /// Renews the snapshot.
     pub(super) fn show(&self) {
         let progress = self.torrent.progress();
@@ -65,11 +77,6 @@ impl TorrentTask {
             (progress.total_bytes, missing_bytes)
         } else {
             (progress.wanted_bytes, progress.missing_bytes)
-        };
-        let running = if self.torrent.is_complete() {
-            Phase::Seeding
-        } else {
-            Phase::Downloading
         };
         let pieces = self.parts.layout.piece_count();
         let peers: Vec<PeerLine> = self
@@ -82,9 +89,11 @@ impl TorrentTask {
                 upload_rate: peer.report.upload_rate,
             })
             .collect();
+        let web_seeds = self.web_seed_lines();
+        let from_web: u64 = web_seeds.iter().map(|seed| seed.download_rate).sum();
         self.parts.shown.replace(Snapshot {
-            phase: self.suspended.clone().unwrap_or(running),
-            complete: missing_bytes == 0,
+            phase: self.phase(),
+            complete: missing_bytes == 0 && !self.unchecked && self.failed.is_none(),
             wanted_bytes,
             wanted_verified_bytes: wanted_bytes - missing_bytes,
             verified_bytes: progress.have_bytes,
@@ -96,9 +105,10 @@ impl TorrentTask {
             failed_pieces: self.failed_pieces,
             lost_pieces: self.lost_pieces,
             rechecking_pieces: self.rechecks.under_way(),
-            download_rate: peers.iter().map(|peer| peer.download_rate).sum(),
+            download_rate: from_web + peers.iter().map(|peer| peer.download_rate).sum::<u64>(),
             upload_rate: peers.iter().map(|peer| peer.upload_rate).sum(),
             peers,
+            web_seeds,
             trackers: self.parts.trackers.lines(),
         });
     }

@@ -22,3 +22,4 @@ mod stopping;
 mod swarm;
 mod trackers;
 mod transfer;
+mod web;

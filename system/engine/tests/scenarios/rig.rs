@@ -45,6 +45,17 @@ impl Sample {
         trackers: &[String],
         more: Vec<SourceFile>,
     ) -> Self {
+        let options = Options {
+            kind,
+            piece_length: Some(piece_length),
+            trackers: trackers.iter().map(|url| vec![url.clone()]).collect(),
+            ..Options::default()
+        };
+        Sample::made(lengths, options, more)
+    }
+
+    /// As [`Sample::new`], as the options say.
+    pub(crate) fn made(lengths: &[usize], options: Options, more: Vec<SourceFile>) -> Self {
         let mut rng = fastrand::Rng::with_seed(lengths.iter().sum::<usize>() as u64);
         let files: BTreeMap<String, Vec<u8>> = (0..)
             .zip(lengths)
@@ -63,12 +74,6 @@ impl Sample {
             })
             .collect();
         sources.extend(more);
-        let options = Options {
-            kind,
-            piece_length: Some(piece_length),
-            trackers: trackers.iter().map(|url| vec![url.clone()]).collect(),
-            ..Options::default()
-        };
         let plan = Plan::new("sample".to_owned(), sources, options).unwrap();
         let contents: Vec<&Vec<u8>> = files.values().collect();
         let hashes: Vec<_> = plan

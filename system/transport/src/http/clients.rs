@@ -15,26 +15,40 @@ const MAX_SITES: usize = 16;
 /// Connections of a site that wait for a request: a hybrid torrent announces itself twice at once.
 pub(super) const MAX_IDLE_PER_SITE: usize = 2;
 
+/// The same of a site that ranges are read from, which takes several requests at once.
+pub(super) const MAX_IDLE_PER_ORIGIN: usize = 4;
+
 /// How long a connection waits. Common servers close theirs after 5 s to 75 s, and who closes first does not write into a
 /// connection that has gone.
 pub(super) const MAX_IDLE_TIME: Duration = Duration::from_secs(15);
+
+/// Whether a reply may come compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// It may, and is decompressed.
+    Any,
+    /// It must come as it is, and is taken as it is.
+    Identity,
+}
 
 /// Where a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Site {
     origin: url::Origin,
     addresses: Vec<SocketAddr>,
+    coding: Coding,
 }
 
 impl Site {
     /// The site of `url`, whose host has these addresses.
-    pub(super) fn new(url: &Url, addresses: &[SocketAddr]) -> Site {
+    pub(super) fn new(url: &Url, addresses: &[SocketAddr], coding: Coding) -> Site {
         let mut addresses = addresses.to_vec();
         // Name servers give them in another order each time.
         addresses.sort_unstable();
         Site {
             origin: url.origin(),
             addresses,
+            coding,
         }
     }
 }
@@ -76,7 +90,7 @@ mod tests {
     fn site(url: &str, addresses: &[&str]) -> Site {
         let addresses: Vec<SocketAddr> =
             addresses.iter().map(|text| text.parse().unwrap()).collect();
-        Site::new(&url.parse().unwrap(), &addresses)
+        Site::new(&url.parse().unwrap(), &addresses, Coding::Any)
     }
 
     #[test]

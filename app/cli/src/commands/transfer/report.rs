@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use shoal_engine::{Phase, Snapshot, TrackerLine};
+use shoal_engine::{Phase, Snapshot, TrackerLine, WebSeedLine};
 use shoal_metainfo::Metainfo;
 use shoal_storage::Reason;
 
@@ -13,6 +13,7 @@ use crate::commands::{check, describe};
 use crate::exit::{Exit, Failure};
 use crate::output::event::{
     Checking, Complete, Continued, Event, Progress, Started, Stopped, Suspended, Tracker, Warning,
+    WebSeed,
 };
 
 /// What a torrent is run for.
@@ -42,12 +43,18 @@ pub(super) struct Reporter {
     lost_pieces: u64,
     rechecking: bool,
     trackers: Vec<TrackerLine>,
+    /// What was said of each web seed.
+    web_seeds: Vec<WebSeed>,
 }
 
 impl Reporter {
     /// Nothing was said of `metainfo`, whose content goes into `directory`.
     pub(super) fn new(metainfo: &Metainfo, directory: &Path, purpose: Purpose) -> Reporter {
-        let (info_hash_v1, info_hash_v2) = describe::info_hashes(&metainfo.info_hashes());
+        // What no torrent describes has a name for its journal only.
+        let (info_hash_v1, info_hash_v2) = match metainfo.is_plain() {
+            true => (None, None),
+            false => describe::info_hashes(&metainfo.info_hashes()),
+        };
         Reporter {
             purpose,
             name: metainfo.name().to_owned(),
@@ -64,6 +71,7 @@ impl Reporter {
             lost_pieces: 0,
             rechecking: false,
             trackers: Vec::new(),
+            web_seeds: Vec::new(),
         }
     }
 
@@ -86,6 +94,7 @@ impl Reporter {
         self.look_at_disk(&snapshot.phase, &mut events);
         self.look_at_losses(snapshot, &mut events);
         self.look_at_trackers(&snapshot.trackers, &mut events);
+        self.look_at_web_seeds(&snapshot.web_seeds, &mut events);
         events.push(self.progress(snapshot));
         if snapshot.complete && !self.complete && self.purpose == Purpose::Get {
             self.complete = true;
@@ -195,6 +204,21 @@ impl Reporter {
                 }));
             }
         }
+    }
+
+    /// What went wrong with a web seed, each time that it is something else.
+    fn look_at_web_seeds(&mut self, lines: &[WebSeedLine], events: &mut Vec<Event>) {
+        let said = lines.iter().map(|line| WebSeed {
+            host: line.host.clone(),
+            working: line.working,
+            message: line.message.clone(),
+        });
+        let said: Vec<WebSeed> = said.collect();
+        let before = std::mem::replace(&mut self.web_seeds, said.clone());
+        let news = said
+            .into_iter()
+            .filter(|seed| seed.message.is_some() && !before.contains(seed));
+        events.extend(news.map(Event::WebSeed));
     }
 
     fn progress(&self, snapshot: &Snapshot) -> Event {

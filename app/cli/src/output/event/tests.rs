@@ -122,6 +122,11 @@ fn samples() -> Vec<Event> {
             seeds: 1,
             time_left_s: Some(0),
         }),
+        Event::WebSeed(WebSeed {
+            host: "https://mirror.example".to_owned(),
+            working: false,
+            message: Some("it is busy (status 503)".to_owned()),
+        }),
         Event::Tracker(Tracker {
             host: "https://tracker.example:443".into(),
             working: true,
@@ -264,6 +269,7 @@ fn the_page_has_no_section_without_an_event() {
             | Event::Started(_)
             | Event::Progress(_)
             | Event::Tracker(_)
+            | Event::WebSeed(_)
             | Event::Suspended(_)
             | Event::Continued(_)
             | Event::Complete(_)
