@@ -115,19 +115,25 @@ pub(crate) struct OnDisk {
     pub(crate) events: mpsc::Receiver<Event>,
 }
 
-/// Writes down what is verified. Storage may still have something to say meanwhile, and nobody else will listen.
-pub(crate) async fn close(on_disk: &mut OnDisk) {
+/// Writes down what is verified. Gives what storage has told until then: of pieces that were on their way, and nobody
+/// else would listen.
+pub(crate) async fn close(on_disk: &mut OnDisk) -> Vec<Event> {
     let content = on_disk.content.clone();
     let mut closing = tokio::task::spawn_blocking(move || content.close());
+    let mut told = Vec::new();
     let closed = loop {
         tokio::select! {
             closed = &mut closing => break closed,
-            Some(_) = on_disk.events.recv() => {}
+            Some(event) = on_disk.events.recv() => told.push(event),
         }
     };
+    while let Ok(event) = on_disk.events.try_recv() {
+        told.push(event);
+    }
     if let Ok(Err(error)) = closed {
         tracing::warn!(%error, "the end of the torrent was not written down");
     }
+    told
 }
 
 /// What a torrent is put together from, besides its machine.
@@ -229,7 +235,9 @@ impl TorrentTask {
         }
         let removed = shoal_session::Input::Removed(self.parts.id);
         self.tell_session(removed).await;
-        close(&mut self.parts.on_disk).await;
+        for event in close(&mut self.parts.on_disk).await {
+            self.stored(event);
+        }
         self.show();
         // Whoever sees that it has stopped may add it again.
         drop(self.parts.registration);

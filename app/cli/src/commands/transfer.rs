@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use shoal_engine::{AddTorrent, Engine, Phase, Snapshot, TorrentHandle};
 use shoal_metainfo::Metainfo;
 use tokio::runtime::{self, Runtime};
+use tokio::sync::watch;
 
 use super::Done;
 use crate::args::NetworkArgs;
@@ -93,7 +94,7 @@ pub(super) fn run(
             interrupt: interrupt.clone(),
             output,
         };
-        let done = Box::pin(transfer.run(prepare, purpose, goal)).await;
+        let ending = Box::pin(transfer.run(prepare, purpose, goal)).await;
         engine
             .stop(if interrupt.came() {
                 LEAVE_AT_ONCE
@@ -101,11 +102,34 @@ pub(super) fn run(
                 LEAVE
             })
             .await;
-        done
+        ending?.tell(output)
     });
     // A disk that does not answer must not keep the process.
     runtime.shutdown_background();
     done
+}
+
+/// How a transfer ended, and what is to be said of it when the engine has stopped: what was on its way to the disk is
+/// verified until then.
+struct Ending {
+    done: Done,
+    last_word: Option<LastWord>,
+}
+
+struct LastWord {
+    reporter: Reporter,
+    watched: watch::Receiver<Snapshot>,
+    reason: &'static str,
+}
+
+impl Ending {
+    fn tell(self, output: &mut Output) -> Done {
+        if let Some(last) = self.last_word {
+            let snapshot = last.watched.borrow().clone();
+            output.show(&last.reporter.stopped(&snapshot, last.reason))?;
+        }
+        self.done
+    }
 }
 
 struct Transfer<'a> {
@@ -115,7 +139,12 @@ struct Transfer<'a> {
 }
 
 impl Transfer<'_> {
-    async fn run(&mut self, prepare: impl Prepare, purpose: Purpose, goal: Goal) -> Done {
+    async fn run(
+        &mut self,
+        prepare: impl Prepare,
+        purpose: Purpose,
+        goal: Goal,
+    ) -> Result<Ending, Failure> {
         let addresses = self.engine.listening().to_vec();
         self.output
             .show(&Event::Listening(Listening { addresses }))?;
@@ -134,7 +163,12 @@ impl Transfer<'_> {
     }
 
     /// Says how far the torrent is, until its end.
-    async fn follow(&mut self, mut reporter: Reporter, handle: &TorrentHandle, goal: Goal) -> Done {
+    async fn follow(
+        &mut self,
+        mut reporter: Reporter,
+        handle: &TorrentHandle,
+        goal: Goal,
+    ) -> Result<Ending, Failure> {
         let mut watched = handle.watch();
         let mut tick = tokio::time::interval(TICK);
         let mut complete_since = None;
@@ -150,11 +184,15 @@ impl Transfer<'_> {
                 complete_since = Some(Instant::now());
             }
             if goal.is_reached(&snapshot, complete_since) {
-                if goal != Goal::Complete {
-                    self.output
-                        .show(&reporter.stopped(&snapshot, "goal_reached"))?;
-                }
-                return Ok(Exit::Ok);
+                let last_word = (goal != Goal::Complete).then_some(LastWord {
+                    reporter,
+                    watched,
+                    reason: "goal_reached",
+                });
+                return Ok(Ending {
+                    done: Ok(Exit::Ok),
+                    last_word,
+                });
             }
             tokio::select! {
                 changed = watched.changed() => if changed.is_err() {
@@ -162,10 +200,12 @@ impl Transfer<'_> {
                 },
                 _ = tick.tick() => {}
                 () = self.interrupt.wait() => {
-                    self.output.show(&reporter.stopped(&snapshot, "interrupted"))?;
                     // Who asked for the end of something that is done was not kept from anything.
                     let done = complete_since.is_some() || goal == Goal::Forever;
-                    return if done { Ok(Exit::Ok) } else { Err(Failure::interrupted()) };
+                    return Ok(Ending {
+                        done: if done { Ok(Exit::Ok) } else { Err(Failure::interrupted()) },
+                        last_word: Some(LastWord { reporter, watched, reason: "interrupted" }),
+                    });
                 }
             }
         }

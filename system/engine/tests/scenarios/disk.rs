@@ -26,6 +26,8 @@ pub(crate) struct OddDisk {
     pub(crate) full: AtomicBool,
     /// Reading blocks its thread while this is so.
     pub(crate) reads_hang: AtomicBool,
+    /// So does writing.
+    pub(crate) writes_hang: AtomicBool,
     /// So does syncing.
     pub(crate) syncs_hang: AtomicBool,
     /// Reads and writes move less than they are asked to, by numbers of bytes that fit no block.
@@ -54,6 +56,7 @@ impl Disk for OddDisk {
     }
 
     fn write(&self, file: &File, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        hang_while(&self.writes_hang);
         if self.full.load(Ordering::Relaxed) {
             return Err(io::Error::from_raw_os_error(ENOSPC));
         }

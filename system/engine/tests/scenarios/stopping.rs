@@ -2,7 +2,7 @@
 
 use crate::disk::OddDisk;
 use crate::remote::{Remote, request};
-use crate::rig::{PATIENCE, Sample, config, engine, soon, usual_seed, wait};
+use crate::rig::{PATIENCE, Sample, config, engine, seed, soon, usual_seed, wait};
 use crate::trackers::Tracker;
 use shoal_engine::{AddTorrent, Engine, EngineConfig, EngineError, Phase};
 use shoal_metainfo::create::Kind;
@@ -69,6 +69,36 @@ async fn a_torrent_that_is_being_checked_can_be_stopped_and_added_again() {
     // Stopping what has ended changes nothing.
     again.stop().await;
     engine.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn what_is_verified_while_a_torrent_stops_is_in_its_last_snapshot() {
+    let sample = Sample::pieces(32);
+    let (disk, config) = odd();
+    let leech = Engine::start(config).await.unwrap();
+    let target = tempfile::tempdir().unwrap();
+    let add = with_journal(&sample, target.path());
+    let first = leech.add(add).await.unwrap();
+    disk.writes_hang.store(true, Ordering::Relaxed);
+    let seed = seed(&sample, crate::rig::config(HERE), leech.listening()).await;
+    wait(&first, |state| state.downloaded_bytes > 0).await;
+    first.stop().await;
+    // Meanwhile it waits for the disk; nothing depends on how far it has come.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    disk.writes_hang.store(false, Ordering::Relaxed);
+    let last = wait(&first, |state| state.phase == Phase::Stopped).await;
+    assert!(last.verified_pieces > 0, "{last:?}");
+    let again = leech
+        .add(with_journal(&sample, target.path()))
+        .await
+        .unwrap();
+    // The seed comes back at some moment.
+    let state = wait(&again, |state| {
+        matches!(state.phase, Phase::Downloading | Phase::Seeding)
+    });
+    assert_eq!(state.await.resumed_pieces, last.verified_pieces);
+    leech.stop(PATIENCE).await;
+    seed.engine.stop(PATIENCE).await;
 }
 
 #[tokio::test]
