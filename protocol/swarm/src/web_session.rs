@@ -47,7 +47,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_MISBEHAVIOUR: u32 = 5;
 
 /// An origin whose bytes were wrong in so many files is left alone.
-const MAX_BAD_FILES: u32 = 3;
+const MAX_BAD_FILES: usize = 3;
 
 /// A request for less is hardly worth its head.
 const MIN_FETCH_BLOCKS: usize = 2;
@@ -171,7 +171,7 @@ pub struct WebSession {
     interested: bool,
     /// What it has, once that is not everything.
     has: Option<Bitfield>,
-    bad_files: u32,
+    bad_files: BTreeSet<FileIndex>,
     window: Window,
     /// Leased and not asked for.
     reserve: BTreeSet<Block>,
@@ -210,7 +210,7 @@ impl WebSession {
             closed: false,
             interested: false,
             has: None,
-            bad_files: 0,
+            bad_files: BTreeSet::new(),
             window: Window::new(Some(NO_BOUND)),
             reserve: BTreeSet::new(),
             fetches: BTreeMap::new(),

@@ -137,7 +137,7 @@ fn a_torrent_that_is_not_the_links_is_never_taken() {
     // The v1 hash is right, so that the seed answers; but the link wants a v2 hash besides, which nothing of it has.
     let right = link(&world, &torrent);
     let wrong = format!("{right}&xt=urn:btmh:1220{}", "ab".repeat(32));
-    let more = ["--peer", &seed.address, "--metadata-timeout", "3s"];
+    let more = ["--peer", &seed.address, "--metadata-timeout", "6s"];
     let said = get(&world, &wrong, &more).expect(1);
     assert!(said.stderr.contains("1 gave a wrong one"), "{said:?}");
     assert_eq!(fs::read_dir(world.path("target")).unwrap().count(), 0);

@@ -285,6 +285,11 @@ fn bad_data_in_one_file_costs_the_file_and_across_files_the_origin() {
     assert_eq!(rig.closed, None);
     rig.lease(2, 0, 1);
     assert_eq!(rig.returned().len(), 1, "what is left out is not fetched");
+    // What was on its way when that became known was of the same file.
+    for _ in 0..2 * MAX_BAD_FILES {
+        rig.tell(ToPeer::Blamed { piece, blame });
+    }
+    assert_eq!(rig.closed, None);
     // Padding is nobody's fault: the rest of its piece is of one file.
     let piece = PieceIndex(1);
     rig.tell(ToPeer::Blamed { piece, blame });

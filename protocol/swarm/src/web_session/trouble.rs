@@ -112,10 +112,16 @@ impl WebSession {
             .map(|(file, _)| file)
             .filter(|file| files[file.get()].kind != FileKind::Padding);
         let content: Vec<FileIndex> = content.collect();
-        self.bad_files += 1;
+        // What had been fetched of a bad file before that was known turns out bad piece by piece.
+        if let [file] = content[..]
+            && self.bad_files.contains(&file)
+        {
+            return;
+        }
         let lies = CloseReason::Banned(blame);
         match content[..] {
-            [file] if self.form == Form::Files && self.bad_files < MAX_BAD_FILES => {
+            [file] if self.form == Form::Files && self.bad_files.len() + 1 < MAX_BAD_FILES => {
+                self.bad_files.insert(file);
                 self.leave_out(&files[file.get()]);
                 if self.has.as_ref().is_some_and(Bitfield::is_clear) {
                     return self.close(lies);

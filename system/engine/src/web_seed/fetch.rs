@@ -176,6 +176,11 @@ impl Job {
             self.fill(&chunk, blocks).await;
             left -= chunk.len() as u64;
         }
+        // What the client had read ahead is paid for here: the next fetch has an allowance of its own.
+        while allowance.open() == 0 {
+            let bytes = allowance.wait().await;
+            allowance.supply(bytes);
+        }
         // A connection whose reply was read to its end can be used again.
         drop(timeout(END_TIMEOUT, stream.chunk()).await);
         Ok(())

@@ -510,7 +510,7 @@ async fn origins_that_can_be_of_no_use_are_given_up_with_the_reason() {
 
 #[tokio::test]
 async fn the_rate_limit_holds_for_web_seeds() {
-    let length = 1_500_000;
+    let length = 3_000_000;
     let content = files(&made(Kind::V1, &[length], Vec::new()));
     let origin = Origin::start(move |request| serve(&content, request)).await;
     let sample = again(Kind::V1, &[length], &origin);
@@ -524,7 +524,8 @@ async fn the_rate_limit_holds_for_web_seeds() {
     let begun = Instant::now();
     let getting = engine.add(sample.add(target.path())).await.unwrap();
     wait(&getting, |state| state.complete).await;
-    // A limit cannot be kept in less; a quarter of a second's worth may pass at once, and a chunk of each connection.
-    assert!(begun.elapsed() > Duration::from_millis(1_500));
+    // A quarter of a second's worth may pass at once; and each of four connections is read ahead of by the HTTP client, by
+    // 418 KB at the most.
+    assert!(begun.elapsed() > Duration::from_secs(2));
     engine.stop(PATIENCE).await;
 }
