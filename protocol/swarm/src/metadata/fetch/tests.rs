@@ -238,16 +238,16 @@ fn silent_peers_with_sizes_of_their_own_do_not_keep_the_right_one_back() {
         assert!(matches!(action, Action::Request(..)));
     }
     world.fetch.offer(at(0), PeerKey(4), address(4), SIZE);
-    loop {
-        for action in world.fetch.take_actions() {
+    while world.done.is_none() {
+        let actions = world.fetch.take_actions();
+        if actions.is_empty() {
+            world.now = world.fetch.deadline(world.now).unwrap();
+            assert!(world.now < at(120));
+            world.fetch.tick(world.now);
+        }
+        for action in actions {
             world.follow(action);
         }
-        if world.done.is_some() {
-            break;
-        }
-        world.now = world.fetch.deadline(world.now).unwrap();
-        assert!(world.now < at(120));
-        world.fetch.tick(world.now);
     }
 }
 
