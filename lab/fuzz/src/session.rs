@@ -140,6 +140,7 @@ impl Run {
                     snubbed: bits & 4 != 0,
                     download_rate: operations.number().into(),
                     upload_rate: operations.number().into(),
+                    downloaded_bytes: u64::from(operations.number()),
                     uploaded_bytes: u64::from(operations.number()) << (bits & 31),
                     has_permille: u16::from(operations.byte()) * 4,
                     joined: self.now,

@@ -51,6 +51,8 @@ pub struct Candidate {
     pub upload_rate: u64,
     /// Bytes we sent it since the connection began.
     pub uploaded_bytes: u64,
+    /// Bytes it sent us since the connection began.
+    pub downloaded_bytes: u64,
     /// The share of the torrent it has, in thousandths.
     pub has_permille: u16,
     /// When the connection began.
@@ -185,6 +187,7 @@ mod tests {
             download_rate: 0,
             upload_rate: 0,
             uploaded_bytes: 0,
+            downloaded_bytes: 0,
             has_permille: 500,
             joined: Moment::from_secs(key),
         }

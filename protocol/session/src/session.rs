@@ -42,7 +42,11 @@ pub const ROUND: Duration = Duration::from_secs(10);
 /// How long an optimistic unchoke lasts (BEP 3).
 pub const OPTIMISTIC_TURN: Duration = Duration::from_secs(30);
 /// One optimistic slot for each so many slots by rank, at least one.
-pub const SLOTS_PER_OPTIMISTIC: u32 = 5;
+pub const SLOTS_PER_OPTIMISTIC: u32 = 3;
+/// Every other optimistic slot goes to the one with the fewest pieces of so many drawn from those who have given us something. By rank,
+/// who gives more gets more, and peers with slow uplinks would be fed at the end alone, when all others are done. Who never gives
+/// has little, too, and is not meant.
+pub const NEEDY_DRAWN: usize = 10;
 /// A connection this young is three times as likely to be unchoked optimistically (BEP 3), because it has nothing to
 /// give yet.
 pub const NEWCOMER_AGE: Duration = Duration::from_secs(60);
@@ -122,6 +126,8 @@ pub struct Session {
     turns: BTreeMap<PeerId, Turn>,
     /// Since when each optimistically unchoked peer is.
     optimistic: BTreeMap<PeerId, Moment>,
+    /// The next optimistic slot is given by need.
+    by_need: bool,
     next_round: Option<Moment>,
     /// The torrent that was last granted a dial; the next one in order is first in turn.
     last_granted: Option<TorrentKey>,
@@ -138,6 +144,7 @@ impl Session {
             torrents: BTreeMap::new(),
             turns: BTreeMap::new(),
             optimistic: BTreeMap::new(),
+            by_need: false,
             next_round: None,
             last_granted: None,
             outputs: VecDeque::new(),
@@ -211,16 +218,17 @@ impl Session {
                 && ranked.iter().any(|candidate| candidate.id == *id)
         });
         while self.optimistic.len() < self.optimistic_slots(now) {
-            let mut urn: Vec<PeerId> = Vec::new();
-            for candidate in ranked {
-                if chosen.contains(&candidate.id) || self.optimistic.contains_key(&candidate.id) {
-                    continue;
-                }
-                let newcomer = now.since(candidate.joined) < NEWCOMER_AGE;
-                let weight = if newcomer { NEWCOMER_WEIGHT } else { 1 };
-                urn.extend(core::iter::repeat_n(candidate.id, weight));
-            }
-            let Some(&drawn) = self.rng.choice(&urn) else {
+            let waits = |candidate: &&Candidate| {
+                !chosen.contains(&candidate.id) && !self.optimistic.contains_key(&candidate.id)
+            };
+            let waiting: Vec<&Candidate> = ranked.iter().filter(waits).collect();
+            self.by_need = !self.by_need;
+            let needy = if self.by_need {
+                draw_needy(&mut self.rng, &waiting)
+            } else {
+                None
+            };
+            let Some(drawn) = needy.or_else(|| draw(&mut self.rng, &waiting, now)) else {
                 break;
             };
             self.optimistic.insert(drawn, now);
@@ -354,6 +362,31 @@ impl Session {
     }
 }
 
+/// Any of those who wait, newcomers rather.
+fn draw(rng: &mut fastrand::Rng, waiting: &[&Candidate], now: Moment) -> Option<PeerId> {
+    let mut urn: Vec<PeerId> = Vec::new();
+    for candidate in waiting {
+        let newcomer = now.since(candidate.joined) < NEWCOMER_AGE;
+        let weight = if newcomer { NEWCOMER_WEIGHT } else { 1 };
+        urn.extend(core::iter::repeat_n(candidate.id, weight));
+    }
+    rng.choice(&urn).copied()
+}
+
+/// See [`NEEDY_DRAWN`].
+fn draw_needy(rng: &mut fastrand::Rng, waiting: &[&Candidate]) -> Option<PeerId> {
+    let gave: Vec<&Candidate> = waiting
+        .iter()
+        .copied()
+        .filter(|candidate| candidate.downloaded_bytes > 0)
+        .collect();
+    let drawn = rng.choose_multiple(gave, NEEDY_DRAWN);
+    let least = drawn
+        .into_iter()
+        .min_by_key(|candidate| candidate.has_permille);
+    least.map(|candidate| candidate.id)
+}
+
 impl Machine for Session {
     type Input = Input;
     type Output = Output;
@@ -442,6 +475,7 @@ mod tests {
             download_rate,
             upload_rate: 0,
             uploaded_bytes: 0,
+            downloaded_bytes: 0,
             has_permille: 0,
             joined: Moment::ZERO,
         }
@@ -511,6 +545,40 @@ mod tests {
             most = unchoked.map_or(most, |unchoked| most.max(unchoked.len()));
         }
         assert_eq!(most, 30);
+    }
+
+    /// How often each of these was unchoked optimistically, of so many turns: one gives much and has the slot by rank.
+    fn turns_of(peers: &[Candidate], turns: u64) -> BTreeMap<u64, u64> {
+        let mut session = session(fixed(1));
+        let mut counts = BTreeMap::new();
+        for turn in 1..=turns {
+            let now = Moment::ZERO + OPTIMISTIC_TURN * u32::try_from(turn).unwrap();
+            let mut peers = peers.to_vec();
+            peers.push(leech(0, 1_000_000));
+            session.handle(now, Input::Peers { torrent: T, peers });
+            session.handle(now, Input::Tick);
+            for id in session.optimistic.keys() {
+                *counts.entry(id.peer.0).or_default() += 1;
+            }
+            drain(&mut session);
+        }
+        counts
+    }
+
+    #[test]
+    fn every_other_optimistic_slot_goes_to_who_has_least_of_those_who_gave() {
+        let peer = |key, has_permille, downloaded_bytes| Candidate {
+            has_permille,
+            downloaded_bytes,
+            ..leech(key, 0)
+        };
+        let mut peers: Vec<Candidate> = (3..=9).map(|key| peer(key, 500, 1)).collect();
+        peers.push(peer(1, 100, 1));
+        peers.push(peer(2, 0, 0));
+        let counts = turns_of(&peers, 400);
+        assert!(counts[&1] > 200, "it gave and has least: {counts:?}");
+        assert!(counts[&2] < 60, "it has less, and never gave: {counts:?}");
+        assert!(counts[&9] > 10, "luck reaches everybody: {counts:?}");
     }
 
     #[test]

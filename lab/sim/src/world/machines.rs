@@ -469,6 +469,7 @@ impl World {
             download_rate: peer.report.download_rate,
             upload_rate: peer.report.upload_rate,
             uploaded_bytes: peer.report.uploaded_bytes,
+            downloaded_bytes: peer.report.downloaded_bytes,
             has_permille: u16::try_from(u64::from(peer.has_pieces) * 1_000 / pieces)
                 .unwrap_or(1_000),
             joined: peer.since,

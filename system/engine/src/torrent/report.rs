@@ -40,6 +40,7 @@ impl TorrentTask {
                 download_rate: peer.report.download_rate,
                 upload_rate: peer.report.upload_rate,
                 uploaded_bytes: peer.report.uploaded_bytes,
+                downloaded_bytes: peer.report.downloaded_bytes,
                 has_permille: u16::try_from(u64::from(peer.has_pieces) * 1000 / pieces)
                     .unwrap_or(1000),
                 joined: peer.since,
