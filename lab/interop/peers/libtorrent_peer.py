@@ -1,7 +1,7 @@
 """A libtorrent client. The one argument is a JSON object: torrent, magnet (instead of the torrent, or null), folder, listen
 (address:port), seed, connect (addresses), local (look for peers on the local network), upload_limit (bytes a second, 0: none),
-speech (usual, clear or encrypted), measured (take what is to be seeded for right, hear of no peers but these, end when complete).
-Prints one JSON object a line: {"event": "ready"}, {"event": "complete"},
+speech (usual, clear or encrypted), utp (uTP alone, or else TCP alone), measured (take what is to be seeded for right, hear of no
+peers but these, end when complete). Prints one JSON object a line: {"event": "ready"}, {"event": "complete"},
 {"event": "progress", ...} every second, and alerts."""
 
 import json
@@ -18,8 +18,6 @@ SETTINGS = {
     "enable_lsd": False,
     "enable_upnp": False,
     "enable_natpmp": False,
-    "enable_incoming_utp": False,
-    "enable_outgoing_utp": False,
     "allow_multiple_connections_per_ip": True,
     "ssrf_mitigation": False,
     "min_reconnect_time": 1,
@@ -69,6 +67,9 @@ def main():
     order = json.loads(sys.argv[1])
     settings = {**SETTINGS, "listen_interfaces": order["listen"], "enable_lsd": order["local"]}
     settings.update(SPEECH[order["speech"]])
+    for direction in ("incoming", "outgoing"):
+        settings[f"enable_{direction}_utp"] = order["utp"]
+        settings[f"enable_{direction}_tcp"] = not order["utp"]
     session = lt.session(settings)
     torrent = add(session, order)
     for peer in order["connect"]:

@@ -95,6 +95,15 @@ impl Client {
         )
     }
 
+    /// Whether it speaks to peers over uTP.
+    #[must_use]
+    pub const fn has_utp(self) -> bool {
+        matches!(
+            self,
+            Client::Shoal | Client::Libtorrent | Client::QBittorrent | Client::Transmission
+        )
+    }
+
     /// Starts it. A seed is ready when this returns.
     ///
     /// # Errors
@@ -209,6 +218,9 @@ pub struct Job<'a> {
     pub upload_limit: Option<u64>,
     /// How it begins its connections, in and out.
     pub speech: Speech,
+    /// Whether it speaks to peers over uTP alone: Transmission cannot be told to do without TCP, so that its other side has to.
+    /// Otherwise all speak over TCP alone, but for us, who have both.
+    pub utp: bool,
     /// Whether it is to be measured: a seed takes what it has for right where it can be told to, and libtorrent, which is a
     /// script here, ends when it is complete and hears of no peers but by us.
     pub measured: bool,
@@ -228,6 +240,7 @@ impl<'a> Job<'a> {
             local: false,
             upload_limit: None,
             speech: Speech::Usual,
+            utp: false,
             measured: false,
         }
     }

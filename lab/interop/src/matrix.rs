@@ -62,6 +62,8 @@ pub struct Cell {
     pub found: Found,
     /// How both begin their connections.
     pub speech: Speech,
+    /// Over uTP alone.
+    pub utp: bool,
 }
 
 impl fmt::Display for Cell {
@@ -74,7 +76,8 @@ impl fmt::Display for Cell {
             Speech::Clear => "clear",
             Speech::Encrypted => "encrypted",
         };
-        write!(f, "{:<24}{speech:<10}", self.found)
+        let carrier = if self.utp { "uTP" } else { "" };
+        write!(f, "{:<24}{speech:<10}{carrier:<4}", self.found)
     }
 }
 
@@ -110,6 +113,9 @@ impl Cell {
         let both = [self.seed, self.leech];
         if self.found == Found::Locally && !both.iter().all(|client| client.finds_locals()) {
             return Some("the peer has no local service discovery");
+        }
+        if self.utp && !both.iter().all(|client| client.has_utp()) {
+            return Some("the peer has no uTP");
         }
         both.into_iter().find_map(|client| client.lacks(self.kind))
     }
@@ -167,6 +173,7 @@ impl Cell {
         let job = Job {
             local,
             speech: self.speech,
+            utp: self.utp,
             ..Job::seed(&torrent, &content.parent, address(self.seed))
         };
         let seed = self.seed.start(lab, &job)?;
@@ -181,6 +188,7 @@ impl Cell {
         let job = Job {
             local,
             speech: self.speech,
+            utp: self.utp,
             magnet: (self.found == Found::ByMagnet).then_some(link.as_str()),
             ..Job::leech(&torrent, &target, address(self.leech)).with(&addresses)
         };
@@ -226,6 +234,7 @@ pub fn cells(seed: Client, leech: Client) -> Vec<Cell> {
                 folder,
                 found,
                 speech: Speech::Usual,
+                utp: false,
             });
         }
     }
@@ -246,6 +255,7 @@ pub fn tracked_cells(seed: Client, leech: Client, kind: Kind) -> Vec<Cell> {
                 folder: true,
                 found,
                 speech: Speech::Usual,
+                utp: false,
             });
         }
     }
@@ -263,6 +273,7 @@ pub fn magnet_cells(seed: Client, leech: Client) -> Vec<Cell> {
             folder: true,
             found: Found::ByMagnet,
             speech: Speech::Usual,
+            utp: false,
         })
         .to_vec()
 }
@@ -277,6 +288,7 @@ pub fn local_cell(seed: Client, leech: Client, kind: Kind) -> Cell {
         folder: true,
         found: Found::Locally,
         speech: Speech::Usual,
+        utp: false,
     }
 }
 
@@ -288,11 +300,24 @@ pub fn encrypted_cells(seed: Client, leech: Client) -> Vec<Cell> {
     folders.map(|cell| Cell { speech, ..cell }).collect()
 }
 
+/// Transfers of a folder of every kind over uTP alone, and one that is encrypted too, of the kind that all know.
+#[must_use]
+pub fn utp_cells(seed: Client, leech: Client) -> Vec<Cell> {
+    let folders = cells(seed, leech).into_iter().filter(|cell| cell.folder);
+    let mut cells: Vec<Cell> = folders.map(|cell| Cell { utp: true, ..cell }).collect();
+    let encrypted = cells.iter().filter(|cell| cell.kind == Kind::V1);
+    let speech = Speech::Encrypted;
+    let encrypted: Vec<Cell> = encrypted.map(|cell| Cell { speech, ..*cell }).collect();
+    cells.extend(encrypted);
+    cells
+}
+
 /// All of the above, with the kind that all know where they find each other.
 #[must_use]
 pub fn between(seed: Client, leech: Client) -> Vec<Cell> {
     let mut all = cells(seed, leech);
     all.extend(encrypted_cells(seed, leech));
+    all.extend(utp_cells(seed, leech));
     all.extend(tracked_cells(seed, leech, Kind::V1));
     all.extend(magnet_cells(seed, leech));
     all.push(local_cell(seed, leech, Kind::V1));

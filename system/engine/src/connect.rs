@@ -9,7 +9,7 @@ use crate::torrent::{ToTorrent, TorrentId};
 use shoal_metainfo::{InfoHash, InfoHashes};
 use shoal_swarm::PeerKey;
 use shoal_swarm::torrent::Origin;
-use shoal_transport::{DetachedStream, OriginClass, PeerStream, Transport};
+use shoal_transport::{DetachedStream, OriginClass, PeerDialer, PeerStream};
 use shoal_wire::handshake::{self, HANDSHAKE_LENGTH, Progress};
 use shoal_wire::mse::{EncryptionPolicy, Methods, Opening};
 use shoal_wire::{Feature, Handshake, PeerId, Reserved, Version};
@@ -80,7 +80,7 @@ pub(crate) struct Dial {
 
 /// Opens a connection and shakes hands. A hybrid torrent is tried by its v1 name, which more clients know, and where that is
 /// refused by its v2 name. Where encryption is no must, a remote that does not turn out to know how is called again in the clear.
-pub(crate) async fn dial(transport: &Transport, us: Introduction, dial: Dial) -> io::Result<Ready> {
+pub(crate) async fn dial(dialer: &PeerDialer, us: Introduction, dial: Dial) -> io::Result<Ready> {
     let mut methods = match dial.encryption {
         EncryptionPolicy::Disabled => None,
         EncryptionPolicy::Enabled if dial.known_plain => None,
@@ -89,13 +89,13 @@ pub(crate) async fn dial(transport: &Transport, us: Introduction, dial: Dial) ->
     let may_fall_back = dial.encryption == EncryptionPolicy::Enabled;
     let mut refused = io::Error::from(io::ErrorKind::NotFound);
     for name in us.hashes.swarms() {
-        let mut attempt = call(transport, us, dial, name, methods).await;
+        let mut attempt = call(dialer, us, dial, name, methods).await;
         if let Err(Failed { known: false, .. }) = &attempt
             && methods.is_some()
             && may_fall_back
         {
             methods = None;
-            attempt = call(transport, us, dial, name, methods).await;
+            attempt = call(dialer, us, dial, name, methods).await;
         }
         match attempt {
             Ok(ready) => return Ok(ready),
@@ -109,14 +109,14 @@ pub(crate) async fn dial(transport: &Transport, us: Introduction, dial: Dial) ->
 
 /// As [`dial`], and tells `torrent` what came of it, unless `dials` were cancelled before.
 pub(crate) async fn dial_and_tell(
-    transport: Transport,
+    dialer: PeerDialer,
     us: Introduction,
     whom: Dial,
     dials: CancellationToken,
     torrent: mpsc::Sender<ToTorrent>,
 ) {
     let Dial { key, address, .. } = whom;
-    let outcome = match dials.run_until_cancelled(dial(&transport, us, whom)).await {
+    let outcome = match dials.run_until_cancelled(dial(&dialer, us, whom)).await {
         None => return,
         Some(Ok(ready)) => ToTorrent::Dialled(Box::new(ready)),
         Some(Err(error)) => {
@@ -138,13 +138,13 @@ struct Failed {
 
 /// One connection under one name, encrypted by one of `methods` or in the clear.
 async fn call(
-    transport: &Transport,
+    dialer: &PeerDialer,
     us: Introduction,
     dial: Dial,
     name: InfoHash,
     methods: Option<Methods>,
 ) -> Result<Ready, Failed> {
-    let stream = transport.dial(dial.address, class(dial.origin)).await;
+    let stream = dialer.dial(dial.address, class(dial.origin)).await;
     let mut known = true;
     let failed = |known| move |error| Failed { error, known };
     let stream = stream.map_err(io::Error::other).map_err(failed(known))?;

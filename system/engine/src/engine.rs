@@ -17,7 +17,10 @@ use crate::worker::{Pool, Workers};
 use shoal_metainfo::{InfoHashes, Metainfo};
 use shoal_session::{Settings, TorrentKey};
 use shoal_storage::{Disk, Storage, StorageConfig, StorageError};
-use shoal_transport::{OriginClass, RateLimits, Transport, TransportConfig, TransportError};
+use shoal_transport::{
+    Listener, OriginClass, PeerDialer, RateLimits, Transport, TransportConfig, TransportError,
+    UtpEndpoint,
+};
 use shoal_wire::PeerId;
 use shoal_wire::mse::EncryptionPolicy;
 use std::io;
@@ -60,6 +63,18 @@ pub enum EngineError {
     Stopped,
 }
 
+/// Over what peers are spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PeerTransports {
+    /// TCP, and uTP where TCP fails or does not answer soon.
+    #[default]
+    Both,
+    /// TCP only.
+    Tcp,
+    /// uTP only.
+    Utp,
+}
+
 /// How an engine is set up.
 #[derive(Default)]
 pub struct EngineConfig {
@@ -69,6 +84,8 @@ pub struct EngineConfig {
     pub storage: StorageConfig,
     /// The operations on files; `None` is the system's. Tests let others fail.
     pub disk: Option<Arc<dyn Disk>>,
+    /// Over what peers are spoken to.
+    pub peers_over: PeerTransports,
     /// Slots and connections.
     pub session: Settings,
     /// Event loops; 0 is one for each core.
@@ -141,6 +158,7 @@ pub(crate) struct Environment {
     pub(crate) clock: Clock,
     pub(crate) pool: Pool,
     pub(crate) transport: Transport,
+    pub(crate) dialer: PeerDialer,
     pub(crate) trackers: TrackerClient,
     pub(crate) storage: Storage,
     pub(crate) session: mpsc::Sender<ToSession>,
@@ -204,15 +222,15 @@ impl Engine {
         let register = Register::default();
         // Listeners belong to the event loop that they are made on.
         let entrance = pool.next();
-        let listeners = {
+        let peers_over = config.peers_over;
+        let opening = {
             let transport = transport.clone();
-            entrance.spawn(async move { transport.listen() }).await
+            entrance.spawn(async move { open(&transport, peers_over) })
         };
-        let listeners = listeners.map_err(|_| EngineError::Stopped)??;
-        let listening: Vec<SocketAddr> = listeners
-            .iter()
-            .map(shoal_transport::Listener::local_addr)
-            .collect();
+        let (dialer, listeners) = opening.await.map_err(|_| EngineError::Stopped)??;
+        let mut listening: Vec<SocketAddr> = listeners.iter().map(Listener::local_addr).collect();
+        // uTP has the ports of TCP.
+        listening.dedup();
         for listener in listeners {
             let (register, session) = (register.clone(), session.clone());
             entrance.spawn(door::stand(listener, register, session, config.encryption));
@@ -231,6 +249,7 @@ impl Engine {
             pool,
             trackers: TrackerClient::new(clock, transport.clone()),
             transport,
+            dialer,
             storage,
             session,
             port,
@@ -416,6 +435,29 @@ impl Engine {
         // Ends by an error in any case, as nothing is sent.
         drop(tokio::time::timeout_at(until, ended).await);
     }
+}
+
+/// Opens what peers connect to, and what they are dialled with.
+fn open(
+    transport: &Transport,
+    over: PeerTransports,
+) -> Result<(PeerDialer, Vec<Listener>), TransportError> {
+    let mut listeners = transport.listen()?;
+    if over == PeerTransports::Tcp {
+        return Ok((PeerDialer::Tcp(transport.clone()), listeners));
+    }
+    let (utp, endpoints) = transport.utp(&listeners)?;
+    let count = listeners.len();
+    let over_utp = endpoints
+        .into_iter()
+        .take(count)
+        .map(|UtpEndpoint { listener, .. }| listener);
+    if over == PeerTransports::Utp {
+        return Ok((PeerDialer::Utp(utp), over_utp.collect()));
+    }
+    listeners.extend(over_utp);
+    listeners.sort_by_key(Listener::local_addr);
+    Ok((PeerDialer::Both(transport.clone(), utp), listeners))
 }
 
 /// Held for a push, a swap or a number, never across an await.

@@ -77,7 +77,7 @@ mod web_seed;
 mod whole;
 mod worker;
 
-pub use engine::{AddTorrent, Engine, EngineConfig, EngineError, TorrentHandle};
+pub use engine::{AddTorrent, Engine, EngineConfig, EngineError, PeerTransports, TorrentHandle};
 pub use magnet::{AddMagnet, FoundTorrent, MagnetError, MagnetHandle, MagnetSnapshot};
 pub use scrape::{MAX_SCRAPED_TRACKERS, Scrapes};
 pub use shoal_session::{SeedingPolicy, Settings as SessionSettings, Slots};

@@ -477,7 +477,7 @@ impl MagnetTask {
 
     fn dial(&mut self, peer: PeerKey, address: SocketAddr, origin: Origin) {
         self.dials_begun += 1;
-        let transport = self.parts.environment.transport.clone();
+        let dialer = self.parts.environment.dialer.clone();
         let (us, sender) = (self.parts.introduction, self.parts.inbox.sender());
         let dials = self.dials.clone();
         let dial = Dial {
@@ -488,7 +488,7 @@ impl MagnetTask {
             known_plain: false,
         };
         self.parts.environment.pool.next().spawn(async move {
-            connect::dial_and_tell(transport, us, dial, dials, sender).await;
+            connect::dial_and_tell(dialer, us, dial, dials, sender).await;
         });
     }
 

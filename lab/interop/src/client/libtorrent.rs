@@ -19,6 +19,7 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
         "local": job.local,
         "upload_limit": job.upload_limit.unwrap_or(0),
         "speech": job.speech.word("usual", "clear", "encrypted"),
+        "utp": job.utp,
         "measured": job.measured,
     });
     let mut command = Command::new(Program::Libtorrent.find()?);

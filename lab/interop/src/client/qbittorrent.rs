@@ -58,7 +58,7 @@ fn write_settings(profile: &Path, job: &Job<'_>, interface: SocketAddr) -> Resul
          [BitTorrent]\n\
          Session\\Port={port}\n\
          Session\\InterfaceAddress={ip}\n\
-         Session\\BTProtocol=TCP\n\
+         Session\\BTProtocol={protocol}\n\
          Session\\Encryption={encryption}\n\
          Session\\DHTEnabled=false\n\
          Session\\LSDEnabled={local}\n\
@@ -73,6 +73,7 @@ fn write_settings(profile: &Path, job: &Job<'_>, interface: SocketAddr) -> Resul
          WebUI\\LocalHostAuth=false\n\
          WebUI\\UseUPnP=false\n",
         local = job.local,
+        protocol = if job.utp { "UTP" } else { "TCP" },
         // Allowed, off, or required.
         encryption = job.speech.word("0", "2", "1"),
         port = job.address.port(),

@@ -50,6 +50,9 @@ pub fn order(lab: &Lab, job: &Job<'_>) -> Result<Command> {
             command.arg("--encryption").arg(policy);
         }
     }
+    if job.utp {
+        command.args(["--transport", "utp"]);
+    }
     if let Some(limit) = job.upload_limit {
         command.arg("--upload-limit").arg(limit.to_string());
     }

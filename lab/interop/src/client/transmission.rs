@@ -25,7 +25,7 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
         "peer-port": job.address.port(),
         "dht-enabled": false,
         "lpd-enabled": job.local,
-        "utp-enabled": false,
+        "utp-enabled": job.utp,
         // Preferred, only where the other side insists, or required.
         "encryption": match job.speech {
             Speech::Usual => 1,

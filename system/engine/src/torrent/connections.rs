@@ -141,7 +141,7 @@ impl TorrentTask {
     /// Opens a connection; its end is told in any case, unless the torrent stops before.
     pub(super) fn dial(&mut self, peer: PeerKey, address: SocketAddr, origin: Origin) {
         self.dials_begun += 1;
-        let transport = self.parts.environment.transport.clone();
+        let dialer = self.parts.environment.dialer.clone();
         let (us, sender) = (self.parts.introduction, self.parts.inbox.sender());
         let dials = self.dials.clone();
         let dial = Dial {
@@ -152,7 +152,7 @@ impl TorrentTask {
             known_plain: self.plain.forget(address),
         };
         self.parts.environment.pool.next().spawn(async move {
-            connect::dial_and_tell(transport, us, dial, dials, sender).await;
+            connect::dial_and_tell(dialer, us, dial, dials, sender).await;
         });
     }
 

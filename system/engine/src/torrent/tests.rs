@@ -13,7 +13,7 @@ use shoal_metainfo::{Bitfield, Metainfo};
 use shoal_session::Input as ToBooks;
 use shoal_storage::{Storage, StorageConfig};
 use shoal_swarm::torrent::{DEFAULT_MAX_CONNECTIONS, TorrentConfig};
-use shoal_transport::{RateLimits, Transport, TransportConfig};
+use shoal_transport::{PeerDialer, RateLimits, Transport, TransportConfig};
 use shoal_wire::PeerId;
 use shoal_wire::mse::EncryptionPolicy;
 use tokio::sync::watch;
@@ -41,6 +41,7 @@ fn still() -> Still {
         clock,
         pool: workers.pool(),
         trackers: TrackerClient::new(clock, transport.clone()),
+        dialer: PeerDialer::Tcp(transport.clone()),
         transport,
         storage: Storage::start(StorageConfig::default()).unwrap(),
         session,
