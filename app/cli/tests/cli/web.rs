@@ -199,6 +199,22 @@ fn a_file_that_changes_while_it_is_downloaded_is_not_mixed() {
     });
     let said = get(&world, &format!("http://{}/a.iso", server.address)).expect(1);
     assert!(said.stderr.contains("it changed while"), "{said:?}");
+    assert!(said.stderr.contains("begin anew"), "{said:?}");
+}
+
+#[test]
+fn all_of_a_file_in_place_of_a_range_of_the_known_version_is_another_version() {
+    let world = World::new();
+    let bytes = fs::read(world.file("source/a.iso", 200_000)).unwrap();
+    let server = serve(move |asked| {
+        if asked.head.contains("if-range: ") {
+            // It does not say which version this is.
+            return answer("200 OK", "", &bytes);
+        }
+        part(&bytes, asked, "ETag: \"1\"\r\n")
+    });
+    let said = get(&world, &format!("http://{}/a.iso", server.address)).expect(1);
+    assert!(said.stderr.contains("it changed while"), "{said:?}");
 }
 
 #[test]
@@ -214,13 +230,26 @@ fn what_cannot_be_downloaded_from_a_url_is_said_clearly() {
             "Content-Range: bytes 0-4/*\r\n",
             b"hello",
         ),
+        "/busy" => answer("503 Service Unavailable", "Retry-After: 7\r\n", b""),
+        "/often" => answer("429 Too Many Requests", "", b""),
+        "/locked" => answer("401 Unauthorized", "", b""),
         _ => answer("404 Not Found", "", b""),
     });
     for (path, why) in [
         ("/whole", "does not serve ranges"),
-        ("/empty", "the file is empty"),
-        ("/zipped", "compresses the file"),
+        ("/whole", "name another mirror"),
+        ("/empty", "the file is empty: there is nothing to download"),
+        (
+            "/zipped",
+            "compresses the file although it may not; name another",
+        ),
         ("/endless", "does not say how long"),
+        ("/busy", "status 503; it is busy: try again in 7 s"),
+        ("/often", "status 429; it is busy: try again later"),
+        (
+            "/locked",
+            "status 401; check the URL; where the file wants a name",
+        ),
         ("/missing", "status 404; check the URL"),
     ] {
         let said = get(&world, &format!("http://{}{path}", server.address)).expect(1);
