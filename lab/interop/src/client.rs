@@ -10,6 +10,7 @@ mod transmission;
 mod webtorrent;
 
 use crate::lab::Lab;
+use crate::matrix::Found;
 use crate::process::{Process, eventually};
 use crate::program::Program;
 use crate::torrent::Kind;
@@ -82,17 +83,31 @@ impl Client {
         }
     }
 
-    /// Whether it looks for peers on the local network (BEP 14).
+    /// Why it cannot speak over this, where it is known not to.
     #[must_use]
-    pub const fn finds_locals(self) -> bool {
-        matches!(
-            self,
-            Client::Shoal
-                | Client::Libtorrent
-                | Client::QBittorrent
-                | Client::Transmission
-                | Client::Aria2
-        )
+    pub const fn lacks_transport(self, transport: Transport) -> Option<&'static str> {
+        match (self, transport) {
+            (Client::Aria2 | Client::RTorrent, Transport::Utp) => Some("the peer has no uTP"),
+            (Client::WebTorrent, Transport::Utp) => {
+                Some("the peer has uTP only with native code that is not installed")
+            }
+            _ => None,
+        }
+    }
+
+    /// Why it cannot find or be found like this, where it is known not to.
+    #[must_use]
+    pub const fn lacks_way(self, found: Found) -> Option<&'static str> {
+        match (self, found) {
+            (Client::RTorrent | Client::WebTorrent | Client::Rqbit, Found::Locally) => {
+                Some("the peer has no local service discovery")
+            }
+            (Client::RTorrent | Client::Rqbit, Found::OnTheWeb) => {
+                Some("the peer has no web seeds")
+            }
+            (Client::QBittorrent, Found::ByDht) => Some("the peer's DHT contacts cannot be set"),
+            _ => None,
+        }
     }
 
     /// Starts it. A seed is ready when this returns.
@@ -188,6 +203,25 @@ impl Speech {
     }
 }
 
+/// What connections to peers run over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP alone.
+    #[default]
+    Tcp,
+    /// uTP (BEP 29), and TCP only where the client cannot be told to have none.
+    Utp,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Transport::Tcp => "TCP",
+            Transport::Utp => "uTP",
+        })
+    }
+}
+
 /// The whole order to a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Job<'a> {
@@ -209,6 +243,14 @@ pub struct Job<'a> {
     pub upload_limit: Option<u64>,
     /// How it begins its connections, in and out.
     pub speech: Speech,
+    /// What its connections run over, in and out.
+    pub transport: Transport,
+    /// Whether it tells peers of others and believes them (BEP 11). Where that is not said, others do, and ours keeps to who was named.
+    pub exchange: Option<bool>,
+    /// A DHT contact to begin with; without one it has no DHT.
+    pub router: Option<SocketAddr>,
+    /// The most it may receive, in bytes a second.
+    pub download_limit: Option<u64>,
     /// Whether it is to be measured: a seed takes what it has for right where it can be told to, and libtorrent, which is a
     /// script here, ends when it is complete and hears of no peers but by us.
     pub measured: bool,
@@ -228,6 +270,10 @@ impl<'a> Job<'a> {
             local: false,
             upload_limit: None,
             speech: Speech::Usual,
+            transport: Transport::Tcp,
+            exchange: None,
+            router: None,
+            download_limit: None,
             measured: false,
         }
     }

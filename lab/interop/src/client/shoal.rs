@@ -1,6 +1,6 @@
 //! Ours, as people run it: the binary `shoal`.
 
-use super::{Client, Job, Role, Running, Speech};
+use super::{Client, Job, Role, Running, Speech, Transport};
 use crate::lab::Lab;
 use crate::process::Process;
 use crate::program;
@@ -37,8 +37,17 @@ pub fn order(lab: &Lab, job: &Job<'_>) -> Result<Command> {
             command
         }
     };
-    if !job.local {
+    if !job.local && job.exchange != Some(true) && job.router.is_none() {
         command.arg("--isolated");
+    }
+    if job.transport == Transport::Utp {
+        command.args(["--transport", "utp"]);
+    }
+    if let Some(router) = job.router {
+        command.arg("--dht-router").arg(router.to_string());
+    }
+    if let Some(limit) = job.download_limit {
+        command.arg("--download-limit").arg(limit.to_string());
     }
     command.arg("--listen").arg(job.address.to_string());
     command.arg("--allow-net").arg(lab.network());
