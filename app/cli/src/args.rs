@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use shoal_engine::{EncryptionPolicy, SessionSettings};
+use shoal_engine::{EncryptionPolicy, PeerTransports, SessionSettings};
 use shoal_metainfo::create::Kind;
 use shoal_metainfo::metainfo::TrackerUrl;
 use shoal_transport::{Binding, IpNet, RateLimits};
@@ -274,6 +274,9 @@ pub(crate) struct NetworkArgs {
     /// the clear; forced speaks only to peers that encrypt everything. It is no privacy: whoever knows the torrent can read along
     #[arg(long, value_name = "POLICY", default_value = "enabled", value_parser = encryption_policies())]
     pub(crate) encryption: EncryptionPolicy,
+    /// Over what peers are spoken to: both calls over TCP, and over uTP too where TCP fails or takes long, and answers both
+    #[arg(long, value_name = "TRANSPORT", default_value = "both", value_parser = transports())]
+    pub(crate) transport: PeerTransports,
     /// The most peers connected at once
     #[arg(long, value_name = "N", default_value_t = SessionSettings::default().max_connections_per_torrent,
           value_parser = clap::value_parser!(u32).range(1..=20_000))]
@@ -395,6 +398,14 @@ fn encryption_policies() -> impl TypedValueParser<Value = EncryptionPolicy> {
         "disabled" => EncryptionPolicy::Disabled,
         "forced" => EncryptionPolicy::Forced,
         _ => EncryptionPolicy::Enabled,
+    })
+}
+
+fn transports() -> impl TypedValueParser<Value = PeerTransports> {
+    PossibleValuesParser::new(["both", "tcp", "utp"]).map(|name| match name.as_str() {
+        "tcp" => PeerTransports::Tcp,
+        "utp" => PeerTransports::Utp,
+        _ => PeerTransports::Both,
     })
 }
 
@@ -523,6 +534,20 @@ mod tests {
             assert_eq!(policy(&format!("--encryption {name}")), expected);
         }
         assert!(read("shoal get x --encryption sometimes").is_err());
+    }
+
+    #[test]
+    fn peers_are_spoken_to_over_both_transports_or_one() {
+        let transport = |options: &str| network(&format!("shoal get x {options}")).transport;
+        assert_eq!(transport(""), PeerTransports::Both);
+        for (name, expected) in [
+            ("both", PeerTransports::Both),
+            ("tcp", PeerTransports::Tcp),
+            ("utp", PeerTransports::Utp),
+        ] {
+            assert_eq!(transport(&format!("--transport {name}")), expected);
+        }
+        assert!(read("shoal get x --transport pigeon").is_err());
     }
 
     #[test]

@@ -49,6 +49,7 @@ fn config(network: &NetworkArgs, listen: Vec<SocketAddr>) -> EngineConfig {
         },
         session: network.session(),
         encryption: network.encryption,
+        peers_over: network.transport,
         ..EngineConfig::default()
     }
 }

@@ -52,6 +52,8 @@ pub enum What {
     V2,
     /// One seed to one leech, encrypted
     Rc4,
+    /// One seed to one leech over uTP, beside TCP
+    Utp,
     /// `create` and `check` of files in memory
     Hashing,
     /// 100,000 files of 16 KiB
@@ -150,6 +152,6 @@ mod tests {
         let read = |line: &str| Arguments::parse_from(line.split(' ')).scenarios();
         assert_eq!(read("bench v2 pairs v2"), [What::Pairs, What::V2]);
         assert_eq!(read("bench page"), []);
-        assert_eq!(read("bench all page v2").len(), 11);
+        assert_eq!(read("bench all page v2").len(), 12);
     }
 }

@@ -9,6 +9,7 @@ mod picker;
 mod rc4;
 mod slow_disk;
 mod small_files;
+mod utp;
 mod versions;
 
 use crate::arguments::{Arguments, What};
@@ -28,6 +29,7 @@ use std::time::Duration;
 pub(crate) use distribution::{MIXES as DISTRIBUTION_MIXES, name as distribution_name};
 pub(crate) use pairs::{FLOOR, name as pair};
 pub(crate) use picker::name as picker_name;
+pub(crate) use utp::OVER_UTP;
 
 /// Who can be measured, the two that everything is compared with first.
 pub const CLIENTS: [Client; 7] = [
@@ -104,6 +106,7 @@ pub fn run(lab: &Lab, arguments: &Arguments) -> Result<()> {
             What::FanIn => fan::inward(&run),
             What::V2 => versions::run(&run),
             What::Rc4 => rc4::run(&run),
+            What::Utp => utp::run(&run),
             What::Hashing => hashing::run(&run),
             What::SmallFiles => small_files::run(&run),
             What::ManyPeers => many_peers::run(&run),

@@ -4,7 +4,7 @@
 
 use crate::arguments::What;
 use crate::figures::{Metric, Results, Section, Spread, ratios};
-use crate::scenario::{DISTRIBUTION_MIXES, FLOOR, distribution_name, pair, picker_name};
+use crate::scenario::{DISTRIBUTION_MIXES, FLOOR, OVER_UTP, distribution_name, pair, picker_name};
 use clap::ValueEnum;
 use shoal_interop::Client::{Libtorrent, Shoal};
 
@@ -98,6 +98,7 @@ pub fn judge(results: &Results) -> Vec<Judged> {
     let mut all = look.one_to_one();
     all.extend(look.fans());
     all.extend(look.encrypted());
+    all.push(look.over_utp());
     all.extend(look.others());
     all
 }
@@ -263,6 +264,17 @@ impl Look<'_> {
         ]
     }
 
+    fn over_utp(&self) -> Judged {
+        let (ours, base) = (pair(Shoal, Shoal) + OVER_UTP, pair(Libtorrent, Libtorrent));
+        row(
+            "uTP, Shoal -> Shoal, throughput, to libtorrent's over TCP",
+            Bound::AtLeast(0.40),
+            X,
+            2,
+            &self.ratio(What::Utp, Metric::ThroughputMbPerS, &ours, &base),
+        )
+    }
+
     fn others(&self) -> Vec<Judged> {
         let mut all = self.hashing();
         all.extend(self.crowds_and_disks());
@@ -420,7 +432,7 @@ mod tests {
     fn nothing_measured_meets_nothing() {
         let all = judge(&Results::default());
         assert!(all.iter().all(|row| !row.is_met() && row.verdict() == "-"));
-        assert_eq!(all.len(), 25);
+        assert_eq!(all.len(), 26);
     }
 
     #[test]

@@ -79,6 +79,19 @@ pub(crate) struct Plan<'a> {
     pub(crate) target: Option<&'a Path>,
     /// How everybody begins connections.
     pub(crate) speech: Speech,
+    /// Whether everybody speaks over uTP alone.
+    pub(crate) utp: bool,
+}
+
+impl Plan<'_> {
+    /// The job as everybody here does it.
+    fn measured<'a>(&self, job: Job<'a>) -> Job<'a> {
+        Job {
+            speech: self.speech,
+            utp: self.utp,
+            ..job.measured()
+        }
+    }
 }
 
 /// What it took.
@@ -157,8 +170,7 @@ fn transfer(lab: &Lab, plan: Plan<'_>) -> Result<Measured> {
     let mut watch = Watch::start(goods.bytes * plan.leeches.len() as u64)?;
     let mut leeches = Vec::new();
     for (&client, folder) in plan.leeches.iter().zip(&folders) {
-        let mut job = Job::leech(torrent, folder, lab.address()).measured();
-        job = job.speaking(plan.speech);
+        let mut job = plan.measured(Job::leech(torrent, folder, lab.address()));
         if client.takes_addresses() {
             job = job.with(&addresses);
         }
@@ -200,8 +212,8 @@ fn start_seeds(lab: &Lab, plan: Plan<'_>, torrent: &Path) -> Result<Vec<Running>
             1 => plan.goods.content.parent.clone(),
             _ => linked(lab, &plan.goods.content)?,
         };
-        let job = Job::seed(torrent, &folder, lab.address()).measured();
-        seeds.push(client.start(lab, &job.speaking(plan.speech))?);
+        let job = plan.measured(Job::seed(torrent, &folder, lab.address()));
+        seeds.push(client.start(lab, &job)?);
     }
     Ok(seeds)
 }

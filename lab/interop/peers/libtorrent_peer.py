@@ -18,8 +18,6 @@ SETTINGS = {
     "enable_lsd": False,
     "enable_upnp": False,
     "enable_natpmp": False,
-    "enable_incoming_utp": False,
-    "enable_outgoing_utp": False,
     "allow_multiple_connections_per_ip": True,
     "ssrf_mitigation": False,
     "min_reconnect_time": 1,

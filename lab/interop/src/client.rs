@@ -83,12 +83,12 @@ impl Client {
         }
     }
 
-    /// Why it cannot speak over this, where it is known not to.
+    /// Why it cannot speak over uTP, where it is known not to.
     #[must_use]
-    pub const fn lacks_transport(self, transport: Transport) -> Option<&'static str> {
-        match (self, transport) {
-            (Client::Aria2 | Client::RTorrent, Transport::Utp) => Some("the peer has no uTP"),
-            (Client::WebTorrent, Transport::Utp) => {
+    pub const fn lacks_utp(self) -> Option<&'static str> {
+        match self {
+            Client::Aria2 | Client::RTorrent | Client::Rqbit => Some("the peer has no uTP"),
+            Client::WebTorrent => {
                 Some("the peer has uTP only with native code that is not installed")
             }
             _ => None,
@@ -203,25 +203,6 @@ impl Speech {
     }
 }
 
-/// What connections to peers run over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Transport {
-    /// TCP alone.
-    #[default]
-    Tcp,
-    /// uTP (BEP 29), and TCP only where the client cannot be told to have none.
-    Utp,
-}
-
-impl fmt::Display for Transport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Transport::Tcp => "TCP",
-            Transport::Utp => "uTP",
-        })
-    }
-}
-
 /// The whole order to a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Job<'a> {
@@ -243,8 +224,9 @@ pub struct Job<'a> {
     pub upload_limit: Option<u64>,
     /// How it begins its connections, in and out.
     pub speech: Speech,
-    /// What its connections run over, in and out.
-    pub transport: Transport,
+    /// Whether it speaks to peers over uTP alone: Transmission cannot be told to do without TCP, so that its other side has to.
+    /// Otherwise all speak over TCP alone, but for us, who have both.
+    pub utp: bool,
     /// Whether it tells peers of others and believes them (BEP 11). Where that is not said, others do, and ours keeps to who was named.
     pub exchange: Option<bool>,
     /// A DHT contact to begin with; without one it has no DHT.
@@ -270,7 +252,7 @@ impl<'a> Job<'a> {
             local: false,
             upload_limit: None,
             speech: Speech::Usual,
-            transport: Transport::Tcp,
+            utp: false,
             exchange: None,
             router: None,
             download_limit: None,

@@ -21,7 +21,7 @@ mod tracker;
 pub mod wire;
 
 pub use client::shoal;
-pub use client::{Client, Job, Role, Running, Speech, Transport};
+pub use client::{Client, Job, Role, Running, Speech};
 pub use content::{Content, Shape, sha256_of};
 pub use lab::{Lab, Outcome, isolated, run_isolated, run_isolated_by};
 pub use origin::Origin;

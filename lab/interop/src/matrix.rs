@@ -8,7 +8,7 @@ mod transfer;
 pub use covering::{Combination, DISCOVERIES, covering};
 pub use page::{Became, Ran, tables, write};
 
-use crate::client::{Client, Speech, Transport};
+use crate::client::{Client, Speech};
 use crate::lab::Lab;
 use crate::program::Program;
 use crate::torrent::Kind;
@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 use std::fmt;
 
 /// Options of `shoal` that cells need and that it does not have. A cell that needs one is pending.
-const MISSING_OPTIONS: &[&str] = &["--transport", "--dht-router"];
+const MISSING_OPTIONS: &[&str] = &["--dht-router"];
 
 /// How the leech finds the seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,25 @@ impl fmt::Display for Found {
             Found::ByExchange => f.pad("PEX"),
             Found::OnTheWeb => f.pad("web seed"),
         }
+    }
+}
+
+/// What connections to peers run over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP alone.
+    #[default]
+    Tcp,
+    /// uTP alone (BEP 29).
+    Utp,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Transport::Tcp => "TCP",
+            Transport::Utp => "uTP",
+        })
     }
 }
 
@@ -144,9 +163,11 @@ impl Cell {
         }
         let both = [self.seed, self.leech];
         let lacking = both.into_iter().find_map(|client| {
-            client
-                .lacks(self.kind)
-                .or_else(|| client.lacks_transport(self.transport))
+            client.lacks(self.kind).or_else(|| {
+                client
+                    .lacks_utp()
+                    .filter(|_| self.transport == Transport::Utp)
+            })
         });
         lacking.or_else(|| {
             both.into_iter()
@@ -251,6 +272,19 @@ pub fn encrypted_cells(seed: Client, leech: Client) -> Vec<Cell> {
     let folders = cells(seed, leech).into_iter().filter(|cell| cell.folder);
     let speech = Speech::Encrypted;
     folders.map(|cell| Cell { speech, ..cell }).collect()
+}
+
+/// Transfers of a folder of every kind over uTP alone, and one that is encrypted too, of the kind that all know.
+#[must_use]
+pub fn utp_cells(seed: Client, leech: Client) -> Vec<Cell> {
+    let folders = cells(seed, leech).into_iter().filter(|cell| cell.folder);
+    let transport = Transport::Utp;
+    let mut cells: Vec<Cell> = folders.map(|cell| Cell { transport, ..cell }).collect();
+    let encrypted = cells.iter().filter(|cell| cell.kind == Kind::V1);
+    let speech = Speech::Encrypted;
+    let encrypted: Vec<Cell> = encrypted.map(|cell| Cell { speech, ..*cell }).collect();
+    cells.extend(encrypted);
+    cells
 }
 
 /// The cells between two clients, of which one is ours or both are: what covers the combinations of the other.

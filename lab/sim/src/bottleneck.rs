@@ -3,7 +3,8 @@
 //! The way there has a bottleneck, a queue before it that drops what does not fit, and a fixed delay; after it, packets may be lost,
 //! come late, twice or damaged. The way back has the delay and the faults, and room for everything.
 //!
-//! Invariant: the same setup, seed included, gives the same packets; payload arrives in order and undamaged, or the run panics.
+//! Invariant: the same setup, seed included, gives the same packets; uTP's payload leaves when the remote has answered and no sooner, and
+//! arrives in order and undamaged, or the run panics.
 
 mod tcp;
 mod utp;
@@ -15,6 +16,9 @@ use std::collections::VecDeque;
 
 pub use tcp::Control;
 
+/// The longest packet of most links.
+const ETHERNET_BYTES: u64 = 1_500;
+
 /// The shared link.
 #[derive(Clone, Copy, Debug)]
 pub struct Path {
@@ -24,6 +28,8 @@ pub struct Path {
     pub round_trip: Duration,
     /// What may wait before the bottleneck.
     pub queue_bytes: u64,
+    /// Longer packets vanish, with all headers, and nobody is told.
+    pub longest_bytes: u64,
     /// Of a million packets, so many are lost behind the bottleneck, and on the way back.
     pub lost_per_million: u32,
     /// ... come up to `late_by` late.
@@ -46,6 +52,7 @@ impl Path {
             rate_bytes_per_s,
             round_trip,
             queue_bytes: u64::try_from(queue_bytes).unwrap_or(u64::MAX),
+            longest_bytes: ETHERNET_BYTES,
             lost_per_million: 0,
             late_per_million: 0,
             late_by: Duration::ZERO,
@@ -97,6 +104,8 @@ pub struct Outcome {
     pub queue: Vec<Duration>,
     /// Packets that the queue had no room for.
     pub dropped: u64,
+    /// The longest packet that went there, with all headers.
+    pub longest_packet_bytes: u64,
     /// What the bottleneck carries in a second.
     pub rate_bytes_per_s: u64,
 }
@@ -202,6 +211,7 @@ pub fn run(setup: &Setup) -> Outcome {
             carried_bytes: vec![vec![0; seconds]; flows],
             queue: vec![Duration::ZERO; seconds],
             dropped: 0,
+            longest_packet_bytes: 0,
             rate_bytes_per_s: setup.path.rate_bytes_per_s,
         },
         wakes: vec![[Moment::NEVER; 2]; flows],
@@ -258,7 +268,8 @@ impl Run<'_> {
         };
         let second = self.second();
         self.outcome.received_bytes[flow][second] += said.received_bytes;
-        for (packet, bytes) in said.packets {
+        let fits = |(_, bytes): &(Packet, u64)| *bytes <= self.setup.path.longest_bytes;
+        for (packet, bytes) in said.packets.into_iter().filter(fits) {
             match back {
                 false => self.enqueue(flow, packet, bytes),
                 true => self.travel(flow, true, packet),
@@ -298,6 +309,7 @@ impl Run<'_> {
         let second = self.second();
         self.queue_bytes -= bytes;
         self.outcome.carried_bytes[flow][second] += bytes;
+        self.outcome.longest_packet_bytes = self.outcome.longest_packet_bytes.max(bytes);
         let waited = (self.now - came).saturating_sub(self.takes(bytes));
         let longest = &mut self.outcome.queue[second];
         *longest = (*longest).max(waited);

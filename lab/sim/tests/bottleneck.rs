@@ -223,6 +223,27 @@ fn tiny_buffers_are_lived_with() {
 }
 
 #[test]
+fn what_is_too_long_for_a_path_is_found_out_and_costs_little() {
+    for longest_bytes in [1_280, 1_400, 1_492, 1_500] {
+        let path = Path {
+            longest_bytes,
+            ..Path::new(20, ms(50), ms(200))
+        };
+        let outcome = watch(path, &[(Kind::Utp, 0)], 60, 1);
+        let (share, found) = (outcome.share(0, 0..60), outcome.longest_packet_bytes);
+        println!("packets of at most {longest_bytes} bytes: {share:.3}, the longest had {found}");
+        assert!(share >= 0.9);
+        // 1,280 bytes with the header of IPv6 is what fits everywhere; here the header is that of IPv4, and the search ends within 8 bytes.
+        let least = if longest_bytes == 1_280 {
+            1_260
+        } else {
+            longest_bytes - 7
+        };
+        assert!((least..=longest_bytes).contains(&found));
+    }
+}
+
+#[test]
 fn a_run_of_a_seed_is_the_same_run() {
     let path = Path {
         lost_per_million: 10_000,

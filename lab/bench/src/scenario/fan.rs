@@ -35,6 +35,7 @@ fn fan(run: &Run<'_>, what: What, seeds: usize, leeches: usize) -> Result<Sectio
             leeches: &vec![*client; leeches],
             target: None,
             speech: Speech::Clear,
+            utp: false,
         };
         Ok(measure(run.lab, plan)?.figures())
     });

@@ -46,6 +46,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<Section> {
                 leeches: &[leech],
                 target: None,
                 speech: Speech::Clear,
+                utp: false,
             };
             Ok(measure(run.lab, plan)?.figures())
         }

@@ -44,6 +44,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<Section> {
                 leeches: &[client],
                 target: None,
                 speech: Speech::Encrypted,
+                utp: false,
             };
             Ok(measure(run.lab, plan)?.figures())
         }

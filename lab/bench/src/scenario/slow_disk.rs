@@ -74,6 +74,7 @@ fn leech(lab: &Lab, goods: &Goods, client: Client) -> Result<Vec<(Metric, f64)>>
             leeches: &[client],
             target: Some(folder),
             speech: Speech::Clear,
+            utp: false,
         };
         measure(lab, plan)
     })?;

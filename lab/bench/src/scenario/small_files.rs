@@ -42,6 +42,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<Section> {
             leeches: &[*client],
             target: None,
             speech: Speech::Clear,
+            utp: false,
         };
         Ok(measure(run.lab, plan)?.figures())
     });

@@ -24,6 +24,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<Section> {
             leeches: &[Client::Shoal],
             target: None,
             speech: Speech::Clear,
+            utp: false,
         };
         Ok(measure(run.lab, plan)?.figures())
     });

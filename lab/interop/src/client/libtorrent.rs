@@ -1,6 +1,6 @@
 //! libtorrent 2.1, in a Python script that leaves the session's defaults alone.
 
-use super::{Client, Job, Role, Running, Transport, has_said};
+use super::{Client, Job, Role, Running, has_said};
 use crate::lab::Lab;
 use crate::process::Process;
 use crate::program::{Program, script};
@@ -19,7 +19,7 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
         "local": job.local,
         "upload_limit": job.upload_limit.unwrap_or(0),
         "speech": job.speech.word("usual", "clear", "encrypted"),
-        "utp": job.transport == Transport::Utp,
+        "utp": job.utp,
         "router": job.router,
         "download_limit": job.download_limit.unwrap_or(0),
         "exchange": job.exchange.unwrap_or(true),

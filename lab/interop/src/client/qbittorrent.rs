@@ -1,6 +1,6 @@
 //! qBittorrent 4.5, steered by its web interface.
 
-use super::{Client, Job, Role, Running, Transport};
+use super::{Client, Job, Role, Running};
 use crate::http;
 use crate::lab::Lab;
 use crate::process::{Process, eventually};
@@ -58,7 +58,7 @@ fn write_settings(profile: &Path, job: &Job<'_>, interface: SocketAddr) -> Resul
          [BitTorrent]\n\
          Session\\Port={port}\n\
          Session\\InterfaceAddress={ip}\n\
-         Session\\BTProtocol={transport}\n\
+         Session\\BTProtocol={protocol}\n\
          Session\\PeXEnabled={exchange}\n\
          Session\\GlobalDLSpeedLimit={limit}\n\
          Session\\Encryption={encryption}\n\
@@ -75,10 +75,7 @@ fn write_settings(profile: &Path, job: &Job<'_>, interface: SocketAddr) -> Resul
          WebUI\\LocalHostAuth=false\n\
          WebUI\\UseUPnP=false\n",
         local = job.local,
-        transport = match job.transport {
-            Transport::Tcp => "TCP",
-            Transport::Utp => "UTP",
-        },
+        protocol = if job.utp { "UTP" } else { "TCP" },
         exchange = job.exchange.unwrap_or(true),
         // In KiB/s; 0 is none.
         limit = job.download_limit.unwrap_or(0) / 1024,

@@ -1,6 +1,6 @@
 //! Ours, as people run it: the binary `shoal`.
 
-use super::{Client, Job, Role, Running, Speech, Transport};
+use super::{Client, Job, Role, Running, Speech};
 use crate::lab::Lab;
 use crate::process::Process;
 use crate::program;
@@ -40,9 +40,6 @@ pub fn order(lab: &Lab, job: &Job<'_>) -> Result<Command> {
     if !job.local && job.exchange != Some(true) && job.router.is_none() {
         command.arg("--isolated");
     }
-    if job.transport == Transport::Utp {
-        command.args(["--transport", "utp"]);
-    }
     if let Some(router) = job.router {
         command.arg("--dht-router").arg(router.to_string());
     }
@@ -58,6 +55,9 @@ pub fn order(lab: &Lab, job: &Job<'_>) -> Result<Command> {
             let policy = speech.word("enabled", "disabled", "forced");
             command.arg("--encryption").arg(policy);
         }
+    }
+    if job.utp {
+        command.args(["--transport", "utp"]);
     }
     if let Some(limit) = job.upload_limit {
         command.arg("--upload-limit").arg(limit.to_string());

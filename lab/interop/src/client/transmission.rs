@@ -1,6 +1,6 @@
 //! Transmission 3.00: v1, and peers only through trackers. It begins a transfer some 15 to 25 seconds after its start.
 
-use super::{Client, Job, Role, Running, Speech, Transport};
+use super::{Client, Job, Role, Running, Speech};
 use crate::http;
 use crate::lab::Lab;
 use crate::process::{Process, eventually};
@@ -25,7 +25,7 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
         "peer-port": job.address.port(),
         "dht-enabled": job.router.is_some(),
         "lpd-enabled": job.local,
-        "utp-enabled": job.transport == Transport::Utp,
+        "utp-enabled": job.utp,
         "pex-enabled": job.exchange.unwrap_or(true),
         // In kB/s.
         "speed-limit-down-enabled": job.download_limit.is_some(),

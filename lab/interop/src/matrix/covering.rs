@@ -3,8 +3,8 @@
 //!
 //! Invariant: what a peer is known not to have is in none of its combinations.
 
-use super::{Found, KINDS, MISSING_OPTIONS};
-use crate::client::{Client, Speech, Transport};
+use super::{Found, KINDS, MISSING_OPTIONS, Transport};
+use crate::client::{Client, Speech};
 use crate::torrent::Kind;
 use crate::tracker::{Protocol, TrackerKind};
 
@@ -71,7 +71,7 @@ impl Combination {
         let on_the_web = self.found == Found::OnTheWeb;
         let plain = self.transport == Transport::Tcp && self.speech == Speech::Clear;
         peer.lacks(self.kind).is_none()
-            && peer.lacks_transport(self.transport).is_none()
+            && (self.transport == Transport::Tcp || peer.lacks_utp().is_none())
             && peer.lacks_way(self.found).is_none()
             && (plain || !on_the_web)
     }

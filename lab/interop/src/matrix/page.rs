@@ -2,8 +2,8 @@
 //!
 //! Invariant: what is between the page's marks is made of the stored results alone.
 
-use super::{Cell, DISCOVERIES, Found, KINDS};
-use crate::client::{Client, Speech, Transport};
+use super::{Cell, DISCOVERIES, Found, KINDS, Transport};
+use crate::client::{Client, Speech};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::fs;

@@ -1,6 +1,6 @@
 //! How a cell is run: the content, the torrent, who is started with which order, and what is checked at the end.
 
-use super::{Cell, Found};
+use super::{Cell, Found, Transport};
 use crate::client::{Client, Job, Running};
 use crate::content::{Content, Shape};
 use crate::lab::Lab;
@@ -96,7 +96,7 @@ impl Room<'_> {
     fn with_cell<'a>(&self, job: Job<'a>) -> Job<'a> {
         Job {
             speech: self.cell.speech,
-            transport: self.cell.transport,
+            utp: self.cell.transport == Transport::Utp,
             local: self.cell.found == Found::Locally,
             ..job
         }

@@ -18,6 +18,8 @@ pub(super) struct Pair {
     receiver: Multiplexer,
     addresses: [SocketAddr; 2],
     key: Key,
+    /// The receiver's answer has come.
+    answered: bool,
     received: u64,
 }
 
@@ -41,6 +43,7 @@ impl Pair {
             receiver: Multiplexer::new(Settings::default(), Rng::with_seed(!seed)),
             addresses,
             key,
+            answered: false,
             received: 0,
         }
     }
@@ -54,6 +57,7 @@ impl Pair {
         };
         let bytes = match packet {
             Some(Packet::Utp(bytes)) => {
+                self.answered |= !back;
                 machine.handle(now, Input::Datagram { remote, bytes });
                 &bytes[..]
             }
@@ -88,6 +92,7 @@ impl Pair {
             let payload = datagram.write_head(&mut bytes);
             if !payload.is_empty() {
                 assert_eq!(key, Some(self.key));
+                assert!(self.answered, "payload left before the remote had answered");
                 stamp(payload, datagram.payload.start);
             }
             let length = bytes.len() as u64 + OVERHEAD_BYTES;

@@ -22,4 +22,5 @@ mod stopping;
 mod swarm;
 mod trackers;
 mod transfer;
+mod transports;
 mod web;

@@ -28,7 +28,7 @@ fn odd() -> (Arc<OddDisk>, EngineConfig) {
     (disk, config)
 }
 
-async fn assert_stops(engine: Engine) {
+pub(crate) async fn assert_stops(engine: Engine) {
     let begun = Instant::now();
     soon(engine.stop(WITHIN)).await;
     let took = begun.elapsed();
