@@ -21,11 +21,13 @@ const PIECE_BYTES: u32 = 64 * 1024;
 const MAGNET_PIECE_BYTES: u32 = 16 * 1024;
 /// The slowest peer begins after 25 seconds.
 const COMPLETE_WITHIN: Duration = Duration::from_secs(90);
+/// Transmission tells of others every 90 seconds, rTorrent every 60.
+const TOLD_AND_COMPLETE_WITHIN: Duration = Duration::from_secs(240);
 /// The slowest peer announces itself after 15 seconds.
 const ANNOUNCED_WITHIN: Duration = Duration::from_secs(40);
 /// Searching before announcing takes some peers a minute.
 const ANNOUNCED_TO_DHT_WITHIN: Duration = Duration::from_secs(90);
-/// What who only tells of others may receive: a tenth of the content in the longest time that a transfer may take.
+/// What who only tells of others may receive: a quarter of the content in the longest time that a transfer may take.
 const TELLER_BYTES_PER_S: u64 = 12 * 1024;
 
 /// What all steps of a transfer share.
@@ -92,6 +94,11 @@ impl Room<'_> {
         }
     }
 
+    /// A tracker at which nobody is: rTorrent hangs where a torrent has no tracker at all.
+    fn nobody(&self) -> String {
+        Protocol::Http.url(self.lab.address())
+    }
+
     /// What is in all orders of this cell.
     fn with_cell<'a>(&self, job: Job<'a>) -> Job<'a> {
         Job {
@@ -109,8 +116,7 @@ impl Room<'_> {
         if let Some((_, protocol)) = cell.tracker() {
             recipe = recipe.tracker(&protocol.url(self.server));
         } else if cell.seed == Client::RTorrent {
-            // It hangs where a torrent has no tracker at all. Nobody is at this one.
-            recipe = recipe.tracker(&Protocol::Http.url(self.server));
+            recipe = recipe.tracker(&self.nobody());
         }
         self.make(&recipe, &self.torrent)?;
         let torrent = &self.torrent;
@@ -152,7 +158,7 @@ impl Room<'_> {
             ..Job::leech(torrent, target, self.address(cell.leech)).with(&addresses)
         };
         let leech = cell.leech.start(lab, &shared(job))?;
-        finish(leech)?;
+        finish(leech, COMPLETE_WITHIN)?;
         seed.stop();
         Ok(())
     }
@@ -163,10 +169,13 @@ impl Room<'_> {
     fn by_exchange(&self, target: &Path) -> Result<()> {
         let (cell, lab) = (self.cell, self.lab);
         let tracked = self.torrent.with_extension("tracked.torrent");
-        let recipe = self.recipe();
-        let with_tracker = recipe.clone().tracker(&Protocol::Http.url(self.server));
+        let with_tracker = self.recipe().tracker(&Protocol::Http.url(self.server));
         self.make(&with_tracker, &tracked)?;
-        self.make(&recipe, &self.torrent)?;
+        let untracked = match cell.leech {
+            Client::RTorrent => self.recipe().tracker(&self.nobody()),
+            _ => self.recipe(),
+        };
+        self.make(&untracked, &self.torrent)?;
         let tracker = Tracker::start(lab, TrackerKind::OpenTracker, self.server, &[&tracked])?;
         let job = Job {
             exchange: Some(false),
@@ -200,7 +209,7 @@ impl Room<'_> {
             let leech = leech(&[])?;
             (teller(&[leech_at])?, leech)
         };
-        finish(leech)?;
+        finish(leech, TOLD_AND_COMPLETE_WITHIN)?;
         teller.stop();
         seed.stop();
         Ok(())
@@ -228,7 +237,10 @@ impl Room<'_> {
         };
         let addresses: Vec<SocketAddr> = seed.iter().map(|seed| seed.address).collect();
         let job = Job::leech(&self.torrent, target, lab.address()).with(&addresses);
-        finish(cell.leech.start(lab, &self.with_cell(job))?)?;
+        finish(
+            cell.leech.start(lab, &self.with_cell(job))?,
+            COMPLETE_WITHIN,
+        )?;
         ensure!(
             origin.served()? > 0,
             "the HTTP server was asked for nothing"
@@ -238,8 +250,8 @@ impl Room<'_> {
     }
 }
 
-fn finish(mut leech: Running) -> Result<()> {
-    leech.wait_complete(COMPLETE_WITHIN)?;
+fn finish(mut leech: Running, within: Duration) -> Result<()> {
+    leech.wait_complete(within)?;
     leech.stop();
     Ok(())
 }
