@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use crate::support::{Said, World, text};
@@ -330,6 +331,63 @@ fn a_metalink_is_downloaded_from_its_mirrors_and_checked() {
     fs::write(&path, "<metalink/>").unwrap();
     let said = get(&world, &text(&path)).expect(3);
     assert!(said.stderr.contains("metalink refused"), "{said:?}");
+}
+
+#[test]
+fn a_mirror_that_lies_is_found_out_by_the_hashes_of_pieces() {
+    const PIECE: usize = 256 * 1024;
+    let world = World::new();
+    let bytes = content(&world);
+    let served = bytes.clone();
+    let server = serve(move |asked| {
+        let right = asked.path == "/right";
+        let sent: Vec<u8> = served.iter().map(|byte| byte ^ u8::from(!right)).collect();
+        part(&sent, asked, "")
+    });
+    let hashes = bytes.chunks(PIECE).map(|piece| {
+        let digits = Sha1::digest(piece);
+        let digits: String = digits.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("<hash>{digits}</hash>")
+    });
+    let hashes: String = hashes.collect();
+    let pieces = format!("<pieces type=\"sha-1\" length=\"{PIECE}\">{hashes}</pieces></file>");
+    let url = |path: &str| format!("http://{}{path}", server.address);
+    let mirrors = [url("/wrong"), url("/right")];
+    let file = file("a.iso", &bytes, &Sha256::digest(&bytes), &mirrors);
+    let path = world.path("a.meta4");
+    fs::write(&path, metalink(&file.replace("</file>", &pieces))).unwrap();
+    let said = get(&world, &text(&path)).expect(0);
+    assert!(said.event("complete")["failed_pieces"].as_u64() > Some(0));
+    assert_eq!(fs::read(world.path("target/a.iso")).unwrap(), bytes);
+}
+
+#[test]
+fn what_a_server_says_of_mirrors_and_hashes_of_a_file_is_used() {
+    let world = World::new();
+    let bytes = content(&world);
+    let right = Sha256::digest(&bytes);
+    let (served, mirrored) = (bytes.clone(), bytes.clone());
+    let mirror = serve(move |asked| part(&mirrored, asked, ""));
+    let of_mirror = Arc::clone(&mirror.heads);
+    let duplicate = format!("http://{}/copy.iso", mirror.address);
+    let described = metalink(&file("a.iso", &bytes, &right, &[]));
+    let server = serve(move |asked| match asked.range {
+        _ if asked.path == "/a.meta4" => answer("200 OK", "", described.as_bytes()),
+        // It has no more to give than what tells what it is.
+        Some((first, end)) if first > 0 || end > 1024 => answer("403 Forbidden", "", b""),
+        _ => {
+            let links = format!(
+                "Link: <{duplicate}>; rel=duplicate\r\n\
+                 Link: </a.meta4>; rel=describedby; type=\"application/metalink4+xml\"\r\n"
+            );
+            part(&served, asked, &links)
+        }
+    });
+    get(&world, &format!("http://{}/a.iso", server.address)).expect(0);
+    assert_eq!(fs::read(world.path("target/a.iso")).unwrap(), bytes);
+    assert!(!of_mirror.lock().unwrap().is_empty());
+    let heads = server.heads.lock().unwrap();
+    assert!(heads.iter().any(|head| head.contains("/a.meta4")));
 }
 
 #[test]
