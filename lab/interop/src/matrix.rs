@@ -161,6 +161,13 @@ impl Cell {
         {
             return Some("the peer bans web seeds of v2 folders");
         }
+        if self.leech == Client::WebTorrent
+            && self.found == Found::OnTheWeb
+            && self.kind == Kind::Hybrid
+            && self.folder
+        {
+            return Some("the peer asks the web seed for padding");
+        }
         let both = [self.seed, self.leech];
         let lacking = both.into_iter().find_map(|client| {
             client.lacks(self.kind).or_else(|| {
