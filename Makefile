@@ -6,7 +6,7 @@ export CARGO_TERM_COLOR ?= auto
 
 NEXTEST := cargo nextest run --workspace
 
-.PHONY: run test check lint tools peers build bench
+.PHONY: run test check lint tools peers build bench matrix
 
 ## Build in release and watch one local process download from another.
 run:
@@ -29,6 +29,10 @@ bench:
 	cargo build --release --package shoal-cli --package shoal-bench --package shoal-sim
 	cargo run --release --quiet --package shoal-bench --bin shoal-bench -- all --docs docs $(BENCH)
 	cargo bench --package shoal-bench
+
+## What works with which client, half an hour; results and the table of docs/interop.md are written again.
+matrix: peers build
+	cargo run --quiet --package shoal-interop --bin matrix -- --docs docs
 
 lint:
 	cargo fmt --all --check

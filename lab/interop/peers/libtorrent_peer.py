@@ -1,7 +1,7 @@
 """A libtorrent client. The one argument is a JSON object: torrent, magnet (instead of the torrent, or null), folder, listen
 (address:port), seed, connect (addresses), local (look for peers on the local network), upload_limit (bytes a second, 0: none),
-speech (usual, clear or encrypted), utp (uTP alone, or else TCP alone), measured (take what is to be seeded for right, hear of no
-peers but these, end when complete). Prints one JSON object a line: {"event": "ready"}, {"event": "complete"},
+speech (usual, clear or encrypted), utp (speak it, and no TCP), router (a DHT contact, or null), download_limit (as upload_limit), exchange (PEX), measured (take what is to be seeded for right, hear of no peers but these, end when complete).
+Prints one JSON object a line: {"event": "ready"}, {"event": "complete"},
 {"event": "progress", ...} every second, and alerts."""
 
 import json
@@ -26,6 +26,16 @@ SETTINGS = {
     | lt.alert.category_t.tracker_notification
     | lt.alert.category_t.connect_notification
     | lt.alert.category_t.storage_notification,
+}
+
+# The DHT, where all contacts are on one machine.
+DHT = {
+    "enable_dht": True,
+    "dht_restrict_routing_ips": False,
+    "dht_restrict_search_ips": False,
+    "dht_ignore_dark_internet": False,
+    "dht_prefer_verified_node_ids": False,
+    "dht_max_peers_reply": 100,
 }
 
 # Both directions of connections. What is forced without more is the handshake; the level makes it the payload too.
@@ -53,6 +63,8 @@ def add(session, order):
         parameters.ti = lt.torrent_info(order["torrent"])
     parameters.save_path = order["folder"]
     parameters.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+    if not order["exchange"]:
+        parameters.flags |= lt.torrent_flags.disable_pex
     if order["measured"]:
         parameters.flags |= lt.torrent_flags.disable_pex
         if order["seed"]:
@@ -60,6 +72,8 @@ def add(session, order):
     torrent = session.add_torrent(parameters)
     if order["upload_limit"]:
         torrent.set_upload_limit(order["upload_limit"])
+    if order["download_limit"]:
+        torrent.set_download_limit(order["download_limit"])
     return torrent
 
 
@@ -70,6 +84,8 @@ def main():
     for direction in ("incoming", "outgoing"):
         settings[f"enable_{direction}_utp"] = order["utp"]
         settings[f"enable_{direction}_tcp"] = not order["utp"]
+    if order["router"]:
+        settings.update(DHT, dht_bootstrap_nodes=order["router"])
     session = lt.session(settings)
     torrent = add(session, order)
     for peer in order["connect"]:

@@ -1,5 +1,5 @@
 """Makes a torrent with libtorrent. The one argument is a JSON object: path, out, kind, piece_length (0: automatic), trackers,
-private."""
+web_seeds, private."""
 
 import json
 import os
@@ -17,6 +17,8 @@ torrent = lt.create_torrent(files, order["piece_length"], kind)
 torrent.set_priv(order["private"])
 for tier, tracker in enumerate(order["trackers"]):
     torrent.add_tracker(tracker, tier)
+for url in order["web_seeds"]:
+    torrent.add_url_seed(url)
 lt.set_piece_hashes(torrent, os.path.dirname(path))
 with open(order["out"], "wb") as out:
     out.write(lt.bencode(torrent.generate()))

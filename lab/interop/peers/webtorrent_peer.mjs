@@ -1,5 +1,5 @@
 // A webtorrent client. The one argument is a JSON object: torrent (a file or a magnet link), folder, port, seed, connect (addresses),
-// secure (its level of encryption), modules (the folder node_modules). Prints one JSON object a line: {"event": "ready"},
+// secure (its level of encryption), exchange (PEX), router (a DHT contact or null), download_limit (bytes a second, -1: none), modules (the folder node_modules). Prints one JSON object a line: {"event": "ready"},
 // {"event": "complete"}, warnings and errors.
 const order = JSON.parse(process.argv[2])
 const { default: WebTorrent } = await import(`${order.modules}/webtorrent/index.js`)
@@ -8,8 +8,10 @@ const say = (event, more) => console.log(JSON.stringify({ event, ...more }))
 const client = new WebTorrent({
   torrentPort: order.port,
   utp: false,
+  utPex: order.exchange,
   secure: order.secure,
-  dht: false,
+  dht: order.router ? { bootstrap: [order.router] } : false,
+  downloadLimit: order.download_limit,
   lsd: false,
   natUpnp: false,
   natPmp: false

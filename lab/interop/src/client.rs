@@ -10,6 +10,7 @@ mod transmission;
 mod webtorrent;
 
 use crate::lab::Lab;
+use crate::matrix::Found;
 use crate::process::{Process, eventually};
 use crate::program::Program;
 use crate::torrent::Kind;
@@ -82,26 +83,31 @@ impl Client {
         }
     }
 
-    /// Whether it looks for peers on the local network (BEP 14).
+    /// Why it cannot speak over uTP, where it is known not to.
     #[must_use]
-    pub const fn finds_locals(self) -> bool {
-        matches!(
-            self,
-            Client::Shoal
-                | Client::Libtorrent
-                | Client::QBittorrent
-                | Client::Transmission
-                | Client::Aria2
-        )
+    pub const fn lacks_utp(self) -> Option<&'static str> {
+        match self {
+            Client::Aria2 | Client::RTorrent | Client::Rqbit => Some("the peer has no uTP"),
+            Client::WebTorrent => {
+                Some("the peer has uTP only with native code that is not installed")
+            }
+            _ => None,
+        }
     }
 
-    /// Whether it speaks to peers over uTP.
+    /// Why it cannot find or be found like this, where it is known not to.
     #[must_use]
-    pub const fn has_utp(self) -> bool {
-        matches!(
-            self,
-            Client::Shoal | Client::Libtorrent | Client::QBittorrent | Client::Transmission
-        )
+    pub const fn lacks_way(self, found: Found) -> Option<&'static str> {
+        match (self, found) {
+            (Client::RTorrent | Client::WebTorrent | Client::Rqbit, Found::Locally) => {
+                Some("the peer has no local service discovery")
+            }
+            (Client::RTorrent | Client::Rqbit, Found::OnTheWeb) => {
+                Some("the peer has no web seeds")
+            }
+            (Client::QBittorrent, Found::ByDht) => Some("the peer's DHT contacts cannot be set"),
+            _ => None,
+        }
     }
 
     /// Starts it. A seed is ready when this returns.
@@ -221,6 +227,12 @@ pub struct Job<'a> {
     /// Whether it speaks to peers over uTP alone: Transmission cannot be told to do without TCP, so that its other side has to.
     /// Otherwise all speak over TCP alone, but for us, who have both.
     pub utp: bool,
+    /// Whether it tells peers of others and believes them (BEP 11). Where that is not said, others do, and ours keeps to who was named.
+    pub exchange: Option<bool>,
+    /// A DHT contact to begin with; without one it has no DHT.
+    pub router: Option<SocketAddr>,
+    /// The most it may receive, in bytes a second.
+    pub download_limit: Option<u64>,
     /// Whether it is to be measured: a seed takes what it has for right where it can be told to, and libtorrent, which is a
     /// script here, ends when it is complete and hears of no peers but by us.
     pub measured: bool,
@@ -241,6 +253,9 @@ impl<'a> Job<'a> {
             upload_limit: None,
             speech: Speech::Usual,
             utp: false,
+            exchange: None,
+            router: None,
+            download_limit: None,
             measured: false,
         }
     }

@@ -77,6 +77,21 @@ impl Content {
         self.parent.join(&self.name)
     }
 
+    /// Copies the largest file to below `folder`, under the same path.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read or written.
+    pub fn copy_largest(&self, folder: &Path) -> Result<()> {
+        let length =
+            |path: &&PathBuf| fs::metadata(self.parent.join(path)).map_or(0, |of| of.len());
+        let largest = self.files.keys().max_by_key(length).context("no files")?;
+        let to = folder.join(largest);
+        fs::create_dir_all(to.parent().context("a file is in a folder")?)?;
+        fs::copy(self.parent.join(largest), to)?;
+        Ok(())
+    }
+
     /// Checks that below `folder` is every file with the same bytes.
     ///
     /// # Errors

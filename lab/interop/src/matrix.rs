@@ -1,26 +1,23 @@
-//! What works with whom: one seed and one leech, for every peer, kind of torrent, direction and way to find each other.
+//! What works with whom: one seed and one leech, for every peer, kind of torrent, transport, encryption, direction and way to find
+//! each other.
 
-use crate::client::{Client, Job, Speech};
-use crate::content::{Content, Shape};
+mod covering;
+mod page;
+mod transfer;
+
+pub use covering::{Combination, DISCOVERIES, covering};
+pub use page::{Became, Ran, tables, write};
+
+use crate::client::{Client, Speech};
 use crate::lab::Lab;
 use crate::program::Program;
-use crate::torrent::{Kind, Maker, Recipe, magnet_of};
-use crate::tracker::{Protocol, Tracker, TrackerKind};
+use crate::torrent::Kind;
+use crate::tracker::{Protocol, TrackerKind};
 use anyhow::{Context, Result};
 use std::fmt;
-use std::time::Duration;
 
-/// Large enough for every client's pipeline to fill, small enough for a hundred cells; odd, so that last pieces are short.
-const CONTENT_BYTES: u64 = 12 * 1024 * 1024 + 4321;
-/// Two hundred pieces.
-const PIECE_BYTES: u32 = 64 * 1024;
-/// So many pieces that the metadata has several of its own, and that one hash request is not enough.
-const MAGNET_PIECE_BYTES: u32 = 16 * 1024;
-/// The slowest peer begins after 25 seconds.
-const COMPLETE_WITHIN: Duration = Duration::from_secs(90);
-
-/// The slowest peer announces itself after 15 seconds.
-const ANNOUNCED_WITHIN: Duration = Duration::from_secs(40);
+/// Options of `shoal` that cells need and that it does not have. A cell that needs one is pending.
+const MISSING_OPTIONS: &[&str] = &["--dht-router"];
 
 /// How the leech finds the seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +30,13 @@ pub enum Found {
     ByTracker(TrackerKind, Protocol),
     /// It is told a magnet link, and both announce to a tracker.
     ByMagnet,
+    /// It is told a magnet link, and both have one DHT contact.
+    ByDht,
+    /// A third peer, a client as the seed is or ours in its place, tells it.
+    ByExchange,
+    /// The torrent names an HTTP server. That has everything, and there is no other seed; where the leech is ours, it has the largest
+    /// file, and the seed is there too.
+    OnTheWeb,
 }
 
 impl fmt::Display for Found {
@@ -41,9 +45,31 @@ impl fmt::Display for Found {
             Found::ByAddress => f.pad("address"),
             Found::Locally => f.pad("LSD"),
             Found::ByTracker(kind, Protocol::Http) => f.pad(&format!("{kind}, HTTP")),
-            Found::ByMagnet => f.pad("magnet, opentracker"),
             Found::ByTracker(kind, Protocol::Udp) => f.pad(&format!("{kind}, UDP")),
+            Found::ByMagnet => f.pad("magnet, opentracker"),
+            Found::ByDht => f.pad("magnet, DHT"),
+            Found::ByExchange => f.pad("PEX"),
+            Found::OnTheWeb => f.pad("web seed"),
         }
+    }
+}
+
+/// What connections to peers run over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP alone.
+    #[default]
+    Tcp,
+    /// uTP alone (BEP 29).
+    Utp,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Transport::Tcp => "TCP",
+            Transport::Utp => "uTP",
+        })
     }
 }
 
@@ -62,8 +88,8 @@ pub struct Cell {
     pub found: Found,
     /// How both begin their connections.
     pub speech: Speech,
-    /// Over uTP alone.
-    pub utp: bool,
+    /// What the connections run over.
+    pub transport: Transport,
 }
 
 impl fmt::Display for Cell {
@@ -76,12 +102,25 @@ impl fmt::Display for Cell {
             Speech::Clear => "clear",
             Speech::Encrypted => "encrypted",
         };
-        let carrier = if self.utp { "uTP" } else { "" };
-        write!(f, "{:<24}{speech:<10}{carrier:<4}", self.found)
+        write!(f, "{:<24}{:<4}{speech:<10}", self.found, self.transport)
     }
 }
 
 impl Cell {
+    /// A folder, over TCP, to a leech that is told the address.
+    #[must_use]
+    pub const fn new(seed: Client, leech: Client, kind: Kind) -> Cell {
+        Cell {
+            seed,
+            leech,
+            kind,
+            folder: true,
+            found: Found::ByAddress,
+            speech: Speech::Usual,
+            transport: Transport::Tcp,
+        }
+    }
+
     /// The programs that it takes.
     #[must_use]
     pub fn needs(&self) -> Vec<Program> {
@@ -91,15 +130,18 @@ impl Cell {
         if let Some((kind, _)) = self.tracker() {
             needs.push(kind.program());
         }
+        if self.found == Found::OnTheWeb {
+            needs.push(Program::Nginx);
+        }
         needs
     }
 
-    /// What they find each other through.
-    const fn tracker(&self) -> Option<(TrackerKind, Protocol)> {
+    /// What seed and leech, or the seed and who tells of it, find each other through.
+    pub(crate) const fn tracker(&self) -> Option<(TrackerKind, Protocol)> {
         match self.found {
-            Found::ByAddress | Found::Locally => None,
+            Found::ByAddress | Found::Locally | Found::ByDht | Found::OnTheWeb => None,
             Found::ByTracker(kind, protocol) => Some((kind, protocol)),
-            Found::ByMagnet => Some((TrackerKind::OpenTracker, Protocol::Http)),
+            Found::ByMagnet | Found::ByExchange => Some((TrackerKind::OpenTracker, Protocol::Http)),
         }
     }
 
@@ -110,14 +152,50 @@ impl Cell {
         if self.seed == Client::WebTorrent && self.kind == Kind::Hybrid && self.folder {
             return Some("the peer wants padding as files when it seeds");
         }
+        // libtorrent 2.1 fetches ranges over the ends of files, pieces of v2 end there, and it bans the server for what it then takes
+        // for wrong: of its own torrents too.
+        if self.leech == Client::Libtorrent
+            && self.found == Found::OnTheWeb
+            && self.kind == Kind::V2
+            && self.folder
+        {
+            return Some("the peer bans web seeds of v2 folders");
+        }
+        if self.leech == Client::WebTorrent
+            && self.found == Found::OnTheWeb
+            && self.kind == Kind::Hybrid
+            && self.folder
+        {
+            return Some("the peer asks the web seed for padding");
+        }
         let both = [self.seed, self.leech];
-        if self.found == Found::Locally && !both.iter().all(|client| client.finds_locals()) {
-            return Some("the peer has no local service discovery");
+        let lacking = both.into_iter().find_map(|client| {
+            client.lacks(self.kind).or_else(|| {
+                client
+                    .lacks_utp()
+                    .filter(|_| self.transport == Transport::Utp)
+            })
+        });
+        lacking.or_else(|| {
+            both.into_iter()
+                .find_map(|client| client.lacks_way(self.found))
+        })
+    }
+
+    /// The option that `shoal` does not have and this needs.
+    #[must_use]
+    pub fn pending(&self) -> Option<&'static str> {
+        let ours = [self.seed, self.leech].contains(&Client::Shoal);
+        self.combination().missing().filter(|_| ours)
+    }
+
+    const fn combination(&self) -> Combination {
+        Combination {
+            kind: self.kind,
+            transport: self.transport,
+            speech: self.speech,
+            found: self.found,
         }
-        if self.utp && !both.iter().all(|client| client.has_utp()) {
-            return Some("the peer has no uTP");
-        }
-        both.into_iter().find_map(|client| client.lacks(self.kind))
     }
 
     /// Moves content from the seed to the leech, and checks every file by SHA-256.
@@ -126,82 +204,7 @@ impl Cell {
     ///
     /// What went wrong, in which step.
     pub fn run(&self, lab: &Lab) -> Result<()> {
-        self.transfer(lab).with_context(|| self.to_string())
-    }
-
-    fn transfer(&self, lab: &Lab) -> Result<()> {
-        let shape = match self.folder {
-            true => Shape::Folder(CONTENT_BYTES),
-            false => Shape::File(CONTENT_BYTES),
-        };
-        let content = Content::generate(&lab.folder("source")?, "Some content", shape, 42)?;
-        let pieces = match self.found {
-            Found::ByMagnet => MAGNET_PIECE_BYTES,
-            _ => PIECE_BYTES,
-        };
-        let tracker_address = lab.address();
-        let mut recipe = Recipe::new(self.kind).pieces(pieces);
-        if let Some((_, protocol)) = self.tracker() {
-            recipe = recipe.tracker(&protocol.url(tracker_address));
-        }
-        if self.found == Found::ByAddress && self.seed == Client::RTorrent {
-            // It hangs where a torrent has no tracker at all. Nobody is at this one.
-            recipe = recipe.tracker(&Protocol::Http.url(tracker_address));
-        }
-        let maker = if self.seed == Client::Shoal {
-            Maker::Shoal
-        } else {
-            Maker::Libtorrent
-        };
-        let torrent = content.parent.with_extension("torrent");
-        recipe.make(maker, &content, &torrent)?;
-        let tracker = match self.tracker() {
-            Some((kind, _)) => Some(Tracker::start(lab, kind, tracker_address, &[&torrent])?),
-            None => None,
-        };
-        let link = magnet_of(&torrent)?;
-        let local = self.found == Found::Locally;
-        if local {
-            lab.allow_multicast()?;
-        }
-
-        // Transmission announces from the machine's first address, whichever it is bound to. No tracker is there in this case.
-        let address = |client| match client {
-            Client::Transmission if local => tracker_address,
-            _ => lab.address(),
-        };
-        let job = Job {
-            local,
-            speech: self.speech,
-            utp: self.utp,
-            ..Job::seed(&torrent, &content.parent, address(self.seed))
-        };
-        let seed = self.seed.start(lab, &job)?;
-        if let Some(tracker) = &tracker {
-            tracker.wait_seed(&torrent, ANNOUNCED_WITHIN)?;
-        }
-        let addresses = match self.found {
-            Found::ByAddress => vec![seed.address],
-            Found::ByTracker(..) | Found::ByMagnet | Found::Locally => Vec::new(),
-        };
-        let target = lab.folder("target")?;
-        let job = Job {
-            local,
-            speech: self.speech,
-            utp: self.utp,
-            magnet: (self.found == Found::ByMagnet).then_some(link.as_str()),
-            ..Job::leech(&torrent, &target, address(self.leech)).with(&addresses)
-        };
-        let mut leech = self.leech.start(lab, &job)?;
-        leech.wait_complete(COMPLETE_WITHIN)?;
-        leech.stop();
-        seed.stop();
-        match self.leech {
-            Client::Shoal => content.check_exactly(&target),
-            // They make no empty files.
-            Client::Transmission | Client::WebTorrent => content.check_but_empty(&target),
-            _ => content.check(&target),
-        }
+        transfer::run(self, lab).with_context(|| self.to_string())
     }
 }
 
@@ -215,6 +218,9 @@ pub const PEERS: [Client; 6] = [
     Client::WebTorrent,
 ];
 
+/// All kinds of torrents.
+pub(crate) const KINDS: [Kind; 3] = [Kind::V1, Kind::V2, Kind::Hybrid];
+
 /// All transfers from one client to another, of every kind: by address where the leech can be told one, else through a
 /// tracker.
 #[must_use]
@@ -225,16 +231,12 @@ pub fn cells(seed: Client, leech: Client) -> Vec<Cell> {
         Found::ByTracker(TrackerKind::OpenTracker, Protocol::Http)
     };
     let mut cells = Vec::new();
-    for kind in [Kind::V1, Kind::V2, Kind::Hybrid] {
+    for kind in KINDS {
         for folder in [false, true] {
             cells.push(Cell {
-                seed,
-                leech,
-                kind,
                 folder,
                 found,
-                speech: Speech::Usual,
-                utp: false,
+                ..Cell::new(seed, leech, kind)
             });
         }
     }
@@ -248,15 +250,7 @@ pub fn tracked_cells(seed: Client, leech: Client, kind: Kind) -> Vec<Cell> {
     for tracker in [TrackerKind::OpenTracker, TrackerKind::BittorrentTracker] {
         for protocol in [Protocol::Http, Protocol::Udp] {
             let found = Found::ByTracker(tracker, protocol);
-            cells.push(Cell {
-                seed,
-                leech,
-                kind,
-                folder: true,
-                found,
-                speech: Speech::Usual,
-                utp: false,
-            });
+            cells.push(found_cell(seed, leech, kind, found));
         }
     }
     cells
@@ -265,30 +259,17 @@ pub fn tracked_cells(seed: Client, leech: Client, kind: Kind) -> Vec<Cell> {
 /// Transfers in which the leech is told no more than a magnet link.
 #[must_use]
 pub fn magnet_cells(seed: Client, leech: Client) -> Vec<Cell> {
-    [Kind::V1, Kind::V2, Kind::Hybrid]
-        .map(|kind| Cell {
-            seed,
-            leech,
-            kind,
-            folder: true,
-            found: Found::ByMagnet,
-            speech: Speech::Usual,
-            utp: false,
-        })
+    KINDS
+        .map(|kind| found_cell(seed, leech, kind, Found::ByMagnet))
         .to_vec()
 }
 
-/// A transfer in which two clients find each other on the local network.
+/// A transfer of a folder in which two clients find each other like this.
 #[must_use]
-pub fn local_cell(seed: Client, leech: Client, kind: Kind) -> Cell {
+pub const fn found_cell(seed: Client, leech: Client, kind: Kind, found: Found) -> Cell {
     Cell {
-        seed,
-        leech,
-        kind,
-        folder: true,
-        found: Found::Locally,
-        speech: Speech::Usual,
-        utp: false,
+        found,
+        ..Cell::new(seed, leech, kind)
     }
 }
 
@@ -304,7 +285,8 @@ pub fn encrypted_cells(seed: Client, leech: Client) -> Vec<Cell> {
 #[must_use]
 pub fn utp_cells(seed: Client, leech: Client) -> Vec<Cell> {
     let folders = cells(seed, leech).into_iter().filter(|cell| cell.folder);
-    let mut cells: Vec<Cell> = folders.map(|cell| Cell { utp: true, ..cell }).collect();
+    let transport = Transport::Utp;
+    let mut cells: Vec<Cell> = folders.map(|cell| Cell { transport, ..cell }).collect();
     let encrypted = cells.iter().filter(|cell| cell.kind == Kind::V1);
     let speech = Speech::Encrypted;
     let encrypted: Vec<Cell> = encrypted.map(|cell| Cell { speech, ..*cell }).collect();
@@ -312,14 +294,20 @@ pub fn utp_cells(seed: Client, leech: Client) -> Vec<Cell> {
     cells
 }
 
-/// All of the above, with the kind that all know where they find each other.
+/// The cells between two clients, of which one is ours or both are: what covers the combinations of the other.
 #[must_use]
 pub fn between(seed: Client, leech: Client) -> Vec<Cell> {
-    let mut all = cells(seed, leech);
-    all.extend(encrypted_cells(seed, leech));
-    all.extend(utp_cells(seed, leech));
-    all.extend(tracked_cells(seed, leech, Kind::V1));
-    all.extend(magnet_cells(seed, leech));
-    all.push(local_cell(seed, leech, Kind::V1));
-    all
+    let peer = if seed == Client::Shoal { leech } else { seed };
+    let cell = |of: Combination| {
+        let cell = Cell {
+            found: of.found,
+            speech: of.speech,
+            transport: of.transport,
+            ..Cell::new(seed, leech, of.kind)
+        };
+        // Where a client cannot seed folders of this kind, it seeds a file.
+        let folder = cell.unsupported().is_none();
+        Cell { folder, ..cell }
+    };
+    covering(peer).into_iter().map(cell).collect()
 }

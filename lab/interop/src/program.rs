@@ -27,6 +27,8 @@ pub enum Program {
     OpenTracker,
     /// Node.js with bittorrent-tracker.
     BittorrentTracker,
+    /// `nginx`.
+    Nginx,
     /// `mktorrent`.
     Mktorrent,
     /// `strace`, which counts system calls.
@@ -52,6 +54,7 @@ impl Program {
             Program::RTorrent => on_path("rtorrent"),
             Program::Rqbit => by_cargo("rqbit"),
             Program::OpenTracker => on_path("opentracker"),
+            Program::Nginx => on_path("nginx"),
             Program::Mktorrent => on_path("mktorrent"),
             Program::Strace => on_path("strace"),
             Program::Valgrind => on_path("valgrind"),

@@ -49,6 +49,8 @@ pub struct Recipe {
     pub piece_length: Option<u32>,
     /// Trackers, each in a tier of its own.
     pub trackers: Vec<String>,
+    /// HTTP servers that have the content.
+    pub web_seeds: Vec<String>,
     /// Whether it is private (BEP 27).
     pub private: bool,
 }
@@ -61,6 +63,7 @@ impl Recipe {
             kind,
             piece_length: None,
             trackers: Vec::new(),
+            web_seeds: Vec::new(),
             private: false,
         }
     }
@@ -76,6 +79,13 @@ impl Recipe {
     #[must_use]
     pub fn tracker(mut self, url: &str) -> Recipe {
         self.trackers.push(url.to_owned());
+        self
+    }
+
+    /// The same, with one more HTTP server that has the content.
+    #[must_use]
+    pub fn web_seed(mut self, url: &str) -> Recipe {
+        self.web_seeds.push(url.to_owned());
         self
     }
 
@@ -101,6 +111,9 @@ impl Recipe {
         for tracker in &self.trackers {
             command.arg("--tracker").arg(tracker);
         }
+        for url in &self.web_seeds {
+            command.arg("--web-seed").arg(url);
+        }
         if self.private {
             command.arg("--private");
         }
@@ -115,6 +128,7 @@ impl Recipe {
             "kind": self.kind.to_string(),
             "piece_length": self.piece_length.unwrap_or(0),
             "trackers": self.trackers,
+            "web_seeds": self.web_seeds,
             "private": self.private,
         });
         let mut command = Command::new(Program::Libtorrent.find()?);

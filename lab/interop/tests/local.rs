@@ -2,10 +2,14 @@
 
 use anyhow::{Result, ensure};
 use rustix::net::{AddressFamily, SocketType, bind, socket, sockopt};
-use shoal_interop::matrix::local_cell;
+use shoal_interop::matrix::{Cell, Found, found_cell};
 use shoal_interop::{Client, Content, Job, Kind, Lab, Program, Shape, isolated, shoal};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
+
+fn local_cell(seed: Client, leech: Client, kind: Kind) -> Cell {
+    found_cell(seed, leech, kind, Found::Locally)
+}
 
 fn both_ways(lab: &Lab, peer: Client, kind: Kind) -> Result<()> {
     local_cell(Client::Shoal, peer, kind).run(lab)?;

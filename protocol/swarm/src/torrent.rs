@@ -96,6 +96,8 @@ pub enum Input {
         /// Where the address came from.
         origin: Origin,
     },
+    /// This connection, of which `Connected` told, is one over uTP: others may be told so.
+    OverUtp(PeerKey),
     /// An HTTP origin can be asked for blocks (BEP 19, BEP 17): from here on it is a peer whose session is a `WebSession`.
     /// `Output::Refuse` follows where it is known already.
     WebSeed {
@@ -515,6 +517,7 @@ impl Machine for Torrent {
                 origin,
             } => self.on_connected(peer, address, peer_id, origin),
             Input::WebSeed { peer, seed } => self.on_web_seed(peer, seed),
+            Input::OverUtp(peer) => self.on_over_utp(peer),
             Input::DialFailed { peer } => self.on_dial_failed(peer),
             Input::Peer { peer, message } => self.on_peer(peer, message),
             Input::Verified { piece, blocks } => self.on_verdict(piece, self.right(blocks)),

@@ -26,6 +26,8 @@ pub struct ContactFlags(pub u8);
 impl ContactFlags {
     /// It will not download: a seed, or a partial one.
     pub const SEED: ContactFlags = ContactFlags(0x02);
+    /// It speaks uTP. Some peers call who is named without this over TCP alone.
+    pub const UTP: ContactFlags = ContactFlags(0x04);
     /// Somebody has dialled it: it can be reached.
     pub const REACHABLE: ContactFlags = ContactFlags(0x10);
 

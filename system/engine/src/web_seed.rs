@@ -9,6 +9,7 @@ mod fetch;
 use crate::clock::Clock;
 use crate::mailbox::Mailbox;
 use crate::torrent::ToTorrent;
+pub(crate) use fetch::CHANGED;
 use fetch::Progress;
 use shoal_machine::Machine;
 use shoal_metainfo::metainfo::http_seed_url;

@@ -190,6 +190,12 @@ enum Detached {
 }
 
 impl DetachedStream {
+    /// Whether it is one over uTP.
+    #[must_use]
+    pub const fn is_utp(&self) -> bool {
+        matches!(self.kind, Detached::Utp(_))
+    }
+
     /// Puts the connection on the runtime that calls this.
     ///
     /// # Panics

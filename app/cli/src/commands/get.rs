@@ -62,9 +62,19 @@ fn source(args: &GetArgs) -> Result<Source, Failure> {
         .split_once("://")
         .map(|(scheme, _)| scheme.to_ascii_lowercase());
     if matches!(scheme.as_deref(), Some("http" | "https")) {
-        let url = Url::parse(text)
-            .map_err(|error| Failure::new(Exit::Usage, format!("{text} is no URL: {error}")))?;
+        let url = Url::parse(text).map_err(|error| {
+            Failure::new(
+                Exit::Usage,
+                format!("{text} is no URL: {error}; write one like https://example.org/file"),
+            )
+        })?;
         return Ok(Source::Url(url));
+    }
+    if let Some(scheme) = scheme {
+        let message = format!(
+            "{scheme} URLs cannot be downloaded: only http and https can; name such a URL, a file, or a magnet link"
+        );
+        return Err(Failure::new(Exit::Usage, message));
     }
     let path = Path::new(&args.source);
     match plain::read(path)? {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use crate::support::{Said, World, text};
@@ -199,6 +200,22 @@ fn a_file_that_changes_while_it_is_downloaded_is_not_mixed() {
     });
     let said = get(&world, &format!("http://{}/a.iso", server.address)).expect(1);
     assert!(said.stderr.contains("it changed while"), "{said:?}");
+    assert!(said.stderr.contains("begin anew"), "{said:?}");
+}
+
+#[test]
+fn all_of_a_file_in_place_of_a_range_of_the_known_version_is_another_version() {
+    let world = World::new();
+    let bytes = fs::read(world.file("source/a.iso", 200_000)).unwrap();
+    let server = serve(move |asked| {
+        if asked.head.contains("if-range: ") {
+            // It does not say which version this is.
+            return answer("200 OK", "", &bytes);
+        }
+        part(&bytes, asked, "ETag: \"1\"\r\n")
+    });
+    let said = get(&world, &format!("http://{}/a.iso", server.address)).expect(1);
+    assert!(said.stderr.contains("it changed while"), "{said:?}");
 }
 
 #[test]
@@ -214,13 +231,26 @@ fn what_cannot_be_downloaded_from_a_url_is_said_clearly() {
             "Content-Range: bytes 0-4/*\r\n",
             b"hello",
         ),
+        "/busy" => answer("503 Service Unavailable", "Retry-After: 7\r\n", b""),
+        "/often" => answer("429 Too Many Requests", "", b""),
+        "/locked" => answer("401 Unauthorized", "", b""),
         _ => answer("404 Not Found", "", b""),
     });
     for (path, why) in [
         ("/whole", "does not serve ranges"),
-        ("/empty", "the file is empty"),
-        ("/zipped", "compresses the file"),
+        ("/whole", "name another mirror"),
+        ("/empty", "the file is empty: there is nothing to download"),
+        (
+            "/zipped",
+            "compresses the file although it may not; name another",
+        ),
         ("/endless", "does not say how long"),
+        ("/busy", "status 503; it is busy: try again in 7 s"),
+        ("/often", "status 429; it is busy: try again later"),
+        (
+            "/locked",
+            "status 401; check the URL; where the file wants a name",
+        ),
         ("/missing", "status 404; check the URL"),
     ] {
         let said = get(&world, &format!("http://{}{path}", server.address)).expect(1);
@@ -301,6 +331,63 @@ fn a_metalink_is_downloaded_from_its_mirrors_and_checked() {
     fs::write(&path, "<metalink/>").unwrap();
     let said = get(&world, &text(&path)).expect(3);
     assert!(said.stderr.contains("metalink refused"), "{said:?}");
+}
+
+#[test]
+fn a_mirror_that_lies_is_found_out_by_the_hashes_of_pieces() {
+    const PIECE: usize = 256 * 1024;
+    let world = World::new();
+    let bytes = content(&world);
+    let served = bytes.clone();
+    let server = serve(move |asked| {
+        let right = asked.path == "/right";
+        let sent: Vec<u8> = served.iter().map(|byte| byte ^ u8::from(!right)).collect();
+        part(&sent, asked, "")
+    });
+    let hashes = bytes.chunks(PIECE).map(|piece| {
+        let digits = Sha1::digest(piece);
+        let digits: String = digits.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("<hash>{digits}</hash>")
+    });
+    let hashes: String = hashes.collect();
+    let pieces = format!("<pieces type=\"sha-1\" length=\"{PIECE}\">{hashes}</pieces></file>");
+    let url = |path: &str| format!("http://{}{path}", server.address);
+    let mirrors = [url("/wrong"), url("/right")];
+    let file = file("a.iso", &bytes, &Sha256::digest(&bytes), &mirrors);
+    let path = world.path("a.meta4");
+    fs::write(&path, metalink(&file.replace("</file>", &pieces))).unwrap();
+    let said = get(&world, &text(&path)).expect(0);
+    assert!(said.event("complete")["failed_pieces"].as_u64() > Some(0));
+    assert_eq!(fs::read(world.path("target/a.iso")).unwrap(), bytes);
+}
+
+#[test]
+fn what_a_server_says_of_mirrors_and_hashes_of_a_file_is_used() {
+    let world = World::new();
+    let bytes = content(&world);
+    let right = Sha256::digest(&bytes);
+    let (served, mirrored) = (bytes.clone(), bytes.clone());
+    let mirror = serve(move |asked| part(&mirrored, asked, ""));
+    let of_mirror = Arc::clone(&mirror.heads);
+    let duplicate = format!("http://{}/copy.iso", mirror.address);
+    let described = metalink(&file("a.iso", &bytes, &right, &[]));
+    let server = serve(move |asked| match asked.range {
+        _ if asked.path == "/a.meta4" => answer("200 OK", "", described.as_bytes()),
+        // It has no more to give than what tells what it is.
+        Some((first, end)) if first > 0 || end > 1024 => answer("403 Forbidden", "", b""),
+        _ => {
+            let links = format!(
+                "Link: <{duplicate}>; rel=duplicate\r\n\
+                 Link: </a.meta4>; rel=describedby; type=\"application/metalink4+xml\"\r\n"
+            );
+            part(&served, asked, &links)
+        }
+    });
+    get(&world, &format!("http://{}/a.iso", server.address)).expect(0);
+    assert_eq!(fs::read(world.path("target/a.iso")).unwrap(), bytes);
+    assert!(!of_mirror.lock().unwrap().is_empty());
+    let heads = server.heads.lock().unwrap();
+    assert!(heads.iter().any(|head| head.contains("/a.meta4")));
 }
 
 #[test]

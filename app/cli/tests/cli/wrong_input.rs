@@ -269,6 +269,17 @@ fn a_url_that_leads_nowhere_is_a_failure() {
 }
 
 #[test]
+fn a_url_that_is_not_of_the_web_is_a_usage_error() {
+    let world = World::new();
+    for (url, words) in [
+        ("ftp://127.0.0.1/a.iso", "only http and https can"),
+        ("http://", "is no URL"),
+    ] {
+        assert_fails(&world, &["get", url], 2, &[words]);
+    }
+}
+
+#[test]
 fn seeding_where_nothing_is_right_fails() {
     let world = World::new();
     let torrent = world.torrent(&world.album(), "--v1");

@@ -15,7 +15,14 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
     command.arg("--enable-dht=true");
     command.arg(format!("--dht-listen-port={}", job.address.port()));
     command.arg(format!("--dht-file-path={}", state.join("dht").display()));
-    command.arg("--enable-peer-exchange=true");
+    if let Some(router) = job.router {
+        command.arg(format!("--dht-entry-point={router}"));
+    }
+    if let Some(limit) = job.download_limit {
+        command.arg(format!("--max-overall-download-limit={limit}"));
+    }
+    let exchange = job.exchange.unwrap_or(true);
+    command.arg(format!("--enable-peer-exchange={exchange}"));
     command.arg(format!("--bt-enable-lpd={}", job.local));
     command.arg(format!("--bt-lpd-interface={}", job.address.ip()));
     command.args(["--console-log-level=notice", "--summary-interval=5"]);

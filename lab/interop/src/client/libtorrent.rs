@@ -20,6 +20,9 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
         "upload_limit": job.upload_limit.unwrap_or(0),
         "speech": job.speech.word("usual", "clear", "encrypted"),
         "utp": job.utp,
+        "router": job.router,
+        "download_limit": job.download_limit.unwrap_or(0),
+        "exchange": job.exchange.unwrap_or(true),
         "measured": job.measured,
     });
     let mut command = Command::new(Program::Libtorrent.find()?);

@@ -59,6 +59,8 @@ fn write_settings(profile: &Path, job: &Job<'_>, interface: SocketAddr) -> Resul
          Session\\Port={port}\n\
          Session\\InterfaceAddress={ip}\n\
          Session\\BTProtocol={protocol}\n\
+         Session\\PeXEnabled={exchange}\n\
+         Session\\GlobalDLSpeedLimit={limit}\n\
          Session\\Encryption={encryption}\n\
          Session\\DHTEnabled=false\n\
          Session\\LSDEnabled={local}\n\
@@ -74,6 +76,9 @@ fn write_settings(profile: &Path, job: &Job<'_>, interface: SocketAddr) -> Resul
          WebUI\\UseUPnP=false\n",
         local = job.local,
         protocol = if job.utp { "UTP" } else { "TCP" },
+        exchange = job.exchange.unwrap_or(true),
+        // In KiB/s; 0 is none.
+        limit = job.download_limit.unwrap_or(0) / 1024,
         // Allowed, off, or required.
         encryption = job.speech.word("0", "2", "1"),
         port = job.address.port(),

@@ -23,12 +23,29 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
         }
         Speech::Usual | Speech::Clear => "",
     };
+    let dht = match job.router {
+        Some(router) => format!(
+            "dht.mode.set = on\n\
+             dht.port.set = {port}\n\
+             schedule2 = router, 2, 5, \"dht.add_node={router}\"\n"
+        ),
+        None => "dht.mode.set = disable\n".to_owned(),
+    };
+    let exchange = if job.exchange.unwrap_or(true) {
+        "yes"
+    } else {
+        "no"
+    };
+    // In KiB/s; 0 is none.
+    let limit = job.download_limit.unwrap_or(0) / 1024;
     let settings = format!(
         "system.daemon.set = true\n\
          network.bind_address.set = {ip}\n\
          network.port_range.set = {port}-{port}\n\
          network.port_random.set = no\n\
-         dht.mode.set = disable\n\
+         throttle.global_down.max_rate.set_kb = {limit}\n\
+         protocol.pex.set = {exchange}\n\
+         {dht}\
          {encryption}\
          directory.default.set = {}\n\
          session.path.set = {}\n\

@@ -37,8 +37,14 @@ pub fn order(lab: &Lab, job: &Job<'_>) -> Result<Command> {
             command
         }
     };
-    if !job.local {
+    if !job.local && job.exchange != Some(true) && job.router.is_none() {
         command.arg("--isolated");
+    }
+    if let Some(router) = job.router {
+        command.arg("--dht-router").arg(router.to_string());
+    }
+    if let Some(limit) = job.download_limit {
+        command.arg("--download-limit").arg(limit.to_string());
     }
     command.arg("--listen").arg(job.address.to_string());
     command.arg("--allow-net").arg(lab.network());

@@ -23,9 +23,13 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
     let settings = json!({
         "bind-address-ipv4": job.address.ip().to_string(),
         "peer-port": job.address.port(),
-        "dht-enabled": false,
+        "dht-enabled": job.router.is_some(),
         "lpd-enabled": job.local,
         "utp-enabled": job.utp,
+        "pex-enabled": job.exchange.unwrap_or(true),
+        // In kB/s.
+        "speed-limit-down-enabled": job.download_limit.is_some(),
+        "speed-limit-down": job.download_limit.unwrap_or(0) / 1000,
         // Preferred, only where the other side insists, or required.
         "encryption": match job.speech {
             Speech::Usual => 1,
@@ -38,6 +42,10 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
         "download-dir": job.folder,
     });
     fs::write(state.join("settings.json"), settings.to_string())?;
+    if let Some(router) = job.router {
+        let line = format!("{} {}\n", router.ip(), router.port());
+        fs::write(state.join("dht.bootstrap"), line)?;
+    }
     let mut command = Command::new(Program::Transmission.find()?);
     command.args(["--foreground", "--config-dir"]).arg(&state);
     let process = Process::start(lab, &job.name(Client::Transmission), &mut command)?;

@@ -22,6 +22,10 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
             Speech::Usual => 1,
             Speech::Encrypted => 2,
         },
+        "exchange": job.exchange.unwrap_or(true),
+        "router": job.router,
+        // Less than nothing is no limit.
+        "download_limit": job.download_limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(-1)),
         "modules": node_folder()?.join("node_modules"),
     });
     let mut command = Command::new(Program::WebTorrent.find()?);

@@ -300,6 +300,66 @@ fn info_dictionaries_are_those_of_libtorrent() {
     }
 }
 
+/// What `bep_0052_torrent_creator.py`, the reference of BEP 52, prints for the files that the tests make: kind, piece length, and
+/// the v2 info hash of a folder and of a single file.
+const OF_BEP_52: &[(Kind, u32, &str, &str)] = &[
+    (
+        Kind::V2,
+        16_384,
+        "75fc0ba9a00ddf0cd2fa91cdbb2ca7d18255ea50d07d527254ffebb121e868d2",
+        "3a40b50c3fe302e271fe6da7fc756c7ced58d46460b392c01be533429bbb88ff",
+    ),
+    (
+        Kind::V2,
+        32_768,
+        "3dab43a636ce0dfdd8298ea2c9d8cef2eee20d2f9f45eb40999251defd135733",
+        "b949462a2456d921807e722a8bb6c3c1fa6657bc9acb4996f3be4455ed5ca1f6",
+    ),
+    (
+        Kind::Hybrid,
+        16_384,
+        "54242add9da2c9f198d35643a5f0fccf31adc88698af389a2f91eaa4448e9d33",
+        "266766fb68dfc0604396799e1ddc63d535a484f061b577046e92f8118e0acf0b",
+    ),
+    (
+        Kind::Hybrid,
+        32_768,
+        "4467c10c66ad8551fa7f445a1a565d566b04eecab39c11f535d4a5411da099f5",
+        "c29be95b06da9495a2a5838069c9f3e04d9d25498ba78f91a117f23cbdee49be",
+    ),
+];
+
+#[test]
+fn the_vectors_of_bep_52() {
+    let folder = [
+        ("a", 40_000),
+        ("b/one", 5),
+        ("b/two", 65_536),
+        ("c", 200_001),
+        ("d", 16_384),
+    ];
+    for &(kind, piece_length, of_folder, of_file) in OF_BEP_52 {
+        let hash_of = |files: &[(&str, u64)]| {
+            let options = Options {
+                kind,
+                piece_length: Some(piece_length),
+                tail_padding: true,
+                ..Options::default()
+            };
+            let sources = files.iter().map(|&(path, length)| file(path, length));
+            let torrent = create(sources.collect(), options);
+            let document = bencode::decode_canonical(&torrent, Limits::LOCAL).unwrap();
+            hexadecimal(&Sha256::digest(document.root().get("info").unwrap().raw()))
+        };
+        assert_eq!(hash_of(&folder), of_folder, "{kind:?} {piece_length}");
+        assert_eq!(
+            hash_of(&[("", 200_001)]),
+            of_file,
+            "{kind:?} {piece_length}"
+        );
+    }
+}
+
 #[test]
 fn whole_torrents_are_those_of_libtorrent() {
     let options = Options {

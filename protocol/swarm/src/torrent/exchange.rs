@@ -92,6 +92,9 @@ impl Torrent {
             if dialled {
                 flags = flags.with(ContactFlags::REACHABLE);
             }
+            if peer.over_utp {
+                flags = flags.with(ContactFlags::UTP);
+            }
             if peer.is_seed() || peer.upload_only {
                 flags = flags.with(ContactFlags::SEED);
             }
@@ -107,6 +110,12 @@ impl Torrent {
             self.tell(key, ToPeer::Contacts(contacts));
         }
         self.contacts_changed();
+    }
+
+    pub(super) fn on_over_utp(&mut self, key: PeerKey) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.over_utp = true;
+        }
     }
 
     pub(super) fn on_introduced(&mut self, addresses: Vec<SocketAddr>) {

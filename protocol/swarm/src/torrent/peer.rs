@@ -33,6 +33,7 @@ pub(super) struct Peer {
     pub(super) remote: Remote,
     /// The port where it listens, as it says.
     pub(super) listens_at: Option<u16>,
+    pub(super) over_utp: bool,
     pub(super) since: Moment,
     /// It was told to close and has not left yet.
     pub(super) closing: bool,
@@ -71,6 +72,7 @@ impl Peer {
         Peer {
             remote,
             listens_at: None,
+            over_utp: false,
             since: now,
             closing: false,
             has: None,

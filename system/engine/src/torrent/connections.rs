@@ -195,6 +195,9 @@ impl TorrentTask {
         if !self.peers.contains_key(&peer) {
             return self.disconnected();
         }
+        if ready.stream.is_utp() {
+            self.handle(Input::OverUtp(peer));
+        }
         let session = self.peer_session(&ready, now);
         let surroundings = self.surroundings();
         self.parts.environment.pool.seat().spawn(async move {

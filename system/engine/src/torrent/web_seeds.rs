@@ -6,7 +6,7 @@ use super::connections::Peer;
 use super::{ToTorrent, TorrentTask};
 use crate::mailbox::Mailbox;
 use crate::snapshot::WebSeedLine;
-use crate::web_seed::{Place, Surroundings, WebTask};
+use crate::web_seed::{CHANGED, Place, Surroundings, WebTask};
 use crate::whole;
 use shoal_swarm::torrent::Input;
 use shoal_swarm::{PeerKey, WebSeedIndex};
@@ -124,7 +124,15 @@ impl TorrentTask {
             Some(format!("{}: {message}", entry.place.site()))
         });
         let reasons: Vec<String> = reasons.take(MAX_REASONS).collect();
-        self.failed = Some(format!("cannot download it: {}", reasons.join("; ")));
+        let advice = if reasons.iter().any(|reason| reason.ends_with(CHANGED)) {
+            "move away what is there, and begin anew"
+        } else {
+            "nothing verified is lost; mend that, and go on"
+        };
+        self.failed = Some(format!(
+            "cannot download it: {}; {advice}",
+            reasons.join("; ")
+        ));
         self.report_early = true;
     }
 

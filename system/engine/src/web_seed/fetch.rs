@@ -25,6 +25,9 @@ const MAX_REFUSAL_BYTES: usize = 64;
 /// The end of a body that is through is there at once, or the connection is not worth keeping.
 const END_TIMEOUT: Duration = Duration::from_millis(200);
 
+/// What is said of a file of which the origin has another version than before.
+pub(crate) const CHANGED: &str = "it changed while it was being downloaded";
+
 /// What comes of a fetch.
 pub(super) enum Progress {
     /// The bytes of its next block.
@@ -133,10 +136,13 @@ impl Job {
             head.retry_after = refusal(&mut stream).await.or(head.retry_after);
         }
         let (etag, modified) = (stream.header("etag"), stream.header("last-modified"));
-        let other = |version: &Version| version.differs(etag.as_ref(), modified.as_ref());
+        let other = |version: &Version| {
+            // All of the file in place of a range: the version that the range is of is not there any more.
+            let refused = head.status == 200 && version.validator().is_some();
+            refused || version.differs(etag.as_ref(), modified.as_ref())
+        };
         if matches!(head.status, 200 | 206) && self.place.version().is_some_and(other) {
-            let what = "it changed while it was being downloaded";
-            return Err((Failure::Missing(what), what.to_owned()));
+            return Err((Failure::Missing(CHANGED), CHANGED.to_owned()));
         }
         let skip = judge(part, &head).map_err(|failure| {
             let words = words(&failure, head.status);

@@ -463,7 +463,7 @@ async fn origins_that_can_be_of_no_use_are_given_up_with_the_reason() {
     let length = 2_000_000;
     let content = files(&made(Kind::V1, &[length], Vec::new()));
     let whole = content.clone();
-    let zipped = content.clone();
+    let (zipped, longer) = (content.clone(), content.clone());
     let origins = [
         (Origin::start(|_| Reply::new(404)).await, "does not have"),
         (
@@ -488,6 +488,17 @@ async fn origins_that_can_be_of_no_use_are_given_up_with_the_reason() {
             })
             .await,
             "compresses",
+        ),
+        (
+            Origin::start(move |request| {
+                let mut reply = serve(&longer, request);
+                for header in &mut reply.headers {
+                    *header = header.replace("/2000000", "/2000001");
+                }
+                reply
+            })
+            .await,
+            "it has a file of another length",
         ),
     ];
     for (origin, reason) in &origins {

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shoal_engine::{AddTorrent, Engine, Mirror, Version};
 use shoal_metainfo::Metainfo;
@@ -27,6 +28,8 @@ const MAX_TORRENTS: usize = 3;
 
 /// The most mirrors of one file.
 const MAX_MIRRORS: usize = 64;
+
+const EMPTY: &str = "the file is empty: there is nothing to download; check the URL";
 
 const TORRENT_TYPE: &str = "application/x-bittorrent";
 const METALINK_TYPE: &str = "application/metalink4+xml";
@@ -148,9 +151,21 @@ fn failed(why: &str) -> Failure {
     Failure::new(Exit::Failure, format!("cannot download it: {why}"))
 }
 
-fn refused_status(site: &str, status: u16) -> Failure {
+/// Why there is no file in a reply, and what to do about it.
+fn refused_status(site: &str, status: u16, retry_after: Option<Duration>) -> Failure {
+    let advice = match (status, retry_after) {
+        (401 | 403, _) => {
+            "check the URL; where the file wants a name and a password, write https://NAME:PASSWORD@HOST/..."
+                .to_owned()
+        }
+        (408 | 429 | 500..=599, Some(wait)) => {
+            format!("it is busy: try again in {} s", wait.as_secs().max(1))
+        }
+        (408 | 429 | 500..=599, None) => "it is busy: try again later".to_owned(),
+        _ => "check the URL".to_owned(),
+    };
     failed(&format!(
-        "{site}: the server answers with status {status}; check the URL"
+        "{site}: the server answers with status {status}; {advice}"
     ))
 }
 
@@ -167,8 +182,8 @@ async fn ask(engine: &Engine, url: &Url) -> Result<HttpStream, Failure> {
     let reply = reply.map_err(|error| failed(&explain(&site, &error)))?;
     match reply.status() {
         200 | 206 => Ok(reply),
-        416 => Err(failed(&format!("{site}: the file is empty"))),
-        status => Err(refused_status(&site, status)),
+        416 => Err(failed(&format!("{site}: {EMPTY}"))),
+        status => Err(refused_status(&site, status, reply.retry_after())),
     }
 }
 
@@ -198,7 +213,10 @@ async fn body(
     let reply = reply.map_err(|error| failed(&explain(&site, &error)))?;
     match reply.status {
         200 => Ok(reply.body),
-        status => Err(refused_status(&site, status)),
+        status => {
+            let wait = reply.retry_after_s.map(Duration::from_secs);
+            Err(refused_status(&site, status, wait))
+        }
     }
 }
 
@@ -289,20 +307,25 @@ impl Offer {
 /// The length of the whole, where ranges of it can be had.
 fn length(reply: &HttpStream) -> Result<u64, &'static str> {
     if reply.is_encoded() {
-        return Err("the server compresses the file although it may not");
+        return Err("the server compresses the file although it may not; name another mirror");
     }
     if reply.status() == 200 {
         return Err(match reply.content_length() {
-            Some(0) => "the file is empty",
-            _ => "the server does not serve ranges, so that a download could not be resumed",
+            Some(0) => EMPTY,
+            _ => {
+                "the server does not serve ranges, so that a download could not be resumed; \
+                 name another mirror, or use a program that can begin anew, such as curl"
+            }
         });
     }
     let range = reply.header("content-range");
     let range = range.as_deref().and_then(shoal_engine::content_range);
     match range {
         Some((0, _, Some(total))) => Ok(total),
-        Some((0, _, None)) => Err("the server does not say how long the file is"),
-        _ => Err("the server sends another range than was asked for"),
+        Some((0, _, None)) => {
+            Err("the server does not say how long the file is; name another mirror")
+        }
+        _ => Err("the server sends another range than was asked for; name another mirror"),
     }
 }
 
@@ -321,7 +344,9 @@ fn name(url: &Url, reply: &HttpStream) -> Vec<u8> {
 }
 
 fn unknown_length(name: &str) -> Failure {
-    failed(&format!("the metalink does not say how long {name:?} is"))
+    failed(&format!(
+        "the metalink does not say how long {name:?} is; ask whoever made it for one with sizes, or name one of its URLs"
+    ))
 }
 
 fn of_metalink(file: &MetalinkFile, origin: &str) -> Result<Offer, Failure> {
@@ -337,7 +362,9 @@ fn of_metalink(file: &MetalinkFile, origin: &str) -> Result<Offer, Failure> {
     let urls = file.urls.iter().map(|url| url.url.clone());
     urls.for_each(|url| offer.mirror(url));
     if offer.mirrors.is_empty() && offer.torrents.is_empty() {
-        let why = format!("{origin}: the metalink names no http, https or torrent URL");
+        let why = format!(
+            "{origin}: the metalink names no http, https or torrent URL; name a URL of the file"
+        );
         return Err(failed(&why));
     }
     Ok(offer)

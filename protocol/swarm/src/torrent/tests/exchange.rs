@@ -67,6 +67,16 @@ fn peers_are_named_where_they_listen_and_only_while_they_are_connected() {
 }
 
 #[test]
+fn who_speaks_utp_is_named_as_such() {
+    let mut bench = exchanging();
+    let peer = bench.join(1, Has::None);
+    bench.handle(Input::OverUtp(peer));
+    bench.says(peer, FromPeer::ListensAt(7_001));
+    let named = [listening(1, 7_001, ContactFlags::UTP)];
+    assert_eq!(told(&pass(&mut bench, 60)).as_deref(), Some(&named[..]));
+}
+
+#[test]
 fn who_was_dialled_can_be_reached() {
     let mut bench = exchanging();
     let (origin, addresses) = (Origin::User, vec![address(5)]);
