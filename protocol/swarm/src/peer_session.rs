@@ -219,6 +219,8 @@ pub struct PeerSession {
     remote_extensions: RemoteExtensions,
     metadata: MetadataOffer,
     remote_upload_only: bool,
+    /// Where the remote said first that it sees us.
+    seen_at: Option<IpAddr>,
 
     we_choke: bool,
     we_are_interested: bool,
@@ -288,6 +290,7 @@ impl PeerSession {
             client: None,
             remote_extensions: RemoteExtensions::default(),
             remote_upload_only: false,
+            seen_at: None,
             we_choke: true,
             we_are_interested: false,
             remote_chokes: true,

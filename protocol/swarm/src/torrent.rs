@@ -25,7 +25,7 @@ use core::time::Duration;
 use exchange::Exchange;
 use offers::Offers;
 use peer::Peer;
-use shoal_machine::{Machine, Moment, earliest};
+use shoal_machine::{Machine, Moment, Sighting, earliest};
 use shoal_metainfo::{Bitfield, BlockIndex, BlockRun, Layout, PieceIndex};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -146,6 +146,8 @@ pub enum Input {
     Suspended(bool),
     /// The choker decided: these are unchoked, all others are choked.
     Unchoked(Vec<PeerKey>),
+    /// The world sees us at this address and port (BEP 40); in place of an earlier one of its family.
+    OurAddress(SocketAddr),
     /// How much each piece is wanted, from now on.
     Priorities(Vec<Priority>),
     /// Pick pieces in order (true) or rarest first.
@@ -193,6 +195,8 @@ pub enum Output {
     },
     /// It could use that many connections more; replaces the last statement.
     WantsDials(u32),
+    /// A peer says where it sees us.
+    Seen(Sighting),
     /// More addresses would help: ask the trackers early.
     WantsCandidates,
     /// Accept no more connections from this address.
@@ -529,6 +533,7 @@ impl Machine for Torrent {
                 self.wake_all();
             }
             Input::Unchoked(peers) => self.on_unchoked(&peers),
+            Input::OurAddress(address) => self.candidates.set_our_address(address),
             Input::Priorities(priorities) => self.on_priorities(&priorities),
             Input::Sequential(sequential) => self.picker.set_sequential(sequential),
             Input::Deadline(lease) => {

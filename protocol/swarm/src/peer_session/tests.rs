@@ -1181,6 +1181,31 @@ fn exchanging() -> Bench {
     bench
 }
 
+#[test]
+fn where_a_remote_sees_us_is_told_once_and_after_it_has_joined() {
+    let mut bench = Bench::new(negotiated(true, Has::None), PeerSettings::default());
+    bench.drain();
+    let seen = |host| {
+        Message::ExtendedHandshake(ExtendedHandshake {
+            your_ip: Some([80, 1, 1, host].into()),
+            ..ExtendedHandshake::default()
+        })
+    };
+    let told = |outputs: Vec<Output>| {
+        let told = outputs.into_iter().filter_map(|output| match output {
+            Output::Torrent(FromPeer::SeesUsAt(ip)) => Some(ip),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(told(bench.hear(seen(1))), Vec::<IpAddr>::new());
+    assert_eq!(
+        told(bench.hear(Message::HaveNone)),
+        [IpAddr::from([80, 1, 1, 1])]
+    );
+    assert_eq!(told(bench.hear(seen(2))), Vec::<IpAddr>::new());
+}
+
 fn contacts(hosts: core::ops::Range<u8>) -> Arc<[Contact]> {
     let contact = |host| Contact {
         address: ([10, 0, 0, host], 7_000).into(),

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use shoal_metainfo::{Block, BlockIndex};
 
 mod exchange;
+mod priority;
 mod swarm;
 
 const PIECES: u32 = 8;

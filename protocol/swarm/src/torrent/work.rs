@@ -3,10 +3,11 @@
 //! Invariant: a block is leased to a peer only if that peer's session cannot still hold an earlier lease on it.
 
 use super::peer::Peer;
-use super::{MAX_SERVED_PER_INPUT, RETRY, Torrent};
+use super::{MAX_SERVED_PER_INPUT, Output, RETRY, Torrent};
 use crate::message::{CloseReason, FromPeer, Has, PeerKey, ReturnReason, ToPeer};
 use crate::peer_session::Pieces;
 use crate::picker::{Ask, Receipt};
+use shoal_machine::Sighting;
 use shoal_metainfo::{BlockRun, PieceIndex};
 
 impl Torrent {
@@ -54,6 +55,11 @@ impl Torrent {
             FromPeer::ListensAt(port) => {
                 peer.listens_at = Some(port);
                 self.contacts_changed();
+            }
+            FromPeer::SeesUsAt(at) => {
+                let by = peer.address().map(|address| address.ip());
+                let sighting = by.map(|by| Output::Seen(Sighting { by, at }));
+                self.outputs.extend(sighting);
             }
             FromPeer::Introduced(addresses) => self.on_introduced(addresses),
             FromPeer::Left(reason) => self.on_left(key, &reason),
