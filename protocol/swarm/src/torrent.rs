@@ -7,6 +7,7 @@ mod connections;
 mod exchange;
 mod offers;
 mod peer;
+mod super_seed;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -29,6 +30,7 @@ use shoal_machine::{Machine, Moment, Sighting, earliest};
 use shoal_metainfo::{Bitfield, BlockIndex, BlockRun, Layout, PieceIndex};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use super_seed::SuperSeed;
 use trust::Verdict;
 
 /// Where an address came from; decides where a dial may go (design: one table of origin class and target class).
@@ -229,6 +231,8 @@ pub struct TorrentConfig {
     pub private: bool,
     /// Peers are told of each other, and believed (BEP 11): not in private torrents, and not where we keep to ourselves.
     pub exchange: bool,
+    /// Where everything is there at the start, it is shown piece by piece until others have it all between them (BEP 16).
+    pub super_seed: bool,
 }
 
 /// The most connections of one torrent, unless told otherwise: enough to find fast peers in any swarm.
@@ -262,6 +266,7 @@ pub struct Torrent {
     candidates: Candidates,
     offers: Offers,
     exchange: Exchange,
+    super_seed: Option<SuperSeed>,
     peers: BTreeMap<PeerKey, Peer>,
     /// How many peers were not told to close.
     open: u32,
@@ -339,6 +344,8 @@ impl Torrent {
             }
         }
         picker.set_sequential(config.sequential);
+        let super_seed = (config.super_seed && picker.have().is_full())
+            .then(|| SuperSeed::new(layout.piece_count()));
         let mut torrent = Torrent {
             have: Tally::of(&layout, picker.have().iter()),
             candidates: Candidates::new(rng.u64(..)),
@@ -354,6 +361,7 @@ impl Torrent {
             smart_ban: SmartBan::new(),
             offers: Offers::default(),
             exchange: Exchange::new(config.exchange),
+            super_seed,
             peers: BTreeMap::new(),
             open: 0,
             dialing: BTreeMap::new(),
@@ -500,6 +508,7 @@ impl Torrent {
             self.review_at = None;
             self.make_room();
         }
+        self.review_shown();
     }
 }
 
@@ -571,6 +580,8 @@ impl Machine for Torrent {
             .filter(|_| self.stated_dials == Some(0) && self.room_for_dials() > 0);
         let connections = earliest(self.review_at, dial);
         let connections = earliest(connections, self.exchange.due);
+        let shown = self.super_seed.as_ref().and_then(|state| state.due);
+        let connections = earliest(connections, shown);
         earliest(earliest(work, connections), self.next_verdict())
     }
 }

@@ -1330,3 +1330,26 @@ fn fifty_contacts_of_a_remote_are_taken_and_a_flood_ends_the_connection() {
             .any(|output| matches!(output, Output::Close(_)))
     );
 }
+
+#[test]
+fn whoever_a_piece_came_from_hears_that_we_have_it_and_others_who_have_it_do_not() {
+    let some = || {
+        let mut field = Bitfield::empty(8);
+        field.insert(PieceIndex(1));
+        field.insert(PieceIndex(2));
+        Message::Bitfield(field.to_wire())
+    };
+    let mut bench = Bench::new(negotiated(true, Has::None), PeerSettings::default());
+    bench.drain();
+    bench.hear(some());
+    bench.tell(ToPeer::Interested(true));
+    bench.hear(Message::Unchoke);
+    bench.tell(ToPeer::Lease(vec![run(1, 0, 1)]));
+    bench.hear(Message::Piece(request(1, 0)));
+    bench.handle(Input::BlockStored(block(1, 0)));
+    let pieces = (1..3).map(PieceIndex).collect();
+    let outputs = bench.tell(ToPeer::Have(pieces));
+    let have = |piece| Message::Have(PieceIndex(piece));
+    let said = sent(&outputs);
+    assert!(said.contains(&have(1)) && !said.contains(&have(2)));
+}

@@ -76,6 +76,7 @@ impl Torrent {
         peer.recount(self.picker.wanted_missing());
         self.show_interest(key);
         self.introduce(key);
+        self.on_first_seen(key, has);
         self.close_if_useless(key);
     }
 
@@ -95,6 +96,7 @@ impl Torrent {
             self.picker.peer_joined(&Has::All);
         }
         self.on_offer_taken(key, piece);
+        self.on_seen(key, piece);
         if self.picker.wanted_missing().get(piece)
             && let Some(peer) = self.peers.get_mut(&key)
         {
@@ -332,6 +334,7 @@ impl Torrent {
         }
         self.open -= u32::from(!peer.closing && !peer.is_web_seed());
         self.withdraw_offers(&peer.offered);
+        self.hide_again(&peer);
         self.starved.remove(&key);
         self.remember_departed(key, &peer);
         self.forget_connection(&peer, reason);
