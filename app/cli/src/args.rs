@@ -230,6 +230,10 @@ pub(crate) struct SeedArgs {
     /// Take files of the right size for right, without reading them
     #[arg(long)]
     pub(crate) trust: bool,
+    /// Show each peer a few pieces at a time until others have all of them between them, so that hardly a byte is sent twice; for the first
+    /// seed of a new torrent
+    #[arg(long)]
+    pub(crate) super_seed: bool,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
     #[command(flatten)]

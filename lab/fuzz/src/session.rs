@@ -3,7 +3,7 @@
 //! Invariant: as for the whole crate.
 
 use crate::operations::{Operations, drain, is_due};
-use shoal_machine::{Machine, Moment};
+use shoal_machine::{Machine, Moment, Sighting};
 use shoal_session::choker::MAX_AUTOMATIC_SLOTS;
 use shoal_session::session::{OPTIMISTIC_TURN, SLOTS_PER_OPTIMISTIC};
 use shoal_session::{
@@ -106,6 +106,14 @@ impl Run {
                 self.handle(Input::Disconnected(torrent));
             }
             9..=12 => self.peers(torrent, operations),
+            14 => {
+                let [network, host, at] = [(); 3].map(|()| operations.byte());
+                let sighting = Sighting {
+                    by: [11, 0, network % 16, host].into(),
+                    at: [at, 1, 1, at % 3].into(),
+                };
+                self.handle(Input::Seen(sighting));
+            }
             13 => {
                 self.now = self.now + operations.step();
                 self.tick();
@@ -174,6 +182,9 @@ impl Run {
         for output in drain(&mut self.session, MAX_OUTPUTS) {
             match output {
                 Output::GrantDials { torrent, count } => self.on_granted(torrent, count),
+                Output::OurAddress(ip) => {
+                    assert!(self.session.our_addresses().any(|ours| ours == ip));
+                }
                 Output::Unchoked { torrent, peers } => {
                     let Some(known) = self.torrents.get_mut(&torrent) else {
                         panic!("a torrent that is gone");

@@ -133,6 +133,7 @@ impl Run {
             max_connections: MAX_CONNECTIONS,
             private: false,
             exchange: true,
+            super_seed: false,
         };
         Run {
             torrent: Torrent::new(config),

@@ -147,6 +147,7 @@ impl Node {
             max_connections: 10,
             private: false,
             exchange: false,
+            super_seed: false,
         });
         Node {
             key: torrent.next_key(),

@@ -114,6 +114,11 @@ pub const ALL: &[Scenario] = &[
         setup: word_of_mouth,
     },
     Scenario {
+        name: "super-seed",
+        summary: "64 MiB from one super-seed to 30 peers of the mix of links",
+        setup: |seed| first_seed(seed, true),
+    },
+    Scenario {
         name: "origin",
         summary: "a peer and an HTTP origin of 50 Mbit/s each race for the blocks of one download",
         setup: |seed| origin(seed, mbit(50)),
@@ -383,6 +388,15 @@ pub fn word_of_mouth(seed: u64) -> Setup {
     setup.total_bytes = 16 * 1024 * 1024;
     setup.word_of_mouth = true;
     setup.nodes[0].up_bytes_per_s = mbit(5);
+    setup
+}
+
+/// One seed, whether a super-seed or not, and 30 peers of the mix of links; 256 pieces of 256 KiB.
+#[must_use]
+pub fn first_seed(seed: u64, super_seed: bool) -> Setup {
+    let mut setup = figure(seed, 30, mixed);
+    setup.total_bytes = 64 * 1024 * 1024;
+    setup.nodes[0].super_seed = super_seed;
     setup
 }
 

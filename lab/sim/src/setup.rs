@@ -125,6 +125,8 @@ pub struct NodeConfig {
     pub isolated: Option<Vec<NodeId>>,
     /// How much it wants each piece; those beyond the end are wanted as usual.
     pub priorities: Vec<Priority>,
+    /// Whether it shows what it has piece by piece, if it has everything at its start.
+    pub super_seed: bool,
     /// Whether it picks pieces in order.
     pub sequential: bool,
     /// Its storage.
@@ -154,6 +156,7 @@ impl Default for NodeConfig {
             nat: false,
             isolated: None,
             priorities: Vec::new(),
+            super_seed: false,
             sequential: false,
             disk: DiskConfig::default(),
             settings: Settings {

@@ -326,3 +326,64 @@ fn peers_that_the_tracker_does_not_name_find_each_other_by_peer_exchange() {
         assert!(copies < 6, "seed {seed}: the seed sent {copies} copies");
     }
 }
+
+/// Copies of the content that the first seed had sent when the others had all of it between them.
+#[allow(clippy::cast_precision_loss, clippy::print_stdout)]
+fn copies_sent(setup: Setup) -> f64 {
+    let total = setup.total_bytes as f64;
+    let outcome = run(setup);
+    let out = outcome.last_first_copy().as_secs_f64();
+    // What was sent between two samples was sent evenly.
+    let samples = [0].into_iter();
+    let samples = samples.chain(outcome.nodes[0].samples.iter().map(|&(sent, _)| sent));
+    let samples: Vec<u64> = samples.chain([outcome.nodes[0].sent_bytes]).collect();
+    let steps = out / Outcome::SAMPLE.as_secs_f64();
+    let sent = samples.windows(2).zip(0_u32..).map(|(step, at)| {
+        let share = (steps - f64::from(at)).clamp(0.0, 1.0);
+        (step[1] - step[0]) as f64 * share
+    });
+    let copies = sent.sum::<f64>() / total;
+    println!(
+        "{copies:.3} copies sent when all was out after {out:.0} s, done after {:.0} s",
+        outcome.last_completion.as_secs_f64()
+    );
+    copies
+}
+
+#[test]
+fn a_super_seed_sends_hardly_a_piece_twice_before_others_have_all_of_them() {
+    for seed in 1..4 {
+        let plain = copies_sent(scenario::first_seed(seed, false));
+        let hidden = copies_sent(scenario::first_seed(seed, true));
+        assert!(hidden < 1.05, "seed {seed}: {hidden} copies");
+        assert!(hidden < plain, "seed {seed}: {hidden} against {plain}");
+    }
+}
+
+#[test]
+fn a_super_seed_serves_odd_company_single_peers_and_late_machines() {
+    let mut single = small(1, 1);
+    single.nodes[0].super_seed = true;
+    run(single);
+    for seed in 0..5 {
+        for mut setup in [
+            scenario::permuted(seed),
+            scenario::odd_company(seed),
+            scenario::word_of_mouth(seed),
+        ] {
+            setup.nodes[0].super_seed = true;
+            run(setup);
+        }
+    }
+}
+
+#[test]
+fn peers_of_a_super_seed_that_cannot_reach_each_other_are_served_all_the_same() {
+    let mut setup = small(1, 3);
+    setup.nodes[0].super_seed = true;
+    for node in &mut setup.nodes[1..] {
+        node.isolated = Some(vec![NodeId(0)]);
+        node.nat = true;
+    }
+    run(setup);
+}

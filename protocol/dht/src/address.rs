@@ -5,50 +5,8 @@
 //!
 //! Invariant: only addresses that pass [`may_name`] are ever sent to because a contact named them.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
-/// How far away an address may be, nearest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Reach {
-    /// This machine.
-    Loopback,
-    /// A network that is not the Internet: private, link-local, shared by a carrier's customers.
-    Private,
-    /// The Internet.
-    Global,
-}
-
-impl Reach {
-    pub(crate) fn of(ip: IpAddr) -> Reach {
-        match ip.to_canonical() {
-            IpAddr::V4(ip) => Self::of_v4(ip),
-            IpAddr::V6(ip) => Self::of_v6(ip),
-        }
-    }
-
-    fn of_v4(ip: Ipv4Addr) -> Reach {
-        let [a, b, ..] = ip.octets();
-        // 100.64.0.0/10 is carrier-grade NAT (RFC 6598).
-        let shared = a == 100 && b & 0xc0 == 64;
-        if ip.is_loopback() {
-            Reach::Loopback
-        } else if ip.is_private() || ip.is_link_local() || shared {
-            Reach::Private
-        } else {
-            Reach::Global
-        }
-    }
-
-    fn of_v6(ip: Ipv6Addr) -> Reach {
-        if ip.is_loopback() {
-            Reach::Loopback
-        } else if ip.is_unique_local() || ip.is_unicast_link_local() {
-            Reach::Private
-        } else {
-            Reach::Global
-        }
-    }
-}
+use core::net::{IpAddr, SocketAddr};
+use shoal_machine::Reach;
 
 /// Whether datagrams can be sent to `address` at all: one host, and a port.
 pub(crate) fn is_unicast(address: SocketAddr) -> bool {
@@ -68,26 +26,6 @@ pub(crate) fn is_unicast(address: SocketAddr) -> bool {
 /// Whether a contact at `informant` may have us send to `named`: nobody may point to what is closer to us than itself.
 pub(crate) fn may_name(informant: IpAddr, named: SocketAddr) -> bool {
     is_unicast(named) && Reach::of(named.ip()) >= Reach::of(informant)
-}
-
-/// The /24 (IPv4) or /48 (IPv6) of a global address: what one owner gets many addresses of. `None` for others, which have
-/// no such owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Network(u64);
-
-impl Network {
-    pub(crate) fn of(ip: IpAddr) -> Option<Network> {
-        if Reach::of(ip) != Reach::Global {
-            return None;
-        }
-        Some(match ip {
-            IpAddr::V4(ip) => Network(u64::from(ip.to_bits() >> 8)),
-            IpAddr::V6(ip) => {
-                let [a, b, c, d, e, f, ..] = ip.octets();
-                Network(u64::from_be_bytes([1, 0, a, b, c, d, e, f]))
-            }
-        })
-    }
 }
 
 #[cfg(test)]
@@ -120,15 +58,5 @@ mod tests {
             let address = named.parse().unwrap();
             assert_eq!(may_name(informant, address), allowed, "{informant} {named}");
         }
-    }
-
-    #[test]
-    fn a_network_is_a_24_or_a_48() {
-        let network = |text: &str| Network::of(text.parse().unwrap());
-        assert_eq!(network("203.0.113.1"), network("203.0.113.200"));
-        assert_ne!(network("203.0.113.1"), network("203.0.114.1"));
-        assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
-        assert_ne!(network("2001:db8:1::1"), network("2001:db8:2::1"));
-        assert_eq!(network("192.168.1.1"), None);
     }
 }

@@ -41,7 +41,6 @@ mod secure_id;
 mod sources;
 mod table;
 mod transactions;
-mod voter;
 
 pub use contact::{Contact, Family};
 pub use id::{Distance, ID_BITS, Id};

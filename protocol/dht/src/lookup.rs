@@ -11,12 +11,12 @@
 //!
 //! Invariant: each contact is asked at most once, at most [`MAX_ASKED`] are; at most [`MAX_CANDIDATES`] are known.
 
-use crate::address::Network;
 use crate::contact::Contact;
 use crate::id::{Distance, Id};
 use crate::krpc::Token;
 use crate::secure_id::is_secure;
 use core::net::SocketAddr;
+use shoal_machine::Network;
 
 /// The most paths that a search may have.
 pub(crate) const MAX_PATHS: usize = 8;

@@ -2,46 +2,15 @@
 //!
 //! Invariant: [`secure_id`] gives an id that [`is_secure`] accepts for the same address.
 
-use crate::address::Reach;
 use crate::id::Id;
 use core::net::IpAddr;
+use shoal_machine::{Reach, crc32c};
 
 const V4_MASK: u32 = 0x030f_3fff;
 const V6_MASK: u64 = 0x0103_070f_1f3f_7fff;
 
 /// The bits that the hash decides.
 const HASH_MASK: u32 = 0xffff_f800;
-
-/// The CRC-32C (Castagnoli) of each byte.
-const CRC_TABLE: [u32; 256] = {
-    let mut table = [0; 256];
-    let (mut byte, mut value) = (0, 0_u32);
-    while byte < 256 {
-        let mut crc = value;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 1 == 1 {
-                (crc >> 1) ^ 0x82f6_3b78
-            } else {
-                crc >> 1
-            };
-            bit += 1;
-        }
-        table[byte] = crc;
-        byte += 1;
-        value += 1;
-    }
-    table
-};
-
-fn crc32c(bytes: &[u8]) -> u32 {
-    let mut crc = u32::MAX;
-    for byte in bytes {
-        let [low, ..] = crc.to_le_bytes();
-        crc = CRC_TABLE[usize::from(low ^ byte)] ^ (crc >> 8);
-    }
-    !crc
-}
 
 /// What the first 21 bits of an id are to be, for the number in its last byte.
 fn prefix(ip: IpAddr, last: u8) -> u32 {

@@ -7,13 +7,12 @@
 //! Invariant: a contact in `live` has answered a query of ours from its address. No bucket has two contacts of one network
 //! ([`Network`]), and no address is in the table twice. Nothing grows beyond [`ID_BITS`] buckets of twice [`BUCKET`].
 
-use crate::address::Network;
 use crate::contact::Contact;
 use crate::id::{ID_BITS, Id};
 use crate::secure_id::is_secure;
 use core::net::SocketAddr;
 use core::time::Duration;
-use shoal_machine::{Moment, earliest};
+use shoal_machine::{Moment, Network, earliest};
 
 /// Contacts of a bucket: K of BEP 5.
 pub(crate) const BUCKET: usize = 8;

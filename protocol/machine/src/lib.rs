@@ -1,12 +1,19 @@
 //! The shape that every decision-maker in `protocol/` has: time is an argument, one input changes the state, outputs
-//! are drained until there are none. And the arithmetic of time that several of them need: moments and rates.
+//! are drained until there are none. And what several of them need: the arithmetic of moments and rates, and of addresses, which
+//! are near, which belong together and which is ours.
 //!
 //! Invariant: nothing here, and nothing that implements [`Machine`], reads a clock, opens a socket or file, or starts a
 //! thread. The same inputs at the same moments give the same outputs.
 
+mod address;
+mod crc32c;
 mod token_bucket;
+mod voter;
 
+pub use address::{Network, Reach};
+pub use crc32c::crc32c;
 pub use token_bucket::TokenBucket;
+pub use voter::{ExternalAddresses, Sighting, Voter};
 
 use core::ops::{Add, Sub};
 use core::time::Duration;

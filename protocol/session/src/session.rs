@@ -5,8 +5,9 @@
 
 use crate::choker::{self, Candidate, SeedingPolicy, Slots, Turn};
 use crate::{PeerId, TorrentKey};
+use core::net::IpAddr;
 use core::time::Duration;
-use shoal_machine::{Machine, Moment};
+use shoal_machine::{ExternalAddresses, Machine, Moment, Sighting};
 use shoal_swarm::PeerKey;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -84,6 +85,8 @@ pub enum Input {
         /// All its peers.
         peers: Vec<Candidate>,
     },
+    /// A peer or a tracker says where it sees us.
+    Seen(Sighting),
     /// A deadline passed.
     Tick,
 }
@@ -105,6 +108,8 @@ pub enum Output {
         /// The peers.
         peers: Vec<PeerKey>,
     },
+    /// The world sees us at this address, by the votes of many networks; in place of an earlier one of its family.
+    OurAddress(IpAddr),
 }
 
 #[derive(Debug, Default)]
@@ -131,6 +136,7 @@ pub struct Session {
     next_round: Option<Moment>,
     /// The torrent that was last granted a dial; the next one in order is first in turn.
     last_granted: Option<TorrentKey>,
+    ours: ExternalAddresses,
     outputs: VecDeque<Output>,
 }
 
@@ -147,6 +153,7 @@ impl Session {
             by_need: false,
             next_round: None,
             last_granted: None,
+            ours: ExternalAddresses::default(),
             outputs: VecDeque::new(),
         }
     }
@@ -264,6 +271,11 @@ impl Session {
             state.unchoked = wanted;
             self.outputs.push_back(Output::Unchoked { torrent, peers });
         }
+    }
+
+    /// Where the world sees us, one address of a family at most.
+    pub fn our_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.ours.elected()
     }
 
     fn ranked(&self, now: Moment) -> Vec<Candidate> {
@@ -425,6 +437,10 @@ impl Machine for Session {
                 }
             }
             Input::Peers { torrent, peers } => self.on_peers(now, torrent, peers),
+            Input::Seen(sighting) => {
+                let elected = self.ours.vote(sighting);
+                self.outputs.extend(elected.map(Output::OurAddress));
+            }
             Input::Tick => {
                 if self.next_round.is_some_and(|at| at <= now) {
                     self.round(now);
@@ -496,7 +512,7 @@ mod tests {
             .rev()
             .find_map(|output| match output {
                 Output::Unchoked { peers, .. } => Some(peers.iter().map(|peer| peer.0).collect()),
-                Output::GrantDials { .. } => None,
+                Output::GrantDials { .. } | Output::OurAddress(_) => None,
             })
     }
 
@@ -661,6 +677,30 @@ mod tests {
                 count: 1
             }),
             "{then:?}"
+        );
+    }
+
+    #[test]
+    fn our_address_is_what_many_networks_say_over_all_torrents() {
+        let mut session = session(Settings::default());
+        let at: IpAddr = "80.1.1.1".parse().unwrap();
+        let votes = |session: &mut Session, networks: core::ops::Range<u8>, at| {
+            for network in networks {
+                let by = IpAddr::from([11, 0, network, 1]);
+                session.handle(Moment::ZERO, Input::Seen(Sighting { by, at }));
+            }
+            drain(session)
+        };
+        assert_eq!(votes(&mut session, 0..5, at), []);
+        assert_eq!(votes(&mut session, 0..5, at), [], "a network has one vote");
+        assert_eq!(votes(&mut session, 5..9, at), [Output::OurAddress(at)]);
+        assert!(session.our_addresses().eq([at]));
+        let elsewhere = "80.2.2.2".parse().unwrap();
+        assert_eq!(votes(&mut session, 20..26, elsewhere), [], "a minority");
+        assert_eq!(
+            votes(&mut session, 26..40, elsewhere),
+            [Output::OurAddress(elsewhere)],
+            "we have moved"
         );
     }
 

@@ -3,6 +3,7 @@
 //! Invariant: at most [`MAX_CANDIDATES`] addresses and [`MAX_BANNED`] banned IP addresses are kept, each address once, and
 //! none that is banned, our own, or cannot be a remote peer.
 
+use crate::peer_priority::peer_priority;
 use crate::torrent::Origin;
 use core::cmp::Reverse;
 use core::net::{IpAddr, SocketAddr};
@@ -48,8 +49,8 @@ struct Candidate {
     last_seen: Moment,
     /// Not to be dialled before.
     eligible: Moment,
-    /// Decides among equals.
-    chance: u32,
+    /// Decides among equals, the least first: the canonical priority turned round (BEP 40), and chance where our address is not known.
+    order: u32,
 }
 
 impl Candidate {
@@ -60,7 +61,7 @@ impl Candidate {
             self.failures,
             rank(self.origin),
             Reverse(minute),
-            self.chance,
+            self.order,
         )
     }
 }
@@ -91,6 +92,8 @@ pub struct Candidates {
     /// The banned ones, the oldest ban first.
     bans: VecDeque<IpAddr>,
     ours: Vec<SocketAddr>,
+    /// Where the world sees us, over IPv4 and over IPv6.
+    seen_at: [Option<SocketAddr>; 2],
     rng: fastrand::Rng,
 }
 
@@ -105,6 +108,7 @@ impl Candidates {
             banned: BTreeSet::new(),
             bans: VecDeque::new(),
             ours: Vec::new(),
+            seen_at: [None; 2],
             rng: fastrand::Rng::with_seed(seed),
         }
     }
@@ -134,7 +138,10 @@ impl Candidates {
             failures: 0,
             last_seen: now,
             eligible: now,
-            chance: self.rng.u32(..),
+            order: match self.priority(address) {
+                Some(priority) => !priority,
+                None => self.rng.u32(..),
+            },
         };
         self.known.insert(address, candidate);
         self.list(address, candidate);
@@ -148,6 +155,27 @@ impl Candidates {
         if self.ours.len() < MAX_OURS && !self.ours.contains(&address) {
             self.ours.push(address);
         }
+    }
+
+    /// The world sees us here: from now on, priorities decide among equals of this family (BEP 40). It is not taken for our own: a
+    /// router may give the same one to others.
+    pub fn set_our_address(&mut self, address: SocketAddr) {
+        let address = canonical(address);
+        self.seen_at[usize::from(address.is_ipv6())] = Some(address);
+        let known: Vec<SocketAddr> = self.known.keys().copied().collect();
+        for other in known {
+            if let Some(priority) = peer_priority(address, other) {
+                self.change(other, |candidate| candidate.order = !priority);
+            }
+        }
+    }
+
+    /// How much a connection with this address is to be preferred (BEP 40), where our own address is known.
+    #[must_use]
+    pub fn priority(&self, address: SocketAddr) -> Option<u32> {
+        let address = canonical(address);
+        let ours = self.seen_at[usize::from(address.is_ipv6())]?;
+        peer_priority(ours, address)
     }
 
     /// The best address to dial now: of the fewest failures, of the best origin, seen most lately. It counts as being dialled
@@ -399,6 +427,25 @@ mod tests {
                 .len()
                 > 3
         );
+    }
+
+    #[test]
+    fn among_equals_priority_decides_where_our_address_is_known() {
+        let us: SocketAddr = "80.1.1.1:7".parse().unwrap();
+        for early in [true, false] {
+            let mut candidates = Candidates::new(1);
+            if early {
+                candidates.set_our_address(us);
+            }
+            (1..50).for_each(|n| assert!(candidates.add(NOW, at(n), Origin::Tracker)));
+            candidates.add(NOW, at(99), Origin::User);
+            candidates.set_our_address(us);
+            let mut expected: Vec<SocketAddr> = (1..50).map(at).collect();
+            expected.sort_by_key(|&other| Reverse(peer_priority(us, other)));
+            expected.insert(0, at(99));
+            let dialled = core::iter::from_fn(|| candidates.next_dial(NOW));
+            assert!(dialled.map(|(address, _)| address).eq(expected));
+        }
     }
 
     #[test]

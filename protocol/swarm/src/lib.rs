@@ -10,6 +10,7 @@
 pub mod candidates;
 pub mod message;
 pub mod metadata;
+pub mod peer_priority;
 pub mod peer_session;
 pub mod picker;
 pub mod rate;

@@ -4,7 +4,7 @@
 //! session to its torrent they travel over a bounded channel that may make the session wait; the other way they never
 //! wait, because everything a torrent says is bounded by what the session asked for or by the number of pieces.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use shoal_machine::Moment;
 use shoal_metainfo::{Bitfield, BlockRun, PieceIndex};
 use shoal_wire::Contact;
@@ -73,6 +73,8 @@ pub enum FromPeer {
     },
     /// Where the remote listens, on the address that it has: it says so (BEP 10).
     ListensAt(u16),
+    /// The remote sees us at this address, as it says (BEP 10).
+    SeesUsAt(IpAddr),
     /// The remote is connected to these (BEP 11). Never in a torrent that keeps to itself.
     Introduced(Vec<SocketAddr>),
     /// Bytes and rates since the last report. Sent about once a second while bytes move, and once when they stop.

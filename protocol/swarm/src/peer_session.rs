@@ -30,7 +30,7 @@ use shoal_wire::{
     BlockHeader, ExtendedHandshake, Extension, HashRequest, Hashes, Message, RemoteExtensions,
     Request,
 };
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use timers::{Timer, Timers};
 use upload::Upload;
@@ -219,6 +219,8 @@ pub struct PeerSession {
     remote_extensions: RemoteExtensions,
     metadata: MetadataOffer,
     remote_upload_only: bool,
+    /// Where the remote said first that it sees us.
+    seen_at: Option<IpAddr>,
 
     we_choke: bool,
     we_are_interested: bool,
@@ -229,6 +231,8 @@ pub struct PeerSession {
     window: Window,
     downloaded_bytes: u64,
     received: Batch,
+    /// Pieces of which blocks came from the remote and that we were not said to have since.
+    fetched: BTreeSet<PieceIndex>,
     rejected: Batch,
     /// Blocks that the torrent was asked for and has not leased.
     wished: u32,
@@ -288,6 +292,7 @@ impl PeerSession {
             client: None,
             remote_extensions: RemoteExtensions::default(),
             remote_upload_only: false,
+            seen_at: None,
             we_choke: true,
             we_are_interested: false,
             remote_chokes: true,
@@ -296,6 +301,7 @@ impl PeerSession {
             window: Window::new(None),
             downloaded_bytes: 0,
             received: Batch::default(),
+            fetched: BTreeSet::new(),
             rejected: Batch::default(),
             wished: 0,
             last_block: now,
@@ -443,14 +449,16 @@ impl PeerSession {
 
     /// Tells the remote of new pieces, unless it has them: it could want none of them, and the messages would be half of
     /// all that a swarm in its middle age sends. That we need nothing any more, it learns by `upload_only`. A seed is told
-    /// all the same: it has to know what it need not send again, and its owner sees how far its peers are.
+    /// all the same: it has to know what it need not send again, and its owner sees how far its peers are. So is whoever a piece came from:
+    /// it may be a super-seed (BEP 16), which does not look like a seed and waits for that before it shows more.
     fn on_our_pieces(&mut self, pieces: &[PieceIndex]) {
         for &piece in pieces {
             let known = self
                 .theirs
                 .as_ref()
                 .is_some_and(|theirs| theirs.contains(piece) && !theirs.is_all());
-            if self.ours.insert(piece) && !known {
+            let fetched = self.fetched.remove(&piece);
+            if self.ours.insert(piece) && (!known || fetched) {
                 self.send(Message::Have(piece));
             }
         }

@@ -7,6 +7,7 @@ mod connections;
 mod exchange;
 mod offers;
 mod peer;
+mod super_seed;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -25,10 +26,11 @@ use core::time::Duration;
 use exchange::Exchange;
 use offers::Offers;
 use peer::Peer;
-use shoal_machine::{Machine, Moment, earliest};
+use shoal_machine::{Machine, Moment, Sighting, earliest};
 use shoal_metainfo::{Bitfield, BlockIndex, BlockRun, Layout, PieceIndex};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use super_seed::SuperSeed;
 use trust::Verdict;
 
 /// Where an address came from; decides where a dial may go (design: one table of origin class and target class).
@@ -148,6 +150,8 @@ pub enum Input {
     Suspended(bool),
     /// The choker decided: these are unchoked, all others are choked.
     Unchoked(Vec<PeerKey>),
+    /// The world sees us at this address and port (BEP 40); in place of an earlier one of its family.
+    OurAddress(SocketAddr),
     /// How much each piece is wanted, from now on.
     Priorities(Vec<Priority>),
     /// Pick pieces in order (true) or rarest first.
@@ -195,6 +199,8 @@ pub enum Output {
     },
     /// It could use that many connections more; replaces the last statement.
     WantsDials(u32),
+    /// A peer says where it sees us.
+    Seen(Sighting),
     /// More addresses would help: ask the trackers early.
     WantsCandidates,
     /// Accept no more connections from this address.
@@ -227,6 +233,8 @@ pub struct TorrentConfig {
     pub private: bool,
     /// Peers are told of each other, and believed (BEP 11): not in private torrents, and not where we keep to ourselves.
     pub exchange: bool,
+    /// Where everything is there at the start, it is shown piece by piece until others have it all between them (BEP 16).
+    pub super_seed: bool,
 }
 
 /// The most connections of one torrent, unless told otherwise: enough to find fast peers in any swarm.
@@ -260,6 +268,7 @@ pub struct Torrent {
     candidates: Candidates,
     offers: Offers,
     exchange: Exchange,
+    super_seed: Option<SuperSeed>,
     peers: BTreeMap<PeerKey, Peer>,
     /// How many peers were not told to close.
     open: u32,
@@ -337,6 +346,8 @@ impl Torrent {
             }
         }
         picker.set_sequential(config.sequential);
+        let super_seed = (config.super_seed && picker.have().is_full())
+            .then(|| SuperSeed::new(layout.piece_count()));
         let mut torrent = Torrent {
             have: Tally::of(&layout, picker.have().iter()),
             candidates: Candidates::new(rng.u64(..)),
@@ -352,6 +363,7 @@ impl Torrent {
             smart_ban: SmartBan::new(),
             offers: Offers::default(),
             exchange: Exchange::new(config.exchange),
+            super_seed,
             peers: BTreeMap::new(),
             open: 0,
             dialing: BTreeMap::new(),
@@ -498,6 +510,7 @@ impl Torrent {
             self.review_at = None;
             self.make_room();
         }
+        self.review_shown();
     }
 }
 
@@ -532,6 +545,7 @@ impl Machine for Torrent {
                 self.wake_all();
             }
             Input::Unchoked(peers) => self.on_unchoked(&peers),
+            Input::OurAddress(address) => self.candidates.set_our_address(address),
             Input::Priorities(priorities) => self.on_priorities(&priorities),
             Input::Sequential(sequential) => self.picker.set_sequential(sequential),
             Input::Deadline(lease) => {
@@ -569,6 +583,8 @@ impl Machine for Torrent {
             .filter(|_| self.stated_dials == Some(0) && self.room_for_dials() > 0);
         let connections = earliest(self.review_at, dial);
         let connections = earliest(connections, self.exchange.due);
+        let shown = self.super_seed.as_ref().and_then(|state| state.due);
+        let connections = earliest(connections, shown);
         earliest(earliest(work, connections), self.next_verdict())
     }
 }

@@ -108,6 +108,8 @@ pub struct AddTorrent {
     pub sequential: bool,
     /// Only read and serve; fetch and write nothing.
     pub seed_only: bool,
+    /// Where everything is there, show it piece by piece until others have it all between them (BEP 16).
+    pub super_seed: bool,
     /// Take files of the right size for right, without reading them.
     pub trust: bool,
     /// Reserve the room when opening.
@@ -139,6 +141,7 @@ impl AddTorrent {
             selection: None,
             sequential: false,
             seed_only: false,
+            super_seed: false,
             trust: false,
             preallocate: false,
             journal: None,

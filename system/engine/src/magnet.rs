@@ -26,7 +26,7 @@ use shoal_swarm::torrent::Origin;
 use shoal_transport::policy::Protocol;
 use shoal_transport::{OriginClass, TorrentLimiter};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -192,6 +192,8 @@ pub(crate) struct MagnetTask {
     from_peers: mpsc::Sender<(PeerKey, Vec<FromSeeker>)>,
     inbox: mpsc::Receiver<(PeerKey, Vec<FromSeeker>)>,
     hand_over: mpsc::Receiver<oneshot::Sender<Met>>,
+    /// Where the world sees us, the last word of each family.
+    ours: BTreeMap<bool, IpAddr>,
     shown: watch::Sender<MagnetSnapshot>,
     found: watch::Sender<Option<Result<FoundTorrent, Ended>>>,
     /// Ends the dials under way when the search is stopped.
@@ -241,6 +243,7 @@ impl MagnetTask {
             from_peers,
             inbox,
             hand_over,
+            ours: BTreeMap::new(),
             shown,
             found: sender,
             dials: CancellationToken::new(),
@@ -342,6 +345,7 @@ impl MagnetTask {
             ToTorrent::Candidates(origin, addresses) => {
                 self.handle(Input::Candidates { origin, addresses });
             }
+            ToTorrent::Seen(sighting) => self.up.push(shoal_session::Input::Seen(sighting)),
             ToTorrent::Stop => self.stop(),
             // Connections of a search speak to it elsewhere, and it has neither origins nor files.
             ToTorrent::Peer(..) | ToTorrent::WebSeedNews(..) | ToTorrent::Checked(_) => {}
@@ -377,6 +381,9 @@ impl MagnetTask {
             FromSession::Incoming(ready) => self.connected(*ready),
             // Nobody is interested in a torrent of which we have nothing.
             FromSession::Unchoked(_) => {}
+            FromSession::OurAddress(address) => {
+                self.ours.insert(address.is_ipv4(), address);
+            }
         }
     }
 
@@ -594,6 +601,11 @@ impl MagnetTask {
         }
         for input in std::mem::take(&mut self.up) {
             self.tell_session(input).await;
+        }
+        // A search has no use for it, and the torrent has.
+        for address in self.ours.into_values() {
+            let news = FromSession::OurAddress(address);
+            self.parts.mailbox.push(news, separate);
         }
         let met = Met {
             registration: self.parts.registration,

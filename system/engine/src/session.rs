@@ -10,6 +10,7 @@ use shoal_machine::Machine;
 use shoal_session::{Input, Output, Session, Settings, TorrentKey};
 use shoal_swarm::PeerKey;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use tokio::sync::mpsc;
 
 /// Statements that may wait for the session. Torrents speak about once a second each.
@@ -30,6 +31,8 @@ pub(crate) enum FromSession {
     GrantDials(u32),
     Unchoked(Vec<PeerKey>),
     Incoming(Box<Ready>),
+    /// Where the world sees us.
+    OurAddress(IpAddr),
 }
 
 /// The owner.
@@ -76,6 +79,9 @@ impl SessionTask {
     fn hear(&mut self, message: ToSession) {
         match message {
             ToSession::Added(torrent, mailbox) => {
+                for address in self.session.our_addresses() {
+                    mailbox.push(FromSession::OurAddress(address), separate);
+                }
                 self.torrents.insert(torrent, mailbox);
                 self.handle(Input::Added(torrent));
             }
@@ -104,6 +110,14 @@ impl SessionTask {
                 }
                 Output::Unchoked { torrent, peers } => {
                     self.mail(torrent, FromSession::Unchoked(peers));
+                }
+                Output::OurAddress(address) => {
+                    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+                    tracing::info!(family, "many networks agree on where they see us");
+                    tracing::trace!(%address, "our address");
+                    for mailbox in self.torrents.values() {
+                        mailbox.push(FromSession::OurAddress(address), separate);
+                    }
                 }
             }
         }

@@ -224,6 +224,7 @@ impl Starting {
             max_connections: self.environment.max_connections,
             private: metainfo.is_private(),
             exchange: self.environment.exchanges_peers(metainfo),
+            super_seed: add.super_seed,
         });
         // What no torrent describes has no peers.
         let named = if metainfo.is_plain() {

@@ -22,7 +22,7 @@ use crate::web_seed::Place;
 use crate::whole;
 use bytes::Bytes;
 use connections::{Peer, PlainRemotes};
-use shoal_machine::{Machine, Moment, earliest};
+use shoal_machine::{Machine, Moment, Sighting, earliest};
 use shoal_metainfo::{Layout, Metainfo};
 use shoal_session::TorrentKey;
 use shoal_storage::{Content, Event};
@@ -55,6 +55,8 @@ pub(crate) enum ToTorrent {
     Dialled(Box<Ready>),
     DialFailed(PeerKey),
     Candidates(Origin, Vec<SocketAddr>),
+    /// A tracker says where it sees us.
+    Seen(Sighting),
     /// What went wrong with a web seed.
     WebSeedNews(PeerKey, String),
     /// Whether whole files are what was promised of them.
@@ -297,6 +299,7 @@ impl TorrentTask {
             ToTorrent::Candidates(origin, addresses) => {
                 self.handle(Input::Candidates { origin, addresses });
             }
+            ToTorrent::Seen(sighting) => self.up.push(shoal_session::Input::Seen(sighting)),
             ToTorrent::WebSeedNews(peer, news) => self.web_seeds.on_news(peer, news),
             ToTorrent::Checked(outcome) => self.on_checked(outcome),
             ToTorrent::Stop => {
@@ -364,6 +367,11 @@ impl TorrentTask {
                     self.dial_ended(false);
                 }
             }
+            FromSession::OurAddress(ip) => {
+                // Without a port of ours, nobody dials us: peers at one address have no say in each other's order.
+                let port = self.parts.environment.port.unwrap_or(0);
+                self.handle(Input::OurAddress(SocketAddr::new(ip, port)));
+            }
             FromSession::Unchoked(peers) => self.handle(Input::Unchoked(peers)),
             // Content without a torrent is nobody else's business.
             FromSession::Incoming(_) if self.parts.metainfo.is_plain() => self.disconnected(),
@@ -411,6 +419,7 @@ impl TorrentTask {
                     .push(shoal_session::Input::WantsDials { torrent, count });
             }
             Output::WantsCandidates => self.parts.trackers.want_candidates(),
+            Output::Seen(sighting) => self.up.push(shoal_session::Input::Seen(sighting)),
             // The machine refuses whoever comes from there.
             Output::Ban(address) => {
                 tracing::info!("a peer was banned for sending bad data");

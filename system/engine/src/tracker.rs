@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::mailbox::{Mailbox, separate};
 use crate::snapshot::TrackerLine;
 use crate::torrent::ToTorrent;
-use shoal_machine::{Machine, Moment, earliest};
+use shoal_machine::{Machine, Moment, Sighting, earliest};
 use shoal_metainfo::{BLOCK_LENGTH, InfoHash};
 use shoal_swarm::torrent::{Origin, Progress, Torrent};
 use shoal_tracker::schedule::{Input, Output};
@@ -195,7 +195,7 @@ pub(crate) struct Announcer {
 struct Answered(usize, Answer);
 
 enum Answer {
-    Announce(AnnounceId, Result<AnnounceReply, Error>),
+    Announce(AnnounceId, Result<(AnnounceReply, Option<Sighting>), Error>),
     Scrape(ScrapeId, Result<ScrapeReply, Error>),
 }
 
@@ -286,16 +286,20 @@ impl TrackerTask {
     async fn answered(&mut self, Answered(schedule, answer): Answered) {
         match answer {
             Answer::Scrape(id, result) => self.one(schedule, Input::Scraped { id, result }),
-            Answer::Announce(id, mut result) => {
-                let mut addresses = Vec::new();
-                if let Ok(reply) = &mut result {
-                    addresses = std::mem::take(&mut reply.peers);
-                }
+            Answer::Announce(id, result) => {
+                let mut news = Vec::new();
+                let result = result.map(|(mut reply, seen)| {
+                    news.extend(seen.map(ToTorrent::Seen));
+                    let addresses = std::mem::take(&mut reply.peers);
+                    if !addresses.is_empty() {
+                        news.push(ToTorrent::Candidates(Origin::Tracker, addresses));
+                    }
+                    reply
+                });
                 self.one(schedule, Input::Reply { id, result });
-                if !addresses.is_empty() {
-                    let found = ToTorrent::Candidates(Origin::Tracker, addresses);
+                for news in news {
                     // Where the torrent is gone, leave is being taken and nobody wants its peers.
-                    drop(self.torrent.send(found).await);
+                    drop(self.torrent.send(news).await);
                 }
             }
         }
@@ -412,7 +416,7 @@ impl Announcer {
         request: AnnounceRequest,
         give_up_at: Moment,
         rng: fastrand::Rng,
-    ) -> Result<AnnounceReply, Error> {
+    ) -> Result<(AnnounceReply, Option<Sighting>), Error> {
         let (tracker, within) = (self.target(tracker), give_up_at.since(self.clock.now()));
         self.client.announce(&tracker, request, within, rng).await
     }

@@ -57,6 +57,8 @@ pub struct HttpReply {
     pub status: u16,
     /// Where the reply came from after redirects, relative references are relative to it.
     pub final_url: Url,
+    /// Whom it came from, where the library knows.
+    pub remote: Option<SocketAddr>,
     /// The body, decompressed.
     pub body: Vec<u8>,
     /// `Content-Type`, if it is text.
@@ -349,6 +351,7 @@ async fn read_reply(
         body.extend_from_slice(&chunk);
     }
     Ok(HttpReply {
+        remote: response.remote_addr(),
         status: response.status().as_u16(),
         content_type: header_text(&response, &header::CONTENT_TYPE),
         retry_after_s: header_text(&response, &header::RETRY_AFTER)

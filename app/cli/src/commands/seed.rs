@@ -38,6 +38,7 @@ impl Prepare for Seeding<'_> {
         let mut add = AddTorrent::new(Arc::new(self.metainfo), self.args.data.clone());
         add.seed_only = true;
         add.trust = self.args.trust;
+        add.super_seed = self.args.super_seed;
         add.journal = self.journal;
         Ok(transfer::with_network(add, &self.args.network))
     }

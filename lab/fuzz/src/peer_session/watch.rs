@@ -26,6 +26,8 @@ pub(super) struct Watch {
     ours: BTreeSet<PieceIndex>,
     said_anything: bool,
     pub(super) joined: bool,
+    /// It said where it sees us.
+    voted: bool,
     left: bool,
     pub(super) closed: bool,
 
@@ -67,6 +69,7 @@ impl Watch {
             ours,
             said_anything: false,
             joined: false,
+            voted: false,
             left: false,
             closed: false,
             leased: BTreeSet::new(),
@@ -346,6 +349,7 @@ impl Watch {
             }
             FromPeer::ListensAt(port) => assert!(port > 0 && self.joined),
             FromPeer::Introduced(addresses) => assert!((1..=50).contains(&addresses.len())),
+            FromPeer::SeesUsAt(_) => assert!(!core::mem::replace(&mut self.voted, true)),
             FromPeer::Interested(_) | FromPeer::UploadOnly(_) | FromPeer::Report(_) => {
                 assert!(self.joined);
             }

@@ -209,6 +209,10 @@ impl Watch {
                 assert!(self.dialling.insert(peer, address).is_none());
             }
             Output::Refuse { peer, .. } => assert!(self.peers.remove(&peer).is_some()),
+            Output::Seen(sighting) => {
+                let known = |peer: &Peer| canonical(peer.address).ip() == sighting.by;
+                assert!(self.peers.values().any(known));
+            }
             Output::WantsDials(count) => assert!(count == 0 || !self.stopped),
             Output::WantsCandidates => {
                 assert!(!self.stopped);

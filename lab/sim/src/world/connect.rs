@@ -12,7 +12,7 @@ use core::time::Duration;
 use shoal_session::Input as SessionInput;
 use shoal_swarm::peer_session::{Input, Negotiated, PeerSession, PeerSettings};
 use shoal_swarm::torrent::{self, Origin};
-use shoal_swarm::{CloseReason, Has, PeerKey};
+use shoal_swarm::{CloseReason, PeerKey};
 use std::sync::Arc;
 
 /// How long a dial waits for somebody who does not answer.
@@ -195,20 +195,18 @@ impl World {
         let exchange = self.setup.word_of_mouth;
         let Some(state) = self.end(end) else { return };
         let (node, remote) = (state.node, state.remote);
-        let (have, complete) = {
-            let torrent = &self.nodes[node.get()].torrent;
-            (torrent.have().clone(), torrent.is_complete())
-        };
+        let torrent = &self.nodes[node.get()].torrent;
+        let (ours, upload_only) = (torrent.claims(), torrent.claims_upload_only());
         let negotiated = Negotiated {
             fast: true,
             extended: true,
             v2: false,
-            ours: Has::from_bitfield(have),
+            ours,
         };
         // What nobody needs is not said, as it would take its time on the links.
         let known = |id| exchange.then(|| address_of(id));
         let settings = PeerSettings {
-            upload_only: complete,
+            upload_only,
             port: known(node).map(|address| address.port()),
             your_ip: known(remote).map(|address| address.ip()),
             exchange,

@@ -60,6 +60,7 @@ fn torrent_of(
         max_connections: config.settings.max_connections_per_torrent,
         private: false,
         exchange: setup.word_of_mouth,
+        super_seed: config.super_seed,
     })
 }
 

@@ -7,6 +7,7 @@ use super::{Event, Work, World};
 use crate::disk::{DiskEvent, RIGHT, Stored, Token};
 use crate::node::{End, EndId, Mail, Stage, node_at};
 use crate::setup::{Behaviour, Choking, NodeId};
+use core::net::SocketAddr;
 use core::time::Duration;
 use shoal_machine::{Machine, Moment};
 use shoal_metainfo::Block;
@@ -307,6 +308,9 @@ impl World {
                 let torrent = TORRENT;
                 self.tell_session(node, shoal_session::Input::WantsDials { torrent, count });
             }
+            torrent::Output::Seen(sighting) => {
+                self.tell_session(node, shoal_session::Input::Seen(sighting));
+            }
             torrent::Output::WantsCandidates => self.announce_soon(node),
             torrent::Output::Ban(address) => {
                 let guilty = node_at(address).map(|id| self.nodes[id.get()].config.behaviour);
@@ -394,6 +398,10 @@ impl World {
     pub(super) fn on_session_output(&mut self, node: NodeId, output: shoal_session::Output) {
         let input = match output {
             shoal_session::Output::GrantDials { count, .. } => torrent::Input::DialGranted(count),
+            shoal_session::Output::OurAddress(ip) => {
+                let port = crate::node::PORT;
+                torrent::Input::OurAddress(SocketAddr::new(ip, port))
+            }
             shoal_session::Output::Unchoked { peers, .. } => {
                 match self.nodes[node.get()].config.behaviour {
                     // These decide for themselves.

@@ -4,10 +4,9 @@ use crate::id::Id;
 use crate::machine::Status;
 use crate::peers::PeerStore;
 use crate::table::{BUCKET, Rules, Table};
-use crate::voter::Voter;
 use core::net::SocketAddr;
 use core::time::Duration;
-use shoal_machine::Moment;
+use shoal_machine::{Moment, Voter};
 
 /// Contacts of a family that are worth keeping: a table of millions of contacts has about 170.
 const WORTH_SAVING: usize = 200;

@@ -12,7 +12,7 @@ use crate::secure_id::{is_secure, secure_id};
 use crate::transactions::{Purpose, Waiting};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
-use shoal_machine::Moment;
+use shoal_machine::{Moment, Sighting};
 
 /// A search waits that long for the first contacts to be known.
 pub(super) const BEGINS_WITHIN: Duration = Duration::from_secs(20);
@@ -204,7 +204,7 @@ impl Dht {
         let Some(net) = self.nets[Family::of(from) as usize].as_mut() else {
             return;
         };
-        let elected = net.voter.vote(from, seen);
+        let elected = net.voter.vote(Sighting { by: from, at: seen });
         if let Some(ip) = elected {
             self.outputs.push_back(Output::ExternalAddress(ip));
         }

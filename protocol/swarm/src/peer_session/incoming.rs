@@ -177,6 +177,9 @@ impl PeerSession {
         if let Some(port) = self.exchange.port {
             self.tell(FromPeer::ListensAt(port));
         }
+        if let Some(ip) = self.seen_at {
+            self.tell(FromPeer::SeesUsAt(ip));
+        }
         for piece in self.allowed_fast.clone() {
             self.tell(FromPeer::AllowedFast(piece));
         }
@@ -301,6 +304,13 @@ impl PeerSession {
         self.on_upload_only(handshake.upload_only);
         if let Some(port) = handshake.port {
             self.on_listen_port(port);
+        }
+        // It has one vote on that, and need not be heard twice.
+        if let (Some(ip), None) = (handshake.your_ip, self.seen_at) {
+            self.seen_at = Some(ip);
+            if self.theirs.is_some() {
+                self.tell(FromPeer::SeesUsAt(ip));
+            }
         }
         if handshake.client.is_some() {
             self.client = handshake.client;

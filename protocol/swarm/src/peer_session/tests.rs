@@ -1181,6 +1181,31 @@ fn exchanging() -> Bench {
     bench
 }
 
+#[test]
+fn where_a_remote_sees_us_is_told_once_and_after_it_has_joined() {
+    let mut bench = Bench::new(negotiated(true, Has::None), PeerSettings::default());
+    bench.drain();
+    let seen = |host| {
+        Message::ExtendedHandshake(ExtendedHandshake {
+            your_ip: Some([80, 1, 1, host].into()),
+            ..ExtendedHandshake::default()
+        })
+    };
+    let told = |outputs: Vec<Output>| {
+        let told = outputs.into_iter().filter_map(|output| match output {
+            Output::Torrent(FromPeer::SeesUsAt(ip)) => Some(ip),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(told(bench.hear(seen(1))), Vec::<IpAddr>::new());
+    assert_eq!(
+        told(bench.hear(Message::HaveNone)),
+        [IpAddr::from([80, 1, 1, 1])]
+    );
+    assert_eq!(told(bench.hear(seen(2))), Vec::<IpAddr>::new());
+}
+
 fn contacts(hosts: core::ops::Range<u8>) -> Arc<[Contact]> {
     let contact = |host| Contact {
         address: ([10, 0, 0, host], 7_000).into(),
@@ -1304,4 +1329,27 @@ fn fifty_contacts_of_a_remote_are_taken_and_a_flood_ends_the_connection() {
             .iter()
             .any(|output| matches!(output, Output::Close(_)))
     );
+}
+
+#[test]
+fn whoever_a_piece_came_from_hears_that_we_have_it_and_others_who_have_it_do_not() {
+    let some = || {
+        let mut field = Bitfield::empty(8);
+        field.insert(PieceIndex(1));
+        field.insert(PieceIndex(2));
+        Message::Bitfield(field.to_wire())
+    };
+    let mut bench = Bench::new(negotiated(true, Has::None), PeerSettings::default());
+    bench.drain();
+    bench.hear(some());
+    bench.tell(ToPeer::Interested(true));
+    bench.hear(Message::Unchoke);
+    bench.tell(ToPeer::Lease(vec![run(1, 0, 1)]));
+    bench.hear(Message::Piece(request(1, 0)));
+    bench.handle(Input::BlockStored(block(1, 0)));
+    let pieces = (1..3).map(PieceIndex).collect();
+    let outputs = bench.tell(ToPeer::Have(pieces));
+    let have = |piece| Message::Have(PieceIndex(piece));
+    let said = sent(&outputs);
+    assert!(said.contains(&have(1)) && !said.contains(&have(2)));
 }

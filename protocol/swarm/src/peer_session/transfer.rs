@@ -125,6 +125,7 @@ impl PeerSession {
             return;
         }
         self.received.push(block);
+        self.fetched.insert(block.piece);
         if !self.timers.is_set(Timer::Flush) {
             self.timers.set(Timer::Flush, self.now + FLUSH);
         }

@@ -191,7 +191,9 @@ impl Torrent {
             self.close(twin, CloseReason::Duplicate);
         }
         if self.room() == 0 {
-            let idle = self.most_indifferent().ok_or(CloseReason::Useless)?;
+            let idle = self.most_indifferent();
+            let idle = idle.or_else(|| self.outranked_by(address));
+            let idle = idle.ok_or(CloseReason::Useless)?;
             self.close(idle, CloseReason::Useless);
         }
         Ok(())
@@ -216,7 +218,25 @@ impl Torrent {
         crossed && twin_id == peer_id && outgoing == (self.our_peer_id > peer_id)
     }
 
-    /// The connection that has been of no interest to either side for longest, and for long.
+    /// A connection over which nothing moves, and which is to be preferred less than one with `address` (BEP 40): of all such the one to
+    /// be preferred least. `None` as long as our own address is not known.
+    fn outranked_by(&self, address: SocketAddr) -> Option<PeerKey> {
+        let newcomer = self.candidates.priority(address)?;
+        let rests = |peer: &Peer| {
+            let still = peer.report.download_rate == 0 && peer.report.upload_rate == 0;
+            still && peer.leases.is_empty() && self.now - peer.since >= INDIFFERENT
+        };
+        let resting = self.open_peers().filter(|(_, peer)| rests(peer));
+        let ranked = resting.filter_map(|(key, peer)| {
+            let priority = self.candidates.priority(peer.address()?)?;
+            Some((priority, key))
+        });
+        let (least, key) = ranked.min()?;
+        (least < newcomer).then_some(key)
+    }
+
+    /// Of the connections that have been of no interest to either side for long, the one that is to be preferred least (BEP 40), and where
+    /// that is not known, the one for which it has been longest.
     fn most_indifferent(&self) -> Option<PeerKey> {
         let indifferent = |peer: &Peer| {
             let long = self.now - peer.indifferent_since >= INDIFFERENT;
@@ -224,7 +244,11 @@ impl Torrent {
         };
         self.open_peers()
             .filter(|(_, peer)| indifferent(peer))
-            .min_by_key(|(_, peer)| peer.indifferent_since)
+            .min_by_key(|(_, peer)| {
+                let priority = peer.address().and_then(|at| self.candidates.priority(at));
+                // Of a family in which we have no known address: neither better nor worse.
+                (priority.unwrap_or(u32::MAX / 2), peer.indifferent_since)
+            })
             .map(|(key, _)| key)
     }
 

@@ -30,6 +30,9 @@ pub(super) struct Offers {
 impl Torrent {
     /// Suggests to a peer what it could fetch for all, as far as it has room for it.
     pub(super) fn offer(&mut self, key: PeerKey) {
+        if self.is_super_seeding() {
+            return self.show_pieces(key);
+        }
         let Some(peer) = self.peers.get(&key).filter(|peer| is_taker(peer)) else {
             return;
         };

@@ -3,6 +3,7 @@
 //! Invariant: `leases` are the blocks that the peer's session may still hold; a block leaves them once, when it comes back.
 
 use super::Origin;
+use super::super_seed::Shown;
 use crate::message::{Has, Report};
 use crate::peer_session::Pieces;
 use crate::source::{Source, WebSeedIndex};
@@ -56,6 +57,10 @@ pub(super) struct Peer {
     pub(super) fast: bool,
     /// Pieces that we suggested to it and that it has not announced.
     pub(super) offered: Vec<PieceIndex>,
+    /// What it was shown by us as a super-seed and has not passed on.
+    pub(super) shown: Vec<Shown>,
+    /// All that it was ever shown.
+    pub(super) ever_shown: Option<Bitfield>,
     /// Blocks it wishes for and has not got.
     pub(super) wish: u32,
     /// It is in the queue of the hungry.
@@ -88,6 +93,8 @@ impl Peer {
             proved: false,
             fast: false,
             offered: Vec::new(),
+            shown: Vec::new(),
+            ever_shown: None,
             wish: 0,
             queued: false,
             rate_bytes_per_s: 0,

@@ -1,11 +1,14 @@
 //! Scenarios of one torrent, and random sequences of inputs. Whole swarms are in `swarm`.
 
+use super::super_seed::MOST_SHOWN;
 use super::*;
 use crate::message::{Blame, Has, Report, ReturnReason};
 use proptest::prelude::*;
 use shoal_metainfo::{Block, BlockIndex};
 
 mod exchange;
+mod priority;
+mod super_seed;
 mod swarm;
 
 const PIECES: u32 = 8;
@@ -25,6 +28,7 @@ fn config(have: Bitfield) -> TorrentConfig {
         max_connections: 8,
         private: false,
         exchange: false,
+        super_seed: false,
     }
 }
 

@@ -171,6 +171,7 @@ impl Torrent {
         if !self.picker.have().get(piece) {
             return;
         }
+        self.end_super_seeding();
         // Whoever has not heard of the piece yet must not hear of its loss first.
         self.tell_news();
         self.picker.lost(piece);

@@ -3,10 +3,11 @@
 //! Invariant: a block is leased to a peer only if that peer's session cannot still hold an earlier lease on it.
 
 use super::peer::Peer;
-use super::{MAX_SERVED_PER_INPUT, RETRY, Torrent};
+use super::{MAX_SERVED_PER_INPUT, Output, RETRY, Torrent};
 use crate::message::{CloseReason, FromPeer, Has, PeerKey, ReturnReason, ToPeer};
 use crate::peer_session::Pieces;
 use crate::picker::{Ask, Receipt};
+use shoal_machine::Sighting;
 use shoal_metainfo::{BlockRun, PieceIndex};
 
 impl Torrent {
@@ -55,6 +56,11 @@ impl Torrent {
                 peer.listens_at = Some(port);
                 self.contacts_changed();
             }
+            FromPeer::SeesUsAt(at) => {
+                let by = peer.address().map(|address| address.ip());
+                let sighting = by.map(|by| Output::Seen(Sighting { by, at }));
+                self.outputs.extend(sighting);
+            }
             FromPeer::Introduced(addresses) => self.on_introduced(addresses),
             FromPeer::Left(reason) => self.on_left(key, &reason),
         }
@@ -70,6 +76,7 @@ impl Torrent {
         peer.recount(self.picker.wanted_missing());
         self.show_interest(key);
         self.introduce(key);
+        self.on_first_seen(key, has);
         self.close_if_useless(key);
     }
 
@@ -89,6 +96,7 @@ impl Torrent {
             self.picker.peer_joined(&Has::All);
         }
         self.on_offer_taken(key, piece);
+        self.on_seen(key, piece);
         if self.picker.wanted_missing().get(piece)
             && let Some(peer) = self.peers.get_mut(&key)
         {
@@ -326,6 +334,7 @@ impl Torrent {
         }
         self.open -= u32::from(!peer.closing && !peer.is_web_seed());
         self.withdraw_offers(&peer.offered);
+        self.hide_again(&peer);
         self.starved.remove(&key);
         self.remember_departed(key, &peer);
         self.forget_connection(&peer, reason);

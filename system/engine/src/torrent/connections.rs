@@ -10,7 +10,7 @@ use shoal_machine::Moment;
 use shoal_metainfo::BlockRun;
 use shoal_swarm::peer_session::{Negotiated, PeerSession, PeerSettings};
 use shoal_swarm::torrent::{Input, Origin};
-use shoal_swarm::{CloseReason, FromPeer, Has, PeerKey, Report, ToPeer};
+use shoal_swarm::{CloseReason, FromPeer, PeerKey, Report, ToPeer};
 use shoal_wire::allowed_fast_set;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -232,19 +232,11 @@ impl TorrentTask {
 
     fn peer_session(&self, ready: &Ready, now: Moment) -> PeerSession {
         let layout = &self.parts.layout;
-        let have = self.torrent.have();
-        let ours = if have.is_full() {
-            Has::All
-        } else if have.is_clear() {
-            Has::None
-        } else {
-            Has::Some(have.clone())
-        };
         let negotiated = Negotiated {
             fast: ready.fast,
             extended: ready.extended,
             v2: ready.v2,
-            ours,
+            ours: self.torrent.claims(),
         };
         let ip = ready.address.ip();
         let allowed_fast = if ready.fast {
@@ -256,7 +248,7 @@ impl TorrentTask {
         let settings = PeerSettings {
             port: self.parts.environment.port,
             your_ip: Some(ip),
-            upload_only: self.torrent.is_complete(),
+            upload_only: self.torrent.claims_upload_only(),
             allowed_fast,
             exchange: self.torrent.exchanges_peers(),
             info: self.parts.info.clone(),

@@ -67,6 +67,7 @@ fn still() -> Still {
         max_connections: DEFAULT_MAX_CONNECTIONS,
         private: false,
         exchange: false,
+        super_seed: false,
     });
     let inbox = Inbox::new();
     let announcer = Announcer {

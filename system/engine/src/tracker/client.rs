@@ -4,7 +4,7 @@
 //! who named the tracker, also where a connection to it waits to be used again.
 
 use crate::clock::Clock;
-use shoal_machine::Machine;
+use shoal_machine::{Machine, Sighting};
 use shoal_metainfo::InfoHash;
 use shoal_tracker::udp;
 use shoal_tracker::{
@@ -45,24 +45,31 @@ impl TrackerClient {
         }
     }
 
+    /// Announces. Some trackers say where they see us (BEP 24).
     pub(crate) async fn announce(
         &self,
         tracker: &Target,
         request: AnnounceRequest,
         within: Duration,
         rng: fastrand::Rng,
-    ) -> Result<AnnounceReply, Error> {
+    ) -> Result<(AnnounceReply, Option<Sighting>), Error> {
         let work = async {
             if is_udp(tracker)? {
                 let request = UdpRequest::Announce(request);
                 return match self.ask_over_udp(tracker, request, within, rng).await? {
-                    UdpReply::Announce(reply) => Ok(reply),
+                    UdpReply::Announce(reply) => Ok((reply, None)),
                     UdpReply::Scrape(_) => Err(OTHER_QUESTION),
                 };
             }
             let url = http::announce_url(&tracker.url, &request)?;
             let reply = self.fetch(url, tracker.origin, within).await?;
-            http::announce_reply(reply.status, &reply.body)
+            let announced = http::announce_reply(reply.status, &reply.body)?;
+            let seen = announced.external_ip.zip(reply.remote);
+            let seen = seen.map(|(at, remote)| Sighting {
+                by: remote.ip(),
+                at,
+            });
+            Ok((announced, seen))
         };
         in_time(within, work).await
     }
