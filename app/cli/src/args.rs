@@ -274,6 +274,9 @@ pub(crate) struct NetworkArgs {
     /// [default: the address of --listen if it is a single one, or else any]
     #[arg(long, value_name = "ADDR|IFACE", value_parser = parse_binding)]
     bind: Option<Binding>,
+    /// Do not ask the router (PCP, NAT-PMP, UPnP) to let peers connect from outside; in isolation it is never asked
+    #[arg(long)]
+    pub(crate) no_port_mapping: bool,
     /// Whether connections to peers are disguised: enabled calls and answers encrypted where the peer knows how, and otherwise in
     /// the clear; forced speaks only to peers that encrypt everything. It is no privacy: whoever knows the torrent can read along
     #[arg(long, value_name = "POLICY", default_value = "enabled", value_parser = encryption_policies())]

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
-use shoal_engine::{Engine, EngineConfig, EngineError};
+use shoal_engine::{Engine, EngineConfig, EngineError, PortMapping};
 use shoal_transport::{TransportConfig, TransportError};
 
 use crate::args::NetworkArgs;
@@ -46,6 +46,11 @@ fn config(network: &NetworkArgs, listen: Vec<SocketAddr>) -> EngineConfig {
             isolated: network.is_isolated(),
             limits: network.limits(),
             ..TransportConfig::default()
+        },
+        port_mapping: if network.no_port_mapping {
+            PortMapping::Never
+        } else {
+            PortMapping::Asked
         },
         session: network.session(),
         encryption: network.encryption,

@@ -6,6 +6,7 @@ use crate::door;
 use crate::local::LocalPeers;
 use crate::magnet::{self, AddMagnet, MagnetHandle, MagnetTask};
 use crate::mailbox::Mailbox;
+use crate::ports::OurPort;
 use crate::register::{Register, Registration};
 use crate::session::{SessionTask, ToSession};
 use crate::snapshot::{Shown, Snapshot};
@@ -18,8 +19,8 @@ use shoal_metainfo::{InfoHashes, Metainfo};
 use shoal_session::{Settings, TorrentKey};
 use shoal_storage::{Disk, Storage, StorageConfig, StorageError};
 use shoal_transport::{
-    Listener, OriginClass, PeerDialer, RateLimits, Transport, TransportConfig, TransportError,
-    UtpEndpoint,
+    Listener, Mapped, OriginClass, PeerDialer, RateLimits, Transport, TransportConfig,
+    TransportError, UtpEndpoint, WantedPort,
 };
 use shoal_wire::PeerId;
 use shoal_wire::mse::EncryptionPolicy;
@@ -75,6 +76,16 @@ pub enum PeerTransports {
     Utp,
 }
 
+/// Whether the router is asked to pass our port on to us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PortMapping {
+    /// While there is a torrent, where somebody outside could use it.
+    #[default]
+    Asked,
+    /// Nobody is asked.
+    Never,
+}
+
 /// How an engine is set up.
 #[derive(Default)]
 pub struct EngineConfig {
@@ -86,6 +97,8 @@ pub struct EngineConfig {
     pub disk: Option<Arc<dyn Disk>>,
     /// Over what peers are spoken to.
     pub peers_over: PeerTransports,
+    /// Whether the router passes our port on to us.
+    pub port_mapping: PortMapping,
     /// Slots and connections.
     pub session: Settings,
     /// Event loops; 0 is one for each core.
@@ -165,8 +178,8 @@ pub(crate) struct Environment {
     pub(crate) trackers: TrackerClient,
     pub(crate) storage: Storage,
     pub(crate) session: mpsc::Sender<ToSession>,
-    /// Where we listen, if we do.
-    pub(crate) port: Option<u16>,
+    /// Where others find us.
+    pub(crate) port: OurPort,
     /// Who looks for peers on the local network, where somebody does.
     pub(crate) local: Option<LocalPeers>,
     /// The most connections of one torrent.
@@ -225,20 +238,27 @@ impl Engine {
         let register = Register::default();
         // Listeners belong to the event loop that they are made on.
         let entrance = pool.next();
-        let peers_over = config.peers_over;
+        let (peers_over, port_mapping) = (config.peers_over, config.port_mapping);
         let opening = {
             let transport = transport.clone();
             entrance.spawn(async move { open(&transport, peers_over) })
         };
         let (dialer, listeners) = opening.await.map_err(|_| EngineError::Stopped)??;
         let mut listening: Vec<SocketAddr> = listeners.iter().map(Listener::local_addr).collect();
+        let wanted = wanted_ports(&listeners, port_mapping);
         // uTP has the ports of TCP.
         listening.dedup();
         for listener in listeners {
             let (register, session) = (register.clone(), session.clone());
             entrance.spawn(door::stand(listener, register, session, config.encryption));
         }
-        let port = listening.first().map(SocketAddr::port);
+        let mapper = wanted.and_then(|(address, wanted)| transport.port_mapper(address, wanted));
+        let local_port = listening.first().map(SocketAddr::port);
+        let (ports, port) = OurPort::new(clock, local_port, mapper);
+        let tasks = TaskTracker::new();
+        if let Some(ports) = ports {
+            tasks.spawn_on(ports.run(), pool.next());
+        }
         // Where others cannot connect there is nothing to announce to them.
         let reachable = listening.iter().find(|address| !address.ip().is_loopback());
         let local = reachable.map(|address| {
@@ -268,7 +288,7 @@ impl Engine {
             listening,
             next_id: AtomicU64::new(1),
             seeds: Mutex::new(seeds),
-            tasks: TaskTracker::new(),
+            tasks,
             torrents: Mutex::new(Vec::new()),
         })
     }
@@ -277,6 +297,12 @@ impl Engine {
     #[must_use]
     pub fn listening(&self) -> &[SocketAddr] {
         &self.listening
+    }
+
+    /// What the router passes on to us, if it does: the port that others are told, and the address that it says is ours.
+    #[must_use]
+    pub fn mapped(&self) -> Option<Mapped> {
+        self.environment.port.mapped()
     }
 
     /// The network, for those who fetch something else through the same policy and binding.
@@ -290,6 +316,10 @@ impl Engine {
     /// # Errors
     /// Before the first byte moves: where the target cannot be used, the selection does not fit, or the torrent is here already.
     pub async fn add(&self, mut add: AddTorrent) -> Result<TorrentHandle, EngineError> {
+        // What no torrent describes has no peers.
+        if !add.metainfo.is_plain() {
+            self.environment.port.map();
+        }
         let wanted = wanted_files(&add)?;
         let mut rng = lock(&self.seeds).fork();
         let hashes = add.metainfo.info_hashes();
@@ -361,6 +391,7 @@ impl Engine {
             &mut rng,
         );
         self.tasks.spawn_on(task.run(), environment.pool.next());
+        environment.port.map();
         let mailbox = Mailbox::new();
         // Where the session is gone the engine stops.
         let added = ToSession::Added(id, mailbox.clone());
@@ -413,6 +444,7 @@ impl Engine {
         let until = Instant::now() + within;
         let torrents = std::mem::take(&mut *lock(&self.torrents));
         let leave = async {
+            self.environment.port.leave();
             for torrent in torrents {
                 drop(torrent.send(ToTorrent::Stop).await);
             }
@@ -461,6 +493,22 @@ fn open(
     listeners.extend(over_utp);
     listeners.sort_by_key(Listener::local_addr);
     Ok((PeerDialer::Both(transport.clone(), utp), listeners))
+}
+
+/// Where we listen for IPv4, and the port there that the router is to pass on: that of TCP, and of UDP where it is the same.
+fn wanted_ports(listeners: &[Listener], mapping: PortMapping) -> Option<(SocketAddr, WantedPort)> {
+    let mut addresses = listeners.iter().map(Listener::local_addr);
+    let address = addresses.find(|address| address.is_ipv4() && !address.ip().is_loopback())?;
+    let there = |utp| {
+        let mut listeners = listeners.iter();
+        listeners.any(|listener| listener.is_utp() == utp && listener.local_addr() == address)
+    };
+    let wanted = WantedPort {
+        port: address.port(),
+        tcp: there(false),
+        udp: there(true),
+    };
+    (mapping == PortMapping::Asked).then_some((address, wanted))
 }
 
 /// Held for a push, a swap or a number, never across an await.

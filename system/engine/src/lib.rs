@@ -65,6 +65,7 @@ mod mailbox;
 mod mse;
 mod outbound;
 mod peer;
+mod ports;
 mod recheck;
 mod register;
 mod scrape;
@@ -77,12 +78,15 @@ mod web_seed;
 mod whole;
 mod worker;
 
-pub use engine::{AddTorrent, Engine, EngineConfig, EngineError, PeerTransports, TorrentHandle};
+pub use engine::{
+    AddTorrent, Engine, EngineConfig, EngineError, PeerTransports, PortMapping, TorrentHandle,
+};
 pub use magnet::{AddMagnet, FoundTorrent, MagnetError, MagnetHandle, MagnetSnapshot};
 pub use scrape::{MAX_SCRAPED_TRACKERS, Scrapes};
 pub use shoal_session::{SeedingPolicy, Settings as SessionSettings, Slots};
 pub use shoal_swarm::web_session::content_range;
 pub use shoal_tracker::{Error as TrackerError, ScrapeCounts, ScrapeReply};
+pub use shoal_transport::{Mapped, MappingProtocol};
 pub use shoal_wire::mse::EncryptionPolicy;
 pub use snapshot::{PeerLine, Phase, Snapshot, TrackerLine, WebSeedLine};
 pub use web_seed::{Mirror, Version};

@@ -541,7 +541,7 @@ impl MagnetTask {
             fast: ready.fast,
             extended: ready.extended,
             v2: ready.v2,
-            port: self.parts.environment.port,
+            port: self.parts.environment.port.told_to(ready.address.ip()),
             your_ip: Some(ready.address.ip()),
         };
         let seat = self.parts.environment.pool.seat();

@@ -324,7 +324,7 @@ pub(crate) fn announce(
         clock: environment.clock,
         client: environment.trackers.clone(),
         peer_id: us.peer_id.0,
-        port: environment.port.unwrap_or(0),
+        port: environment.port.clone(),
         key: rng.u32(..),
         totals: Arc::new(announces.totals),
         named_by_user: announces.named_by_user,

@@ -369,7 +369,7 @@ impl TorrentTask {
             }
             FromSession::OurAddress(ip) => {
                 // Without a port of ours, nobody dials us: peers at one address have no say in each other's order.
-                let port = self.parts.environment.port.unwrap_or(0);
+                let port = self.parts.environment.port.announced().unwrap_or(0);
                 self.handle(Input::OurAddress(SocketAddr::new(ip, port)));
             }
             FromSession::Unchoked(peers) => self.handle(Input::Unchoked(peers)),

@@ -7,6 +7,7 @@ mod client;
 
 use crate::clock::Clock;
 use crate::mailbox::{Mailbox, separate};
+use crate::ports::OurPort;
 use crate::snapshot::TrackerLine;
 use crate::torrent::ToTorrent;
 use shoal_machine::{Machine, Moment, Sighting, earliest};
@@ -184,7 +185,7 @@ pub(crate) struct Announcer {
     pub(crate) clock: Clock,
     pub(crate) client: TrackerClient,
     pub(crate) peer_id: [u8; 20],
-    pub(crate) port: u16,
+    pub(crate) port: OurPort,
     pub(crate) key: u32,
     pub(crate) totals: Arc<Totals>,
     /// The trackers that the user named; all others the torrent did.
@@ -195,7 +196,12 @@ pub(crate) struct Announcer {
 struct Answered(usize, Answer);
 
 enum Answer {
-    Announce(AnnounceId, Result<(AnnounceReply, Option<Sighting>), Error>),
+    /// With the port that was announced, and where the tracker sees us.
+    Announce(
+        AnnounceId,
+        u16,
+        Result<(AnnounceReply, Option<Sighting>), Error>,
+    ),
     Scrape(ScrapeId, Result<ScrapeReply, Error>),
 }
 
@@ -226,6 +232,7 @@ impl TrackerTask {
         self.all(&Input::PartialSeed(self.standing == Standing::PartialSeed));
         let complete = self.standing == Standing::Seed;
         self.all(&Input::Start { complete });
+        let mut port = self.around.port.clone();
         while self.over < self.schedules.len() {
             let deadline = self
                 .schedules
@@ -244,6 +251,8 @@ impl TrackerTask {
                     }
                 }
                 () = self.around.clock.sleep_until(deadline) => self.all(&Input::Tick),
+                // Peers that are told of the old one do not get here: trackers hear of the new one as soon as they let us.
+                () = port.changed() => self.all(&Input::WantsCandidates),
             }
             self.lines.send_replace(self.status());
         }
@@ -286,7 +295,7 @@ impl TrackerTask {
     async fn answered(&mut self, Answered(schedule, answer): Answered) {
         match answer {
             Answer::Scrape(id, result) => self.one(schedule, Input::Scraped { id, result }),
-            Answer::Announce(id, result) => {
+            Answer::Announce(id, port, result) => {
                 let mut news = Vec::new();
                 let result = result.map(|(mut reply, seen)| {
                     news.extend(seen.map(ToTorrent::Seen));
@@ -297,6 +306,9 @@ impl TrackerTask {
                     reply
                 });
                 self.one(schedule, Input::Reply { id, result });
+                if port != self.around.port() {
+                    self.one(schedule, Input::WantsCandidates);
+                }
                 for news in news {
                     // Where the torrent is gone, leave is being taken and nobody wants its peers.
                     drop(self.torrent.send(news).await);
@@ -348,8 +360,9 @@ impl TrackerTask {
             } => {
                 let announce = around.request(info_hash, event, num_want, tracker_id);
                 let request = self.requests.spawn(async move {
+                    let port = announce.port;
                     let result = around.announce(tracker, announce, give_up_at, rng).await;
-                    Answered(at, Answer::Announce(id, result))
+                    Answered(at, Answer::Announce(id, port, result))
                 });
                 (request, !self.leaving && event != Some(Event::Completed))
             }
@@ -376,6 +389,11 @@ impl TrackerTask {
 }
 
 impl Announcer {
+    /// The port that trackers are told.
+    fn port(&self) -> u16 {
+        self.port.announced().unwrap_or(0)
+    }
+
     /// What an announce says.
     fn request(
         &self,
@@ -387,7 +405,7 @@ impl Announcer {
         AnnounceRequest {
             info_hash,
             peer_id: self.peer_id,
-            port: self.port,
+            port: self.port(),
             uploaded: self.totals.uploaded.load(Ordering::Relaxed),
             downloaded: self.totals.downloaded.load(Ordering::Relaxed),
             left: self.totals.left.load(Ordering::Relaxed),

@@ -152,7 +152,39 @@ impl HttpClient {
             let request = Request {
                 headers: header::HeaderMap::new(),
                 coding: Coding::Any,
+                body: None,
             };
+            let (response, url) = self.follow(url, origin, &limits, &request).await?;
+            read_reply(response, url, limits.max_body_bytes).await
+        });
+        tokio::time::timeout(after, work)
+            .await
+            .unwrap_or(Err(HttpError::TimedOut { site, after }))
+    }
+
+    /// Sends an action of UPnP (SOAP 1.1) to `url`, which `origin` named.
+    pub(crate) async fn post_action(
+        &self,
+        url: Url,
+        origin: OriginClass,
+        limits: HttpLimits,
+        action: &str,
+        body: String,
+    ) -> Result<HttpReply, HttpError> {
+        let site = redirect::site(&url);
+        let after = limits.timeout;
+        let mut headers = header::HeaderMap::new();
+        let xml = header::HeaderValue::from_static("text/xml; charset=\"utf-8\"");
+        headers.insert(header::CONTENT_TYPE, xml);
+        if let Ok(action) = header::HeaderValue::from_str(action) {
+            headers.insert("soapaction", action);
+        }
+        let request = Request {
+            headers,
+            coding: Coding::Any,
+            body: Some(body),
+        };
+        let work = Box::pin(async {
             let (response, url) = self.follow(url, origin, &limits, &request).await?;
             read_reply(response, url, limits.max_body_bytes).await
         });
@@ -217,8 +249,11 @@ impl HttpClient {
             .await?;
         let site = Site::new(url, &addresses, request.coding);
         let get = |client: &reqwest::Client| {
-            let headers = request.headers.clone();
-            client.get(url.clone()).headers(headers).send()
+            let builder = match request.body.clone() {
+                Some(body) => client.post(url.clone()).body(body),
+                None => client.get(url.clone()),
+            };
+            builder.headers(request.headers.clone()).send()
         };
         if let Some(client) = self.transport.http_clients().find(&site) {
             match get(&client).await {
@@ -243,10 +278,12 @@ impl HttpClient {
 struct Request {
     headers: header::HeaderMap,
     coding: Coding,
+    /// What is sent; `None` where something is only asked for.
+    body: Option<String>,
 }
 
 /// Whether a request may have failed because the server closed a kept connection just then: there was a connection, and no
-/// reply came. Requests are GETs, which may be made twice.
+/// reply came. Requests are GETs, and actions that change nothing when they are made twice.
 fn may_be_stale(error: &reqwest::Error) -> bool {
     error.is_request() && !error.is_connect() && !error.is_timeout()
 }

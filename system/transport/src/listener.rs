@@ -45,6 +45,12 @@ impl Listener {
         self.address
     }
 
+    /// Whether it accepts connections of uTP, and not of TCP.
+    #[must_use]
+    pub fn is_utp(&self) -> bool {
+        matches!(self.kind, Kind::Utp(_))
+    }
+
     /// The next peer and its address. Waits where descriptors are exhausted and skips peers that left before they were
     /// accepted; an error means that the listener is of no more use. Safe to cancel.
     pub async fn accept(&self) -> io::Result<(PeerStream, SocketAddr)> {

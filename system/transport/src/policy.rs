@@ -34,11 +34,13 @@ pub enum OriginClass {
     Redirect,
     /// A feed's entry.
     Feed,
+    /// The router that this machine's routes lead over, when it speaks of itself and of its far side.
+    Router,
 }
 
 impl OriginClass {
     /// Every class.
-    pub const ALL: [OriginClass; 10] = [
+    pub const ALL: [OriginClass; 11] = [
         OriginClass::User,
         OriginClass::Metainfo,
         OriginClass::Tracker,
@@ -49,6 +51,7 @@ impl OriginClass {
         OriginClass::Resume,
         OriginClass::Redirect,
         OriginClass::Feed,
+        OriginClass::Router,
     ];
 }
 
@@ -63,15 +66,18 @@ pub enum Protocol {
     TrackerUdp,
     /// Any other HTTP or HTTPS request: a web seed, a torrent's URL.
     Http,
+    /// PCP, NAT-PMP and UPnP.
+    PortMapping,
 }
 
 impl Protocol {
     /// Every protocol.
-    pub const ALL: [Protocol; 4] = [
+    pub const ALL: [Protocol; 5] = [
         Protocol::Peer,
         Protocol::TrackerHttp,
         Protocol::TrackerUdp,
         Protocol::Http,
+        Protocol::PortMapping,
     ];
 }
 
@@ -90,7 +96,7 @@ enum Rule {
 /// The table. A tracker or web seed that others name stays outside local networks whatever it speaks, since a request
 /// carries bytes of their choice; a peer on a shared network is what peer-to-peer on a LAN is for.
 fn rule(origin: OriginClass, target: TargetClass, protocol: Protocol) -> Rule {
-    use OriginClass::{Local, Redirect, User};
+    use OriginClass::{Local, Redirect, Router, User};
     use TargetClass::{
         Documentation, Global, LinkLocal, Loopback, Multicast, Private, Reserved, Unspecified,
     };
@@ -98,7 +104,9 @@ fn rule(origin: OriginClass, target: TargetClass, protocol: Protocol) -> Rule {
         (Unspecified | Multicast | Documentation | Reserved, _, _) => Rule::Never,
         (Global, _, _) | (_, User, _) => Rule::Allow,
         (Private | LinkLocal, Local, Protocol::Peer) => Rule::Allow,
-        (Private, Redirect, Protocol::Peer) => Rule::IfOpened,
+        // What a router says its far side is: a private address there is another router's, and nobody beyond that one can use it.
+        (Private, Redirect | Router, Protocol::Peer) => Rule::IfOpened,
+        (Private, Router, Protocol::PortMapping) => Rule::IfShared,
         (Private, _, Protocol::Peer) => Rule::IfShared,
         (Private | LinkLocal | Loopback, _, _) => Rule::IfOpened,
     }
@@ -233,6 +241,7 @@ impl fmt::Display for OriginClass {
             Self::Resume => "an earlier run",
             Self::Redirect => "a redirect",
             Self::Feed => "a feed",
+            Self::Router => "the router",
         })
     }
 }
@@ -244,6 +253,7 @@ impl fmt::Display for Protocol {
             Self::TrackerHttp => "an HTTP tracker",
             Self::TrackerUdp => "a UDP tracker",
             Self::Http => "a web address",
+            Self::PortMapping => "port mapping",
         })
     }
 }
@@ -256,7 +266,7 @@ mod tests {
 
     /// `A` always, `S` on a shared network, `O` only if opened, for Global, Private, LinkLocal and Loopback. The four
     /// classes in which nobody can be are not listed: nothing reaches them.
-    const PEER: [(OriginClass, &str); 10] = [
+    const PEER: [(OriginClass, &str); 11] = [
         (OriginClass::User, "AAAA"),
         (OriginClass::Metainfo, "ASOO"),
         (OriginClass::Tracker, "ASOO"),
@@ -267,9 +277,10 @@ mod tests {
         (OriginClass::Resume, "ASOO"),
         (OriginClass::Redirect, "AOOO"),
         (OriginClass::Feed, "ASOO"),
+        (OriginClass::Router, "AOOO"),
     ];
     /// The same for each of the other protocols.
-    const REQUEST: [(OriginClass, &str); 10] = [
+    const REQUEST: [(OriginClass, &str); 11] = [
         (OriginClass::User, "AAAA"),
         (OriginClass::Metainfo, "AOOO"),
         (OriginClass::Tracker, "AOOO"),
@@ -280,6 +291,7 @@ mod tests {
         (OriginClass::Resume, "AOOO"),
         (OriginClass::Redirect, "AOOO"),
         (OriginClass::Feed, "AOOO"),
+        (OriginClass::Router, "AOOO"),
     ];
     const TARGETS: [(TargetClass, &str, &str); 8] = [
         (TargetClass::Global, "8.8.8.8", "2600::1"),
@@ -297,6 +309,9 @@ mod tests {
     }
 
     fn cell(origin: OriginClass, class: usize, protocol: Protocol) -> char {
+        if (origin, protocol) == (OriginClass::Router, Protocol::PortMapping) {
+            return "ASOO".chars().nth(class).unwrap_or('N');
+        }
         let table = if protocol == Protocol::Peer {
             PEER
         } else {

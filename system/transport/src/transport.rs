@@ -327,7 +327,17 @@ impl Transport {
     /// # Panics
     /// Outside of a tokio runtime with IO.
     pub fn udp(&self, target: SocketAddr, origin: OriginClass) -> Result<UdpChannel, DialError> {
-        let target = self.checked(target, origin, Protocol::TrackerUdp)?;
+        self.udp_to(target, origin, Protocol::TrackerUdp)
+    }
+
+    /// A channel over which `protocol` is spoken.
+    pub(crate) fn udp_to(
+        &self,
+        target: SocketAddr,
+        origin: OriginClass,
+        protocol: Protocol,
+    ) -> Result<UdpChannel, DialError> {
+        let target = self.checked(target, origin, protocol)?;
         sockets::udp_to(target, &self.inner.binding)
             .map(UdpChannel::new)
             .map_err(|source| DialError::Io { target, source })
@@ -373,6 +383,11 @@ impl Transport {
 
     pub(crate) fn connect_timeout(&self) -> Duration {
         self.inner.connect_timeout
+    }
+
+    /// Whether isolation, if there is any, lets `origin` name anything to speak `protocol` to.
+    pub(crate) fn names(&self, origin: OriginClass, protocol: Protocol) -> bool {
+        self.inner.policy.names(origin, protocol)
     }
 
     /// Whether the policy lets `origin` make us speak `protocol` to `target`, for those who want to know before they

@@ -246,7 +246,7 @@ impl TorrentTask {
             Vec::new()
         };
         let settings = PeerSettings {
-            port: self.parts.environment.port,
+            port: self.parts.environment.port.told_to(ip),
             your_ip: Some(ip),
             upload_only: self.torrent.claims_upload_only(),
             allowed_fast,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::clock::Clock;
 use crate::engine::AddTorrent;
+use crate::ports::OurPort;
 use crate::register::Register;
 use crate::snapshot::Snapshot;
 use crate::start;
@@ -45,7 +46,7 @@ fn still() -> Still {
         transport,
         storage: Storage::start(StorageConfig::default()).unwrap(),
         session,
-        port: None,
+        port: OurPort::new(clock, None, None).1,
         local: None,
         max_connections: DEFAULT_MAX_CONNECTIONS,
         isolated: true,
@@ -74,7 +75,7 @@ fn still() -> Still {
         clock: environment.clock,
         client: environment.trackers.clone(),
         peer_id: introduction.peer_id.0,
-        port: 0,
+        port: environment.port.clone(),
         key: 0,
         totals: Arc::new(Totals::default()),
         named_by_user: Vec::new(),

@@ -61,6 +61,7 @@ impl HttpClient {
         let asked = Request {
             headers,
             coding: Coding::Identity,
+            body: None,
         };
         let work = Box::pin(self.follow(request.url, origin, &limits, &asked));
         let (response, url) = tokio::time::timeout(after, work)
