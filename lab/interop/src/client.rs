@@ -290,12 +290,6 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// The same, beginning its connections like this.
-    #[must_use]
-    pub fn speaking(self, speech: Speech) -> Job<'a> {
-        Job { speech, ..self }
-    }
-
     /// The same, to be measured.
     #[must_use]
     pub fn measured(self) -> Job<'a> {
