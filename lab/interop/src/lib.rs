@@ -12,6 +12,7 @@ mod content;
 mod http;
 mod lab;
 pub mod matrix;
+pub mod nat;
 mod origin;
 mod process;
 mod program;

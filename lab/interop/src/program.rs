@@ -35,6 +35,10 @@ pub enum Program {
     Strace,
     /// `valgrind`, which counts instructions.
     Valgrind,
+    /// `nft`, which makes a namespace a router.
+    Nft,
+    /// `miniupnpd`, which maps ports for hosts behind a router.
+    Miniupnpd,
 }
 
 impl Program {
@@ -58,6 +62,8 @@ impl Program {
             Program::Mktorrent => on_path("mktorrent"),
             Program::Strace => on_path("strace"),
             Program::Valgrind => on_path("valgrind"),
+            Program::Nft => on_path("nft"),
+            Program::Miniupnpd => on_path("miniupnpd"),
         }
     }
 }

@@ -144,8 +144,8 @@ pub enum MappingError {
     /// The policy does not let us speak to it, or believe it.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// Nobody answered.
-    #[error("the router answers to {0}")]
+    /// Nobody answered, or not as was asked.
+    #[error("the router maps no port: {0}")]
     NotMapped(String),
 }
 
@@ -268,13 +268,14 @@ impl PortMapper {
             for asker in self.askers(&router, protocol).await {
                 match self.map_by(&router, asker, &self.ports()).await {
                     Ok(mapped) => return Ok(mapped),
+                    Err(MappingError::NotMapped(why)) => said.push(format!("{protocol}: {why}")),
                     Err(error) => said.push(format!("{protocol}: {error}")),
                 }
                 self.release().await;
             }
         }
         if said.is_empty() {
-            said.push("nothing".to_owned());
+            said.push("it was not asked".to_owned());
         }
         Err(MappingError::NotMapped(said.join("; ")))
     }
