@@ -75,11 +75,12 @@ impl Subject {
     }
 }
 
-/// Who knows both, and has not everything.
-fn introducer(lab: &Lab, subject: &Subject, internet: &Internet) -> Result<Process> {
+/// Who knows both, and has not everything. Each pair has one of its own, as nobody hears of a newcomer at once where others came just
+/// before.
+fn introducer(lab: &Lab, subject: &Subject, internet: &Internet, name: &str) -> Result<Process> {
     let folder = lab.folder("introducer")?;
     let mut command = subject.get(lab, &folder, internet.address())?;
-    let process = Process::start(lab, "introducer", &mut command)?;
+    let process = Process::start(lab, name, &mut command)?;
     ready(&process)?;
     Ok(process)
 }
@@ -106,6 +107,7 @@ fn meet(
         command
     };
     let [one, other] = homes;
+    let introducer = introducer(lab, subject, internet, &name("introducer", one))?;
     let mut seed = told(subject.seed(one.address())?);
     seed.arg("--state-dir").arg(lab.folder("state")?);
     let seed = Process::start(lab, &name("seed", one), &mut one.on_host(seed))?;
@@ -126,6 +128,7 @@ fn meet(
     eventually(READY_WITHIN, "the introducer", || Ok(shows("peers")))?;
     let directly = eventually(DIRECTLY_WITHIN, "a seed", || Ok(shows("seeds"))).is_ok();
     leech.stop();
+    introducer.stop();
     Ok((directly, seed))
 }
 
@@ -134,7 +137,6 @@ fn homes_of_which_one_can_be_reached_connect() -> Result<()> {
     isolated(&[Program::Nft], |lab| {
         let subject = Subject::new(lab)?;
         let mut internet = Internet::build()?;
-        let _introducer = introducer(lab, &subject, &internet)?;
         let mut wrong = Vec::new();
         println!("{:<16}{:<16}{:<16}directly", "seed", "leech", "expected");
         for one in Nat::ALL {
@@ -168,7 +170,6 @@ fn homes_of_which_one_can_be_reached_connect() -> Result<()> {
 fn with_a_mapped_port(lab: &Lab, pcp: bool, upnp: bool) -> Result<()> {
     let subject = Subject::new(lab)?;
     let mut internet = Internet::build()?;
-    let _introducer = introducer(lab, &subject, &internet)?;
     let homes = [
         internet.home(lab, Nat::Symmetric)?,
         internet.home(lab, Nat::PortRestricted)?,
