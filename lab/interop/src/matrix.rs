@@ -161,6 +161,9 @@ impl Cell {
         {
             return Some("the peer bans web seeds of v2 folders");
         }
+        if self.seed == Client::WebTorrent && self.found == Found::ByExchange {
+            return Some("the peer hears of others and tells of nobody");
+        }
         if self.leech == Client::WebTorrent
             && self.found == Found::OnTheWeb
             && self.kind == Kind::Hybrid
@@ -292,6 +295,23 @@ pub fn utp_cells(seed: Client, leech: Client) -> Vec<Cell> {
     let encrypted: Vec<Cell> = encrypted.map(|cell| Cell { speech, ..*cell }).collect();
     cells.extend(encrypted);
     cells
+}
+
+/// Of some cells those that are run with every change: all that both can do, or where a client takes long to begin, the last.
+#[must_use]
+pub fn with_every_change(cells: Vec<Cell>) -> Vec<Cell> {
+    let possible = cells
+        .into_iter()
+        .filter(|cell| cell.unsupported().is_none());
+    let mut possible: Vec<Cell> = possible.collect();
+    let slow = |client| matches!(client, Client::QBittorrent | Client::Transmission);
+    if possible
+        .iter()
+        .any(|cell| slow(cell.seed) || slow(cell.leech))
+    {
+        possible.drain(..possible.len() - 1);
+    }
+    possible
 }
 
 /// The cells between two clients, of which one is ours or both are: what covers the combinations of the other.

@@ -218,15 +218,20 @@ impl Room<'_> {
     /// The torrent names an HTTP server.
     fn on_the_web(&self, target: &Path) -> Result<()> {
         let (cell, lab) = (self.cell, self.lab);
-        let recipe = self.recipe().web_seed(&Origin::url(self.server));
+        let mut url = Origin::url(self.server);
+        if !cell.folder {
+            // webtorrent takes what is named for the file, and not for the folder that it is in.
+            url += &self.content.name.replace(' ', "%20");
+        }
+        let recipe = self.recipe().web_seed(&url);
         self.make(&recipe, &self.torrent)?;
         let root = lab.folder("web")?;
-        let seed = match cell.seed {
-            Client::Shoal => None,
-            peer => {
-                let job = Job::seed(&self.torrent, &self.content.parent, lab.address());
-                Some(peer.start(lab, &self.with_cell(job))?)
-            }
+        let together = cell.leech == Client::Shoal && cell.seed != Client::Shoal;
+        let seed = if together {
+            let job = Job::seed(&self.torrent, &self.content.parent, lab.address());
+            Some(cell.seed.start(lab, &self.with_cell(job))?)
+        } else {
+            None
         };
         let origin = match seed {
             None => Origin::start(lab, self.server, &self.content.parent)?,
