@@ -1,5 +1,5 @@
 """A libtorrent client. The one argument is a JSON object: torrent, magnet (instead of the torrent, or null), folder, listen
-(address:port), seed, connect (addresses), local (look for peers on the local network), upload_limit (bytes a second, 0: none),
+(address:port), seed, connect (addresses), local (look for peers on the local network), dht (contacts of the DHT to begin with; none: without it), upload_limit (bytes a second, 0: none),
 speech (usual, clear or encrypted), measured (take what is to be seeded for right, hear of no peers but these, end when complete).
 Prints one JSON object a line: {"event": "ready"}, {"event": "complete"},
 {"event": "progress", ...} every second, and alerts."""
@@ -43,6 +43,16 @@ SPEECH = {
 }
 
 
+# The DHT of one network, in which all addresses are near each other.
+def dht(contacts):
+    return {
+        "enable_dht": True,
+        "dht_bootstrap_nodes": ",".join(contacts),
+        "dht_restrict_routing_ips": False,
+        "dht_restrict_search_ips": False,
+    }
+
+
 def say(event, **more):
     print(json.dumps({"event": event, **more}), flush=True)
 
@@ -69,6 +79,8 @@ def main():
     order = json.loads(sys.argv[1])
     settings = {**SETTINGS, "listen_interfaces": order["listen"], "enable_lsd": order["local"]}
     settings.update(SPEECH[order["speech"]])
+    if order["dht"]:
+        settings.update(dht(order["dht"]))
     session = lt.session(settings)
     torrent = add(session, order)
     for peer in order["connect"]:

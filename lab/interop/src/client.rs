@@ -95,6 +95,15 @@ impl Client {
         )
     }
 
+    /// Whether it can be told where the DHT begins.
+    #[must_use]
+    pub const fn has_dht(self) -> bool {
+        matches!(
+            self,
+            Client::Shoal | Client::Libtorrent | Client::Transmission
+        )
+    }
+
     /// Starts it. A seed is ready when this returns.
     ///
     /// # Errors
@@ -205,6 +214,9 @@ pub struct Job<'a> {
     pub connect: &'a [SocketAddr],
     /// Whether it looks for peers on the local network.
     pub local: bool,
+    /// Contacts that it begins with in the DHT, which it takes part in only where there are some; only libtorrent, Transmission and we are
+    /// asked.
+    pub dht: &'a [SocketAddr],
     /// The most it may send, in bytes a second; only libtorrent and we are asked.
     pub upload_limit: Option<u64>,
     /// How it begins its connections, in and out.
@@ -226,6 +238,7 @@ impl<'a> Job<'a> {
             address,
             connect: &[],
             local: false,
+            dht: &[],
             upload_limit: None,
             speech: Speech::Usual,
             measured: false,

@@ -9,6 +9,7 @@
 
 mod client;
 mod content;
+mod dht_contact;
 mod http;
 mod lab;
 pub mod matrix;
@@ -21,6 +22,7 @@ pub mod wire;
 pub use client::shoal;
 pub use client::{Client, Job, Role, Running, Speech};
 pub use content::{Content, Shape, sha256_of};
+pub use dht_contact::DhtContact;
 pub use lab::{Lab, Outcome, isolated, run_isolated, run_isolated_by};
 pub use process::{Process, eventually, output_of};
 pub use program::{Program, shoal as shoal_binary};

@@ -2,12 +2,14 @@
 
 use crate::client::{Client, Job, Speech};
 use crate::content::{Content, Shape};
+use crate::dht_contact::DhtContact;
 use crate::lab::Lab;
 use crate::program::Program;
 use crate::torrent::{Kind, Maker, Recipe, magnet_of};
 use crate::tracker::{Protocol, Tracker, TrackerKind};
 use anyhow::{Context, Result};
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Large enough for every client's pipeline to fill, small enough for a hundred cells; odd, so that last pieces are short.
@@ -33,6 +35,8 @@ pub enum Found {
     ByTracker(TrackerKind, Protocol),
     /// It is told a magnet link, and both announce to a tracker.
     ByMagnet,
+    /// It is told a magnet link, and both begin in the DHT with one contact.
+    ByDht,
 }
 
 impl fmt::Display for Found {
@@ -42,6 +46,7 @@ impl fmt::Display for Found {
             Found::Locally => f.pad("LSD"),
             Found::ByTracker(kind, Protocol::Http) => f.pad(&format!("{kind}, HTTP")),
             Found::ByMagnet => f.pad("magnet, opentracker"),
+            Found::ByDht => f.pad("magnet, DHT"),
             Found::ByTracker(kind, Protocol::Udp) => f.pad(&format!("{kind}, UDP")),
         }
     }
@@ -94,7 +99,7 @@ impl Cell {
     /// What they find each other through.
     const fn tracker(&self) -> Option<(TrackerKind, Protocol)> {
         match self.found {
-            Found::ByAddress | Found::Locally => None,
+            Found::ByAddress | Found::Locally | Found::ByDht => None,
             Found::ByTracker(kind, protocol) => Some((kind, protocol)),
             Found::ByMagnet => Some((TrackerKind::OpenTracker, Protocol::Http)),
         }
@@ -110,6 +115,9 @@ impl Cell {
         let both = [self.seed, self.leech];
         if self.found == Found::Locally && !both.iter().all(|client| client.finds_locals()) {
             return Some("the peer has no local service discovery");
+        }
+        if self.found == Found::ByDht && !both.iter().all(|client| client.has_dht()) {
+            return Some("the peer cannot be told where the DHT begins");
         }
         both.into_iter().find_map(|client| client.lacks(self.kind))
     }
@@ -130,7 +138,7 @@ impl Cell {
         };
         let content = Content::generate(&lab.folder("source")?, "Some content", shape, 42)?;
         let pieces = match self.found {
-            Found::ByMagnet => MAGNET_PIECE_BYTES,
+            Found::ByMagnet | Found::ByDht => MAGNET_PIECE_BYTES,
             _ => PIECE_BYTES,
         };
         let tracker_address = lab.address();
@@ -153,6 +161,11 @@ impl Cell {
             Some((kind, _)) => Some(Tracker::start(lab, kind, tracker_address, &[&torrent])?),
             None => None,
         };
+        let contact = match self.found {
+            Found::ByDht => Some(DhtContact::start(lab)?),
+            _ => None,
+        };
+        let begins: Vec<SocketAddr> = contact.iter().map(|contact| contact.address).collect();
         let link = magnet_of(&torrent)?;
         let local = self.found == Found::Locally;
         if local {
@@ -166,6 +179,7 @@ impl Cell {
         };
         let job = Job {
             local,
+            dht: &begins,
             speech: self.speech,
             ..Job::seed(&torrent, &content.parent, address(self.seed))
         };
@@ -173,15 +187,19 @@ impl Cell {
         if let Some(tracker) = &tracker {
             tracker.wait_seed(&torrent, ANNOUNCED_WITHIN)?;
         }
+        if let Some(contact) = &contact {
+            contact.wait_announced(&torrent, ANNOUNCED_WITHIN)?;
+        }
         let addresses = match self.found {
             Found::ByAddress => vec![seed.address],
-            Found::ByTracker(..) | Found::ByMagnet | Found::Locally => Vec::new(),
+            Found::ByTracker(..) | Found::ByMagnet | Found::ByDht | Found::Locally => Vec::new(),
         };
         let target = lab.folder("target")?;
         let job = Job {
             local,
+            dht: &begins,
             speech: self.speech,
-            magnet: (self.found == Found::ByMagnet).then_some(link.as_str()),
+            magnet: matches!(self.found, Found::ByMagnet | Found::ByDht).then_some(link.as_str()),
             ..Job::leech(&torrent, &target, address(self.leech)).with(&addresses)
         };
         let mut leech = self.leech.start(lab, &job)?;
@@ -267,6 +285,14 @@ pub fn magnet_cells(seed: Client, leech: Client) -> Vec<Cell> {
         .to_vec()
 }
 
+/// Transfers in which the leech is told no more than a magnet link without a tracker, and both know a contact of the DHT.
+#[must_use]
+pub fn dht_cells(seed: Client, leech: Client) -> Vec<Cell> {
+    let cells = magnet_cells(seed, leech).into_iter();
+    let found = Found::ByDht;
+    cells.map(|cell| Cell { found, ..cell }).collect()
+}
+
 /// A transfer in which two clients find each other on the local network.
 #[must_use]
 pub fn local_cell(seed: Client, leech: Client, kind: Kind) -> Cell {
@@ -295,6 +321,7 @@ pub fn between(seed: Client, leech: Client) -> Vec<Cell> {
     all.extend(encrypted_cells(seed, leech));
     all.extend(tracked_cells(seed, leech, Kind::V1));
     all.extend(magnet_cells(seed, leech));
+    all.extend(dht_cells(seed, leech));
     all.push(local_cell(seed, leech, Kind::V1));
     all
 }

@@ -17,6 +17,7 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
         "seed": job.role == Role::Seed,
         "connect": job.connect,
         "local": job.local,
+        "dht": job.dht,
         "upload_limit": job.upload_limit.unwrap_or(0),
         "speech": job.speech.word("usual", "clear", "encrypted"),
         "measured": job.measured,

@@ -40,6 +40,12 @@ pub fn order(lab: &Lab, job: &Job<'_>) -> Result<Command> {
     if !job.local {
         command.arg("--isolated");
     }
+    if job.dht.is_empty() {
+        command.arg("--no-dht");
+    }
+    for contact in job.dht {
+        command.arg("--dht-router").arg(contact.to_string());
+    }
     command.arg("--listen").arg(job.address.to_string());
     command.arg("--allow-net").arg(lab.network());
     command.arg("--state-dir").arg(lab.path("state"));

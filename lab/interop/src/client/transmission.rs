@@ -23,7 +23,7 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
     let settings = json!({
         "bind-address-ipv4": job.address.ip().to_string(),
         "peer-port": job.address.port(),
-        "dht-enabled": false,
+        "dht-enabled": !job.dht.is_empty(),
         "lpd-enabled": job.local,
         "utp-enabled": false,
         // Preferred, only where the other side insists, or required.
@@ -38,6 +38,12 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
         "download-dir": job.folder,
     });
     fs::write(state.join("settings.json"), settings.to_string())?;
+    // Where it begins in the DHT, before it asks the usual routers.
+    let contacts = job.dht.iter();
+    let contacts: String = contacts
+        .map(|contact| format!("{} {}\n", contact.ip(), contact.port()))
+        .collect();
+    fs::write(state.join("dht.bootstrap"), contacts)?;
     let mut command = Command::new(Program::Transmission.find()?);
     command.args(["--foreground", "--config-dir"]).arg(&state);
     let process = Process::start(lab, &job.name(Client::Transmission), &mut command)?;

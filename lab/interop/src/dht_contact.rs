@@ -1,0 +1,54 @@
+//! A third-party contact of the DHT, where clients begin.
+
+use crate::lab::Lab;
+use crate::process::{Process, eventually};
+use crate::program::{Program, script};
+use crate::torrent::swarms_of;
+use anyhow::Result;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// How long it may take to start.
+const START_WITHIN: Duration = Duration::from_secs(20);
+
+/// A contact that runs: libtorrent without a torrent.
+pub struct DhtContact {
+    /// Where it is.
+    pub address: SocketAddr,
+    process: Process,
+}
+
+impl DhtContact {
+    /// Starts one.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub fn start(lab: &Lab) -> Result<DhtContact> {
+        let address = lab.address();
+        let mut command = Command::new(Program::Libtorrent.find()?);
+        command.arg(script("libtorrent_dht.py"));
+        command.arg(address.to_string());
+        let process = Process::start(lab, "dht-contact", &mut command)?;
+        eventually(START_WITHIN, "the contact of the DHT to listen", || {
+            Ok(process.said().contains(r#"{"event": "ready"}"#))
+        })?;
+        Ok(DhtContact { address, process })
+    }
+
+    /// Waits until somebody has announced every name of the torrent.
+    ///
+    /// # Errors
+    ///
+    /// Nobody does in time.
+    pub fn wait_announced(&self, torrent: &Path, within: Duration) -> Result<()> {
+        for hash in swarms_of(torrent)? {
+            let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+            let what = format!("{hash} to be announced in the DHT");
+            eventually(within, &what, || Ok(self.process.said().contains(&hash)))?;
+        }
+        Ok(())
+    }
+}
