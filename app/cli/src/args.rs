@@ -591,7 +591,7 @@ mod tests {
         let named = |text: &str| Some(vec![(text.to_owned(), OriginClass::User)]);
         let usual = DHT_ROUTERS.map(|text| (text.to_owned(), OriginClass::Dht));
         assert_eq!(routers(""), Some(usual.to_vec()));
-        let help = definition().render_long_help().to_string() + &get_help();
+        let help = get_help();
         assert!(DHT_ROUTERS.iter().all(|router| help.contains(router)));
         assert_eq!(
             routers("--dht-router dht.example:7"),

@@ -31,7 +31,8 @@ impl DhtContact {
         let mut command = Command::new(Program::Libtorrent.find()?);
         command.arg(script("libtorrent_dht.py"));
         command.arg(address.to_string());
-        let process = Process::start(lab, "dht-contact", &mut command)?;
+        let name = format!("dht-contact-{}", address.port());
+        let process = Process::start(lab, &name, &mut command)?;
         eventually(START_WITHIN, "the contact of the DHT to listen", || {
             Ok(process.said().contains(r#"{"event": "ready"}"#))
         })?;
