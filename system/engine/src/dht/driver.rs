@@ -268,6 +268,9 @@ impl Driver {
                 self.bootstrap(addresses, true);
             }
         }
+        let now = self.clock.now();
+        let swarms = self.swarms.values_mut();
+        swarms.for_each(|swarm| swarm.schedule.met_somebody(now));
     }
 
     fn hear(&mut self, message: ToDht) {

@@ -1,6 +1,6 @@
 //! When a swarm is looked for in the DHT.
 //!
-//! Invariant: one search of a swarm at a time, and none within [`AGAIN`] of an earlier one that reached anybody.
+//! Invariant: one search of a swarm at a time, and none within [`AGAIN`] of an earlier one that somebody answered.
 
 use shoal_machine::Moment;
 use std::time::Duration;
@@ -14,7 +14,7 @@ const SPREAD: Duration = Duration::from_secs(5 * 60);
 /// Where too few peers are known.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// Where nobody answered, as where no contacts were known: asking again costs nobody anything.
+/// Where nobody answered, as where no contacts were known: asking again costs nobody anything. Who becomes known is asked at once.
 const AFTER_SILENCE: Duration = Duration::from_secs(10);
 
 /// The searches of one swarm.
@@ -25,6 +25,8 @@ pub(super) struct Schedule {
     next_at: Moment,
     /// Few peers are known, as far as was said since some were found.
     is_wanted: bool,
+    /// Nobody answered the last one.
+    met_nobody: bool,
 }
 
 impl Schedule {
@@ -35,6 +37,7 @@ impl Schedule {
             begun_at: None,
             next_at: now,
             is_wanted: false,
+            met_nobody: false,
         }
     }
 
@@ -61,9 +64,17 @@ impl Schedule {
         self.is_wanted = false;
     }
 
+    /// There is somebody to ask, perhaps.
+    pub(super) fn met_somebody(&mut self, now: Moment) {
+        if std::mem::take(&mut self.met_nobody) {
+            self.next_at = self.next_at.min(now);
+        }
+    }
+
     /// The running search is over; `answered` contacts did.
     pub(super) fn ended(&mut self, now: Moment, answered: usize, rng: &mut fastrand::Rng) {
         self.is_running = false;
+        self.met_nobody = answered == 0;
         let begun_at = self.begun_at.unwrap_or(now);
         self.next_at = if answered == 0 {
             now + AFTER_SILENCE
@@ -114,5 +125,16 @@ mod tests {
     fn where_nobody_answered_it_is_tried_again_at_once() {
         let due = Some(Moment::from_secs(6) + AFTER_SILENCE);
         assert_eq!(ended(0, |_| {}).due_at(), due);
+    }
+
+    #[test]
+    fn who_becomes_known_is_asked_at_once_where_nobody_answered() {
+        let now = Moment::from_secs(7);
+        let mut schedule = ended(0, |_| {});
+        schedule.met_somebody(now);
+        assert_eq!(schedule.due_at(), Some(now));
+        let mut answered = ended(8, |_| {});
+        answered.met_somebody(now);
+        assert!(answered.due_at() > Some(now));
     }
 }
