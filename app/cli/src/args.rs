@@ -340,6 +340,11 @@ impl NetworkArgs {
         self.isolated || (!self.listen.is_empty() && self.listen.iter().all(loopback))
     }
 
+    /// Whether somebody is named to ask for contacts of the DHT.
+    pub(crate) fn names_dht_routers(&self) -> bool {
+        !self.dht_routers.is_empty()
+    }
+
     /// What sockets are bound to. Whoever listens on one address of several is known to peers and trackers by that
     /// address, so that connections leave from it too. One that listens on loopback alone may still be told to go elsewhere.
     pub(crate) fn binding(&self) -> Binding {

@@ -8,7 +8,7 @@ use shoal_engine::{DhtConfig, Engine, EngineConfig, EngineError};
 use shoal_transport::{TransportConfig, TransportError};
 
 use crate::args::{NetworkArgs, StateArgs};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::journal_path;
 
 /// The ports that BitTorrent clients have always used (BEP 3), which routers are set up for.
@@ -37,6 +37,11 @@ pub(crate) async fn start(network: &NetworkArgs, state: &StateArgs) -> Result<En
 /// How to take part in the DHT, whose contacts are remembered in `dht/contacts` of the state folder.
 fn dht(network: &NetworkArgs, state: &StateArgs) -> Result<Option<DhtConfig>, Failure> {
     let Some(routers) = network.dht_routers() else {
+        if network.names_dht_routers() {
+            let message = "nobody whom --dht-router names may be asked: with --isolated or a loopback address \
+                 in --listen, name addresses that --allow-net covers";
+            return Err(Failure::new(Exit::Usage, message));
+        }
         return Ok(None);
     };
     let folder = journal_path::state_folder("dht", state.state_dir.as_deref())?;
