@@ -15,10 +15,10 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use shoal_engine::{EncryptionPolicy, PeerTransports, SessionSettings};
+use shoal_engine::{DhtRouter, EncryptionPolicy, PeerTransports, SessionSettings};
 use shoal_metainfo::create::Kind;
-use shoal_metainfo::metainfo::TrackerUrl;
-use shoal_transport::{Binding, IpNet, RateLimits};
+use shoal_metainfo::metainfo::{Contact, TrackerUrl};
+use shoal_transport::{Binding, IpNet, OriginClass, RateLimits};
 use url::Url;
 
 use crate::exit::{Exit, Failure};
@@ -267,6 +267,14 @@ pub(crate) struct NetworkArgs {
     /// Connect to nobody but the peers and trackers named here
     #[arg(long)]
     isolated: bool,
+    /// Neither ask the DHT for peers nor be known there; private torrents never are
+    #[arg(long, conflicts_with = "dht_routers")]
+    no_dht: bool,
+    /// Whom to ask for the first contacts of the DHT, where none is known from before; with --isolated, only those in a range of
+    /// --allow-net, and nobody by default
+    /// [default: dht.libtorrent.org:25401, router.bittorrent.com:6881, dht.transmissionbt.com:6881]
+    #[arg(long = "dht-router", value_name = "HOST:PORT", value_parser = parse_router)]
+    dht_routers: Vec<Contact>,
     /// A range of addresses that others may name, local or not, such as 192.168.0.0/16
     #[arg(long, value_name = "CIDR")]
     pub(crate) allow_net: Vec<IpNet>,
@@ -296,11 +304,55 @@ pub(crate) struct NetworkArgs {
     upload_limit: Option<NonZeroU64>,
 }
 
+/// Who keeps a place for everybody to begin.
+const DHT_ROUTERS: [&str; 3] = [
+    "dht.libtorrent.org:25401",
+    "router.bittorrent.com:6881",
+    "dht.transmissionbt.com:6881",
+];
+
 impl NetworkArgs {
+    /// Whom to ask for the first contacts of the DHT; `None` where it is off.
+    pub(crate) fn dht_routers(&self) -> Option<Vec<DhtRouter>> {
+        let routers = |contacts: Vec<Contact>, origin| {
+            let routers = contacts.into_iter();
+            Some(
+                routers
+                    .map(|contact| DhtRouter { contact, origin })
+                    .collect(),
+            )
+        };
+        let named = self.dht_routers.clone();
+        if self.no_dht {
+            None
+        } else if self.is_isolated() {
+            // By address, as a name could stand for any.
+            let is_allowed = |router: &Contact| {
+                let ip = router.host.parse::<IpAddr>();
+                ip.is_ok_and(|ip| self.allow_net.iter().any(|net| net.contains(ip)))
+            };
+            let allowed: Vec<Contact> = named.into_iter().filter(is_allowed).collect();
+            match allowed.is_empty() {
+                true => None,
+                false => routers(allowed, OriginClass::User),
+            }
+        } else if named.is_empty() {
+            let usual = DHT_ROUTERS.into_iter().filter_map(Contact::parse);
+            routers(usual.collect(), OriginClass::Dht)
+        } else {
+            routers(named, OriginClass::User)
+        }
+    }
+
     /// Whether nobody but those named here is to be reached.
     pub(crate) fn is_isolated(&self) -> bool {
         let loopback = |address: &SocketAddr| address.ip().to_canonical().is_loopback();
         self.isolated || (!self.listen.is_empty() && self.listen.iter().all(loopback))
+    }
+
+    /// Whether somebody is named to ask for contacts of the DHT.
+    pub(crate) fn names_dht_routers(&self) -> bool {
+        !self.dht_routers.is_empty()
     }
 
     /// What sockets are bound to. Whoever listens on one address of several is known to peers and trackers by that
@@ -388,6 +440,11 @@ fn parse_peer(text: &str) -> Result<SocketAddr, String> {
         0 => Err("a peer has a port other than 0".to_owned()),
         _ => Ok(address),
     }
+}
+
+fn parse_router(text: &str) -> Result<Contact, String> {
+    let contact = Contact::parse(text);
+    contact.ok_or_else(|| "write a name or an address and a port, like dht.example:6881".to_owned())
 }
 
 fn parse_binding(text: &str) -> Result<Binding, String> {
@@ -558,6 +615,47 @@ mod tests {
     }
 
     #[test]
+    fn the_dht_is_asked_unless_nobody_is_to_be() {
+        let routers = |options: &str| -> Option<Vec<(String, OriginClass)>> {
+            let routers = network(&format!("shoal get x {options}")).dht_routers()?;
+            let shown = routers.iter();
+            Some(
+                shown
+                    .map(|router| (router.contact.to_string(), router.origin))
+                    .collect(),
+            )
+        };
+        let named = |text: &str| Some(vec![(text.to_owned(), OriginClass::User)]);
+        let usual = DHT_ROUTERS.map(|text| (text.to_owned(), OriginClass::Dht));
+        assert_eq!(routers(""), Some(usual.to_vec()));
+        let help = get_help();
+        assert!(DHT_ROUTERS.iter().all(|router| help.contains(router)));
+        assert_eq!(
+            routers("--dht-router dht.example:7"),
+            named("dht.example:7")
+        );
+        for off in [
+            "--no-dht",
+            "--isolated",
+            "--listen 127.0.0.1:0",
+            "--isolated --dht-router 10.1.1.1:7",
+            "--isolated --dht-router 10.1.1.1:7 --allow-net 10.2.0.0/16",
+            "--isolated --dht-router dht.example:7 --allow-net 0.0.0.0/0",
+            "--isolated --allow-net 10.1.0.0/16",
+        ] {
+            assert_eq!(routers(off), None, "{off}");
+        }
+        let allowed = "--isolated --dht-router 10.1.1.1:7 --allow-net 10.1.0.0/16";
+        assert_eq!(routers(allowed), named("10.1.1.1:7"));
+    }
+
+    fn get_help() -> String {
+        let mut definition = definition();
+        let get = definition.find_subcommand_mut("get").unwrap();
+        get.render_long_help().to_string()
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused() {
         for line in [
             "shoal",
@@ -576,6 +674,9 @@ mod tests {
             "shoal get x --allow-net 10.0.0.0/33",
             "shoal get x --allow-net 10.0.0.1/8",
             "shoal get x --seed-ratio 1 --seed-time 1s",
+            "shoal get x --dht-router dht.example",
+            "shoal get x --dht-router dht.example:0",
+            "shoal get x --no-dht --dht-router dht.example:1",
             "shoal seed x",
             "shoal check x",
         ] {

@@ -4,10 +4,12 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
-use shoal_engine::{Engine, EngineConfig, EngineError, PortMapping};
+use shoal_engine::{DhtConfig, Engine, EngineConfig, EngineError, PortMapping};
 use shoal_transport::{TransportConfig, TransportError};
 
-use crate::args::NetworkArgs;
+use crate::args::{NetworkArgs, StateArgs};
+use crate::exit::{Exit, Failure};
+use crate::journal_path;
 
 /// The ports that BitTorrent clients have always used (BEP 3), which routers are set up for.
 const USUAL_PORTS: RangeInclusive<u16> = 6881..=6889;
@@ -15,19 +17,39 @@ const USUAL_PORTS: RangeInclusive<u16> = 6881..=6889;
 /// Starts an engine that listens where `network` says, or on the first usual port that is free, or on any.
 ///
 /// # Errors
-/// As [`Engine::start`].
-pub(crate) async fn start(network: &NetworkArgs) -> Result<Engine, EngineError> {
+/// As [`Engine::start`], and where the state folder cannot be used.
+pub(crate) async fn start(network: &NetworkArgs, state: &StateArgs) -> Result<Engine, Failure> {
+    let dht = dht(network, state)?;
+    let config = |listen| config(network, listen, dht.clone());
     if !network.listen.is_empty() {
-        return Engine::start(config(network, network.listen.clone())).await;
+        return Ok(Engine::start(config(network.listen.clone())).await?);
     }
     for port in USUAL_PORTS {
-        match Engine::start(config(network, everywhere(port))).await {
+        match Engine::start(config(everywhere(port))).await {
             Err(EngineError::Transport(TransportError::Listen { source, .. }))
                 if source.kind() == io::ErrorKind::AddrInUse => {}
-            done => return done,
+            done => return Ok(done?),
         }
     }
-    Engine::start(config(network, everywhere(0))).await
+    Ok(Engine::start(config(everywhere(0))).await?)
+}
+
+/// How to take part in the DHT, whose contacts are remembered in `dht/contacts` of the state folder.
+fn dht(network: &NetworkArgs, state: &StateArgs) -> Result<Option<DhtConfig>, Failure> {
+    let Some(routers) = network.dht_routers() else {
+        if network.names_dht_routers() {
+            let message = "nobody whom --dht-router names may be asked: with --isolated or a loopback address \
+                 in --listen, name addresses that --allow-net covers";
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        return Ok(None);
+    };
+    let folder = journal_path::state_folder("dht", state.state_dir.as_deref())?;
+    Ok(Some(DhtConfig {
+        routers,
+        saved: Some(folder.join("contacts")),
+        ..DhtConfig::default()
+    }))
 }
 
 fn everywhere(port: u16) -> Vec<SocketAddr> {
@@ -37,7 +59,7 @@ fn everywhere(port: u16) -> Vec<SocketAddr> {
     ]
 }
 
-fn config(network: &NetworkArgs, listen: Vec<SocketAddr>) -> EngineConfig {
+fn config(network: &NetworkArgs, listen: Vec<SocketAddr>, dht: Option<DhtConfig>) -> EngineConfig {
     EngineConfig {
         transport: TransportConfig {
             listen,
@@ -52,6 +74,7 @@ fn config(network: &NetworkArgs, listen: Vec<SocketAddr>) -> EngineConfig {
         } else {
             PortMapping::Asked
         },
+        dht,
         session: network.session(),
         encryption: network.encryption,
         peers_over: network.transport,

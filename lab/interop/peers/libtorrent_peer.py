@@ -87,6 +87,10 @@ def main():
     if order["router"]:
         settings.update(DHT, dht_bootstrap_nodes=order["router"])
     session = lt.session(settings)
+    while order["router"] and not session.is_dht_running():
+        # A torrent that is there before the DHT is announced a quarter of an hour later.
+        session.wait_for_alert(50)
+        session.pop_alerts()
     torrent = add(session, order)
     for peer in order["connect"]:
         address, port = peer.rsplit(":", 1)

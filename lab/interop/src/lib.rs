@@ -9,6 +9,7 @@
 
 mod client;
 mod content;
+mod dht_contact;
 mod http;
 mod lab;
 pub mod matrix;
@@ -16,7 +17,6 @@ pub mod nat;
 mod origin;
 mod process;
 mod program;
-mod router;
 mod torrent;
 mod tracker;
 pub mod wire;
@@ -24,10 +24,10 @@ pub mod wire;
 pub use client::shoal;
 pub use client::{Client, Job, Role, Running, Speech};
 pub use content::{Content, Shape, sha256_of};
+pub use dht_contact::DhtContact;
 pub use lab::{Lab, Outcome, isolated, run_isolated, run_isolated_by};
 pub use origin::Origin;
 pub use process::{Process, eventually, output_of};
 pub use program::{Program, shoal as shoal_binary};
-pub use router::Router;
 pub use torrent::{Kind, Maker, Recipe, info_of, swarms_of};
 pub use tracker::{Protocol, Seen, Tracker, TrackerKind};

@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 use std::fmt;
 
 /// Options of `shoal` that cells need and that it does not have. A cell that needs one is pending.
-const MISSING_OPTIONS: &[&str] = &["--dht-router"];
+const MISSING_OPTIONS: &[&str] = &[];
 
 /// How the leech finds the seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -264,6 +264,14 @@ pub fn tracked_cells(seed: Client, leech: Client, kind: Kind) -> Vec<Cell> {
 pub fn magnet_cells(seed: Client, leech: Client) -> Vec<Cell> {
     KINDS
         .map(|kind| found_cell(seed, leech, kind, Found::ByMagnet))
+        .to_vec()
+}
+
+/// Transfers in which the leech is told no more than a magnet link without a tracker, and both know a contact of the DHT.
+#[must_use]
+pub fn dht_cells(seed: Client, leech: Client) -> Vec<Cell> {
+    KINDS
+        .map(|kind| found_cell(seed, leech, kind, Found::ByDht))
         .to_vec()
 }
 

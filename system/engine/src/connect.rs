@@ -33,6 +33,8 @@ pub(crate) struct Ready {
     pub(crate) fast: bool,
     pub(crate) extended: bool,
     pub(crate) v2: bool,
+    /// The remote takes part in the DHT.
+    pub(crate) dht: bool,
     /// It began with an encrypted handshake, whatever followed.
     pub(crate) disguised: bool,
     /// The key of the dial it came from; accepted connections have none yet.
@@ -45,12 +47,18 @@ pub(crate) struct Ready {
 pub(crate) struct Introduction {
     pub(crate) hashes: InfoHashes,
     pub(crate) peer_id: PeerId,
+    /// We take part in the DHT, and the torrent may be known there.
+    pub(crate) dht: bool,
 }
 
-fn reserved() -> Reserved {
-    Reserved::default()
+fn reserved(us: Introduction) -> Reserved {
+    let always = Reserved::default()
         .with(Feature::Fast)
-        .with(Feature::Extended)
+        .with(Feature::Extended);
+    match us.dht {
+        true => always.with(Feature::Dht),
+        false => always,
+    }
 }
 
 /// The class of an origin in the address policy.
@@ -178,7 +186,7 @@ async fn initiate(
     answered: &mut bool,
 ) -> io::Result<Shaken> {
     let ours = Handshake {
-        reserved: handshake::reserved_for(reserved(), &us.hashes, name),
+        reserved: handshake::reserved_for(reserved(us), &us.hashes, name),
         info_hash: name,
         peer_id: us.peer_id,
     };
@@ -270,7 +278,7 @@ async fn respond(
             }
             let (info_hash, version) =
                 handshake::answer(&us.hashes, theirs, asked).ok_or_else(unknown)?;
-            let reserved = handshake::reserved_for(reserved(), &us.hashes, info_hash);
+            let reserved = handshake::reserved_for(reserved(us), &us.hashes, info_hash);
             let ours = Handshake {
                 reserved,
                 info_hash,
@@ -303,6 +311,7 @@ fn ready(
         fast: theirs.reserved.has(Feature::Fast),
         extended: theirs.reserved.has(Feature::Extended),
         v2: version == Version::V2,
+        dht: theirs.reserved.has(Feature::Dht),
         disguised: line.disguised,
         key,
         carried: Box::new(Carried::fresh(&leftover, line.ciphers)),

@@ -1,7 +1,8 @@
 //! The engine as a library: start one, add torrents, watch them, stop.
 
 use crate::clock::Clock;
-use crate::connect::Introduction;
+use crate::connect::{Introduction, Ready};
+use crate::dht::{self, Acquaintance, DhtConfig, DhtPeers, DhtTask};
 use crate::door;
 use crate::local::LocalPeers;
 use crate::magnet::{self, AddMagnet, MagnetHandle, MagnetTask};
@@ -19,8 +20,8 @@ use shoal_metainfo::{InfoHashes, Metainfo};
 use shoal_session::{Settings, TorrentKey};
 use shoal_storage::{Disk, Storage, StorageConfig, StorageError};
 use shoal_transport::{
-    Listener, Mapped, OriginClass, PeerDialer, RateLimits, Transport, TransportConfig,
-    TransportError, UtpEndpoint, WantedPort,
+    Listener, Mapped, OriginClass, OtherDatagrams, PeerDialer, RateLimits, Transport,
+    TransportConfig, TransportError, UtpEndpoint, WantedPort,
 };
 use shoal_wire::PeerId;
 use shoal_wire::mse::EncryptionPolicy;
@@ -48,6 +49,9 @@ pub enum EngineError {
     /// The system refuses a thread or an event loop.
     #[error("cannot start a worker thread: {0}")]
     Threads(#[source] io::Error),
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Random(#[source] io::Error),
     /// The torrent is here already, under one of its info hashes.
     #[error("the torrent is running already")]
     Duplicate,
@@ -99,6 +103,8 @@ pub struct EngineConfig {
     pub peers_over: PeerTransports,
     /// Whether the router passes our port on to us.
     pub port_mapping: PortMapping,
+    /// How to take part in the DHT, where that is wanted. Nobody is asked anything before a torrent is added that may be known there.
+    pub dht: Option<DhtConfig>,
     /// Slots and connections.
     pub session: Settings,
     /// Event loops; 0 is one for each core.
@@ -182,6 +188,8 @@ pub(crate) struct Environment {
     pub(crate) port: OurPort,
     /// Who looks for peers on the local network, where somebody does.
     pub(crate) local: Option<LocalPeers>,
+    /// The DHT, where we take part.
+    pub(crate) dht: Option<DhtPeers>,
     /// The most connections of one torrent.
     pub(crate) max_connections: u32,
     pub(crate) encryption: EncryptionPolicy,
@@ -193,6 +201,19 @@ impl Environment {
     /// Whether peers of this torrent are told of each other (BEP 11). Those of a private one come from its trackers alone (BEP 27).
     pub(crate) fn exchanges_peers(&self, metainfo: &Metainfo) -> bool {
         !self.isolated && !metainfo.is_private()
+    }
+
+    /// The DHT, where this torrent may be known there. A private one is known to its trackers alone (BEP 27), and what no torrent describes
+    /// to nobody.
+    pub(crate) fn dht_for(&self, metainfo: &Metainfo) -> Option<&DhtPeers> {
+        let dht = self.dht.as_ref();
+        dht.filter(|_| !metainfo.is_private() && !metainfo.is_plain())
+    }
+
+    /// What to say and to hear about the DHT on a connection, where both sides take part.
+    pub(crate) fn acquaint(&self, us: Introduction, ready: &Ready) -> Option<Acquaintance> {
+        let dht = self.dht.as_ref().filter(|_| us.dht && ready.dht)?;
+        dht.acquaint(ready.address.ip())
     }
 }
 
@@ -239,11 +260,13 @@ impl Engine {
         // Listeners belong to the event loop that they are made on.
         let entrance = pool.next();
         let (peers_over, port_mapping) = (config.peers_over, config.port_mapping);
+        let datagrams_too = config.dht.is_some();
         let opening = {
             let transport = transport.clone();
-            entrance.spawn(async move { open(&transport, peers_over) })
+            entrance.spawn(async move { open(&transport, peers_over, datagrams_too) })
         };
-        let (dialer, listeners) = opening.await.map_err(|_| EngineError::Stopped)??;
+        let opened = opening.await.map_err(|_| EngineError::Stopped)??;
+        let (dialer, listeners) = (opened.dialer, opened.listeners);
         let mut listening: Vec<SocketAddr> = listeners.iter().map(Listener::local_addr).collect();
         let wanted = wanted_ports(&listeners, port_mapping);
         // uTP has the ports of TCP.
@@ -259,11 +282,28 @@ impl Engine {
         if let Some(ports) = ports {
             tasks.spawn_on(ports.run(), pool.next());
         }
+        let dht = config.dht.map(|config| {
+            let parts = dht::Parts {
+                clock,
+                transport: transport.clone(),
+                config,
+                sockets: opened.datagrams,
+                port: local_port,
+                implied_port: peers_over != PeerTransports::Tcp,
+                secret: secret()?,
+                rng: seeds.fork(),
+            };
+            let (task, dht) = DhtTask::new(parts);
+            tasks.spawn_on(task.run(), entrance);
+            Ok::<_, EngineError>(dht)
+        });
+        let dht = dht.transpose()?;
         // Where others cannot connect there is nothing to announce to them.
         let reachable = listening.iter().find(|address| !address.ip().is_loopback());
         let local = reachable.map(|address| {
             let port = address.port();
-            let (task, local) = LocalPeers::new(clock, transport.clone(), port, &mut seeds);
+            let (transport, dht) = (transport.clone(), dht.clone());
+            let (task, local) = LocalPeers::new(clock, transport, port, dht, &mut seeds);
             pool.next().spawn(task.run());
             local
         });
@@ -277,6 +317,7 @@ impl Engine {
             session,
             port,
             local,
+            dht,
             max_connections,
             encryption: config.encryption,
             isolated,
@@ -323,16 +364,18 @@ impl Engine {
         let wanted = wanted_files(&add)?;
         let mut rng = lock(&self.seeds).fork();
         let hashes = add.metainfo.info_hashes();
+        let dht = self.environment.dht_for(&add.metainfo).is_some();
         let (id, introduction, entrance) = match add.search.take() {
             Some(search) => {
                 let introduction = Introduction {
                     hashes,
+                    dht,
                     ..search.introduction
                 };
                 (search.id, introduction, Entrance::Search(search))
             }
             None => {
-                let (id, introduction, registration) = self.register(hashes, &mut rng)?;
+                let (id, introduction, registration) = self.register(hashes, dht, &mut rng)?;
                 (id, introduction, Entrance::New(registration))
             }
         };
@@ -372,9 +415,14 @@ impl Engine {
     /// Where the torrent is here already, under one of the link's info hashes.
     pub async fn add_magnet(&self, add: AddMagnet) -> Result<MagnetHandle, EngineError> {
         let mut rng = lock(&self.seeds).fork();
-        let known = add.known.as_ref().map(|known| known.metainfo.info_hashes());
-        let hashes = known.unwrap_or(add.magnet.info_hashes);
-        let (id, introduction, registration) = self.register(hashes, &mut rng)?;
+        let known = add.known.as_ref().map(|known| &known.metainfo);
+        let hashes = known.map(|metainfo| metainfo.info_hashes());
+        let hashes = hashes.unwrap_or(add.magnet.info_hashes);
+        let dht = match known {
+            Some(metainfo) => self.environment.dht_for(metainfo),
+            None => self.environment.dht.as_ref(),
+        };
+        let (id, introduction, registration) = self.register(hashes, dht.is_some(), &mut rng)?;
         let inbox = Inbox::new();
         let sender = inbox.sender();
         let environment = self.environment.clone();
@@ -419,12 +467,14 @@ impl Engine {
     fn register(
         &self,
         hashes: InfoHashes,
+        dht: bool,
         rng: &mut fastrand::Rng,
     ) -> Result<(TorrentKey, Introduction, Registration), EngineError> {
         let id = TorrentKey(self.next_id.fetch_add(1, Ordering::Relaxed));
         let introduction = Introduction {
             hashes,
             peer_id: PeerId::generate(rng),
+            dht,
         };
         let registration = self.register.enter(id, introduction);
         let registration = registration.ok_or(EngineError::Duplicate)?;
@@ -447,6 +497,9 @@ impl Engine {
             self.environment.port.leave();
             for torrent in torrents {
                 drop(torrent.send(ToTorrent::Stop).await);
+            }
+            if let Some(dht) = &self.environment.dht {
+                dht.stop();
             }
             self.tasks.close();
             self.tasks.wait().await;
@@ -472,27 +525,73 @@ impl Engine {
     }
 }
 
-/// Opens what peers connect to, and what they are dialled with.
+/// What peers connect to, and what they are dialled with.
+struct Opened {
+    dialer: PeerDialer,
+    listeners: Vec<Listener>,
+    /// What comes to the UDP sockets besides.
+    datagrams: Vec<OtherDatagrams>,
+}
+
+/// Opens it, with UDP sockets only where something speaks UDP.
 fn open(
     transport: &Transport,
     over: PeerTransports,
-) -> Result<(PeerDialer, Vec<Listener>), TransportError> {
+    datagrams_too: bool,
+) -> Result<Opened, TransportError> {
     let mut listeners = transport.listen()?;
     if over == PeerTransports::Tcp {
-        return Ok((PeerDialer::Tcp(transport.clone()), listeners));
+        let mut datagrams = match datagrams_too {
+            true => transport.datagrams(&listeners)?,
+            false => Vec::new(),
+        };
+        keep_reachable(&mut datagrams, listeners.len());
+        return Ok(Opened {
+            dialer: PeerDialer::Tcp(transport.clone()),
+            listeners,
+            datagrams,
+        });
     }
     let (utp, endpoints) = transport.utp(&listeners)?;
     let count = listeners.len();
-    let over_utp = endpoints
+    let (mut over_utp, mut datagrams): (Vec<Listener>, _) = endpoints
         .into_iter()
-        .take(count)
-        .map(|UtpEndpoint { listener, .. }| listener);
-    if over == PeerTransports::Utp {
-        return Ok((PeerDialer::Utp(utp), over_utp.collect()));
-    }
+        .map(
+            |UtpEndpoint {
+                 listener, others, ..
+             }| (listener, others),
+        )
+        .unzip();
+    over_utp.truncate(count);
+    keep_reachable(&mut datagrams, count);
+    let dialer = match over {
+        PeerTransports::Utp => {
+            listeners.clear();
+            PeerDialer::Utp(utp)
+        }
+        _ => PeerDialer::Both(transport.clone(), utp),
+    };
     listeners.extend(over_utp);
     listeners.sort_by_key(Listener::local_addr);
-    Ok((PeerDialer::Both(transport.clone(), utp), listeners))
+    Ok(Opened {
+        dialer,
+        listeners,
+        datagrams,
+    })
+}
+
+/// Of the sockets, those at the addresses where peers connect, which are the first. Where that is nowhere, all.
+fn keep_reachable(datagrams: &mut Vec<OtherDatagrams>, listeners: usize) {
+    if listeners > 0 {
+        datagrams.truncate(listeners);
+    }
+}
+
+/// What others must not guess.
+fn secret() -> Result<[u8; 32], EngineError> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(|error| EngineError::Random(error.into()))?;
+    Ok(secret)
 }
 
 /// Where we listen for IPv4, and the port there that the router is to pass on: that of TCP, and of UDP where it is the same.

@@ -55,6 +55,7 @@ mod allowance;
 mod carried;
 mod clock;
 mod connect;
+mod dht;
 mod door;
 mod engine;
 mod hashes;
@@ -78,11 +79,13 @@ mod web_seed;
 mod whole;
 mod worker;
 
+pub use dht::{DhtConfig, DhtRouter};
 pub use engine::{
     AddTorrent, Engine, EngineConfig, EngineError, PeerTransports, PortMapping, TorrentHandle,
 };
 pub use magnet::{AddMagnet, FoundTorrent, MagnetError, MagnetHandle, MagnetSnapshot};
 pub use scrape::{MAX_SCRAPED_TRACKERS, Scrapes};
+pub use shoal_dht::Settings as DhtSettings;
 pub use shoal_session::{SeedingPolicy, Settings as SessionSettings, Slots};
 pub use shoal_swarm::web_session::content_range;
 pub use shoal_tracker::{Error as TrackerError, ScrapeCounts, ScrapeReply};

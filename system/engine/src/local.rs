@@ -3,6 +3,7 @@
 //! Invariant: private torrents are never named here, nothing leaves before a torrent joins, and no torrent is waited for.
 
 use crate::clock::Clock;
+use crate::dht::DhtPeers;
 use crate::mailbox::{Mailbox, separate};
 use crate::torrent::ToTorrent;
 use shoal_machine::Machine;
@@ -35,12 +36,14 @@ impl LocalPeers {
         clock: Clock,
         transport: Transport,
         port: u16,
+        dht: Option<DhtPeers>,
         rng: &mut fastrand::Rng,
     ) -> (LocalTask, Self) {
         let mailbox = Mailbox::new();
         let task = LocalTask {
             clock,
             transport,
+            dht,
             discovery: LocalDiscovery::new(port, rng),
             mailbox: mailbox.clone(),
             torrents: BTreeMap::new(),
@@ -139,6 +142,8 @@ impl Group {
 pub(crate) struct LocalTask {
     clock: Clock,
     transport: Transport,
+    /// Neighbours may take part.
+    dht: Option<DhtPeers>,
     discovery: LocalDiscovery,
     mailbox: Mailbox<ToLocal>,
     torrents: BTreeMap<[u8; 20], mpsc::Sender<ToTorrent>>,
@@ -198,6 +203,9 @@ impl LocalTask {
                     self.v6.announce(&announce).await;
                 }
                 Output::Found { swarm, address } => {
+                    if let Some(dht) = &self.dht {
+                        dht.meet(address);
+                    }
                     if let Some(torrent) = self.torrents.get(&swarm) {
                         // Where the torrent is busy or gone, the peer is heard of again.
                         let found = ToTorrent::Candidates(Origin::Local, vec![address]);

@@ -6,6 +6,7 @@
 mod connection;
 
 use crate::connect::{self, Dial, Introduction, Ready};
+use crate::dht::Membership;
 use crate::engine::Environment;
 use crate::mailbox::{Mailbox, separate};
 use crate::register::{Register, Registration};
@@ -199,6 +200,8 @@ pub(crate) struct MagnetTask {
     /// Ends the dials under way when the search is stopped.
     dials: CancellationToken,
     dials_begun: u64,
+    /// Its being looked for in the DHT, where that may be.
+    dht: Option<Membership>,
     up: Vec<shoal_session::Input>,
     next_report: Moment,
     stopping: bool,
@@ -248,6 +251,7 @@ impl MagnetTask {
             found: sender,
             dials: CancellationToken::new(),
             dials_begun: 0,
+            dht: None,
             up: Vec::new(),
             next_report: now,
             stopping: false,
@@ -265,6 +269,7 @@ impl MagnetTask {
         let local = self.parts.environment.local.clone();
         // Until the torrent asks itself, which it does not where it turns out to be private.
         let announced = local.map(|local| local.join(swarms, &self.parts.inbox.sender()));
+        self.join_dht();
         let over = loop {
             self.report();
             for input in std::mem::take(&mut self.up) {
@@ -277,7 +282,7 @@ impl MagnetTask {
                 break over;
             }
         };
-        drop(announced);
+        drop((announced, self.dht.take()));
         match over {
             Over::HandOver(sender) => self.carry_over(sender).await,
             Over::Stopped => {
@@ -285,6 +290,14 @@ impl MagnetTask {
                 self.tell_session(removed).await;
             }
         }
+    }
+
+    /// Until the torrent does so itself.
+    fn join_dht(&mut self) {
+        let us = self.parts.introduction;
+        let dht = self.parts.environment.dht.as_ref().filter(|_| us.dht);
+        let sender = self.parts.inbox.sender();
+        self.dht = dht.map(|dht| dht.join(us.hashes.swarms(), false, &[], &sender));
     }
 
     /// Finds the addresses of a peer that the link names.
@@ -356,6 +369,7 @@ impl MagnetTask {
         if !self.stopping {
             self.stopping = true;
             self.parts.trackers.stop();
+            self.dht = None;
             self.dials.cancel();
             self.handle(Input::Stop);
         }
@@ -417,7 +431,12 @@ impl MagnetTask {
                 self.up
                     .push(shoal_session::Input::WantsDials { torrent, count });
             }
-            Output::WantsCandidates => self.parts.trackers.want_candidates(),
+            Output::WantsCandidates => {
+                self.parts.trackers.want_candidates();
+                if let Some(dht) = &self.dht {
+                    dht.want_peers();
+                }
+            }
             Output::Ban(address) => {
                 tracing::info!("a peer was banned for sending wrong metadata");
                 tracing::trace!(%address, "banned");
@@ -448,6 +467,9 @@ impl MagnetTask {
         for swarm in hashes.swarms() {
             if known.swarms().all(|other| other != swarm) {
                 self.parts.trackers.join(swarm);
+                if let Some(dht) = &mut self.dht {
+                    dht.add(swarm);
+                }
             }
         }
     }
@@ -472,6 +494,9 @@ impl MagnetTask {
         };
         match parsed {
             Ok(metainfo) => {
+                if metainfo.is_private() {
+                    self.leave_dht();
+                }
                 let found = FoundTorrent {
                     metainfo: Arc::new(metainfo),
                     file: file.into(),
@@ -480,6 +505,18 @@ impl MagnetTask {
             }
             Err(error) => self.end(Ended::Refused(error)),
         }
+    }
+
+    /// The torrent is private, which nobody knew.
+    fn leave_dht(&mut self) {
+        self.dht = None;
+        let introduction = Introduction {
+            dht: false,
+            ..self.parts.introduction
+        };
+        self.parts.introduction = introduction;
+        // Its names are its own already.
+        self.parts.register.extend(self.parts.id, introduction);
     }
 
     fn dial(&mut self, peer: PeerKey, address: SocketAddr, origin: Origin) {
@@ -536,6 +573,10 @@ impl MagnetTask {
             clock: self.parts.environment.clock,
             limiter: self.parts.limiter.clone(),
             search: self.from_peers.clone(),
+            dht: self
+                .parts
+                .environment
+                .acquaint(self.parts.introduction, &ready),
         };
         let terms = Terms {
             fast: ready.fast,

@@ -6,6 +6,7 @@
 use crate::allowance::Allowance;
 use crate::carried::Carried;
 use crate::clock::Clock;
+use crate::dht::Acquaintance;
 use crate::hashes::HashServer;
 use crate::inbound::{Found, Inbound};
 use crate::mailbox::Mailbox;
@@ -41,6 +42,8 @@ pub(crate) struct Surroundings {
     pub(crate) hashes: Arc<HashServer>,
     pub(crate) limiter: TorrentLimiter,
     pub(crate) torrent: mpsc::Sender<ToTorrent>,
+    /// The remote takes part in the DHT, as we do.
+    pub(crate) dht: Option<Acquaintance>,
 }
 
 /// One connection.
@@ -116,6 +119,10 @@ impl PeerTask {
     pub(crate) async fn run(mut self) {
         // A session has something to say from the start, and the remote may have sent more than its handshake.
         self.go_on();
+        // Where a search brought the connection, that was said.
+        if let (Some(dht), None) = (&self.around.dht, &self.said) {
+            self.outbound.message(&dht.introduction(), &self.remote);
+        }
         for message in self.said.take().into_iter().flat_map(Said::replay) {
             self.handle(Input::Message(message));
         }
@@ -223,6 +230,9 @@ impl PeerTask {
                 Ok(Found::Message(message)) => {
                     if let Message::ExtendedHandshake(handshake) = &message {
                         self.remote.update(handshake);
+                    }
+                    if let (Message::Port(port), Some(dht)) = (&message, &mut self.around.dht) {
+                        dht.hear(*port);
                     }
                     self.handle(Input::Message(message));
                 }

@@ -280,6 +280,12 @@ impl Starting {
             .as_ref()
             .filter(|_| !metainfo.is_private() && !metainfo.is_plain())
             .map(|local| local.join(self.introduction.hashes.swarms(), &self.inbox.sender()));
+        let sender = self.inbox.sender();
+        let dht = self.environment.dht_for(metainfo).map(|dht| {
+            let swarms = self.introduction.hashes.swarms();
+            let is_seed = torrent.have().is_full();
+            dht.join(swarms, is_seed, metainfo.nodes(), &sender)
+        });
         let limiter = self.environment.transport.limiter().torrent(add.limits);
         let parts = Parts {
             id: self.id,
@@ -295,6 +301,7 @@ impl Starting {
             inbox: self.inbox,
             mailbox,
             trackers,
+            dht,
             web_seeds: web_seeds(&add),
             shown: self.shown,
             seed_only: add.seed_only,

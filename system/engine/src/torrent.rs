@@ -10,6 +10,7 @@ mod tests;
 mod web_seeds;
 
 use crate::connect::{Introduction, Ready};
+use crate::dht::Membership;
 use crate::engine::Environment;
 use crate::hashes::HashServer;
 use crate::mailbox::Mailbox;
@@ -154,6 +155,8 @@ pub(crate) struct Parts {
     pub(crate) inbox: Inbox,
     pub(crate) mailbox: Mailbox<FromSession>,
     pub(crate) trackers: Trackers,
+    /// Its being looked for in the DHT, where that may be.
+    pub(crate) dht: Option<Membership>,
     pub(crate) web_seeds: Vec<Place>,
     pub(crate) shown: Shown,
     pub(crate) seed_only: bool,
@@ -306,6 +309,7 @@ impl TorrentTask {
                 self.stopping = true;
                 self.update_trackers();
                 self.parts.trackers.stop();
+                self.parts.dht = None;
                 self.dials.cancel();
                 self.handle(Input::Stop);
             }
@@ -418,7 +422,12 @@ impl TorrentTask {
                 self.up
                     .push(shoal_session::Input::WantsDials { torrent, count });
             }
-            Output::WantsCandidates => self.parts.trackers.want_candidates(),
+            Output::WantsCandidates => {
+                self.parts.trackers.want_candidates();
+                if let Some(dht) = &self.parts.dht {
+                    dht.want_peers();
+                }
+            }
             Output::Seen(sighting) => self.up.push(shoal_session::Input::Seen(sighting)),
             // The machine refuses whoever comes from there.
             Output::Ban(address) => {

@@ -22,6 +22,7 @@ mod pool;
 mod shared;
 mod source;
 mod spec;
+pub mod state_file;
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation, reason = "the sizes here are small")]
 mod tests;

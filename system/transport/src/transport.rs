@@ -8,6 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::UdpSocket;
+
 use crate::address_class::TargetClass;
 use crate::binding::Binding;
 use crate::http::{Clients, HttpClient};
@@ -21,7 +23,7 @@ use crate::policy::{OriginClass, Policy, Protocol, Refusal};
 use crate::resolver::{self, AddressFamily, Resolve, ResolveError, SystemResolver};
 use crate::sockets;
 use crate::udp::UdpChannel;
-use crate::utp::{Utp, UtpEndpoint};
+use crate::utp::{OtherDatagrams, Utp, UtpEndpoint};
 
 /// Tries for one free port on every address that asked for any.
 const PORT_ATTEMPTS: usize = 16;
@@ -249,6 +251,29 @@ impl Transport {
     /// # Panics
     /// Outside of a tokio runtime with IO and time.
     pub fn utp(&self, listeners: &[Listener]) -> Result<(Utp, Vec<UtpEndpoint>), TransportError> {
+        let sockets = self.shared_sockets(listeners)?;
+        Utp::start(self.clone(), sockets).map_err(|source| self.nowhere(source))
+    }
+
+    /// Opens the same UDP sockets as [`utp`](Self::utp) for whoever does without uTP, whose packets are thrown away.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with IO.
+    pub fn datagrams(&self, listeners: &[Listener]) -> Result<Vec<OtherDatagrams>, TransportError> {
+        let sockets = self.shared_sockets(listeners)?.into_iter();
+        let started = sockets.map(|socket| OtherDatagrams::start(self.clone(), socket));
+        let started: io::Result<_> = started.collect();
+        started.map_err(|source| self.nowhere(source))
+    }
+
+    fn nowhere(&self, source: io::Error) -> TransportError {
+        TransportError::Binding {
+            binding: self.inner.binding.clone(),
+            source,
+        }
+    }
+
+    fn shared_sockets(&self, listeners: &[Listener]) -> Result<Vec<UdpSocket>, TransportError> {
         let mut addresses: Vec<SocketAddr> = listeners.iter().map(Listener::local_addr).collect();
         let any = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         for mut address in any.map(|ip: IpAddr| SocketAddr::new(ip, 0)) {
@@ -287,11 +312,7 @@ impl Transport {
                 Err(source) => return Err(TransportError::Listen { address, source }),
             }
         }
-        let nowhere = |source| TransportError::Binding {
-            binding: self.inner.binding.clone(),
-            source,
-        };
-        Utp::start(self.clone(), sockets).map_err(nowhere)
+        Ok(sockets)
     }
 
     fn may_lack(&self, address: SocketAddr, error: &io::Error) -> bool {

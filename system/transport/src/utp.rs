@@ -17,7 +17,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use shoal_utp::ConnectError;
+use shoal_utp::{ConnectError, is_utp};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 
@@ -34,6 +34,8 @@ pub(crate) use stream::UtpStream;
 const MAX_COMMANDS: usize = 64;
 /// Datagrams of other protocols that may wait. A burst of answers to a DHT lookup is shorter; what is beyond is lost, as UDP may.
 const MAX_DATAGRAMS: usize = 256;
+/// The most bytes of a datagram that is not uTP, where nothing shares the socket; what is beyond is cut off. No packet of the Internet has more.
+const MAX_OTHER_BYTES: usize = 2048;
 
 /// A handle to dial over uTP sockets. Clones share them; they close when all clones and streams are gone.
 #[derive(Clone, Debug)]
@@ -62,12 +64,33 @@ pub struct UtpEndpoint {
 /// The datagrams of a shared socket that are not uTP.
 #[derive(Debug)]
 pub struct OtherDatagrams {
+    address: SocketAddr,
     transport: Transport,
     socket: Arc<UdpSocket>,
     received: mpsc::Receiver<(SocketAddr, Vec<u8>)>,
 }
 
 impl OtherDatagrams {
+    /// Receives on a socket that nothing else shares, as a task of the runtime that calls this, until this goes.
+    pub(crate) fn start(transport: Transport, socket: UdpSocket) -> io::Result<Self> {
+        let address = socket.local_addr()?;
+        let socket = Arc::new(socket);
+        let (others, received) = mpsc::channel(MAX_DATAGRAMS);
+        tokio::spawn(receive(Arc::clone(&socket), others));
+        Ok(OtherDatagrams {
+            address,
+            transport,
+            socket,
+            received,
+        })
+    }
+
+    /// Where the socket is bound.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The next one and its sender; `None` when the socket is gone. Safe to cancel.
     pub async fn recv(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
         self.received.recv().await
@@ -108,6 +131,7 @@ impl Utp {
                 address,
                 listener: Listener::over_utp(accepts, address),
                 others: OtherDatagrams {
+                    address,
                     transport: transport.clone(),
                     socket,
                     received,
@@ -145,6 +169,26 @@ impl Utp {
             .await
             .map_err(|_| DialError::TimedOut { target, after })??;
         Ok(PeerStream::over_utp(stream))
+    }
+}
+
+/// Passes on what a socket receives but uTP, as long as somebody takes it.
+async fn receive(socket: Arc<UdpSocket>, others: mpsc::Sender<(SocketAddr, Vec<u8>)>) {
+    let mut buffer = vec![0; MAX_OTHER_BYTES];
+    loop {
+        let received = tokio::select! {
+            received = socket.recv_from(&mut buffer) => received,
+            () = others.closed() => return,
+        };
+        match received {
+            Ok((length, from)) if !is_utp(&buffer[..length]) => {
+                // Where nobody has time for it, it is lost, as UDP may.
+                drop(others.try_send((from, buffer[..length].to_vec())));
+            }
+            Ok(_) => {}
+            // What an earlier datagram met; the socket is as good as before.
+            Err(error) => tracing::debug!(%error, "receiving failed once"),
+        }
     }
 }
 

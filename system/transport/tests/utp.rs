@@ -237,6 +237,33 @@ async fn other_datagrams_of_the_socket_are_passed_on_and_policy_judges_what_leav
 }
 
 #[tokio::test]
+async fn who_does_without_utp_has_the_other_datagrams_at_the_port_of_the_listener() {
+    let transport = start("127.0.0.1:0", false);
+    let listeners = transport.listen().unwrap();
+    let mut end = transport.datagrams(&listeners).unwrap().remove(0);
+    let address = end.address();
+    assert_eq!(address, listeners[0].local_addr());
+    let other = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let from = other.local_addr().unwrap();
+    let mut syn = [0; 20];
+    syn[0] = 0x41;
+    other.send_to(&syn, address).unwrap();
+    other.send_to(b"d1:y1:qe", address).unwrap();
+    let received = end.recv().await.unwrap();
+    assert_eq!(received, (from, b"d1:y1:qe".to_vec()));
+    let sent = end.send(from, OriginClass::User, b"d1:y1:re").await;
+    sent.unwrap();
+    let mut buffer = [0; 64];
+    let (length, sender) = other.recv_from(&mut buffer).unwrap();
+    // Nothing was said to the SYN.
+    assert_eq!((&buffer[..length], sender), (&b"d1:y1:re"[..], address));
+    drop(end);
+    while UdpSocket::bind(address).is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
 async fn the_event_loop_ends_with_its_last_user_and_frees_the_port() {
     let (utp, end) = open("127.0.0.1:0");
     let address = end.address;

@@ -40,7 +40,14 @@ pub(super) fn run(args: &GetArgs, output: &mut Output) -> Done {
         (None, None) => Goal::Complete,
     };
     let getting = Getting { args, source };
-    transfer::run(&args.network, getting, Purpose::Get, goal, output)
+    transfer::run(
+        &args.network,
+        &args.state,
+        getting,
+        Purpose::Get,
+        goal,
+        output,
+    )
 }
 
 /// What is known of the torrent before the network is there.

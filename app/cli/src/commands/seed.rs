@@ -24,7 +24,14 @@ pub(super) fn run(args: &SeedArgs, output: &mut Output) -> Done {
         metainfo,
         journal: Some(journal),
     };
-    transfer::run(&args.network, seeding, Purpose::Seed, Goal::Forever, output)
+    transfer::run(
+        &args.network,
+        &args.state,
+        seeding,
+        Purpose::Seed,
+        Goal::Forever,
+        output,
+    )
 }
 
 struct Seeding<'a> {

@@ -13,7 +13,7 @@ use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
 
 use super::Done;
-use crate::args::NetworkArgs;
+use crate::args::{NetworkArgs, StateArgs};
 use crate::exit::{Exit, Failure};
 use crate::listen;
 use crate::output::Output;
@@ -80,6 +80,7 @@ pub(super) fn runtime() -> Result<Runtime, Failure> {
 /// Runs a torrent until its goal is reached or somebody ends it.
 pub(super) fn run(
     network: &NetworkArgs,
+    state: &StateArgs,
     prepare: impl Prepare,
     purpose: Purpose,
     goal: Goal,
@@ -88,7 +89,7 @@ pub(super) fn run(
     let interrupt = Interrupt::watch();
     let runtime = runtime()?;
     let done = runtime.block_on(async {
-        let engine = listen::start(network).await?;
+        let engine = listen::start(network, state).await?;
         let mut transfer = Transfer {
             engine: &engine,
             interrupt: interrupt.clone(),

@@ -254,6 +254,16 @@ fn an_address_that_is_not_ours_cannot_be_listened_on() {
 }
 
 #[test]
+fn routers_of_the_dht_that_may_not_be_asked_are_wrong() {
+    let world = World::new();
+    let torrent = world.torrent(&world.album(), "--v1");
+    let router = ["--listen", "127.0.0.1:0", "--dht-router", "127.0.0.1:9"];
+    let seed = ["seed", &torrent, "--data", "source"];
+    let seed = [&seed[..], &router, &["--allow-net", "10.0.0.0/8"]].concat();
+    assert_fails(&world, &seed, 2, &["--dht-router", "--allow-net"]);
+}
+
+#[test]
 fn a_url_that_leads_nowhere_is_a_failure() {
     let world = World::new();
     let target = text(&world.folder("target"));

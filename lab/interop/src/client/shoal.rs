@@ -40,9 +40,10 @@ pub fn order(lab: &Lab, job: &Job<'_>) -> Result<Command> {
     if !job.local && job.exchange != Some(true) && job.router.is_none() {
         command.arg("--isolated");
     }
-    if let Some(router) = job.router {
-        command.arg("--dht-router").arg(router.to_string());
-    }
+    match job.router {
+        Some(router) => command.arg("--dht-router").arg(router.to_string()),
+        None => command.arg("--no-dht"),
+    };
     if let Some(limit) = job.download_limit {
         command.arg("--download-limit").arg(limit.to_string());
     }

@@ -3,9 +3,9 @@
 use super::{Cell, Found, Transport};
 use crate::client::{Client, Job, Running};
 use crate::content::{Content, Shape};
+use crate::dht_contact::DhtContact;
 use crate::lab::Lab;
 use crate::origin::Origin;
-use crate::router::Router;
 use crate::torrent::{Maker, Recipe, magnet_of};
 use crate::tracker::{Protocol, Tracker, TrackerKind};
 use anyhow::{Result, ensure};
@@ -124,15 +124,15 @@ impl Room<'_> {
             Some((kind, _)) => Some(Tracker::start(lab, kind, self.server, &[torrent])?),
             None => None,
         };
-        let router = match cell.found {
-            Found::ByDht => Some(Router::start(lab, lab.address())?),
+        let contact = match cell.found {
+            Found::ByDht => Some(DhtContact::start(lab)?),
             _ => None,
         };
         if cell.found == Found::Locally {
             lab.allow_multicast()?;
         }
         let shared = |job| Job {
-            router: router.as_ref().map(Router::address),
+            router: contact.as_ref().map(|contact| contact.address),
             ..self.with_cell(job)
         };
         let job = Job::seed(torrent, &self.content.parent, self.address(cell.seed));
@@ -140,14 +140,14 @@ impl Room<'_> {
         if let Some(tracker) = &tracker {
             tracker.wait_seed(torrent, ANNOUNCED_WITHIN)?;
         }
-        if let Some(router) = &router {
-            router.wait_announced(ANNOUNCED_TO_DHT_WITHIN)?;
+        if let Some(contact) = &contact {
+            contact.wait_announced(torrent, ANNOUNCED_TO_DHT_WITHIN)?;
         }
         let addresses = match cell.found {
             Found::ByAddress => vec![seed.address],
             _ => Vec::new(),
         };
-        let link = match router {
+        let link = match contact {
             // Without the trackers of the torrent.
             Some(_) => magnet_without_trackers(torrent)?,
             None => magnet_of(torrent)?,

@@ -6,6 +6,7 @@ use crate::allowance::Allowance;
 use crate::carried::Carried;
 use crate::clock::Clock;
 use crate::connect::Ready;
+use crate::dht::Acquaintance;
 use crate::inbound::Found;
 use crate::mailbox::Mailbox;
 use crate::outbound::{Flushed, Next};
@@ -34,6 +35,8 @@ pub(super) struct Surroundings {
     pub(super) clock: Clock,
     pub(super) limiter: TorrentLimiter,
     pub(super) search: mpsc::Sender<(PeerKey, Vec<FromSeeker>)>,
+    /// The remote takes part in the DHT, as we do.
+    pub(super) dht: Option<Acquaintance>,
 }
 
 /// One connection.
@@ -58,6 +61,7 @@ struct Shaken {
     address: SocketAddr,
     peer_id: shoal_wire::PeerId,
     origin: shoal_swarm::torrent::Origin,
+    dht: bool,
     disguised: bool,
 }
 
@@ -82,6 +86,7 @@ impl SeekerTask {
             address: ready.address,
             peer_id: ready.peer_id,
             origin: ready.origin,
+            dht: ready.dht,
             disguised: ready.disguised,
         };
         let carried = *ready.carried;
@@ -112,6 +117,12 @@ impl SeekerTask {
 
     async fn run(mut self) {
         self.drain();
+        if let Some(dht) = &self.around.dht {
+            let carried = &mut self.carried;
+            carried
+                .outbound
+                .message(&dht.introduction(), &carried.remote);
+        }
         self.understand();
         loop {
             self.send();
@@ -170,6 +181,9 @@ impl SeekerTask {
                 Ok(Found::Message(message)) => {
                     if let Message::ExtendedHandshake(handshake) = &message {
                         self.carried.remote.update(handshake);
+                    }
+                    if let (Message::Port(port), Some(dht)) = (&message, &mut self.around.dht) {
+                        dht.hear(*port);
                     }
                     self.handle(Input::Message(message));
                 }
@@ -248,6 +262,7 @@ impl SeekerTask {
             fast: self.terms.fast,
             extended: self.terms.extended,
             v2: self.terms.v2,
+            dht: self.shaken.dht,
             disguised: self.shaken.disguised,
             key: None,
             carried: Box::new(self.carried),

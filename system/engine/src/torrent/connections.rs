@@ -199,7 +199,7 @@ impl TorrentTask {
             self.handle(Input::OverUtp(peer));
         }
         let session = self.peer_session(&ready, now);
-        let surroundings = self.surroundings();
+        let surroundings = self.surroundings(&ready);
         self.parts.environment.pool.seat().spawn(async move {
             match ready.stream.attach() {
                 Ok(stream) => {
@@ -217,8 +217,9 @@ impl TorrentTask {
         });
     }
 
-    fn surroundings(&self) -> Surroundings {
+    fn surroundings(&self, ready: &Ready) -> Surroundings {
         let parts = &self.parts;
+        let (us, environment) = (parts.introduction, &parts.environment);
         Surroundings {
             clock: parts.environment.clock,
             storage: parts.environment.storage.clone(),
@@ -227,6 +228,7 @@ impl TorrentTask {
             hashes: Arc::clone(&parts.hashes),
             limiter: parts.limiter.clone(),
             torrent: parts.inbox.sender(),
+            dht: environment.acquaint(us, ready),
         }
     }
 

@@ -55,6 +55,9 @@ impl TorrentTask {
         self.parts
             .trackers
             .update(uploaded, downloaded, &self.torrent);
+        if let Some(dht) = &mut self.parts.dht {
+            dht.update(self.torrent.have().is_full());
+        }
     }
 
     fn phase(&self) -> Phase {

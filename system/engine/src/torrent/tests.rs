@@ -48,6 +48,7 @@ fn still() -> Still {
         session,
         port: OurPort::new(clock, None, None).1,
         local: None,
+        dht: None,
         max_connections: DEFAULT_MAX_CONNECTIONS,
         isolated: true,
         encryption: EncryptionPolicy::default(),
@@ -55,6 +56,7 @@ fn still() -> Still {
     let introduction = Introduction {
         hashes: metainfo.info_hashes(),
         peer_id: PeerId([1; 20]),
+        dht: false,
     };
     let id = TorrentKey(1);
     let layout = Arc::new(metainfo.layout().clone());
@@ -106,6 +108,7 @@ fn still() -> Still {
         inbox,
         mailbox: Mailbox::new(),
         trackers,
+        dht: None,
         web_seeds: Vec::new(),
         shown: Shown::new(watch::channel(Snapshot::default()).0),
         seed_only: false,

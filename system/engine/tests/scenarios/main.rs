@@ -8,6 +8,7 @@
 
 mod changed;
 mod crowd;
+mod dht;
 mod disk;
 mod encryption;
 mod exchange;
