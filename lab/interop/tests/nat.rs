@@ -10,7 +10,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// How long two may take from when both are connected to the introducer until they are connected to each other.
+/// How long the introducer may take to name them to each other: it looks at its connections every five seconds.
+const INTRODUCED_WITHIN: Duration = Duration::from_secs(6);
+/// How long two may take from when they know of each other until they are connected.
 const DIRECTLY_WITHIN: Duration = Duration::from_secs(5);
 const READY_WITHIN: Duration = Duration::from_secs(10);
 /// More than anybody fetches while a test runs: who has everything leaves the introducer, which would have nothing to introduce.
@@ -126,7 +128,10 @@ fn meet(
         events.any(|event| event[count].as_u64().is_some_and(|count| count > 0))
     };
     eventually(READY_WITHIN, "the introducer", || Ok(shows("peers")))?;
-    let directly = eventually(DIRECTLY_WITHIN, "a seed", || Ok(shows("seeds"))).is_ok();
+    let directly = eventually(INTRODUCED_WITHIN + DIRECTLY_WITHIN, "a seed", || {
+        Ok(shows("seeds"))
+    })
+    .is_ok();
     leech.stop();
     introducer.stop();
     Ok((directly, seed))
