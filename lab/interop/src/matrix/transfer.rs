@@ -219,8 +219,8 @@ impl Room<'_> {
     fn on_the_web(&self, target: &Path) -> Result<()> {
         let (cell, lab) = (self.cell, self.lab);
         let mut url = Origin::url(self.server);
-        if !cell.folder {
-            // webtorrent takes what is named for the file, and not for the folder that it is in.
+        if !cell.folder && cell.leech == Client::WebTorrent {
+            // It takes what is named for the file, and not for the folder that it is in.
             url += &self.content.name.replace(' ', "%20");
         }
         let recipe = self.recipe().web_seed(&url);
