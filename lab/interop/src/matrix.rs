@@ -16,9 +16,6 @@ use crate::tracker::{Protocol, TrackerKind};
 use anyhow::{Context, Result};
 use std::fmt;
 
-/// Options of `shoal` that cells need and that it does not have. A cell that needs one is pending.
-const MISSING_OPTIONS: &[&str] = &[];
-
 /// How the leech finds the seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
@@ -183,22 +180,6 @@ impl Cell {
             both.into_iter()
                 .find_map(|client| client.lacks_way(self.found))
         })
-    }
-
-    /// The option that `shoal` does not have and this needs.
-    #[must_use]
-    pub fn pending(&self) -> Option<&'static str> {
-        let ours = [self.seed, self.leech].contains(&Client::Shoal);
-        self.combination().missing().filter(|_| ours)
-    }
-
-    const fn combination(&self) -> Combination {
-        Combination {
-            kind: self.kind,
-            transport: self.transport,
-            speech: self.speech,
-            found: self.found,
-        }
     }
 
     /// Moves content from the seed to the leech, and checks every file by SHA-256.

@@ -141,9 +141,6 @@ fn outcome(cell: &Cell, words: &[&str]) -> (Became, String) {
     if let Some(why) = cell.unsupported() {
         return (Became::Unsupported, format!(": {why}"));
     }
-    if let Some(option) = cell.pending() {
-        return (Became::Pending, format!(": shoal has no {option}"));
-    }
     let start = Instant::now();
     match run(cell, words) {
         Ok(Outcome::Ran) => (

@@ -3,7 +3,7 @@
 //!
 //! Invariant: what a peer is known not to have is in none of its combinations.
 
-use super::{Found, KINDS, MISSING_OPTIONS, Transport};
+use super::{Found, KINDS, Transport};
 use crate::client::{Client, Speech};
 use crate::torrent::Kind;
 use crate::tracker::{Protocol, TrackerKind};
@@ -54,18 +54,6 @@ impl Combination {
         pairs
     }
 
-    /// The option that `shoal` does not have and this needs.
-    pub(super) fn missing(self) -> Option<&'static str> {
-        let needed = [
-            (self.transport == Transport::Utp, "--transport"),
-            (self.found == Found::ByDht, "--dht-router"),
-        ];
-        let needed = needed.into_iter().filter(|&(needs, _)| needs);
-        needed
-            .map(|(_, option)| option)
-            .find(|option| MISSING_OPTIONS.contains(option))
-    }
-
     /// Whether the peer can do it, as far as is known; an HTTP server is spoken to over TCP and in its own way.
     fn fits(self, peer: Client) -> bool {
         let on_the_web = self.found == Found::OnTheWeb;
@@ -98,44 +86,33 @@ fn possible(peer: Client) -> Vec<Combination> {
     all
 }
 
-/// Combinations in which every pair of values of different dimensions is that is in any that the peer can do. Those for which our
-/// program has all options cover what they can among themselves, so that nothing is pending for the sake of something else.
+/// Combinations in which every pair of values of different dimensions is that is in any that the peer can do. Each next one is the one
+/// with the most pairs that are in none before it, which makes nearly the fewest that there can be.
 #[must_use]
 pub fn covering(peer: Client) -> Vec<Combination> {
     let possible = possible(peer);
-    let ready = possible.iter().filter(|one| one.missing().is_none());
-    let ready: Vec<Combination> = ready.copied().collect();
-    let mut chosen = Vec::new();
-    for among in [&ready, &possible] {
-        cover(among, &mut chosen);
-    }
-    let place = |one: &Combination| possible.iter().position(|other| other == one);
-    chosen.sort_by_key(place);
-    chosen
-}
-
-/// Adds combinations until every pair of `among` is in a chosen one. Each next one is the one with the most pairs that are in none
-/// before it, which makes nearly the fewest that there can be.
-fn cover(among: &[Combination], chosen: &mut Vec<Combination>) {
-    let known: Vec<_> = chosen.iter().flat_map(|one| one.pairs()).collect();
     let mut open: Vec<(Value, Value)> = Vec::new();
-    for pair in among.iter().flat_map(|one| one.pairs()) {
-        if !open.contains(&pair) && !known.contains(&pair) {
+    for pair in possible.iter().flat_map(|one| one.pairs()) {
+        if !open.contains(&pair) {
             open.push(pair);
         }
     }
+    let mut chosen = Vec::new();
     while !open.is_empty() {
         let gain = |one: &&Combination| {
             let pairs = one.pairs();
             pairs.iter().filter(|pair| open.contains(pair)).count()
         };
         // Of equals the first.
-        let Some(&best) = among.iter().rev().max_by_key(gain) else {
-            return;
+        let Some(&best) = possible.iter().rev().max_by_key(gain) else {
+            break;
         };
         open.retain(|pair| !best.pairs().contains(pair));
         chosen.push(best);
     }
+    let place = |one: &Combination| possible.iter().position(|other| other == one);
+    chosen.sort_by_key(place);
+    chosen
 }
 
 #[cfg(test)]

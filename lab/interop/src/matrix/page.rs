@@ -19,18 +19,15 @@ pub enum Became {
     Passed,
     /// One of the two is known not to do this.
     Unsupported,
-    /// `shoal` does not have an option that it needs.
-    Pending,
     /// A program that it needs is missing.
     Skipped,
     /// Anything else.
     Failed,
 }
 
-const WORDS: [(Became, &str); 5] = [
+const WORDS: [(Became, &str); 4] = [
     (Became::Passed, "pass"),
     (Became::Unsupported, "not supported"),
-    (Became::Pending, "pending"),
     (Became::Skipped, "not run"),
     (Became::Failed, "FAIL"),
 ];
@@ -249,12 +246,12 @@ mod tests {
         fs::write(&page, format!("a\n{MARK}old{END}\nb\n")).unwrap();
         let one = ran(Found::Locally, Became::Passed);
         write(docs.path(), &[one]).unwrap();
-        let mut other = ran(Found::Locally, Became::Pending);
+        let mut other = ran(Found::Locally, Became::Skipped);
         other.peer = "zzz".to_owned();
         write(docs.path(), &[other]).unwrap();
         let text = fs::read_to_string(&page).unwrap();
         assert!(text.starts_with("a\n") && text.ends_with("\nb\n"), "{text}");
         assert!(text.contains("| aria2 | from Shoal | v1 | TCP | plain | LSD | pass |"));
-        assert!(text.contains("| zzz | from Shoal | v1 | TCP | plain | LSD | pending |"));
+        assert!(text.contains("| zzz | from Shoal | v1 | TCP | plain | LSD | not run |"));
     }
 }
