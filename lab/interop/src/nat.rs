@@ -176,17 +176,17 @@ impl Internet {
             "link set eth up".to_owned(),
             format!("route add default via {gateway}"),
         ] {
-            run(&mut within(&home.host, ip(&arranged)))?;
+            run(&mut within(&home.host, &ip(&arranged)))?;
         }
         let forward = "echo 1 > /proc/sys/net/ipv4/ip_forward";
         let mut shell = Command::new("sh");
         shell.args(["-c", forward]);
-        run(&mut within(&home.router, shell))?;
+        run(&mut within(&home.router, &shell))?;
         let rules = lab.path(&format!("router-{number}.nft"));
         fs::write(&rules, nat.rules(inside))?;
         let mut nft = Command::new(Program::Nft.find()?);
         nft.arg("-f").arg(&rules);
-        run(&mut within(&home.router, nft))?;
+        run(&mut within(&home.router, &nft))?;
         Ok(home)
     }
 }
@@ -213,7 +213,7 @@ impl Home {
 
     /// The command, to be run on the host.
     #[must_use]
-    pub fn on_host(&self, command: Command) -> Command {
+    pub fn on_host(&self, command: &Command) -> Command {
         within(&self.host, command)
     }
 
@@ -241,7 +241,7 @@ impl Home {
         command.arg("-d").arg("-f").arg(&file);
         command.arg("-P").arg(folder.join("pid"));
         let name = format!("miniupnpd-{number}");
-        let process = Process::start(lab, &name, &mut within(&self.router, command))?;
+        let process = Process::start(lab, &name, &mut within(&self.router, &command))?;
         eventually(READY_WITHIN, "miniupnpd to be ready", || {
             Ok(process.said().contains("istening"))
         })?;
@@ -256,14 +256,14 @@ impl Home {
     pub fn mapped(&self) -> Result<Vec<String>> {
         let mut nft = Command::new(Program::Nft.find()?);
         nft.args(["list", "chain", "inet", "filter", "prerouting_miniupnpd"]);
-        let listed = output_of(&mut within(&self.router, nft))?;
+        let listed = output_of(&mut within(&self.router, &nft))?;
         let rules = listed.lines().map(str::trim);
         let rules = rules.filter(|line| line.contains("dnat"));
         Ok(rules.map(str::to_owned).collect())
     }
 
     fn in_router(&self, words: &str) -> Result<()> {
-        run(&mut within(&self.router, ip(words)))
+        run(&mut within(&self.router, &ip(words)))
     }
 }
 
@@ -281,7 +281,7 @@ fn namespace(lab: &Lab, name: &str) -> Result<Process> {
 }
 
 /// The command, to be run in the namespace of a process.
-fn within(place: &Process, command: Command) -> Command {
+fn within(place: &Process, command: &Command) -> Command {
     let mut entered = Command::new("nsenter");
     entered.arg(format!("--net=/proc/{}/ns/net", place.id()));
     entered.arg("--").arg(command.get_program());

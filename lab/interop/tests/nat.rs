@@ -112,7 +112,7 @@ fn meet(
     let introducer = introducer(lab, subject, internet, &name("introducer", one))?;
     let mut seed = told(subject.seed(one.address())?);
     seed.arg("--state-dir").arg(lab.folder("state")?);
-    let seed = Process::start(lab, &name("seed", one), &mut one.on_host(seed))?;
+    let seed = Process::start(lab, &name("seed", one), &mut one.on_host(&seed))?;
     ready(&seed)?;
     if mapping {
         eventually(READY_WITHIN, "the router to map both ports", || {
@@ -121,7 +121,7 @@ fn meet(
     }
     let folder = lab.folder("target")?;
     let leech = told(subject.get(lab, &folder, other.address())?);
-    let leech = &mut other.on_host(leech);
+    let leech = &mut other.on_host(&leech);
     let leech = Process::start(lab, &name("leech", other), leech)?;
     let shows = |count: &str| {
         let mut events = shoal::events(&leech.said()).into_iter();
@@ -138,6 +138,7 @@ fn meet(
 }
 
 #[test]
+#[allow(clippy::print_stdout, reason = "the table is for people")]
 fn homes_of_which_one_can_be_reached_connect() -> Result<()> {
     isolated(&[Program::Nft], |lab| {
         let subject = Subject::new(lab)?;

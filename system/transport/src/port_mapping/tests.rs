@@ -178,11 +178,11 @@ async fn a_far_side_that_nobody_outside_can_reach_is_not_believed() {
             is_pcp.then(|| pcp_answer(request, far_side.into(), None, &held))
         })
         .await;
-        let error = mapper(router, BOTH).map().await.unwrap_err();
-        assert!(
-            error.to_string().contains("which the router named"),
-            "{error}"
-        );
+        let mut mapper = mapper(router, BOTH);
+        let (router, asker) = (mapper.router.unwrap(), Asker::Pcp(mapper.nonce));
+        let error = mapper.map_by(&router, asker, &[6881]).await.unwrap_err();
+        assert!(matches!(error, MappingError::Refused(_)), "{error}");
+        mapper.release().await;
         assert_eq!(mapped_to(&table), [], "what is of no use is taken back");
     }
 }
