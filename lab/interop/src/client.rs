@@ -106,6 +106,10 @@ impl Client {
                 Some("the peer has no web seeds")
             }
             (Client::QBittorrent, Found::ByDht) => Some("the peer's DHT contacts cannot be set"),
+            // Transmission 3.00 neither announces nor finds anybody in 90 seconds, and asks its own routers after a minute.
+            (Client::Transmission, Found::ByDht) => {
+                Some("the peer does not begin with a single DHT contact")
+            }
             _ => None,
         }
     }

@@ -36,17 +36,3 @@ fn shoal_finds_libtorrent_in_the_dht() -> Result<()> {
         transfer(lab, Client::Libtorrent, Client::Shoal)
     })
 }
-
-#[test]
-fn transmission_finds_shoal_in_the_dht() -> Result<()> {
-    isolated(&[Program::Transmission, CONTACT], |lab| {
-        transfer(lab, Client::Shoal, Client::Transmission)
-    })
-}
-
-#[test]
-fn shoal_finds_transmission_in_the_dht() -> Result<()> {
-    isolated(&[Program::Transmission, CONTACT], |lab| {
-        transfer(lab, Client::Transmission, Client::Shoal)
-    })
-}
