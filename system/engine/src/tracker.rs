@@ -228,11 +228,12 @@ pub(crate) struct TrackerTask {
 impl TrackerTask {
     /// Runs until leave is taken of every tracker.
     pub(crate) async fn run(mut self) {
-        // Before the start, so that the first announce says so.
+        // Before the start, which says what the port is then.
+        let mut port = self.around.port.followed();
+        // So does the first announce of this.
         self.all(&Input::PartialSeed(self.standing == Standing::PartialSeed));
         let complete = self.standing == Standing::Seed;
         self.all(&Input::Start { complete });
-        let mut port = self.around.port.clone();
         while self.over < self.schedules.len() {
             let deadline = self
                 .schedules
