@@ -256,7 +256,8 @@ impl Starting {
                     .spawn_on(task.run(), self.environment.pool.next());
                 Some((registration, mailbox, trackers, Vec::new()))
             }
-            Entrance::Search(search) => search.hand_over().await.map(|met| {
+            Entrance::Search(search) => search.hand_over().await.map(|mut met| {
+                met.trackers.begin(&torrent);
                 for (address, origin) in met.candidates {
                     candidates.entry(origin).or_default().push(address);
                 }

@@ -89,6 +89,8 @@ impl Standing {
 enum ToTrackers {
     WantsCandidates,
     Stands(Standing),
+    /// The torrent had every piece at the start, which was not known then.
+    WasComplete,
     /// The torrent is in this swarm too.
     Join(InfoHash),
     Stop,
@@ -156,6 +158,14 @@ impl Trackers {
             self.standing = standing;
             self.mailbox.push(ToTrackers::Stands(standing), separate);
         }
+    }
+
+    /// The torrent that was looked for begins to run: what is there by now was there before.
+    pub(crate) fn begin(&mut self, torrent: &Torrent) {
+        if Standing::of(torrent) == Standing::Seed {
+            self.mailbox.push(ToTrackers::WasComplete, separate);
+        }
+        self.update(0, 0, torrent);
     }
 
     /// Announces in this swarm too.
@@ -268,6 +278,7 @@ impl TrackerTask {
                     self.all(&Input::Completed);
                 }
             }
+            ToTrackers::WasComplete => self.all(&Input::WasComplete),
             ToTrackers::Join(swarm) if !self.leaving => self.join(swarm),
             ToTrackers::Join(_) => {}
             ToTrackers::Stop if self.leaving => {}
