@@ -210,6 +210,12 @@ impl Environment {
         dht.filter(|_| !metainfo.is_private() && !metainfo.is_plain())
     }
 
+    /// Who looks for peers of this torrent on the local network, by the same rules.
+    pub(crate) fn local_for(&self, metainfo: &Metainfo) -> Option<&LocalPeers> {
+        let local = self.local.as_ref();
+        local.filter(|_| !metainfo.is_private() && !metainfo.is_plain())
+    }
+
     /// What to say and to hear about the DHT on a connection, where both sides take part.
     pub(crate) fn acquaint(&self, us: Introduction, ready: &Ready) -> Option<Acquaintance> {
         let dht = self.dht.as_ref().filter(|_| us.dht && ready.dht)?;
@@ -220,7 +226,7 @@ impl Environment {
 /// A running engine.
 pub struct Engine {
     workers: Workers,
-    environment: Environment,
+    pub(crate) environment: Environment,
     register: Register,
     listening: Vec<SocketAddr>,
     next_id: AtomicU64,
