@@ -381,7 +381,9 @@ impl Engine {
                 (search.id, introduction, Entrance::Search(search))
             }
             None => {
-                let (id, introduction, registration) = self.register(hashes, dht, &mut rng)?;
+                let is_public = !add.metainfo.is_plain();
+                let (id, introduction, registration) =
+                    self.register(hashes, dht, is_public, &mut rng)?;
                 (id, introduction, Entrance::New(registration))
             }
         };
@@ -428,7 +430,8 @@ impl Engine {
             Some(metainfo) => self.environment.dht_for(metainfo),
             None => self.environment.dht.as_ref(),
         };
-        let (id, introduction, registration) = self.register(hashes, dht.is_some(), &mut rng)?;
+        let (id, introduction, registration) =
+            self.register(hashes, dht.is_some(), true, &mut rng)?;
         let inbox = Inbox::new();
         let sender = inbox.sender();
         let environment = self.environment.clone();
@@ -474,6 +477,7 @@ impl Engine {
         &self,
         hashes: InfoHashes,
         dht: bool,
+        is_public: bool,
         rng: &mut fastrand::Rng,
     ) -> Result<(TorrentKey, Introduction, Registration), EngineError> {
         let id = TorrentKey(self.next_id.fetch_add(1, Ordering::Relaxed));
@@ -481,6 +485,7 @@ impl Engine {
             hashes,
             peer_id: PeerId::generate(rng),
             dht,
+            is_public,
         };
         let registration = self.register.enter(id, introduction);
         let registration = registration.ok_or(EngineError::Duplicate)?;
