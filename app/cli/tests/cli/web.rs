@@ -391,6 +391,25 @@ fn what_a_server_says_of_mirrors_and_hashes_of_a_file_is_used() {
 }
 
 #[test]
+fn a_server_that_names_many_metalinks_has_few_of_them_asked_for() {
+    let world = World::new();
+    let bytes = content(&world);
+    let served = bytes.clone();
+    let server = serve(move |asked| {
+        if asked.path.ends_with(".meta4") {
+            return answer("404 Not Found", "", b"");
+        }
+        let link = "Link: </a.meta4>; rel=describedby; type=\"application/metalink4+xml\"\r\n";
+        part(&served, asked, &link.repeat(30))
+    });
+    get(&world, &format!("http://{}/a.iso", server.address)).expect(0);
+    assert_eq!(fs::read(world.path("target/a.iso")).unwrap(), bytes);
+    let heads = server.heads.lock().unwrap();
+    let asked = heads.iter().filter(|head| head.contains("/a.meta4"));
+    assert_eq!(asked.count(), 3);
+}
+
+#[test]
 fn a_metalink_behind_a_url_names_a_torrent_and_its_mirrors() {
     let world = World::new();
     let bytes = content(&world);
