@@ -442,3 +442,28 @@ fn a_metalink_behind_a_url_names_a_torrent_and_its_mirrors() {
     );
     assert_eq!(fs::read(world.path("target/a.iso")).unwrap(), bytes);
 }
+
+#[test]
+fn a_torrent_of_another_file_than_the_one_that_is_promised_is_found_out() {
+    let world = World::new();
+    let bytes = content(&world);
+    let torrent = world.torrent(&world.path("source/a.iso"), "--v1");
+    let torrent = fs::read(torrent).unwrap();
+    let served = bytes.clone();
+    let server = serve(move |asked| match asked.path.as_str() {
+        "/t" => answer("200 OK", "", &torrent),
+        _ => part(&served, asked, ""),
+    });
+    let host = server.address;
+    let meta = format!("<metaurl mediatype=\"torrent\">http://{host}/t</metaurl></file>");
+    let urls = [format!("http://{host}/a.iso")];
+    let file = file("a.iso", &bytes, &Sha256::digest(b"another file"), &urls);
+    let path = world.path("a.meta4");
+    fs::write(&path, metalink(&file.replace("</file>", &meta))).unwrap();
+    let said = get(&world, &text(&path)).expect(1);
+    assert!(
+        said.event("started")["info_hash_v1"].is_string(),
+        "{said:?}"
+    );
+    assert!(said.stderr.contains("is not what was promised"), "{said:?}");
+}

@@ -133,6 +133,15 @@ impl Metainfo {
         })
     }
 
+    /// The same, where somebody else than its author promises what its first file hashes to as a whole.
+    #[must_use]
+    pub fn promised(mut self, digest: Option<WholeDigest>) -> Self {
+        if let Some(file) = self.files.first_mut() {
+            file.digest = digest;
+        }
+        self
+    }
+
     /// Whether no torrent describes it, so that it can come from origins only.
     #[must_use]
     pub const fn is_plain(&self) -> bool {

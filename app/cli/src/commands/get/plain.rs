@@ -430,7 +430,8 @@ async fn take(
     for url in offer.torrents.iter().take(MAX_TORRENTS) {
         match super::fetch(engine, url.clone(), OriginClass::Metainfo).await {
             Ok(metainfo) if is_of(&metainfo, offer.length) => {
-                let mut add = plan(args, Arc::new(metainfo))?;
+                // It may be of another file all the same.
+                let mut add = plan(args, Arc::new(metainfo.promised(offer.digest)))?;
                 add.mirrors = offer.mirrors;
                 return Ok(add);
             }
