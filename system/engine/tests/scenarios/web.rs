@@ -323,7 +323,7 @@ async fn a_script_serves_pieces_and_says_when_to_come_back() {
     ]
     .concat();
     let limits = shoal_metainfo::bencode::Limits::LOCAL;
-    let metainfo = shoal_metainfo::Metainfo::parse(&bytes, limits).unwrap();
+    let metainfo = Metainfo::parse(&bytes, limits).unwrap();
     let engine = leech().await;
     let target = tempfile::tempdir().unwrap();
     let add = AddTorrent::new(Arc::new(metainfo), target.path().to_path_buf());
