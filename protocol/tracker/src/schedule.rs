@@ -108,6 +108,8 @@ pub enum Input {
     WantsCandidates,
     /// The torrent became complete.
     Completed,
+    /// What nobody could know at the start: the torrent was complete then. No `Completed` will be sent.
+    WasComplete,
     /// The torrent has all that is wanted without being complete (true), or it wants more again (BEP 21).
     PartialSeed(bool),
     /// What came of an announce. Whoever drives takes the peers out first; here they are ignored. Replies to announces that
@@ -493,6 +495,7 @@ impl Machine for Schedule {
             Input::Start { .. } => {}
             Input::WantsCandidates => self.wants_candidates(),
             Input::Completed => self.completed(now),
+            Input::WasComplete => self.complete_at_start |= !self.became_complete,
             Input::PartialSeed(partial) => self.partial_seed = partial,
             Input::Reply { id, result } => self.reply(now, id, result),
             Input::Scraped { id, result } => self.scraped(now, id, &result),

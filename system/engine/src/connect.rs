@@ -49,6 +49,9 @@ pub(crate) struct Introduction {
     pub(crate) peer_id: PeerId,
     /// We take part in the DHT, and the torrent may be known there.
     pub(crate) dht: bool,
+    /// Strangers who name it are answered. Whoever knows a URL can tell the name of content without a torrent, and is not to learn that
+    /// we fetch it.
+    pub(crate) is_public: bool,
 }
 
 fn reserved(us: Introduction) -> Reserved {

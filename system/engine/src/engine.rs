@@ -210,6 +210,12 @@ impl Environment {
         dht.filter(|_| !metainfo.is_private() && !metainfo.is_plain())
     }
 
+    /// Who looks for peers of this torrent on the local network, by the same rules.
+    pub(crate) fn local_for(&self, metainfo: &Metainfo) -> Option<&LocalPeers> {
+        let local = self.local.as_ref();
+        local.filter(|_| !metainfo.is_private() && !metainfo.is_plain())
+    }
+
     /// What to say and to hear about the DHT on a connection, where both sides take part.
     pub(crate) fn acquaint(&self, us: Introduction, ready: &Ready) -> Option<Acquaintance> {
         let dht = self.dht.as_ref().filter(|_| us.dht && ready.dht)?;
@@ -220,7 +226,7 @@ impl Environment {
 /// A running engine.
 pub struct Engine {
     workers: Workers,
-    environment: Environment,
+    pub(crate) environment: Environment,
     register: Register,
     listening: Vec<SocketAddr>,
     next_id: AtomicU64,
@@ -375,7 +381,9 @@ impl Engine {
                 (search.id, introduction, Entrance::Search(search))
             }
             None => {
-                let (id, introduction, registration) = self.register(hashes, dht, &mut rng)?;
+                let is_public = !add.metainfo.is_plain();
+                let (id, introduction, registration) =
+                    self.register(hashes, dht, is_public, &mut rng)?;
                 (id, introduction, Entrance::New(registration))
             }
         };
@@ -422,7 +430,8 @@ impl Engine {
             Some(metainfo) => self.environment.dht_for(metainfo),
             None => self.environment.dht.as_ref(),
         };
-        let (id, introduction, registration) = self.register(hashes, dht.is_some(), &mut rng)?;
+        let (id, introduction, registration) =
+            self.register(hashes, dht.is_some(), true, &mut rng)?;
         let inbox = Inbox::new();
         let sender = inbox.sender();
         let environment = self.environment.clone();
@@ -468,6 +477,7 @@ impl Engine {
         &self,
         hashes: InfoHashes,
         dht: bool,
+        is_public: bool,
         rng: &mut fastrand::Rng,
     ) -> Result<(TorrentKey, Introduction, Registration), EngineError> {
         let id = TorrentKey(self.next_id.fetch_add(1, Ordering::Relaxed));
@@ -475,6 +485,7 @@ impl Engine {
             hashes,
             peer_id: PeerId::generate(rng),
             dht,
+            is_public,
         };
         let registration = self.register.enter(id, introduction);
         let registration = registration.ok_or(EngineError::Duplicate)?;

@@ -220,3 +220,63 @@ impl LocalTask {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AddMagnet, Engine, EngineConfig, FoundTorrent};
+    use shoal_metainfo::bencode::Limits;
+    use shoal_metainfo::{Magnet, Metainfo};
+    use shoal_transport::TransportConfig;
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    /// Whether somebody joins for a torrent that its magnet link led to in an earlier run.
+    async fn joins(info: &str) -> bool {
+        let transport = TransportConfig {
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+            isolated: true,
+            ..TransportConfig::default()
+        };
+        let mut engine = Engine::start(EngineConfig {
+            transport,
+            workers: 1,
+            ..EngineConfig::default()
+        })
+        .await
+        .unwrap();
+        let (clock, transport) = (engine.environment.clock, engine.transport().clone());
+        let mut rng = fastrand::Rng::with_seed(1);
+        let (task, local) = LocalPeers::new(clock, transport, 6881, None, &mut rng);
+        engine.environment.local = Some(local);
+        let file = format!("d4:info{info}e").into_bytes();
+        let metainfo = Arc::new(Metainfo::parse(&file, Limits::LOCAL).unwrap());
+        let add = AddMagnet {
+            magnet: Magnet::new(metainfo.info_hashes()),
+            peers: Vec::new(),
+            trackers: Vec::new(),
+            known: Some(FoundTorrent {
+                metainfo,
+                file: file.into(),
+            }),
+        };
+        let search = engine.add_magnet(add).await.unwrap();
+        // Whoever reports has joined where it does.
+        search.watch().changed().await.unwrap();
+        let mut mail = Vec::new();
+        let heard = tokio::time::timeout(Duration::ZERO, task.mailbox.collect(&mut mail)).await;
+        engine.stop(Duration::from_secs(10)).await;
+        heard.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_private_torrent_of_a_magnet_link_is_not_named_on_the_local_network() {
+        let info = |private| {
+            let pieces = "x".repeat(20);
+            format!("d6:lengthi5e4:name1:a12:piece lengthi16384e6:pieces20:{pieces}{private}e")
+        };
+        assert!(joins(&info("")).await);
+        assert!(!joins(&info("7:privatei1e")).await);
+    }
+}

@@ -8,6 +8,7 @@ mod connection;
 use crate::connect::{self, Dial, Introduction, Ready};
 use crate::dht::Membership;
 use crate::engine::Environment;
+use crate::local::{self, LocalPeers};
 use crate::mailbox::{Mailbox, separate};
 use crate::register::{Register, Registration};
 use crate::session::{FromSession, ToSession};
@@ -202,6 +203,10 @@ pub(crate) struct MagnetTask {
     dials_begun: u64,
     /// Its being looked for in the DHT, where that may be.
     dht: Option<Membership>,
+    /// Who is to look for it on the local network, until it runs.
+    local: Option<LocalPeers>,
+    /// Its being announced there.
+    announced: Option<local::Membership>,
     up: Vec<shoal_session::Input>,
     next_report: Moment,
     stopping: bool,
@@ -234,6 +239,13 @@ impl MagnetTask {
             }
             None => Search::new(named, us, seed),
         };
+        let environment = &parts.environment;
+        let local = match &add.known {
+            Some(known) => environment.local_for(&known.metainfo),
+            // It may turn out to be private.
+            None => environment.local.as_ref(),
+        };
+        let local = local.cloned();
         sender.send_replace(add.known.map(Ok));
         let (origin, addresses) = (Origin::User, add.peers);
         let now = parts.environment.clock.now();
@@ -252,6 +264,8 @@ impl MagnetTask {
             dials: CancellationToken::new(),
             dials_begun: 0,
             dht: None,
+            local,
+            announced: None,
             up: Vec::new(),
             next_report: now,
             stopping: false,
@@ -265,10 +279,7 @@ impl MagnetTask {
             self.resolve(peer);
         }
         self.drain();
-        let swarms = self.parts.introduction.hashes.swarms();
-        let local = self.parts.environment.local.clone();
-        // Until the torrent asks itself, which it does not where it turns out to be private.
-        let announced = local.map(|local| local.join(swarms, &self.parts.inbox.sender()));
+        self.join_local();
         self.join_dht();
         let over = loop {
             self.report();
@@ -282,7 +293,7 @@ impl MagnetTask {
                 break over;
             }
         };
-        drop((announced, self.dht.take()));
+        drop((self.announced.take(), self.dht.take()));
         match over {
             Over::HandOver(sender) => self.carry_over(sender).await,
             Over::Stopped => {
@@ -290,6 +301,14 @@ impl MagnetTask {
                 self.tell_session(removed).await;
             }
         }
+    }
+
+    /// Until the torrent does so itself.
+    fn join_local(&mut self) {
+        let swarms = self.parts.introduction.hashes.swarms();
+        let sender = self.parts.inbox.sender();
+        let local = self.local.take();
+        self.announced = local.map(|local| local.join(swarms, &sender));
     }
 
     /// Until the torrent does so itself.
@@ -369,13 +388,17 @@ impl MagnetTask {
         if !self.stopping {
             self.stopping = true;
             self.parts.trackers.stop();
-            self.dht = None;
+            (self.announced, self.dht) = (None, None);
             self.dials.cancel();
             self.handle(Input::Stop);
         }
     }
 
     fn hear_peer(&mut self, peer: PeerKey, message: FromSeeker) {
+        // In isolation, nobody's word is taken.
+        if self.parts.environment.isolated && matches!(message, FromSeeker::Introduced(_)) {
+            return;
+        }
         let left = matches!(message, FromSeeker::Left(_));
         self.handle(Input::Peer { peer, message });
         if left && self.peers.remove(&peer).is_some() {
@@ -495,7 +518,7 @@ impl MagnetTask {
         match parsed {
             Ok(metainfo) => {
                 if metainfo.is_private() {
-                    self.leave_dht();
+                    self.keep_to_itself();
                 }
                 let found = FoundTorrent {
                     metainfo: Arc::new(metainfo),
@@ -507,9 +530,9 @@ impl MagnetTask {
         }
     }
 
-    /// The torrent is private, which nobody knew.
-    fn leave_dht(&mut self) {
-        self.dht = None;
+    /// The torrent is private, which nobody knew: from here on, it is known to its trackers alone (BEP 27).
+    fn keep_to_itself(&mut self) {
+        (self.announced, self.dht) = (None, None);
         let introduction = Introduction {
             dht: false,
             ..self.parts.introduction

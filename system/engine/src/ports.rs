@@ -76,6 +76,13 @@ impl OurPort {
         *self.mapped.borrow()
     }
 
+    /// The same, for whoever says what it is at present: only what comes from here on is a change.
+    pub(crate) fn followed(&self) -> Self {
+        let mut followed = self.clone();
+        followed.mapped.mark_unchanged();
+        followed
+    }
+
     /// Waits until another port is to be told; for ever where none can come.
     pub(crate) async fn changed(&mut self) {
         if self.mapped.changed().await.is_err() {
@@ -118,6 +125,8 @@ impl PortsTask {
         let leave = |wanted: &Wanted| *wanted == Wanted::Leave;
         let (mapper, mapped, clock) = (&mut self.mapper, &self.mapped, self.clock);
         tokio::select! {
+            // Where no torrent came, nothing is sent.
+            biased;
             _ = self.wanted.wait_for(leave) => {}
             () = keep_mapped(mapper, mapped, clock) => {}
         }
@@ -150,5 +159,38 @@ async fn keep_mapped(
             differs
         });
         clock.sleep_until(Some(clock.now() + again_after)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shoal_transport::MappingProtocol;
+    use std::net::{Ipv4Addr, SocketAddrV4};
+
+    #[tokio::test]
+    async fn who_begins_when_a_port_is_mapped_hears_of_the_next_one_alone() {
+        let (sender, mapped) = watch::channel(None);
+        let (wanted, _) = watch::channel(Wanted::Mapping);
+        let ours = OurPort {
+            local: Some(6881),
+            mapped,
+            wanted,
+        };
+        let map = |port| {
+            sender.send_replace(Some(Mapped {
+                address: SocketAddrV4::new(Ipv4Addr::new(11, 22, 33, 44), port),
+                by: MappingProtocol::Pcp,
+                renew_after: RETRY_AFTER,
+            }))
+        };
+        map(50_000);
+        let mut followed = ours.followed();
+        assert_eq!(followed.announced(), Some(50_000));
+        let heard = tokio::time::timeout(Duration::ZERO, followed.changed()).await;
+        assert!(heard.is_err(), "it is no news");
+        map(50_001);
+        followed.changed().await;
+        assert_eq!(followed.announced(), Some(50_001));
     }
 }

@@ -46,7 +46,9 @@ impl Names {
     fn insert(&mut self, id: TorrentId, introduction: Introduction) {
         for name in introduction.hashes.swarms() {
             self.torrents.insert(name, (id, introduction));
-            self.hashed.insert(SkeyHash::of(name), name);
+            if introduction.is_public {
+                self.hashed.insert(SkeyHash::of(name), name);
+            }
         }
     }
 }
@@ -81,9 +83,11 @@ impl Register {
         true
     }
 
+    /// The torrent that a stranger asks for, if strangers are answered.
     pub(crate) fn find(&self, name: InfoHash) -> Option<(TorrentId, Introduction)> {
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
-        names.torrents.get(&name).copied()
+        let found = names.torrents.get(&name).copied();
+        found.filter(|(_, introduction)| introduction.is_public)
     }
 
     /// The torrent that an encrypted handshake means.

@@ -256,7 +256,8 @@ impl Starting {
                     .spawn_on(task.run(), self.environment.pool.next());
                 Some((registration, mailbox, trackers, Vec::new()))
             }
-            Entrance::Search(search) => search.hand_over().await.map(|met| {
+            Entrance::Search(search) => search.hand_over().await.map(|mut met| {
+                met.trackers.begin(&torrent);
                 for (address, origin) in met.candidates {
                     candidates.entry(origin).or_default().push(address);
                 }
@@ -273,13 +274,10 @@ impl Starting {
             let now = self.environment.clock.now();
             torrent.handle(now, Input::Candidates { origin, addresses });
         }
-        // Until the torrent has ended. Private ones are known to their trackers' peers only (BEP 27), and others have no peers.
-        let _announced = self
-            .environment
-            .local
-            .as_ref()
-            .filter(|_| !metainfo.is_private() && !metainfo.is_plain())
-            .map(|local| local.join(self.introduction.hashes.swarms(), &self.inbox.sender()));
+        // Until the torrent has ended.
+        let local = self.environment.local_for(metainfo);
+        let _announced =
+            local.map(|local| local.join(self.introduction.hashes.swarms(), &self.inbox.sender()));
         let sender = self.inbox.sender();
         let dht = self.environment.dht_for(metainfo).map(|dht| {
             let swarms = self.introduction.hashes.swarms();

@@ -89,6 +89,8 @@ impl Standing {
 enum ToTrackers {
     WantsCandidates,
     Stands(Standing),
+    /// The torrent had every piece at the start, which was not known then.
+    WasComplete,
     /// The torrent is in this swarm too.
     Join(InfoHash),
     Stop,
@@ -156,6 +158,14 @@ impl Trackers {
             self.standing = standing;
             self.mailbox.push(ToTrackers::Stands(standing), separate);
         }
+    }
+
+    /// The torrent that was looked for begins to run: what is there by now was there before.
+    pub(crate) fn begin(&mut self, torrent: &Torrent) {
+        if Standing::of(torrent) == Standing::Seed {
+            self.mailbox.push(ToTrackers::WasComplete, separate);
+        }
+        self.update(0, 0, torrent);
     }
 
     /// Announces in this swarm too.
@@ -228,11 +238,12 @@ pub(crate) struct TrackerTask {
 impl TrackerTask {
     /// Runs until leave is taken of every tracker.
     pub(crate) async fn run(mut self) {
-        // Before the start, so that the first announce says so.
+        // Before the start, which says what the port is then.
+        let mut port = self.around.port.followed();
+        // So does the first announce of this.
         self.all(&Input::PartialSeed(self.standing == Standing::PartialSeed));
         let complete = self.standing == Standing::Seed;
         self.all(&Input::Start { complete });
-        let mut port = self.around.port.clone();
         while self.over < self.schedules.len() {
             let deadline = self
                 .schedules
@@ -267,6 +278,7 @@ impl TrackerTask {
                     self.all(&Input::Completed);
                 }
             }
+            ToTrackers::WasComplete => self.all(&Input::WasComplete),
             ToTrackers::Join(swarm) if !self.leaving => self.join(swarm),
             ToTrackers::Join(_) => {}
             ToTrackers::Stop if self.leaving => {}

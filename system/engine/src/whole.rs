@@ -40,8 +40,14 @@ pub(crate) fn check(metainfo: &Metainfo, content: &Content) -> Result<(), String
         }
         if !hasher.is_right() {
             let path = &file.path;
+            let advice = match metainfo.verifier().can_tell() {
+                true => {
+                    "its pieces are right, so that one of those who describe it is wrong: do not use it"
+                }
+                false => "run the command again to fetch it anew",
+            };
             return Err(format!(
-                "{path} is not what was promised: its hash differs; run the command again to fetch it anew"
+                "{path} is not what was promised: its hash differs; {advice}"
             ));
         }
     }

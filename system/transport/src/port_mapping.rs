@@ -28,7 +28,7 @@ const PORT: u16 = 5351;
 /// Where devices hear searches (UPnP Device Architecture 1.1 section 1.3.2).
 const SSDP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 255, 250), 1900);
 /// How long we ask for. A router that restarts forgets its mappings, and one that we cannot tell of our end keeps them: both last no
-/// longer than this.
+/// longer than this, but for devices of UPnP whose mappings have no end ([`upnp::ONLY_PERMANENT`]).
 const LIFETIME_S: u32 = 20 * 60;
 /// No mapping is renewed more often than for this lifetime, whatever a router grants.
 const MIN_LIFETIME_S: u32 = 2 * 60;
@@ -280,12 +280,12 @@ impl PortMapper {
         Err(MappingError::NotMapped(said.join("; ")))
     }
 
-    /// Takes back what the router may have mapped.
+    /// Takes back what the router may have mapped. May be cancelled, and called again then.
     pub async fn release(&mut self) {
-        let Some(held) = self.held.take() else {
+        let Some(held) = self.held.clone() else {
             return;
         };
-        // Each kind once; the external port only matters to UPnP, and there every one that was tried does.
+        // Each kind once; the external port only matters to UPnP, and there every one that was tried and not refused does.
         let mut asked = held.asked;
         if !matches!(held.asker, Asker::Upnp(_)) {
             asked.dedup_by_key(|(kind, _)| *kind);
@@ -304,6 +304,7 @@ impl PortMapper {
                 tracing::debug!(%failure, "the router does not take a mapping back");
             }
         }
+        self.held = None;
     }
 
     fn router(&self) -> Result<Router, MappingError> {
@@ -393,7 +394,8 @@ impl PortMapper {
                 asker: asker.clone(),
                 asked: Vec::new(),
             });
-            if !held.asked.contains(&(kind, external)) {
+            let is_new = !held.asked.contains(&(kind, external));
+            if is_new {
                 held.asked.push((kind, external));
             }
             let wish = Wish {
@@ -402,6 +404,12 @@ impl PortMapper {
                 external,
             };
             let grant = map_one(&self.transport, router, asker, wish).await;
+            // The port may be another machine's, and a device of UPnP forgets what anybody tells it to.
+            if let (Asker::Upnp(_), true, Err(Failure::Refused(_)), Some(held)) =
+                (asker, is_new, &grant, &mut self.held)
+            {
+                held.asked.pop();
+            }
             let grant = match (grant, granted) {
                 (Ok(grant), Some(before)) if grant.port != before.port => {
                     // Nobody can be told of two ports. Another pair may be free.

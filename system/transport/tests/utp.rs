@@ -16,7 +16,7 @@ fn start(address: &str, isolated: bool) -> Transport {
     Transport::start(TransportConfig {
         listen: vec![address.parse().unwrap()],
         isolated,
-        connect_timeout: Duration::from_millis(300),
+        connect_timeout: Duration::from_secs(2),
         ..TransportConfig::default()
     })
     .unwrap()
@@ -169,7 +169,7 @@ async fn a_reader_that_rests_stops_the_writer_and_loses_nothing() {
     let mut written = 0;
     // What the windows and buffers of both ends take.
     while let Ok(writable) =
-        tokio::time::timeout(Duration::from_millis(300), pair.near.writable()).await
+        tokio::time::timeout(Duration::from_secs(2), pair.near.writable()).await
     {
         writable.unwrap();
         written += pair.near.try_write(&bytes[written..]).unwrap_or(0);

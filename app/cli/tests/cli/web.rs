@@ -391,6 +391,25 @@ fn what_a_server_says_of_mirrors_and_hashes_of_a_file_is_used() {
 }
 
 #[test]
+fn a_server_that_names_many_metalinks_has_few_of_them_asked_for() {
+    let world = World::new();
+    let bytes = content(&world);
+    let served = bytes.clone();
+    let server = serve(move |asked| {
+        if asked.path.ends_with(".meta4") {
+            return answer("404 Not Found", "", b"");
+        }
+        let link = "Link: </a.meta4>; rel=describedby; type=\"application/metalink4+xml\"\r\n";
+        part(&served, asked, &link.repeat(30))
+    });
+    get(&world, &format!("http://{}/a.iso", server.address)).expect(0);
+    assert_eq!(fs::read(world.path("target/a.iso")).unwrap(), bytes);
+    let heads = server.heads.lock().unwrap();
+    let asked = heads.iter().filter(|head| head.contains("/a.meta4"));
+    assert_eq!(asked.count(), 3);
+}
+
+#[test]
 fn a_metalink_behind_a_url_names_a_torrent_and_its_mirrors() {
     let world = World::new();
     let bytes = content(&world);
@@ -422,4 +441,29 @@ fn a_metalink_behind_a_url_names_a_torrent_and_its_mirrors() {
         "{said:?}"
     );
     assert_eq!(fs::read(world.path("target/a.iso")).unwrap(), bytes);
+}
+
+#[test]
+fn a_torrent_of_another_file_than_the_one_that_is_promised_is_found_out() {
+    let world = World::new();
+    let bytes = content(&world);
+    let torrent = world.torrent(&world.path("source/a.iso"), "--v1");
+    let torrent = fs::read(torrent).unwrap();
+    let served = bytes.clone();
+    let server = serve(move |asked| match asked.path.as_str() {
+        "/t" => answer("200 OK", "", &torrent),
+        _ => part(&served, asked, ""),
+    });
+    let host = server.address;
+    let meta = format!("<metaurl mediatype=\"torrent\">http://{host}/t</metaurl></file>");
+    let urls = [format!("http://{host}/a.iso")];
+    let file = file("a.iso", &bytes, &Sha256::digest(b"another file"), &urls);
+    let path = world.path("a.meta4");
+    fs::write(&path, metalink(&file.replace("</file>", &meta))).unwrap();
+    let said = get(&world, &text(&path)).expect(1);
+    assert!(
+        said.event("started")["info_hash_v1"].is_string(),
+        "{said:?}"
+    );
+    assert!(said.stderr.contains("is not what was promised"), "{said:?}");
 }

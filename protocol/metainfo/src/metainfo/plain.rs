@@ -3,7 +3,8 @@
 //! Such content is cut and kept like a torrent's. Where nobody promises hashes of its pieces, a piece is what the origin sent:
 //! that it is right rests on the origin, and on a digest of the whole file where there is one.
 //!
-//! Invariant: such content has no name under which peers could ask for it that anybody else knows, and is not served to any.
+//! Invariant: such content is served to no peer. Its name can be made by whoever knows what its identity is made of, such as a URL, so that
+//! nobody who asks for it by that name is to be answered.
 
 use super::{Error, File, Metainfo};
 use crate::geometry::{BLOCK_LENGTH, Layout};
@@ -130,6 +131,15 @@ impl Metainfo {
             creation_date: None,
             warnings: Vec::new(),
         })
+    }
+
+    /// The same, where somebody else than its author promises what its first file hashes to as a whole.
+    #[must_use]
+    pub fn promised(mut self, digest: Option<WholeDigest>) -> Self {
+        if let Some(file) = self.files.first_mut() {
+            file.digest = digest;
+        }
+        self
     }
 
     /// Whether no torrent describes it, so that it can come from origins only.

@@ -393,6 +393,16 @@ fn completed_waits_for_started() {
 }
 
 #[test]
+fn a_completed_event_is_never_sent_for_a_torrent_that_turns_out_to_have_been_complete() {
+    let mut bench = Bench::new(&[&["a"]]);
+    let first = one(bench.start());
+    bench.answer(&first, reply(1800));
+    assert_eq!(bench.say(Input::WasComplete), []);
+    assert_eq!(bench.say(Input::Completed), []);
+    assert_eq!(one(bench.wait()).event, None);
+}
+
+#[test]
 fn a_completed_event_is_never_sent_for_a_torrent_that_was_complete() {
     let mut bench = Bench::new(&[&["a"]]);
     let first = one(bench.say(Input::Start { complete: true }));

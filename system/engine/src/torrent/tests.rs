@@ -57,6 +57,7 @@ fn still() -> Still {
         hashes: metainfo.info_hashes(),
         peer_id: PeerId([1; 20]),
         dht: false,
+        is_public: true,
     };
     let id = TorrentKey(1);
     let layout = Arc::new(metainfo.layout().clone());

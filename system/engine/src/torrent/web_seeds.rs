@@ -157,9 +157,11 @@ impl TorrentTask {
         match outcome {
             Ok(()) => self.unchecked = false,
             Err(reason) => {
-                // Nobody knows which part is wrong: none of it is kept as good.
-                let all = self.parts.layout.pieces().collect();
-                let _check = self.parts.on_disk.content.verify(all);
+                if !self.parts.metainfo.verifier().can_tell() {
+                    // Nobody knows which part is wrong: none of it is kept as good.
+                    let all = self.parts.layout.pieces().collect();
+                    let _check = self.parts.on_disk.content.verify(all);
+                }
                 self.failed = Some(reason);
             }
         }

@@ -218,11 +218,11 @@ async fn saved_contacts_bring_it_back_without_a_router() {
     // What is in the way is overwritten.
     fs::write(&saved, b"d8:contacts3:no!e").unwrap();
     let first = seed(&sample, taking_part(Some(&hub), Some(saved.clone())), &[]).await;
-    hub.hears(|heard| heard.announces == 1).await;
+    hub.hears(|heard| heard.announces >= 1).await;
     first.engine.stop(PATIENCE).await;
     assert!(names(&saved, hub.address));
     let second = seed(&sample, taking_part(None, Some(saved)), &[]).await;
-    hub.hears(|heard| heard.announces == 2).await;
+    hub.hears(|heard| heard.announces >= 2).await;
     second.engine.stop(PATIENCE).await;
 }
 
@@ -230,7 +230,7 @@ async fn saved_contacts_bring_it_back_without_a_router() {
 async fn peers_tell_each_other_where_their_dht_is() {
     let (sample, hub) = (Sample::pieces(40), Hub::start().await);
     let seed = seed(&sample, taking_part(Some(&hub), None), &[]).await;
-    hub.hears(|heard| heard.announces == 1).await;
+    hub.hears(|heard| heard.announces >= 1).await;
     let state = tempfile::tempdir().unwrap();
     let saved = state.path().join("contacts");
     // It knows nobody but a peer.
@@ -244,7 +244,7 @@ async fn peers_tell_each_other_where_their_dht_is() {
     let torrent = leech.add(add).await.unwrap();
     wait(&torrent, |state| state.complete).await;
     // The peer has told it of the hub.
-    hub.hears(|heard| heard.announces == 2).await;
+    hub.hears(|heard| heard.announces >= 2).await;
     leech.stop(PATIENCE).await;
     assert!(names(&saved, seed.peers()[0]) && names(&saved, hub.address));
     seed.engine.stop(PATIENCE).await;

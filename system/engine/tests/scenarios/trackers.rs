@@ -1,7 +1,8 @@
 //! What trackers hear, and what their peers are good for.
 
 use crate::rig::{PATIENCE, Sample, config, soon, usual_seed, wait};
-use shoal_engine::{AddTorrent, Engine, EngineConfig};
+use shoal_engine::{AddMagnet, AddTorrent, Engine, EngineConfig, FoundTorrent};
+use shoal_metainfo::Magnet;
 use shoal_metainfo::create::Kind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -166,6 +167,38 @@ async fn a_tracker_hears_of_the_start_the_completion_and_the_end() {
     );
     dialler.stop(PATIENCE).await;
     seed.engine.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn a_tracker_does_not_hear_that_what_was_there_before_its_magnet_was_completed() {
+    let tracker = Tracker::start().await;
+    let sample = Sample::pieces(20);
+    let target = tempfile::tempdir().unwrap();
+    sample.write(target.path());
+    let engine = Engine::start(open(config(HERE))).await.unwrap();
+    let add = AddMagnet {
+        magnet: Magnet::new(sample.metainfo.info_hashes()),
+        peers: Vec::new(),
+        trackers: vec![tracker.url().parse().unwrap()],
+        known: Some(FoundTorrent {
+            metainfo: Arc::clone(&sample.metainfo),
+            file: Arc::from([]),
+        }),
+    };
+    let search = engine.add_magnet(add).await.unwrap();
+    tracker.hears(1, "event=started").await;
+    let add = AddTorrent {
+        search: Some(search),
+        ..sample.add(target.path())
+    };
+    let getting = engine.add(add).await.unwrap();
+    wait(&getting, |state| state.complete).await;
+    engine.stop(PATIENCE).await;
+    let stopped = tracker.hears(1, "event=stopped").await;
+    assert_eq!(value(&stopped, "left"), 0);
+    let heard = tracker.heard.borrow().clone();
+    let completed = heard.iter().any(|line| line.contains("event=completed"));
+    assert!(!completed, "{heard:?}");
 }
 
 #[tokio::test]

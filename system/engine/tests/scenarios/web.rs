@@ -2,10 +2,13 @@
 //!
 //! 127.0.0.1 is opened in the policy and plays the Internet; 127.0.0.2 is not and plays this machine.
 
-use crate::rig::{PATIENCE, Sample, config, usual_seed, wait};
+use crate::rig::{PATIENCE, Sample, config, soon, usual_seed, wait};
 use shoal_engine::{AddTorrent, Engine, EngineConfig, Snapshot, TorrentHandle};
+use shoal_metainfo::Metainfo;
 use shoal_metainfo::create::{Kind, Options};
+use shoal_metainfo::metainfo::PlainFile;
 use shoal_transport::RateLimits;
+use shoal_wire::{Handshake, PeerId, Reserved};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU64;
@@ -320,7 +323,7 @@ async fn a_script_serves_pieces_and_says_when_to_come_back() {
     ]
     .concat();
     let limits = shoal_metainfo::bencode::Limits::LOCAL;
-    let metainfo = shoal_metainfo::Metainfo::parse(&bytes, limits).unwrap();
+    let metainfo = Metainfo::parse(&bytes, limits).unwrap();
     let engine = leech().await;
     let target = tempfile::tempdir().unwrap();
     let add = AddTorrent::new(Arc::new(metainfo), target.path().to_path_buf());
@@ -538,5 +541,31 @@ async fn the_rate_limit_holds_for_web_seeds() {
     // A quarter of a second's worth may pass at once; and each of four connections is read ahead of by the HTTP client, by
     // 418 KB at the most.
     assert!(begun.elapsed() > Duration::from_secs(2));
+    engine.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn who_knows_the_url_of_a_download_is_not_told_that_it_is_under_way() {
+    let file = PlainFile {
+        path: vec![b"file".to_vec()],
+        length: 100_000,
+        digest: None,
+    };
+    let metainfo = Metainfo::plain(&[file], None, b"https://example.org/file").unwrap();
+    let name = metainfo.info_hashes().primary();
+    let (engine, target) = (leech().await, tempfile::tempdir().unwrap());
+    let add = AddTorrent::new(Arc::new(metainfo), target.path().to_path_buf());
+    engine.add(add).await.unwrap();
+    let mut stream = TcpStream::connect(engine.listening()[0]).await.unwrap();
+    let asked = Handshake {
+        reserved: Reserved::default(),
+        info_hash: name,
+        peer_id: PeerId([7; 20]),
+    };
+    stream.write_all(&asked.encode()).await.unwrap();
+    let mut answer = Vec::new();
+    // Closed or reset, whichever comes first.
+    drop(soon(stream.read_to_end(&mut answer)).await);
+    assert!(answer.is_empty(), "{answer:?}");
     engine.stop(PATIENCE).await;
 }

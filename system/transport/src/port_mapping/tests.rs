@@ -14,6 +14,9 @@ const FAR_SIDE: Ipv4Addr = Ipv4Addr::new(11, 22, 33, 44);
 /// What a router passes on: external port and kind, to internal port.
 type Table = Arc<Mutex<BTreeMap<(u16, &'static str), u16>>>;
 
+/// In a table, what stands for a port of another machine.
+const ANOTHERS: u16 = 1;
+
 /// A mapper whose router is at `address`, where nothing but that is opened to it.
 fn mapper(address: [u8; 4], wanted: WantedPort) -> PortMapper {
     let config = TransportConfig {
@@ -263,6 +266,8 @@ fn change(body: &str, table: &Table) -> (u16, String) {
         table.remove(&(external, kind));
     } else if element(body, "NewLeaseDuration") != "0" {
         return (500, "<errorCode>725</errorCode>".to_owned());
+    } else if table.get(&(external, kind)) == Some(&ANOTHERS) {
+        return (500, "<errorCode>718</errorCode>".to_owned());
     } else {
         assert_eq!(element(body, "NewInternalClient"), US.to_string());
         let internal = element(body, "NewInternalPort").parse().unwrap();
@@ -295,6 +300,48 @@ async fn a_upnp_device_maps_ports_and_forgets_them() {
         mapped_to(&table),
         [(6881, "TCP", 6881), (6881, "UDP", 6881)]
     );
+    mapper.release().await;
+    assert_eq!(mapped_to(&table), []);
+}
+
+#[tokio::test]
+async fn a_port_that_is_another_machines_stays_its_own() {
+    let (router, table) = ([127, 81, 0, 12], Table::default());
+    answering(
+        (router, 1900).into(),
+        found_at("http://127.81.0.12:5000/desc.xml".to_owned()),
+    )
+    .await;
+    device((router, 5000).into(), "/control", Arc::clone(&table)).await;
+    for kind in ["TCP", "UDP"] {
+        table.lock().unwrap().insert((6881, kind), ANOTHERS);
+    }
+    let mut mapper = mapper(router, BOTH);
+    let port = mapper.map().await.unwrap().address.port();
+    assert_ne!(port, 6881);
+    mapper.release().await;
+    assert_eq!(
+        mapped_to(&table),
+        [(6881, "TCP", ANOTHERS), (6881, "UDP", ANOTHERS)]
+    );
+}
+
+#[tokio::test]
+async fn who_stops_waiting_for_a_release_can_release_again() {
+    let (router, table) = ([127, 81, 0, 13], Table::default());
+    let held = Arc::clone(&table);
+    answering((router, PORT).into(), move |request| {
+        Some(pcp_answer(request, FAR_SIDE, None, &held))
+    })
+    .await;
+    let mut mapper = mapper(router, BOTH);
+    mapper.map().await.unwrap();
+    // The requests are not on their way yet.
+    tokio::select! {
+        biased;
+        () = mapper.release() => panic!("nobody can have answered"),
+        () = std::future::ready(()) => {}
+    }
     mapper.release().await;
     assert_eq!(mapped_to(&table), []);
 }

@@ -3,6 +3,7 @@
 //!
 //! Invariant: what a person did not name is asked for on the word of whoever named it, with no more rights than that has.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,9 @@ const PROBE_LENGTH: usize = 1024;
 /// The most torrents of one file that are tried.
 const MAX_TORRENTS: usize = 3;
 
+/// The most Metalinks of one file that are read: each is a request to wherever a server says.
+const MAX_METALINKS: usize = 3;
+
 /// The most mirrors of one file.
 const MAX_MIRRORS: usize = 64;
 
@@ -43,6 +47,8 @@ struct Offer {
     pieces: Option<(u32, Vec<[u8; 20]>)>,
     mirrors: Vec<(Mirror, OriginClass)>,
     torrents: Vec<Url>,
+    /// Metalinks that were asked for.
+    metalinks: usize,
     /// Tells this version of the file from others.
     identity: String,
 }
@@ -268,9 +274,10 @@ async fn follow_link(engine: &Engine, link: &Link, target: Url, offer: &mut Offe
     if says("describedby") && of_type(TORRENT_TYPE) {
         return offer.torrents.push(target);
     }
-    if !(says("describedby") && of_type(METALINK_TYPE)) {
+    if !(says("describedby") && of_type(METALINK_TYPE)) || offer.metalinks == MAX_METALINKS {
         return;
     }
+    offer.metalinks += 1;
     let site = target.origin().ascii_serialization();
     let fetched = body(engine, target, OriginClass::Metainfo, metalink::MAX_BYTES).await;
     let metalink = fetched.and_then(|bytes| read_metalink(&bytes, &site));
@@ -381,31 +388,36 @@ fn identity_of(files: &[MetalinkFile]) -> String {
 
 /// The mirrors of several files: those of one site are one origin.
 fn by_site(files: &[MetalinkFile]) -> Vec<(Mirror, OriginClass)> {
-    let mut sites: Vec<(url::Origin, u32, Vec<Option<Url>>)> = Vec::new();
-    for (at, file) in files.iter().enumerate() {
-        for url in &file.urls {
-            let site = url.url.origin();
-            let known = sites.iter().position(|(other, ..)| *other == site);
-            let position = known.unwrap_or_else(|| {
-                sites.push((site, url.priority, vec![None; files.len()]));
-                sites.len() - 1
-            });
-            sites[position].2[at].get_or_insert_with(|| url.url.clone());
+    let urls = || {
+        let files = files.iter().enumerate();
+        files.flat_map(|(at, file)| file.urls.iter().map(move |url| (at, url)))
+    };
+    // A document can name a hundred thousand sites: only those that are asked get a list of all files.
+    let mut sites: BTreeMap<String, (u32, usize)> = BTreeMap::new();
+    for (order, (_, url)) in urls().enumerate() {
+        let site = url.url.origin().ascii_serialization();
+        sites.entry(site).or_insert((url.priority, order));
+    }
+    let mut sites: Vec<(String, (u32, usize))> = sites.into_iter().collect();
+    sites.sort_by_key(|&(_, rank)| rank);
+    sites.truncate(MAX_MIRRORS);
+    let sites = sites.into_iter().enumerate();
+    let position: BTreeMap<String, usize> = sites.map(|(at, (site, _))| (site, at)).collect();
+    let mut mirrors = vec![vec![None; files.len()]; position.len()];
+    for (file, url) in urls() {
+        if let Some(&at) = position.get(&url.url.origin().ascii_serialization()) {
+            mirrors[at][file].get_or_insert_with(|| url.url.clone());
         }
     }
-    sites.sort_by_key(|&(_, priority, _)| priority);
-    sites.truncate(MAX_MIRRORS);
     let version = None;
-    let mirror = |(_, _, urls)| {
-        (
-            Mirror {
-                urls,
-                version: version.clone(),
-            },
-            OriginClass::Metainfo,
-        )
+    let mirror = |urls| Mirror {
+        urls,
+        version: version.clone(),
     };
-    sites.into_iter().map(mirror).collect()
+    let mirrors = mirrors.into_iter();
+    mirrors
+        .map(|urls| (mirror(urls), OriginClass::Metainfo))
+        .collect()
 }
 
 /// Downloads a file: as the torrent that is offered of it, if there is one, or else as it is.
@@ -418,7 +430,8 @@ async fn take(
     for url in offer.torrents.iter().take(MAX_TORRENTS) {
         match super::fetch(engine, url.clone(), OriginClass::Metainfo).await {
             Ok(metainfo) if is_of(&metainfo, offer.length) => {
-                let mut add = plan(args, Arc::new(metainfo))?;
+                // It may be of another file all the same.
+                let mut add = plan(args, Arc::new(metainfo.promised(offer.digest)))?;
                 add.mirrors = offer.mirrors;
                 return Ok(add);
             }
@@ -515,4 +528,54 @@ pub(super) fn read(path: &Path) -> Result<Local, Failure> {
 pub(super) enum Local {
     Torrent(Box<Metainfo>),
     Metalink(Vec<u8>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shoal_metainfo::metalink::MetalinkUrl;
+
+    fn file(urls: impl Iterator<Item = (String, u32)>) -> MetalinkFile {
+        let url = |(text, priority): (String, u32)| MetalinkUrl {
+            url: text.parse().unwrap(),
+            priority,
+            location: None,
+        };
+        MetalinkFile {
+            urls: urls.map(url).collect(),
+            ..MetalinkFile::default()
+        }
+    }
+
+    #[test]
+    fn of_many_sites_the_most_preferred_are_asked_each_for_the_files_that_it_has() {
+        let urls = |names: &[(&str, u32)]| {
+            let names = names.iter();
+            file(names.map(|(url, priority)| ((*url).to_owned(), *priority)))
+        };
+        let files = [
+            urls(&[("http://b.example/1", 1), ("http://a.example/1", 2)]),
+            urls(&[("http://a.example/2", 1), ("http://a.example/3", 2)]),
+        ];
+        let said = |(mirror, _): &(Mirror, OriginClass)| -> Vec<Option<String>> {
+            let urls = mirror.urls.iter();
+            urls.map(|url| url.as_ref().map(Url::to_string)).collect()
+        };
+        let url = |text: &str| Some(text.to_owned());
+        let mirrors: Vec<_> = by_site(&files).iter().map(said).collect();
+        assert_eq!(
+            mirrors,
+            [
+                [url("http://b.example/1"), None],
+                [url("http://a.example/1"), url("http://a.example/2")],
+            ]
+        );
+    }
+
+    #[test]
+    fn a_metalink_of_a_hundred_thousand_sites_takes_no_more_than_those_that_are_asked() {
+        let sites = |file: u32| (0..100).map(move |site| (format!("http://a{file}.b{site}/"), 1));
+        let files: Vec<MetalinkFile> = (0..1_000).map(|at| file(sites(at))).collect();
+        assert_eq!(by_site(&files).len(), MAX_MIRRORS);
+    }
 }
