@@ -388,7 +388,7 @@ impl Run {
             Output::Ended { handle, .. } => {
                 assert!(self.running.remove(&handle.0), "it ends twice");
             }
-            Output::ExternalAddress(_) => {}
+            Output::Seen(_) => {}
             Output::Save(saved) => assert!(saved.contacts.len() <= 400),
         }
     }

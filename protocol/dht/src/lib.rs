@@ -20,7 +20,7 @@
 //!   30 minutes: contacts forget after 45. Where the port outside is not known, `implied_port` says to use the one the datagram
 //!   comes from, which serves uTP on the same socket. A private torrent (BEP 27) never does.
 //! - Addresses in outputs are other people's words. Peers are dialled under the address policy, with the DHT as their origin;
-//!   [`Output::ExternalAddress`] is what many networks agree on.
+//!   [`Output::Seen`] is where a single contact claims to see us.
 //!
 //! Invariant: input is data. Nothing that strangers send makes this panic, or grow beyond the limits that stand beside each store,
 //! or send more than they are worth: see `machine::answer`.

@@ -294,6 +294,7 @@ impl Engine {
                 transport: transport.clone(),
                 config,
                 sockets: opened.datagrams,
+                session: session.clone(),
                 port: local_port,
                 implied_port: peers_over != PeerTransports::Tcp,
                 secret: secret()?,

@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::connect::Ready;
 use crate::mailbox::{Mailbox, separate};
 use crate::torrent::TorrentId;
-use shoal_machine::Machine;
+use shoal_machine::{Machine, Sighting};
 use shoal_session::{Input, Output, Session, Settings, TorrentKey};
 use shoal_swarm::PeerKey;
 use std::collections::BTreeMap;
@@ -24,6 +24,8 @@ pub(crate) enum ToSession {
     Torrent(Input),
     /// Somebody connected to a torrent.
     Incoming(TorrentId, Box<Ready>),
+    /// Where a contact of the DHT sees us.
+    Seen(Sighting),
 }
 
 /// What a torrent is told by the session.
@@ -91,6 +93,7 @@ impl SessionTask {
                 }
                 self.handle(input);
             }
+            ToSession::Seen(sighting) => self.handle(Input::Seen(sighting)),
             ToSession::Incoming(torrent, ready) => {
                 // A connection that is not admitted is dropped, which closes it.
                 if self.session.admits(torrent) {

@@ -4,7 +4,8 @@ use crate::contact::Contact;
 use crate::id::Id;
 use crate::item::{Item, ItemName, PublicKey};
 use crate::{lookup, table};
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
+use shoal_machine::Sighting;
 use shoal_metainfo::InfoHash;
 
 /// Names a search or something followed. Chosen by the driver, one for each that is running. More than [`MAX_SEARCHES`](crate::MAX_SEARCHES) end at
@@ -224,8 +225,8 @@ pub enum Output {
         /// What came of it.
         outcome: Outcome,
     },
-    /// This is our address, as many networks see it (BEP 42).
-    ExternalAddress(IpAddr),
+    /// A contact that was asked says where it sees us (BEP 42): a vote, for whoever elects our address.
+    Seen(Sighting),
     /// To be kept over a restart.
     Save(Saved),
 }
@@ -240,7 +241,7 @@ impl core::fmt::Debug for Output {
             Output::TorrentFound { .. } => "TorrentFound",
             Output::Sampled { .. } => "Sampled",
             Output::Ended { .. } => "Ended",
-            Output::ExternalAddress(_) => "ExternalAddress",
+            Output::Seen(_) => "Seen",
             Output::Save(_) => "Save",
         })
     }

@@ -204,10 +204,9 @@ impl Dht {
         let Some(net) = self.nets[Family::of(from) as usize].as_mut() else {
             return;
         };
-        let elected = net.voter.vote(Sighting { by: from, at: seen });
-        if let Some(ip) = elected {
-            self.outputs.push_back(Output::ExternalAddress(ip));
-        }
+        let sighting = Sighting { by: from, at: seen };
+        self.outputs.push_back(Output::Seen(sighting));
+        net.voter.vote(sighting);
         let may_move = net.moved_at.is_none_or(|at| now - at >= MOVE_EVERY);
         if let Some(ip) = net.voter.elected()
             && may_move

@@ -6,6 +6,7 @@ use crate::krpc::{ErrorCode, MAX_REPLY_BYTES, Reply, Token, Want};
 use crate::secure_id::is_secure;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use ed25519_dalek::SigningKey;
+use shoal_machine::{ExternalAddresses, Sighting};
 use shoal_metainfo::InfoHash;
 
 const SWARM: InfoHash = InfoHash([0x5a; 20]);
@@ -38,6 +39,7 @@ struct Village {
     machines: Vec<Dht>,
     mail: VecDeque<(Moment, SocketAddr, SocketAddr, Vec<u8>)>,
     said: Vec<Vec<Output>>,
+    seen: Vec<Vec<Sighting>>,
     sent_bytes: Vec<u64>,
 }
 
@@ -49,6 +51,7 @@ impl Village {
             machines,
             mail: VecDeque::new(),
             said: vec![Vec::new(); count],
+            seen: vec![Vec::new(); count],
             sent_bytes: vec![0; count],
         };
         for at in 0..count {
@@ -80,6 +83,8 @@ impl Village {
                 };
                 let arrives = self.now + Duration::from_millis(50);
                 self.mail.push_back((arrives, from, to, bytes));
+            } else if let Output::Seen(sighting) = output {
+                self.seen[at].push(sighting);
             } else {
                 self.said[at].push(output);
             }
@@ -347,10 +352,11 @@ fn an_id_follows_the_address_that_others_see() {
         let status = machine.status(Family::V4).unwrap();
         assert!(is_secure(&status.id, ip), "{at}");
     }
-    let told = village.said[3]
-        .iter()
-        .any(|said| *said == Output::ExternalAddress(v4(3).ip()));
-    assert!(told);
+    let mut ours = ExternalAddresses::default();
+    for &sighting in &village.seen[3] {
+        ours.vote(sighting);
+    }
+    assert!(ours.elected().eq([v4(3).ip(), v6(3).ip()]));
 }
 
 #[test]

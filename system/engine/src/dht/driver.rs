@@ -6,6 +6,7 @@ use super::schedule::Schedule;
 use super::{DhtConfig, DhtPeers, Known, MAX_KNOWN, ToDht, saved};
 use crate::clock::Clock;
 use crate::mailbox::Mailbox;
+use crate::session::ToSession;
 use crate::torrent::ToTorrent;
 use shoal_dht::{Announce, Dht, Family, Handle, Input, Output, Saved, Settings};
 use shoal_machine::{Machine, Moment, earliest};
@@ -38,6 +39,8 @@ pub(crate) struct Parts {
     pub(crate) config: DhtConfig,
     /// The first socket of each family is used.
     pub(crate) sockets: Vec<OtherDatagrams>,
+    /// Who elects our address.
+    pub(crate) session: mpsc::Sender<ToSession>,
     /// Where peers connect, if they may.
     pub(crate) port: Option<u16>,
     /// They may connect to the socket itself (uTP).
@@ -136,6 +139,7 @@ struct Driver {
     clock: Clock,
     transport: Transport,
     config: DhtConfig,
+    session: mpsc::Sender<ToSession>,
     port: Option<u16>,
     implied_port: bool,
     rng: fastrand::Rng,
@@ -175,6 +179,7 @@ impl Driver {
             clock: parts.clock,
             transport: parts.transport,
             config: parts.config,
+            session: parts.session,
             port: parts.port,
             implied_port: parts.implied_port,
             machine: Dht::new(now, settings, saved, parts.secret, rng.fork()),
@@ -381,7 +386,10 @@ impl Driver {
                     }
                 }
                 Output::Save(saved) => self.save(saved).await,
-                Output::ExternalAddress(_) => tracing::debug!("contacts agree on our address"),
+                // One of many votes: where the session is busy, others follow.
+                Output::Seen(sighting) => {
+                    drop(self.session.try_send(ToSession::Seen(sighting)));
+                }
                 // Nothing is asked that these would answer.
                 Output::ItemFound { .. } | Output::TorrentFound { .. } | Output::Sampled { .. } => {
                 }
@@ -478,4 +486,83 @@ async fn load(path: PathBuf) -> Saved {
             }
         });
     loading.await.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dht::DhtRouter;
+    use shoal_dht::Id;
+    use shoal_dht::krpc::{Body, Message, Reply, decode, encode};
+    use shoal_machine::Sighting;
+    use shoal_transport::TransportConfig;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const THERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+
+    /// A contact that answers whatever it is asked, and says where it sees who asks.
+    async fn answer(mut contact: OtherDatagrams, seen: SocketAddr) {
+        while let Some((from, bytes)) = contact.recv().await {
+            let transaction = decode(&bytes).unwrap().transaction;
+            let reply = Reply {
+                ip: Some(seen),
+                ..Reply::new(Id::from(InfoHash([1; 20])))
+            };
+            let body = Body::Reply(Box::new(reply));
+            let answer = encode(&Message { transaction, body });
+            contact
+                .send(from, OriginClass::User, &answer)
+                .await
+                .unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn the_session_hears_where_contacts_see_us() {
+        let transport = Transport::start(TransportConfig {
+            listen: vec![SocketAddr::new(THERE, 0), SocketAddr::new(HERE, 0)],
+            isolated: true,
+            ..TransportConfig::default()
+        });
+        let transport = transport.unwrap();
+        let listeners = transport.listen().unwrap();
+        let mut sockets = transport.datagrams(&listeners).unwrap();
+        let contact = sockets.remove(0);
+        let address = contact.address();
+        let seen: SocketAddr = "80.1.1.1:6881".parse().unwrap();
+        let answering = tokio::spawn(answer(contact, seen));
+        let (session, mut heard) = mpsc::channel(8);
+        let (task, dht) = DhtTask::new(Parts {
+            clock: Clock::start(),
+            transport: transport.clone(),
+            config: DhtConfig {
+                routers: vec![DhtRouter {
+                    contact: Contact::parse(&address.to_string()).unwrap(),
+                    origin: OriginClass::User,
+                }],
+                ..DhtConfig::default()
+            },
+            sockets,
+            session,
+            port: None,
+            implied_port: false,
+            secret: [1; 32],
+            rng: fastrand::Rng::with_seed(1),
+        });
+        let running = tokio::spawn(task.run());
+        let (torrent, _inbox) = mpsc::channel(8);
+        let swarms = [InfoHash([2; 20])].into_iter();
+        let _membership = dht.join(swarms, false, &[], &torrent);
+        let patience = Duration::from_secs(30);
+        let said = tokio::time::timeout(patience, heard.recv()).await.unwrap();
+        let Some(ToSession::Seen(sighting)) = said else {
+            panic!("it says something else");
+        };
+        let (by, at) = (THERE, seen.ip());
+        assert_eq!(sighting, Sighting { by, at });
+        dht.stop();
+        running.await.unwrap();
+        answering.abort();
+    }
 }

@@ -153,7 +153,12 @@ fn offer(total_bytes: Option<u32>) -> ExtendedHandshake {
 
 /// A peer that has metadata of its own making, and the sample's blocks; serves one connection.
 async fn serve(listener: &TcpListener, sample: &Sample, info: &[u8]) {
-    let mut remote = Remote::accept(listener, sample).await.unwrap();
+    let remote = Remote::accept(listener, sample).await.unwrap();
+    serve_on(remote, sample, info).await;
+}
+
+/// As [`serve`], on this connection until it is closed.
+pub(crate) async fn serve_on(mut remote: Remote, sample: &Sample, info: &[u8]) {
     let total_bytes = u32::try_from(info.len()).unwrap();
     let begin = [
         Message::HaveAll,

@@ -16,6 +16,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 /// The other end of a connection to an engine.
 pub(crate) struct Remote {
     pub(crate) stream: TcpStream,
+    /// What the engine said in its handshake.
+    pub(crate) reserved: Reserved,
     /// How many bytes it reads at a time, in turn.
     pub(crate) portions: Vec<usize>,
     reads: usize,
@@ -115,11 +117,11 @@ impl Remote {
         sample: &Sample,
         done: Established,
     ) -> io::Result<Remote> {
-        let mut remote = Remote::new(stream, sample);
+        let mut remote = Remote::new(stream, sample, Reserved::default());
         (remote.read, remote.ciphers) = (done.received, done.ciphers);
         remote.read_at_least(HANDSHAKE_LENGTH).await?;
         let theirs: Vec<u8> = remote.read.drain(..HANDSHAKE_LENGTH).collect();
-        judge(&theirs, sample);
+        remote.reserved = judge(&theirs, sample);
         Ok(remote)
     }
 
@@ -139,14 +141,15 @@ impl Remote {
     async fn shaken(mut stream: TcpStream, sample: &Sample) -> io::Result<Remote> {
         let mut theirs = [0; HANDSHAKE_LENGTH];
         stream.read_exact(&mut theirs).await?;
-        judge(&theirs, sample);
-        Ok(Remote::new(stream, sample))
+        let reserved = judge(&theirs, sample);
+        Ok(Remote::new(stream, sample, reserved))
     }
 
-    fn new(stream: TcpStream, sample: &Sample) -> Remote {
+    fn new(stream: TcpStream, sample: &Sample, reserved: Reserved) -> Remote {
         let piece_count = Some(sample.piece_count());
         Remote {
             stream,
+            reserved,
             portions: vec![usize::MAX],
             reads: 0,
             decoder: Decoder::new(Limits { piece_count }),
@@ -289,13 +292,14 @@ fn handshake(sample: &Sample) -> Handshake {
     }
 }
 
-/// An engine's answer to our handshake.
-fn judge(theirs: &[u8], sample: &Sample) {
+/// An engine's answer to our handshake; gives what it says of itself.
+fn judge(theirs: &[u8], sample: &Sample) -> Reserved {
     let Ok(Progress::Complete(theirs)) = Handshake::decode(theirs) else {
         panic!("not a handshake");
     };
     let hashes = sample.metainfo.info_hashes();
     judge_answer(&hashes, hashes.primary(), theirs.info_hash).unwrap();
+    theirs.reserved
 }
 
 fn noise(secret: u8) -> Noise {
