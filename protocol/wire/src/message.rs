@@ -4,6 +4,7 @@
 //! offset or a block exists is for whoever knows the torrent.
 
 use crate::metadata::Metadata;
+use crate::hole_punch::HolePunch;
 use crate::pex::PeerExchange;
 use shoal_metainfo::PieceIndex;
 pub use shoal_metainfo::merkle::HashRequest;
@@ -91,6 +92,8 @@ pub enum Message {
     PeerExchange(PeerExchange),
     /// `lt_donthave` (BEP 54): the sender no longer has the piece.
     DontHave(PieceIndex),
+    /// `ut_holepunch` (BEP 55); `None` where it is none of its messages, which is ignored. Never sent without.
+    HolePunch(Option<HolePunch>),
     /// `ut_metadata` (BEP 9).
     Metadata(Metadata),
     /// Another extension message: its local id and its payload, bounded.

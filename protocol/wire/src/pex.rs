@@ -26,6 +26,8 @@ pub struct ContactFlags(pub u8);
 impl ContactFlags {
     /// It will not download: a seed, or a partial one.
     pub const SEED: ContactFlags = ContactFlags(0x02);
+    /// It can be brought together with others by hole punching (BEP 55).
+    pub const PUNCHES: ContactFlags = ContactFlags(0x08);
     /// Somebody has dialled it: it can be reached.
     pub const REACHABLE: ContactFlags = ContactFlags(0x10);
 
