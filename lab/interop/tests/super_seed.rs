@@ -47,8 +47,6 @@ fn libtorrent_alone_and_in_company_gets_everything_from_a_super_seed() -> Result
 }
 
 #[test]
-fn transmission_gets_everything_from_a_super_seed() -> Result<()> {
-    isolated(&[Program::Transmission], |lab| {
-        serves(lab, Client::Transmission, 1)
-    })
+fn shoal_alone_gets_everything_from_a_super_seed() -> Result<()> {
+    isolated(&[], |lab| serves(lab, Client::Shoal, 1))
 }
