@@ -3,8 +3,8 @@
 //! Invariant: numbers in them are as the remote sent them. The length of each message is bounded, but that a piece, an
 //! offset or a block exists is for whoever knows the torrent.
 
-use crate::metadata::Metadata;
 use crate::hole_punch::HolePunch;
+use crate::metadata::Metadata;
 use crate::pex::PeerExchange;
 use shoal_metainfo::PieceIndex;
 pub use shoal_metainfo::merkle::HashRequest;
