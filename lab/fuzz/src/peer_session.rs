@@ -44,6 +44,7 @@ pub fn peer_session(input: &[u8]) {
             .map(|_| existing(&mut operations, &layout))
             .collect(),
         exchange: true,
+        punches: operations.flag(),
         info: vec![7; 20_000].into(),
         introduced: false,
     };
@@ -230,7 +231,7 @@ impl Run {
 
     fn torrent(&mut self, operations: &mut Operations<'_>) {
         let layout = self.watch.layout.clone();
-        let message = match operations.below(7) {
+        let message = match operations.below(8) {
             0 => ToPeer::Have(
                 (0..=operations.below(3))
                     .map(|_| existing(operations, &layout))
@@ -240,6 +241,7 @@ impl Run {
             2 => ToPeer::Interested(!operations.one_in(4)),
             3 | 4 => ToPeer::Choke(operations.flag()),
             5 => ToPeer::UploadOnly(operations.flag()),
+            6 => ToPeer::HolePunch(hole_punch(operations)),
             _ => ToPeer::Contacts(contacts(operations).into()),
         };
         self.watch.on_torrent(&message);
