@@ -197,7 +197,7 @@ impl Torrent {
         let refused = !is_plausible(address)
             || self.candidates.is_banned(address.ip())
             || self.candidates.is_ours(address);
-        if refused || self.is_connected(address) {
+        if refused || self.is_here(address) {
             return;
         }
         // What comes of a dial under way is not for sure its own doing. If nothing does, it is dialled again.
@@ -231,6 +231,12 @@ impl Torrent {
             .any(|(_, peer)| peer.address() == Some(address))
     }
 
+    /// Whether there is a connection with whoever is there, also where it came from another port.
+    fn is_here(&self, address: SocketAddr) -> bool {
+        let listens = |peer: &Peer| peer.endpoint() == Some(address);
+        self.is_connected(address) || self.open_peers().any(|(_, peer)| listens(peer))
+    }
+
     /// How many holes there are to punch at this moment. Who is being dialled is not among them: that is over uTP too.
     pub(super) fn punches_due(&mut self) -> usize {
         self.forget_late_punches();
@@ -248,7 +254,7 @@ impl Torrent {
             let mut addresses = waiting.map(|&(_, address)| address);
             let at = addresses.position(|address| !self.is_dialled(address))?;
             let (_, address) = self.hole_punches.waiting.remove(at)?;
-            if !self.is_connected(address) && !self.candidates.is_banned(address.ip()) {
+            if !self.is_here(address) && !self.candidates.is_banned(address.ip()) {
                 return Some(address);
             }
         }
@@ -280,7 +286,7 @@ impl Torrent {
     /// Asks somebody who is connected to whom a dial goes, once for each dial.
     pub(super) fn ask_for(&mut self, dial: Dialling) {
         let Dialling { address, .. } = dial;
-        if dial.asked || dial.punched || self.stopped || self.is_connected(address) {
+        if dial.asked || dial.punched || self.stopped || self.is_here(address) {
             return;
         }
         let (now, introducer) = (self.now, self.introducer(address));
