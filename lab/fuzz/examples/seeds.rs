@@ -7,8 +7,8 @@ use shoal_metainfo::create::{Kind, Options, PieceHash, Plan, SourceFile};
 use shoal_wire::handshake::{HANDSHAKE_LENGTH, PeerId, Reserved};
 use shoal_wire::{
     Contact, ContactFlags, ExtendedHandshake, Extension, Feature, Handshake, HashRequest, Hashes,
-    Message, Metadata, PeerExchange, RemoteExtensions, Request, encode,
-    extended_handshake as extension_handshake,
+    HolePunch, HolePunchError, HolePunchKind, Message, Metadata, PeerExchange, RemoteExtensions,
+    Request, encode, extended_handshake as extension_handshake,
 };
 use std::io;
 use std::path::Path;
@@ -329,6 +329,19 @@ fn messages() -> io::Result<()> {
             added: vec![contact("10.0.0.1:6881"), contact("[2001:db8::1]:6882")],
             dropped: vec![contact("10.0.0.2:6881").address],
         })],
+    )?;
+    let punch = |kind, address: &str| {
+        let address = contact(address).address;
+        Message::HolePunch(Some(HolePunch { kind, address }))
+    };
+    let failed = HolePunchKind::Failed(HolePunchError::NO_SUPPORT);
+    stream(
+        "bep-55",
+        &[
+            punch(HolePunchKind::Rendezvous, "10.0.0.1:6881"),
+            punch(HolePunchKind::Connect, "[2001:db8::1]:6882"),
+            punch(failed, "10.0.0.2:6881"),
+        ],
     )?;
     stream(
         "bep-10",

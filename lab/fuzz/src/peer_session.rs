@@ -12,7 +12,7 @@ use shoal_machine::{Machine, Moment};
 use shoal_metainfo::{BLOCK_LENGTH, Bitfield, Block, BlockIndex, BlockRun, Layout, PieceIndex};
 use shoal_swarm::peer_session::{Input, Negotiated, PeerSession, PeerSettings};
 use shoal_swarm::{Blame, CloseReason, Has, ToPeer};
-use shoal_wire::{Contact, ContactFlags, Message};
+use shoal_wire::{Contact, ContactFlags, HolePunch, HolePunchError, HolePunchKind, Message};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use watch::Watch;
@@ -44,6 +44,7 @@ pub fn peer_session(input: &[u8]) {
             .map(|_| existing(&mut operations, &layout))
             .collect(),
         exchange: true,
+        punches: true,
         info: vec![7; 20_000].into(),
         introduced: false,
     };
@@ -230,7 +231,7 @@ impl Run {
 
     fn torrent(&mut self, operations: &mut Operations<'_>) {
         let layout = self.watch.layout.clone();
-        let message = match operations.below(7) {
+        let message = match operations.below(8) {
             0 => ToPeer::Have(
                 (0..=operations.below(3))
                     .map(|_| existing(operations, &layout))
@@ -240,6 +241,7 @@ impl Run {
             2 => ToPeer::Interested(!operations.one_in(4)),
             3 | 4 => ToPeer::Choke(operations.flag()),
             5 => ToPeer::UploadOnly(operations.flag()),
+            6 => ToPeer::HolePunch(hole_punch(operations)),
             _ => ToPeer::Contacts(contacts(operations).into()),
         };
         self.watch.on_torrent(&message);
@@ -334,6 +336,17 @@ impl Run {
         self.handle(Input::Message(Message::Unchoke));
         self.handle(Input::Tick);
     }
+}
+
+/// Any that the wire can carry.
+fn hole_punch(operations: &mut Operations<'_>) -> HolePunch {
+    let kind = match operations.below(3) {
+        0 => HolePunchKind::Rendezvous,
+        1 => HolePunchKind::Connect,
+        _ => HolePunchKind::Failed(HolePunchError(operations.number())),
+    };
+    let address = SocketAddr::from(([10, 0, 0, operations.byte()], 6881));
+    HolePunch { kind, address }
 }
 
 /// Some addresses, often the same.

@@ -17,6 +17,7 @@ use shoal_metainfo::{BLOCK_LENGTH, Bitfield, Block, BlockIndex, BlockRun, Layout
 use shoal_swarm::message::DeadlineLease;
 use shoal_swarm::torrent::{Input, Origin, Output, Priority, Torrent, TorrentConfig};
 use shoal_swarm::{CloseReason, FromPeer, Has, PeerKey, Report, ReturnReason};
+use shoal_wire::{HolePunch, HolePunchError, HolePunchKind};
 use std::sync::Arc;
 use storage::Storage;
 use watch::Watch;
@@ -94,6 +95,20 @@ fn address(operations: &mut Operations<'_>) -> SocketAddr {
         _ => IpAddr::V4(v4),
     };
     SocketAddr::new(ip, u16::from(choice >> 3 & 3))
+}
+
+fn hole_punch(operations: &mut Operations<'_>) -> HolePunch {
+    let kind = match operations.below(4) {
+        0 | 1 => HolePunchKind::Rendezvous,
+        2 => HolePunchKind::Connect,
+        _ => HolePunchKind::Failed(HolePunchError::NOT_CONNECTED),
+    };
+    let mut address = address(operations);
+    if operations.flag() {
+        // Where those are who say where they listen.
+        address.set_port(6881);
+    }
+    HolePunch { kind, address }
 }
 
 /// A torrent, what surrounds it, and who watches.
@@ -290,6 +305,9 @@ impl Run {
             peer_id,
             origin,
         });
+        if peer.0 % 2 == 0 {
+            self.handle(Input::OverUtp(peer));
+        }
     }
 
     fn dial(&mut self, operations: &mut Operations<'_>) {
@@ -343,6 +361,8 @@ impl Run {
             13 => FromPeer::Suggested(self.piece(operations)),
             15 if operations.flag() => FromPeer::Introduced(vec![address(operations)]),
             15 if operations.flag() => FromPeer::ListensAt(6881),
+            15 if operations.flag() => FromPeer::Punches(!operations.one_in(8)),
+            15 if operations.flag() => FromPeer::HolePunch(hole_punch(operations)),
             14 => FromPeer::Report(Report {
                 downloaded_bytes: operations.number().into(),
                 ..Report::default()

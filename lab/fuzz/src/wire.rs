@@ -69,7 +69,9 @@ pub fn messages(input: &[u8]) {
     for chunk in [1, 1 + usize::from(cut)] {
         assert_eq!(drive(limits, stream, chunk), (whole.clone(), fault.clone()));
     }
-    for message in whole {
+    // A message of hole punching that means nothing is never sent.
+    let sent = |message: &Message| *message != Message::HolePunch(None);
+    for message in whole.into_iter().filter(sent) {
         check_round_trip(limits, message);
     }
 }

@@ -56,6 +56,8 @@ pub(crate) struct End {
     pub(crate) web: Option<WebSession>,
     /// To the other end.
     pub(crate) pipe: Pipe,
+    /// It is dialled through a router, until then: its SYNs arrive when the other side has sent some as well.
+    pub(crate) punch_until: Option<Moment>,
     /// The torrent refused it.
     pub(crate) refused: bool,
     /// A block for which storage had no room; nothing is read until it has.

@@ -387,3 +387,17 @@ fn peers_of_a_super_seed_that_cannot_reach_each_other_are_served_all_the_same() 
     }
     run(setup);
 }
+
+/// Who is behind a router has the seed alone, unless the seed brings it together with others (BEP 55).
+#[test]
+fn peers_that_nobody_can_dial_are_brought_together_by_the_seed() {
+    for seed in 1..4 {
+        let mut setup = scenario::word_of_mouth(seed);
+        for node in &mut setup.nodes[1..] {
+            node.nat = true;
+        }
+        let outcome = run(setup.clone());
+        let copies = outcome.nodes[0].sent_bytes / setup.total_bytes;
+        assert!(copies < 8, "seed {seed}: the seed sent {copies} copies");
+    }
+}

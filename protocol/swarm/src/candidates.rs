@@ -157,6 +157,12 @@ impl Candidates {
         }
     }
 
+    /// Whether this address is our own, as far as is known.
+    #[must_use]
+    pub fn is_ours(&self, address: SocketAddr) -> bool {
+        self.ours.contains(&canonical(address))
+    }
+
     /// The world sees us here: from now on, priorities decide among equals of this family (BEP 40). It is not taken for our own: a
     /// router may give the same one to others.
     pub fn set_our_address(&mut self, address: SocketAddr) {
@@ -335,7 +341,7 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 /// Whether a peer can listen there at all. Which networks may be dialled is decided where sockets are opened.
-fn is_plausible(address: SocketAddr) -> bool {
+pub(crate) fn is_plausible(address: SocketAddr) -> bool {
     let ip = address.ip();
     let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
     address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast

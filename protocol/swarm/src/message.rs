@@ -7,7 +7,7 @@
 use core::net::{IpAddr, SocketAddr};
 use shoal_machine::Moment;
 use shoal_metainfo::{Bitfield, BlockRun, PieceIndex};
-use shoal_wire::Contact;
+use shoal_wire::{Contact, HolePunch};
 use std::sync::Arc;
 
 /// One connection of one torrent. Never used twice within a torrent's life.
@@ -77,6 +77,11 @@ pub enum FromPeer {
     SeesUsAt(IpAddr),
     /// The remote is connected to these (BEP 11). Never in a torrent that keeps to itself.
     Introduced(Vec<SocketAddr>),
+    /// The remote can be brought together with others, and bring others together (BEP 55), or cannot any more. Never in a torrent that
+    /// keeps to itself.
+    Punches(bool),
+    /// What the remote says of hole punching. Only while it said that it knows how.
+    HolePunch(HolePunch),
     /// Bytes and rates since the last report. Sent about once a second while bytes move, and once when they stop.
     Report(Report),
     /// The connection is over; the session's leases have been returned. Always the last message of a session.
@@ -138,6 +143,8 @@ pub enum ToPeer {
     UploadOnly(bool),
     /// We are connected to these: tell the remote of changes, where it wants to know and it is time (BEP 11).
     Contacts(Arc<[Contact]>),
+    /// Send this, where the remote knows how to punch holes (BEP 55).
+    HolePunch(HolePunch),
     /// It sent bad data in this piece. Said to web seeds only, which may be wrong about one file and right about others; a
     /// peer is told to close.
     Blamed {

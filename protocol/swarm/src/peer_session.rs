@@ -5,6 +5,7 @@
 
 mod download;
 pub(crate) mod exchange;
+mod hole_punch;
 mod incoming;
 mod remote;
 #[cfg(test)]
@@ -119,6 +120,8 @@ pub struct PeerSettings {
     pub allowed_fast: Vec<PieceIndex>,
     /// Peers are told of each other (BEP 11): not in private torrents, and not where we keep to ourselves.
     pub exchange: bool,
+    /// We can be brought together with peers over uTP, and bring others together (BEP 55), where they are told of each other at all.
+    pub punches: bool,
     /// The info dictionary, which is served to whoever asks (BEP 9).
     pub info: Bytes,
     /// The connection is older than the session: what we have is told piece by piece, as nothing was said of it when that could still
@@ -219,6 +222,8 @@ pub struct PeerSession {
     remote_extensions: RemoteExtensions,
     metadata: MetadataOffer,
     remote_upload_only: bool,
+    /// It and we know how to punch holes.
+    remote_punches: bool,
     /// Where the remote said first that it sees us.
     seen_at: Option<IpAddr>,
 
@@ -292,6 +297,7 @@ impl PeerSession {
             client: None,
             remote_extensions: RemoteExtensions::default(),
             remote_upload_only: false,
+            remote_punches: false,
             seen_at: None,
             we_choke: true,
             we_are_interested: false,
@@ -374,6 +380,9 @@ impl PeerSession {
         if !self.settings.exchange {
             extensions.retain(|(name, _)| name != Extension::PeerExchange.name());
         }
+        if !self.may_punch() {
+            extensions.retain(|(name, _)| name != Extension::HolePunch.name());
+        }
         extensions.push((UPLOAD_ONLY.0.to_owned(), UPLOAD_ONLY.1));
         self.send(Message::ExtendedHandshake(ExtendedHandshake {
             extensions,
@@ -442,6 +451,7 @@ impl PeerSession {
                 }
             }
             ToPeer::Contacts(contacts) => self.on_contacts(contacts),
+            ToPeer::HolePunch(message) => self.send_hole_punch(message),
             ToPeer::Blamed { blame, .. } => self.close(CloseReason::Banned(blame)),
             ToPeer::Close(reason) => self.close(reason),
         }

@@ -5,6 +5,7 @@
 
 mod connections;
 mod exchange;
+mod hole_punch;
 mod offers;
 mod peer;
 mod super_seed;
@@ -24,6 +25,7 @@ use crate::source::{Source, WebSeedIndex};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use exchange::Exchange;
+use hole_punch::HolePunches;
 use offers::Offers;
 use peer::Peer;
 use shoal_machine::{Machine, Moment, Sighting, earliest};
@@ -189,6 +191,9 @@ pub enum Output {
         address: SocketAddr,
         /// On whose word.
         origin: Origin,
+        /// The remote dials us at the same time, through routers that let in answers alone (BEP 55): over uTP only, and for a few
+        /// seconds.
+        punch: bool,
     },
     /// Refuse this connection, which `Connected` announced: it is a duplicate, banned, or ourselves.
     Refuse {
@@ -272,7 +277,8 @@ pub struct Torrent {
     peers: BTreeMap<PeerKey, Peer>,
     /// How many peers were not told to close.
     open: u32,
-    dialing: BTreeMap<PeerKey, (SocketAddr, Origin)>,
+    dialing: BTreeMap<PeerKey, Dialling>,
+    hole_punches: HolePunches,
     next_key: u64,
     /// What peers were that left after they had delivered blocks, for when their pieces fail.
     departed: BTreeMap<PeerKey, Source>,
@@ -305,6 +311,16 @@ pub struct Torrent {
     dial_at: Option<Moment>,
     /// What is needed of connections and addresses has to be looked at again.
     connections_changed: bool,
+}
+
+/// A dial under way.
+#[derive(Clone, Copy, Debug)]
+struct Dialling {
+    address: SocketAddr,
+    /// The remote was told to dial us.
+    punched: bool,
+    /// Somebody was asked to tell it so.
+    asked: bool,
 }
 
 /// Pieces and their bytes.
@@ -367,6 +383,7 @@ impl Torrent {
             peers: BTreeMap::new(),
             open: 0,
             dialing: BTreeMap::new(),
+            hole_punches: HolePunches::default(),
             next_key: 0,
             departed: BTreeMap::new(),
             hungry: VecDeque::new(),
@@ -511,6 +528,7 @@ impl Torrent {
             self.make_room();
         }
         self.review_shown();
+        self.review_dials();
     }
 }
 
@@ -583,6 +601,7 @@ impl Machine for Torrent {
             .filter(|_| self.stated_dials == Some(0) && self.room_for_dials() > 0);
         let connections = earliest(self.review_at, dial);
         let connections = earliest(connections, self.exchange.due);
+        let connections = earliest(connections, self.hole_punches.deadline());
         let shown = self.super_seed.as_ref().and_then(|state| state.due);
         let connections = earliest(connections, shown);
         earliest(earliest(work, connections), self.next_verdict())

@@ -274,7 +274,8 @@ impl WebSession {
             | ToPeer::Suggest(_)
             | ToPeer::Choke(_)
             | ToPeer::UploadOnly(_)
-            | ToPeer::Contacts(_) => {}
+            | ToPeer::Contacts(_)
+            | ToPeer::HolePunch(_) => {}
         }
     }
 

@@ -14,6 +14,8 @@ pub enum Extension {
     PeerExchange,
     /// `lt_donthave` (BEP 54): the sender no longer has a piece.
     DontHave,
+    /// `ut_holepunch` (BEP 55): peers behind routers are brought together.
+    HolePunch,
 }
 
 /// The message id of [`Extension::Metadata`] towards us, as by custom.
@@ -25,12 +27,16 @@ pub const LOCAL_PEER_EXCHANGE: u8 = 2;
 /// The message id of [`Extension::DontHave`] towards us.
 pub const LOCAL_DONT_HAVE: u8 = 3;
 
+/// The message id of [`Extension::HolePunch`] towards us.
+pub const LOCAL_HOLE_PUNCH: u8 = 5;
+
 impl Extension {
     /// All that we speak.
-    pub const ALL: [Extension; 3] = [
+    pub const ALL: [Extension; 4] = [
         Extension::Metadata,
         Extension::PeerExchange,
         Extension::DontHave,
+        Extension::HolePunch,
     ];
 
     /// What the extension is called in the extension handshake.
@@ -40,6 +46,7 @@ impl Extension {
             Extension::Metadata => "ut_metadata",
             Extension::PeerExchange => "ut_pex",
             Extension::DontHave => "lt_donthave",
+            Extension::HolePunch => "ut_holepunch",
         }
     }
 
@@ -50,6 +57,7 @@ impl Extension {
             Extension::Metadata => LOCAL_METADATA,
             Extension::PeerExchange => LOCAL_PEER_EXCHANGE,
             Extension::DontHave => LOCAL_DONT_HAVE,
+            Extension::HolePunch => LOCAL_HOLE_PUNCH,
         }
     }
 
@@ -59,6 +67,7 @@ impl Extension {
             Extension::Metadata => 0,
             Extension::PeerExchange => 1,
             Extension::DontHave => 2,
+            Extension::HolePunch => 3,
         }
     }
 

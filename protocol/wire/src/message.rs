@@ -3,6 +3,7 @@
 //! Invariant: numbers in them are as the remote sent them. The length of each message is bounded, but that a piece, an
 //! offset or a block exists is for whoever knows the torrent.
 
+use crate::hole_punch::HolePunch;
 use crate::metadata::Metadata;
 use crate::pex::PeerExchange;
 use shoal_metainfo::PieceIndex;
@@ -91,6 +92,8 @@ pub enum Message {
     PeerExchange(PeerExchange),
     /// `lt_donthave` (BEP 54): the sender no longer has the piece.
     DontHave(PieceIndex),
+    /// `ut_holepunch` (BEP 55); `None` where it is none of its messages, which is ignored. Never sent without.
+    HolePunch(Option<HolePunch>),
     /// `ut_metadata` (BEP 9).
     Metadata(Metadata),
     /// Another extension message: its local id and its payload, bounded.

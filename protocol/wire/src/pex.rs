@@ -28,6 +28,8 @@ impl ContactFlags {
     pub const SEED: ContactFlags = ContactFlags(0x02);
     /// It speaks uTP. Some peers call who is named without this over TCP alone.
     pub const UTP: ContactFlags = ContactFlags(0x04);
+    /// It can be brought together with others by hole punching (BEP 55).
+    pub const PUNCHES: ContactFlags = ContactFlags(0x08);
     /// Somebody has dialled it: it can be reached.
     pub const REACHABLE: ContactFlags = ContactFlags(0x10);
 

@@ -87,6 +87,8 @@ pub(crate) struct Dial {
     pub(crate) encryption: EncryptionPolicy,
     /// The remote was reached in the clear alone, the last time.
     pub(crate) known_plain: bool,
+    /// The remote dials us at the same time (BEP 55).
+    pub(crate) punch: bool,
 }
 
 /// Opens a connection and shakes hands. A hybrid torrent is tried by its v1 name, which more clients know, and where that is
@@ -155,7 +157,11 @@ async fn call(
     name: InfoHash,
     methods: Option<Methods>,
 ) -> Result<Ready, Failed> {
-    let stream = dialer.dial(dial.address, class(dial.origin)).await;
+    let (address, class) = (dial.address, class(dial.origin));
+    let stream = match dial.punch {
+        true => dialer.punch(address, class).await,
+        false => dialer.dial(address, class).await,
+    };
     let mut known = true;
     let failed = |known| move |error| Failed { error, known };
     let stream = stream.map_err(io::Error::other).map_err(failed(known))?;

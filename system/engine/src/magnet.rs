@@ -553,6 +553,7 @@ impl MagnetTask {
             origin,
             encryption: self.parts.environment.encryption,
             known_plain: false,
+            punch: false,
         };
         self.parts.environment.pool.next().spawn(async move {
             connect::dial_and_tell(dialer, us, dial, dials, sender).await;

@@ -412,7 +412,8 @@ impl TorrentTask {
                 peer,
                 address,
                 origin,
-            } => self.dial(peer, address, origin),
+                punch,
+            } => self.dial(peer, address, origin, punch),
             Output::Refuse { peer, reason } => {
                 tracing::debug!(peer = peer.0, ?reason, "connection refused");
                 self.peers.remove(&peer);

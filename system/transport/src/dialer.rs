@@ -20,6 +20,9 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// answer. Otherwise dials to peers that have left would take up their places for the whole of the time that a dial has.
 const AFTER_REFUSAL: Duration = Duration::from_secs(2);
 
+/// How long a peer is dialled that was told to dial us at this moment: two repetitions of a SYN, after which it has given up, too.
+const PUNCH: Duration = Duration::from_secs(5);
+
 /// Over what peers are dialled.
 #[derive(Clone, Debug)]
 pub enum PeerDialer {
@@ -43,6 +46,30 @@ impl PeerDialer {
             Self::Utp(utp) => utp.dial(target, origin).await,
             Self::Both(tcp, utp) => race(tcp, utp, target, origin).await,
         }
+    }
+
+    /// Whether routers that let in answers alone can be passed: only over uTP, whose socket is the same towards all peers.
+    #[must_use]
+    pub const fn can_punch(&self) -> bool {
+        matches!(self, Self::Utp(_) | Self::Both(..))
+    }
+
+    /// As [`PeerDialer::dial`], to a peer that dials us at the same time (BEP 55): over uTP only, and for no longer than it does.
+    pub async fn punch(
+        &self,
+        target: SocketAddr,
+        origin: OriginClass,
+    ) -> Result<PeerStream, DialError> {
+        let (Self::Utp(utp) | Self::Both(_, utp)) = self else {
+            let source = ErrorKind::Unsupported.into();
+            return Err(DialError::Io { target, source });
+        };
+        let dialled = tokio::time::timeout(PUNCH, utp.dial(target, origin)).await;
+        let late = |_| DialError::TimedOut {
+            target,
+            after: PUNCH,
+        };
+        dialled.map_err(late)?
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a remote may say: what it should, what it should not, and what no torrent has.
 
 use super::watch::Watch;
-use super::{contacts, existing, some};
+use super::{contacts, existing, hole_punch, some};
 use crate::operations::Operations;
 use shoal_metainfo::Block;
 use shoal_metainfo::{Bitfield, BlockIndex, PieceIndex};
@@ -84,6 +84,10 @@ impl<'o, 'i, 'w> Remote<'o, 'i, 'w> {
                 added: contacts(self.operations),
                 dropped: Vec::new(),
             }),
+            _ if self.operations.one_in(4) => {
+                let known = self.operations.flag();
+                Message::HolePunch(known.then(|| hole_punch(self.operations)))
+            }
             _ => Message::Metadata(Metadata::Request {
                 piece: self.operations.number(),
             }),

@@ -28,6 +28,8 @@ pub(super) struct Watch {
     pub(super) joined: bool,
     /// It said where it sees us.
     voted: bool,
+    /// It and we know how to punch holes, as the torrent has heard.
+    punches: bool,
     left: bool,
     pub(super) closed: bool,
 
@@ -70,6 +72,7 @@ impl Watch {
             said_anything: false,
             joined: false,
             voted: false,
+            punches: false,
             left: false,
             closed: false,
             leased: BTreeSet::new(),
@@ -279,6 +282,8 @@ impl Watch {
                 answer,
                 Metadata::Data { .. } | Metadata::Reject { .. }
             )),
+            // The torrent is told of a remote that does not know how any more, and may speak before it hears that.
+            Message::HolePunch(_) => assert!(self.settings.punches),
             Message::KeepAlive
             | Message::Choke
             | Message::Unchoke
@@ -349,6 +354,11 @@ impl Watch {
             }
             FromPeer::ListensAt(port) => assert!(port > 0 && self.joined),
             FromPeer::Introduced(addresses) => assert!((1..=50).contains(&addresses.len())),
+            FromPeer::Punches(punches) => {
+                assert!(self.joined && self.settings.punches);
+                assert_ne!(core::mem::replace(&mut self.punches, punches), punches);
+            }
+            FromPeer::HolePunch(_) => assert!(self.joined && self.punches),
             FromPeer::SeesUsAt(_) => assert!(!core::mem::replace(&mut self.voted, true)),
             FromPeer::Interested(_) | FromPeer::UploadOnly(_) | FromPeer::Report(_) => {
                 assert!(self.joined);

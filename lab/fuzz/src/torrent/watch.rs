@@ -9,6 +9,7 @@ use shoal_metainfo::{Bitfield, Block, BlockRun, Layout, PieceIndex};
 use shoal_swarm::picker::MAX_HOLDERS;
 use shoal_swarm::torrent::{Input, Output, Priority, Progress, Torrent};
 use shoal_swarm::{FromPeer, Has, PeerKey, ToPeer};
+use shoal_wire::{HolePunch, HolePunchKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -30,6 +31,9 @@ pub(super) struct Peer {
     closing: bool,
     we_are_interested: bool,
     unchoked: bool,
+    punches: bool,
+    /// Whom it named.
+    introduced: BTreeSet<SocketAddr>,
     /// What was suggested to it since it was unchoked, and not announced by it since.
     offered: BTreeSet<PieceIndex>,
 }
@@ -50,6 +54,8 @@ pub(super) struct Watch {
     stopped: bool,
     now: Moment,
     asked_candidates: Option<Moment>,
+    /// Who asked last to be brought together with whom.
+    asker: Option<(PeerKey, SocketAddr)>,
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {
@@ -71,6 +77,7 @@ impl Watch {
             stopped: false,
             now: Moment::ZERO,
             asked_candidates: None,
+            asker: None,
         };
         watch.complete = watch.missing(have).is_empty();
         watch
@@ -107,6 +114,8 @@ impl Watch {
             we_are_interested: false,
             unchoked: false,
             offered: BTreeSet::new(),
+            punches: false,
+            introduced: BTreeSet::new(),
         };
         self.peers.insert(key, peer);
     }
@@ -134,6 +143,7 @@ impl Watch {
     /// A peer is about to say something.
     pub(super) fn on_said(&mut self, key: PeerKey, message: &FromPeer) {
         let exists = |piece: PieceIndex| self.layout.contains(piece);
+        self.asker = None;
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
@@ -167,6 +177,14 @@ impl Watch {
                     peer.leases.remove(&block);
                 }
             }
+            FromPeer::Punches(punches) => peer.punches = *punches,
+            FromPeer::Introduced(addresses) => {
+                peer.introduced
+                    .extend(addresses.iter().copied().map(canonical));
+            }
+            FromPeer::HolePunch(message) if message.kind == HolePunchKind::Rendezvous => {
+                self.asker = Some((key, message.address));
+            }
             FromPeer::Left(_) => drop(self.peers.remove(&key)),
             _ => {}
         }
@@ -193,6 +211,7 @@ impl Watch {
         match output {
             Output::Peer { peer, message } => self.on_told(torrent, peer, message),
             Output::Broadcast(message) => self.on_broadcast(&message),
+            // Through a hole or not.
             Output::Dial { peer, address, .. } => {
                 assert!(self.granted > 0 && !self.stopped);
                 self.granted -= 1;
@@ -282,7 +301,42 @@ impl Watch {
                 peer.wish = 0;
             }
             ToPeer::Contacts(contacts) => assert!(!contacts.is_empty(), "nothing to hear"),
+            ToPeer::HolePunch(message) => self.on_hole_punch(key, message),
             other => panic!("not for one: {other:?}"),
+        }
+    }
+
+    /// A relay speaks to two who know how, names each to the other, and nobody else to anybody.
+    fn on_hole_punch(&self, key: PeerKey, message: HolePunch) {
+        let peer = &self.peers[&key];
+        assert!(peer.punches && !self.stopped);
+        let HolePunch { kind, address } = message;
+        let asker = || match self.asker {
+            Some(asker) => asker,
+            None => panic!("nobody asked"),
+        };
+        match kind {
+            HolePunchKind::Rendezvous => assert!(peer.introduced.contains(&address)),
+            HolePunchKind::Failed(_) => assert_eq!(asker(), (key, address)),
+            HolePunchKind::Connect => {
+                let (initiator, wanted) = asker();
+                let is_at = |peer: &Peer, address: SocketAddr| {
+                    let open = !peer.closing && peer.punches;
+                    open && canonical(peer.address).ip() == address.ip()
+                };
+                let wanted = canonical(wanted);
+                if key == initiator {
+                    assert_eq!(address, wanted);
+                    let mut others = self.peers.iter().filter(|(other, _)| **other != key);
+                    assert!(
+                        others.any(|(_, peer)| is_at(peer, address)),
+                        "not connected"
+                    );
+                } else {
+                    assert!(is_at(peer, wanted), "it was not asked for");
+                    assert!(is_at(&self.peers[&initiator], address), "not the initiator");
+                }
+            }
         }
     }
 

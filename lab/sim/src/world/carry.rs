@@ -289,5 +289,6 @@ fn summary(message: &Message) -> (u64, u64) {
         }
         Message::Unknown(id) => (21, u64::from(*id)),
         Message::Metadata(_) => (22, 0),
+        Message::HolePunch(_) => (23, 0),
     }
 }

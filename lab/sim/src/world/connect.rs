@@ -18,6 +18,10 @@ use std::sync::Arc;
 /// How long a dial waits for somebody who does not answer.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a node dials one that dials it (BEP 55), and how often it tries.
+const PUNCH: Duration = Duration::from_secs(5);
+const PUNCH_AGAIN: Duration = Duration::from_secs(1);
+
 /// Ports from which nodes dial.
 const FIRST_DIAL_PORT: u16 = 40_000;
 const DIAL_PORTS: u32 = 20_000;
@@ -45,6 +49,7 @@ impl World {
             session: None,
             web: None,
             pipe: Pipe::new(self.latency(node, remote), rate),
+            punch_until: None,
             refused: false,
             waiting: None,
             stalled: false,
@@ -55,7 +60,7 @@ impl World {
         }
     }
 
-    pub(super) fn dial(&mut self, node: NodeId, key: PeerKey, address: SocketAddr) {
+    pub(super) fn dial(&mut self, node: NodeId, key: PeerKey, address: SocketAddr, punch: bool) {
         let known = node_at(address.ip()).filter(|id| id.get() < self.nodes.len());
         let state = &mut self.nodes[node.get()];
         let most = state.config.settings.max_half_open;
@@ -77,12 +82,14 @@ impl World {
             EndId(u32::try_from(self.ends.len()).expect("a run has fewer connections than 2^32"));
         self.nodes[node.get()].dialling.insert(key, end);
         let remote = known.unwrap_or(node);
-        let state = self.new_end(node, remote, key, origin);
+        let mut state = self.new_end(node, remote, key, origin);
+        state.punch_until = punch.then_some(self.now + PUNCH);
         let latency = state.pipe.latency;
         self.ends.push(Some(Box::new(state)));
         self.ends.push(None);
         let target = &self.nodes[remote.get()];
-        let reachable = !target.config.nat && target.part == self.nodes[node.get()].part;
+        let let_in = punch || !target.config.nat;
+        let reachable = let_in && target.part == self.nodes[node.get()].part;
         let (wait, event) = match (target.alive, reachable) {
             (true, true) => (3 * latency, Event::Reaches(end)),
             (false, true) => (2 * latency, Event::DialFails(end)),
@@ -91,12 +98,31 @@ impl World {
         self.queue.push(self.now + wait, event);
     }
 
+    /// Whether the router of `node`, if it has one, lets in what `from` sends: an answer to what `node` sends it, as any dial tries uTP.
+    fn is_let_in(&self, from: NodeId, node: NodeId) -> bool {
+        let target = &self.nodes[node.get()];
+        let sends = |end: &EndId| {
+            let end = self.ends[end.get()].as_ref();
+            end.is_some_and(|end| end.remote == from)
+        };
+        !target.config.nat || target.dialling.values().any(sends)
+    }
+
     /// The dialler's handshake is there: is it taken?
     pub(super) fn on_reaches(&mut self, dialled: EndId) {
         let Some(state) = self.end(dialled) else {
             return;
         };
         let (from, node, latency) = (state.node, state.remote, state.pipe.latency);
+        let until = state.punch_until;
+        if !self.is_let_in(from, node) {
+            let again = self.now + PUNCH_AGAIN;
+            let event = match until.is_some_and(|until| again < until) {
+                true => Event::Reaches(dialled),
+                false => Event::DialFails(dialled),
+            };
+            return self.queue.push(again, event);
+        }
         let target = &self.nodes[node.get()];
         let open = target.alive
             && target.part == self.nodes[from.get()].part
@@ -210,6 +236,7 @@ impl World {
             port: known(node).map(|address| address.port()),
             your_ip: known(remote).map(|address| address.ip()),
             exchange,
+            punches: exchange,
             ..PeerSettings::default()
         };
         if let Some(state) = self.end(end) {

@@ -302,7 +302,12 @@ impl World {
                 }
                 self.end_scratch = ends;
             }
-            torrent::Output::Dial { peer, address, .. } => self.dial(node, peer, address),
+            torrent::Output::Dial {
+                peer,
+                address,
+                punch,
+                ..
+            } => self.dial(node, peer, address, punch),
             torrent::Output::Refuse { peer, reason } => self.on_refused(node, peer, &reason),
             torrent::Output::WantsDials(count) => {
                 let torrent = TORRENT;

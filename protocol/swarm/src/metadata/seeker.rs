@@ -171,6 +171,8 @@ impl Seeker {
             return;
         }
         let mut extensions = Extension::offer();
+        // Whoever is brought together with us is to be of use; the session that follows offers it.
+        extensions.retain(|(name, _)| name != Extension::HolePunch.name());
         extensions.push((UPLOAD_ONLY.0.to_owned(), UPLOAD_ONLY.1));
         let offer = self.offer.as_ref();
         self.send(Message::ExtendedHandshake(ExtendedHandshake {
@@ -248,6 +250,7 @@ impl Seeker {
             | Message::Reject(_)
             | Message::Request(_)
             | Message::Cancel(_)
+            | Message::HolePunch(_)
             | Message::Extended { .. } => {}
         }
     }

@@ -81,6 +81,7 @@ impl PeerSession {
             Message::AllowedFast(piece) => self.on_allowed_fast(piece),
             Message::ExtendedHandshake(handshake) => self.on_extended_handshake(handshake),
             Message::PeerExchange(exchange) => self.on_peer_exchange(exchange),
+            Message::HolePunch(message) => self.on_hole_punch(message),
             Message::Metadata(Metadata::Request { piece }) => {
                 let answer = self.metadata.answer(self.now, piece);
                 self.send(Message::Metadata(answer));
@@ -173,6 +174,9 @@ impl PeerSession {
         });
         if self.remote_upload_only {
             self.tell(FromPeer::UploadOnly(true));
+        }
+        if self.remote_punches {
+            self.tell(FromPeer::Punches(true));
         }
         if let Some(port) = self.exchange.port {
             self.tell(FromPeer::ListensAt(port));
@@ -301,6 +305,7 @@ impl PeerSession {
             self.window.set_reqq(reqq.max(1));
         }
         self.remote_extensions.update(&handshake);
+        self.review_punching();
         self.on_upload_only(handshake.upload_only);
         if let Some(port) = handshake.port {
             self.on_listen_port(port);

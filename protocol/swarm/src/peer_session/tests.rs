@@ -4,7 +4,7 @@ use super::*;
 use crate::message::Blame;
 use proptest::prelude::*;
 use shoal_metainfo::BlockIndex;
-use shoal_wire::{Contact, ContactFlags, PeerExchange};
+use shoal_wire::{Contact, ContactFlags, HolePunch, HolePunchKind, PeerExchange};
 use std::collections::BTreeMap;
 
 /// Eight pieces of four blocks; the last block is short.
@@ -1352,4 +1352,80 @@ fn whoever_a_piece_came_from_hears_that_we_have_it_and_others_who_have_it_do_not
     let have = |piece| Message::Have(PieceIndex(piece));
     let said = sent(&outputs);
     assert!(said.contains(&have(1)) && !said.contains(&have(2)));
+}
+
+fn hole_punches(outputs: &[Output]) -> Vec<HolePunch> {
+    let punch = |message: Message| match message {
+        Message::HolePunch(message) => message,
+        _ => None,
+    };
+    sent(outputs).into_iter().filter_map(punch).collect()
+}
+
+#[test]
+fn hole_punching_is_offered_and_spoken_only_where_peers_are_told_of_each_other() {
+    let message = HolePunch {
+        kind: HolePunchKind::Connect,
+        address: ([192, 0, 2, 1], 7_000).into(),
+    };
+    for (exchange, punches) in [(true, true), (true, false), (false, true)] {
+        let settings = PeerSettings {
+            exchange,
+            punches,
+            ..PeerSettings::default()
+        };
+        let mut bench = Bench::new(negotiated(true, Has::None), settings);
+        let offered = sent(&bench.drain()).into_iter().any(|message| {
+            matches!(message, Message::ExtendedHandshake(handshake)
+                if handshake.extensions.iter().any(|(name, _)| name == "ut_holepunch"))
+        });
+        let both = exchange && punches;
+        assert_eq!(offered, both);
+        bench.hear(Message::HaveNone);
+        assert_eq!(
+            hole_punches(&bench.tell(ToPeer::HolePunch(message))),
+            [],
+            "it has not said that it knows how"
+        );
+        assert_eq!(told(&bench.hear(Message::HolePunch(Some(message)))), []);
+        let knows = |id| {
+            Message::ExtendedHandshake(ExtendedHandshake {
+                extensions: vec![("ut_holepunch".into(), id)],
+                ..ExtendedHandshake::default()
+            })
+        };
+        let heard = told(&bench.hear(knows(9)));
+        assert_eq!(heard.contains(&FromPeer::Punches(true)), both);
+        let outputs = bench.tell(ToPeer::HolePunch(message));
+        assert_eq!(hole_punches(&outputs).len(), usize::from(both));
+        let heard = told(&bench.hear(Message::HolePunch(Some(message))));
+        assert_eq!(heard.contains(&FromPeer::HolePunch(message)), both);
+        assert_eq!(told(&bench.hear(Message::HolePunch(None))), []);
+        let heard = told(&bench.hear(knows(0)));
+        assert_eq!(heard.contains(&FromPeer::Punches(false)), both);
+    }
+}
+
+#[test]
+fn who_knows_how_to_punch_holes_is_told_of_once_it_has_joined() {
+    let settings = PeerSettings {
+        exchange: true,
+        punches: true,
+        ..PeerSettings::default()
+    };
+    let mut bench = Bench::new(negotiated(true, Has::None), settings);
+    bench.drain();
+    let handshake = ExtendedHandshake {
+        extensions: Extension::offer(),
+        ..ExtendedHandshake::default()
+    };
+    assert_eq!(told(&bench.hear(Message::ExtendedHandshake(handshake))), []);
+    let heard = told(&bench.hear(Message::HaveNone));
+    assert!(
+        matches!(
+            heard[..],
+            [FromPeer::Joined { .. }, FromPeer::Punches(true)]
+        ),
+        "{heard:?}"
+    );
 }

@@ -4,7 +4,7 @@
 //! someone banned. A connection that was told to close does not count.
 
 use super::peer::{Peer, Remote};
-use super::{Origin, Output, REVIEW, Torrent};
+use super::{Dialling, Origin, Output, REVIEW, Torrent};
 use crate::candidates::canonical;
 use crate::message::{Blame, CloseReason, PeerKey, ToPeer};
 use crate::source::WebSeedIndex;
@@ -71,38 +71,54 @@ impl Torrent {
         // Whatever was granted is used up; what is needed beyond it is said anew.
         self.stated_dials = None;
         for _ in 0..count.min(self.room()) {
+            // Whoever dials us at this moment does not do so for long.
+            if let Some(address) = self.next_punch() {
+                self.begin_dial(address, Origin::PeerExchange, true);
+                continue;
+            }
             let Some((address, origin)) = self.candidates.next_dial(self.now) else {
                 break;
             };
-            if !self.is_new(address) {
-                continue;
+            if self.is_new(address) {
+                self.begin_dial(address, origin, false);
             }
-            let peer = self.next_key();
-            self.dialing.insert(peer, (address, origin));
-            self.outputs.push_back(Output::Dial {
-                peer,
-                address,
-                origin,
-            });
         }
+    }
+
+    fn begin_dial(&mut self, address: SocketAddr, origin: Origin, punch: bool) {
+        let peer = self.next_key();
+        let dial = Dialling {
+            address,
+            punched: punch,
+            asked: false,
+        };
+        self.dialing.insert(peer, dial);
+        if !punch {
+            self.watch_dial(peer, address);
+        }
+        self.outputs.push_back(Output::Dial {
+            peer,
+            address,
+            origin,
+            punch,
+        });
     }
 
     /// Whether nobody is being dialled or connected at this address. An accepted connection can come from where its peer
     /// listens, and its end makes the address a candidate whose dial is still on its way.
     fn is_new(&mut self, address: SocketAddr) -> bool {
-        let connected = self
-            .open_peers()
-            .any(|(_, peer)| peer.address() == Some(address));
+        let connected = self.is_connected(address);
         if connected {
             self.candidates.connected(self.now, address);
         }
-        !connected && !self.dialing.values().any(|&(other, _)| other == address)
+        !connected && !self.is_dialled(address)
     }
 
     pub(super) fn on_dial_failed(&mut self, peer: PeerKey) {
         self.connections_changed = true;
-        if let Some((address, _)) = self.dialing.remove(&peer) {
-            self.candidates.failed(self.now, address);
+        if let Some(dial) = self.dialing.remove(&peer) {
+            self.candidates.failed(self.now, dial.address);
+            self.ask_for(dial);
         }
     }
 
@@ -116,7 +132,8 @@ impl Torrent {
         self.connections_changed = true;
         // As accepted on a socket of both families; bans and duplicates are found by the plain one.
         let address = canonical(address);
-        let dialled = self.dialing.remove(&key).map(|(address, _)| address);
+        let dial = self.dialing.remove(&key);
+        let dialled = dial.map(|dial| dial.address);
         if self.peers.contains_key(&key) {
             return;
         }
@@ -142,7 +159,9 @@ impl Torrent {
             peer_id,
             origin,
         };
-        self.peers.insert(key, Peer::new(self.now, remote));
+        let mut peer = Peer::new(self.now, remote);
+        peer.punched = dial.is_some_and(|dial| dial.punched);
+        self.peers.insert(key, peer);
     }
 
     /// An HTTP origin can be asked from here on.
@@ -325,6 +344,8 @@ impl Torrent {
         } else {
             0
         };
+        let punches = u32::try_from(self.punches_due()).unwrap_or(u32::MAX);
+        let dials = dials.saturating_add(punches).min(self.room());
         if self.stated_dials != Some(dials) {
             self.stated_dials = Some(dials);
             self.outputs.push_back(Output::WantsDials(dials));

@@ -60,7 +60,7 @@ impl Torrent {
         if self.exchange.due.is_none_or(|at| at > self.now) {
             return;
         }
-        (self.exchange.due, self.exchange.looked) = (None, Some(self.now));
+        self.exchange.due = None;
         // Two may say that they listen at the same address.
         let mut named = BTreeSet::new();
         let contacts = self
@@ -68,6 +68,8 @@ impl Torrent {
             .filter(|contact| named.insert(contact.address));
         let contacts: Arc<[Contact]> = contacts.take(MAX_CONTACTS).collect();
         if contacts != self.exchange.contacts {
+            // Who joins says where it listens soon after: a look that finds nothing does not put that off.
+            self.exchange.looked = Some(self.now);
             self.exchange.contacts = Arc::clone(&contacts);
             let news = ToPeer::Contacts(contacts);
             self.outputs.push_back(Output::Broadcast(news));
@@ -77,23 +79,19 @@ impl Torrent {
     fn contacts(&self) -> impl Iterator<Item = Contact> {
         let joined = self.open_peers().filter(|(_, peer)| peer.has.is_some());
         joined.filter_map(|(_, peer)| {
-            let Remote::Peer {
-                address, origin, ..
-            } = peer.remote
-            else {
+            let Remote::Peer { origin, .. } = peer.remote else {
                 return None;
             };
-            let dialled = origin != Origin::Incoming;
-            let address = match (dialled, peer.listens_at) {
-                (true, _) => address,
-                (false, port) => SocketAddr::new(address.ip(), port?),
-            };
+            let address = peer.endpoint()?;
             let mut flags = ContactFlags::default();
-            if dialled {
+            if origin != Origin::Incoming && !peer.punched {
                 flags = flags.with(ContactFlags::REACHABLE);
             }
             if peer.over_utp {
                 flags = flags.with(ContactFlags::UTP);
+            }
+            if peer.punching.supported {
+                flags = flags.with(ContactFlags::PUNCHES);
             }
             if peer.is_seed() || peer.upload_only {
                 flags = flags.with(ContactFlags::SEED);
@@ -118,8 +116,9 @@ impl Torrent {
         }
     }
 
-    pub(super) fn on_introduced(&mut self, addresses: Vec<SocketAddr>) {
+    pub(super) fn on_introduced(&mut self, key: PeerKey, addresses: Vec<SocketAddr>) {
         if self.exchange.enabled {
+            self.remember_introduced(key, &addresses);
             self.on_candidates(Origin::PeerExchange, addresses);
         }
     }

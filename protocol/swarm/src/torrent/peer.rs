@@ -3,6 +3,7 @@
 //! Invariant: `leases` are the blocks that the peer's session may still hold; a block leaves them once, when it comes back.
 
 use super::Origin;
+use super::hole_punch::Punching;
 use super::super_seed::Shown;
 use crate::message::{Has, Report};
 use crate::peer_session::Pieces;
@@ -35,6 +36,9 @@ pub(super) struct Peer {
     /// The port where it listens, as it says.
     pub(super) listens_at: Option<u16>,
     pub(super) over_utp: bool,
+    pub(super) punching: Punching,
+    /// It was dialled while it dialled us: nobody else can.
+    pub(super) punched: bool,
     pub(super) since: Moment,
     /// It was told to close and has not left yet.
     pub(super) closing: bool,
@@ -78,6 +82,8 @@ impl Peer {
             remote,
             listens_at: None,
             over_utp: false,
+            punching: Punching::default(),
+            punched: false,
             since: now,
             closing: false,
             has: None,

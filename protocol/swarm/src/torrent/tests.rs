@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use shoal_metainfo::{Block, BlockIndex};
 
 mod exchange;
+mod hole_punch;
 mod priority;
 mod super_seed;
 mod swarm;

@@ -61,7 +61,9 @@ impl Torrent {
                 let sighting = by.map(|by| Output::Seen(Sighting { by, at }));
                 self.outputs.extend(sighting);
             }
-            FromPeer::Introduced(addresses) => self.on_introduced(addresses),
+            FromPeer::Introduced(addresses) => self.on_introduced(key, addresses),
+            FromPeer::Punches(supported) => self.on_punches(key, supported),
+            FromPeer::HolePunch(message) => self.on_hole_punch(key, message),
             FromPeer::Left(reason) => self.on_left(key, &reason),
         }
     }

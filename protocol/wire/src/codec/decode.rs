@@ -8,8 +8,9 @@ use super::{
     id,
 };
 use crate::extended_handshake::{self, ExtendedHandshakeError};
-use crate::extension::{LOCAL_DONT_HAVE, LOCAL_METADATA, LOCAL_PEER_EXCHANGE};
+use crate::extension::{LOCAL_DONT_HAVE, LOCAL_HOLE_PUNCH, LOCAL_METADATA, LOCAL_PEER_EXCHANGE};
 use crate::hashes::HashesError;
+use crate::hole_punch::{self, MAX_HOLE_PUNCH_PAYLOAD};
 use crate::message::{HashRequest, Hashes, Message, Request};
 use crate::metadata::{self, MAX_METADATA_PAYLOAD, MetadataError};
 use crate::pex::{self, PexError};
@@ -285,6 +286,7 @@ impl<'a> Frame<'a> {
             id::EXTENDED_HANDSHAKE => (0, MAX_EXTENDED_HANDSHAKE),
             LOCAL_METADATA => (0, MAX_METADATA_PAYLOAD),
             LOCAL_DONT_HAVE => (4, 4),
+            LOCAL_HOLE_PUNCH => (0, MAX_HOLE_PUNCH_PAYLOAD),
             _ => (0, MAX_EXTENDED_PAYLOAD),
         };
         if !(least..=most).contains(&length) {
@@ -304,6 +306,7 @@ impl<'a> Frame<'a> {
             }
             LOCAL_METADATA => Message::Metadata(metadata::decode(payload)?),
             LOCAL_PEER_EXCHANGE => Message::PeerExchange(pex::decode(payload)?),
+            LOCAL_HOLE_PUNCH => Message::HolePunch(hole_punch::decode(payload)),
             LOCAL_DONT_HAVE => Message::DontHave(PieceIndex(word(payload, 0))),
             id => Message::Extended {
                 id,

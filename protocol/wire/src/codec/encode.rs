@@ -5,6 +5,7 @@
 use super::id;
 use crate::extended_handshake;
 use crate::extension::{Extension, RemoteExtensions};
+use crate::hole_punch;
 use crate::message::{BlockHeader, HashRequest, Message, Request};
 use crate::metadata;
 use crate::pex;
@@ -42,6 +43,11 @@ pub fn encode(message: &Message, remote: &RemoteExtensions, out: &mut Vec<u8>) {
         Message::DontHave(piece) => {
             if let Some(id) = remote.id(Extension::DontHave) {
                 framed(&[id::EXTENDED, id], &piece.0.to_be_bytes(), out);
+            }
+        }
+        Message::HolePunch(message) => {
+            if let (Some(message), Some(id)) = (message, remote.id(Extension::HolePunch)) {
+                framed(&[id::EXTENDED, id], &hole_punch::encode(message), out);
             }
         }
         Message::Metadata(message) => {

@@ -139,7 +139,7 @@ impl TorrentTask {
     }
 
     /// Opens a connection; its end is told in any case, unless the torrent stops before.
-    pub(super) fn dial(&mut self, peer: PeerKey, address: SocketAddr, origin: Origin) {
+    pub(super) fn dial(&mut self, peer: PeerKey, address: SocketAddr, origin: Origin, punch: bool) {
         self.dials_begun += 1;
         let dialer = self.parts.environment.dialer.clone();
         let (us, sender) = (self.parts.introduction, self.parts.inbox.sender());
@@ -150,6 +150,7 @@ impl TorrentTask {
             origin,
             encryption: self.parts.environment.encryption,
             known_plain: self.plain.forget(address),
+            punch,
         };
         self.parts.environment.pool.next().spawn(async move {
             connect::dial_and_tell(dialer, us, dial, dials, sender).await;
@@ -253,6 +254,7 @@ impl TorrentTask {
             upload_only: self.torrent.claims_upload_only(),
             allowed_fast,
             exchange: self.torrent.exchanges_peers(),
+            punches: self.parts.environment.dialer.can_punch(),
             info: self.parts.info.clone(),
             introduced: ready.carried.said.is_some(),
         };

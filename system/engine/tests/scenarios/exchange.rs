@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A configuration that takes a peer's word, on this machine too.
-fn sociable() -> EngineConfig {
+pub(crate) fn sociable() -> EngineConfig {
     let mut config = config(HERE);
     config.transport.isolated = false;
     config.transport.allow_net = vec!["127.0.0.0/8".parse().unwrap()];

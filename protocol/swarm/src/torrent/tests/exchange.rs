@@ -71,8 +71,13 @@ fn who_speaks_utp_is_named_as_such() {
     let mut bench = exchanging();
     let peer = bench.join(1, Has::None);
     bench.handle(Input::OverUtp(peer));
-    bench.says(peer, FromPeer::ListensAt(7_001));
+    let outputs = bench.says(peer, FromPeer::ListensAt(7_001));
     let named = [listening(1, 7_001, ContactFlags::UTP)];
+    assert_eq!(told(&outputs).as_deref(), Some(&named[..]));
+    // Where it can be brought together with others, they are to send to where it sends from.
+    bench.says(peer, FromPeer::Punches(true));
+    let flags = ContactFlags::UTP.with(ContactFlags::PUNCHES);
+    let named = [listening(1, 6881, flags)];
     assert_eq!(told(&pass(&mut bench, 60)).as_deref(), Some(&named[..]));
 }
 
@@ -110,11 +115,11 @@ fn hearsay_is_dialled_as_such_and_not_at_all_where_a_torrent_keeps_to_itself() {
             ..config(Bitfield::empty(PIECES))
         });
         let peer = bench.join(1, Has::None);
-        bench.says(peer, FromPeer::ListensAt(7_001));
+        let outputs = bench.says(peer, FromPeer::ListensAt(7_001));
+        assert_eq!(told(&outputs).is_some(), exchange);
         bench.says(peer, FromPeer::Introduced(vec![address(9)]));
         let outputs = bench.handle(Input::DialGranted(1));
         let dialled = |output: &Output| matches!(output, Output::Dial { address: to, origin: Origin::PeerExchange, .. } if *to == address(9));
         assert_eq!(outputs.iter().any(dialled), exchange);
-        assert_eq!(told(&pass(&mut bench, 60)).is_some(), exchange);
     }
 }
