@@ -5,7 +5,7 @@
 use crate::carried::Carried;
 use crate::mse::Line;
 use crate::register::Register;
-use crate::torrent::{ToTorrent, TorrentId};
+use crate::torrent::TorrentId;
 use shoal_metainfo::{InfoHash, InfoHashes};
 use shoal_swarm::PeerKey;
 use shoal_swarm::torrent::Origin;
@@ -16,9 +16,7 @@ use shoal_wire::{Feature, Handshake, PeerId, Reserved, Version};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 /// How long a handshake may take. Slow lines and busy clients need a second or two.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -118,28 +116,6 @@ pub(crate) async fn dial(dialer: &PeerDialer, us: Introduction, dial: Dial) -> i
         }
     }
     Err(refused)
-}
-
-/// As [`dial`], and tells `torrent` what came of it, unless `dials` were cancelled before.
-pub(crate) async fn dial_and_tell(
-    dialer: PeerDialer,
-    us: Introduction,
-    whom: Dial,
-    dials: CancellationToken,
-    torrent: mpsc::Sender<ToTorrent>,
-) {
-    let Dial { key, address, .. } = whom;
-    let outcome = match dials.run_until_cancelled(dial(&dialer, us, whom)).await {
-        None => return,
-        Some(Ok(ready)) => ToTorrent::Dialled(Box::new(ready)),
-        Some(Err(error)) => {
-            // The words of an error may name the address.
-            tracing::debug!(peer = key.0, kind = %error.kind(), "a dial came to nothing");
-            tracing::trace!(peer = key.0, %address, %error);
-            ToTorrent::DialFailed(key)
-        }
-    };
-    drop(torrent.send(outcome).await);
 }
 
 /// Why an attempt came to nothing.

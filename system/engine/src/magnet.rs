@@ -5,8 +5,9 @@
 
 mod connection;
 
-use crate::connect::{self, Dial, Introduction, Ready};
+use crate::connect::{Dial, Introduction, Ready};
 use crate::dht::Membership;
+use crate::dials::Dials;
 use crate::engine::Environment;
 use crate::local::{self, LocalPeers};
 use crate::mailbox::{Mailbox, separate};
@@ -33,7 +34,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use url::Url;
 
 /// Messages of connections that may wait for the search; connections wait when it is full.
@@ -78,22 +78,8 @@ pub enum MagnetError {
 /// How far a search is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MagnetSnapshot {
-    /// Connected peers.
-    pub peers: u32,
-    /// Connected peers that offer metadata.
-    pub offers: u32,
-    /// Addresses of peers that are known.
-    pub candidates: u32,
-    /// Dials that came to nothing.
-    pub failed_dials: u32,
-    /// Peers that were banned because their metadata was wrong.
-    pub liars: u32,
-    /// Bytes of the metadata, as peers claim until it is there.
-    pub total_bytes: Option<u32>,
-    /// Pieces of the metadata (16 KiB each) that have come.
-    pub pieces: u32,
-    /// The info dictionary is known, and hashes of a v2 part are still fetched.
-    pub wants_layers: bool,
+    /// Of peers, and of what they gave.
+    pub search: Standing,
     /// Trackers, of each swarm.
     pub trackers: Vec<TrackerLine>,
 }
@@ -198,9 +184,7 @@ pub(crate) struct MagnetTask {
     ours: BTreeMap<bool, IpAddr>,
     shown: watch::Sender<MagnetSnapshot>,
     found: watch::Sender<Option<Result<FoundTorrent, Ended>>>,
-    /// Ends the dials under way when the search is stopped.
-    dials: CancellationToken,
-    dials_begun: u64,
+    dials: Dials,
     /// Its being looked for in the DHT, where that may be.
     dht: Option<Membership>,
     /// Who is to look for it on the local network, until it runs.
@@ -261,8 +245,7 @@ impl MagnetTask {
             ours: BTreeMap::new(),
             shown,
             found: sender,
-            dials: CancellationToken::new(),
-            dials_begun: 0,
+            dials: Dials::default(),
             dht: None,
             local,
             announced: None,
@@ -389,7 +372,7 @@ impl MagnetTask {
             self.stopping = true;
             self.parts.trackers.stop();
             (self.announced, self.dht) = (None, None);
-            self.dials.cancel();
+            self.dials.stop();
             self.handle(Input::Stop);
         }
     }
@@ -409,9 +392,9 @@ impl MagnetTask {
     fn decided(&mut self, message: FromSession) {
         match message {
             FromSession::GrantDials(count) => {
-                let before = self.dials_begun;
+                let before = self.dials.begun();
                 self.handle(Input::DialGranted(count));
-                for _ in self.dials_begun - before..u64::from(count) {
+                for _ in self.dials.begun() - before..u64::from(count) {
                     self.dial_ended(false);
                 }
             }
@@ -543,10 +526,6 @@ impl MagnetTask {
     }
 
     fn dial(&mut self, peer: PeerKey, address: SocketAddr, origin: Origin) {
-        self.dials_begun += 1;
-        let dialer = self.parts.environment.dialer.clone();
-        let (us, sender) = (self.parts.introduction, self.parts.inbox.sender());
-        let dials = self.dials.clone();
         let dial = Dial {
             key: peer,
             address,
@@ -555,9 +534,8 @@ impl MagnetTask {
             known_plain: false,
             punch: false,
         };
-        self.parts.environment.pool.next().spawn(async move {
-            connect::dial_and_tell(dialer, us, dial, dials, sender).await;
-        });
+        let (us, inbox) = (self.parts.introduction, self.parts.inbox.sender());
+        self.dials.begin(&self.parts.environment, us, dial, inbox);
     }
 
     fn dial_ended(&mut self, connected: bool) {
@@ -620,25 +598,8 @@ impl MagnetTask {
             return;
         }
         self.next_report = now + REPORT_INTERVAL;
-        let Standing {
-            peers,
-            offers,
-            candidates,
-            failed_dials,
-            liars,
-            total_bytes,
-            pieces,
-            wants_layers,
-        } = self.search.standing();
         self.shown.send_replace(MagnetSnapshot {
-            peers,
-            offers,
-            candidates,
-            failed_dials,
-            liars,
-            total_bytes,
-            pieces,
-            wants_layers,
+            search: self.search.standing(),
             trackers: self.parts.trackers.lines(),
         });
     }

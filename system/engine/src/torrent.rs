@@ -11,6 +11,7 @@ mod web_seeds;
 
 use crate::connect::{Introduction, Ready};
 use crate::dht::Membership;
+use crate::dials::Dials;
 use crate::engine::Environment;
 use crate::hashes::HashServer;
 use crate::mailbox::Mailbox;
@@ -34,7 +35,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 use web_seeds::WebSeeds;
 
 /// Names a torrent within its engine.
@@ -173,11 +173,8 @@ pub(crate) struct TorrentTask {
     unchecked: bool,
     /// Why it cannot go on, where no peer or origin could change that.
     failed: Option<String>,
-    /// Ends the dials under way.
-    dials: CancellationToken,
+    dials: Dials,
     plain: PlainRemotes,
-    /// Dials that were begun so far.
-    dials_begun: u64,
     rechecks: Rechecks,
     /// Why nothing can be written, while that is so.
     suspended: Option<Phase>,
@@ -203,9 +200,8 @@ impl TorrentTask {
             parts,
             torrent,
             peers: BTreeMap::new(),
-            dials: CancellationToken::new(),
+            dials: Dials::default(),
             plain: PlainRemotes::default(),
-            dials_begun: 0,
             rechecks: Rechecks::default(),
             suspended: None,
             up: Vec::new(),
@@ -310,7 +306,7 @@ impl TorrentTask {
                 self.update_trackers();
                 self.parts.trackers.stop();
                 self.parts.dht = None;
-                self.dials.cancel();
+                self.dials.stop();
                 self.handle(Input::Stop);
             }
         }
@@ -364,10 +360,10 @@ impl TorrentTask {
     fn decided(&mut self, message: FromSession) {
         match message {
             FromSession::GrantDials(count) => {
-                let before = self.dials_begun;
+                let before = self.dials.begun();
                 self.handle(Input::DialGranted(count));
                 // What is not used is given back: nobody else would tell that these have ended.
-                for _ in self.dials_begun - before..u64::from(count) {
+                for _ in self.dials.begun() - before..u64::from(count) {
                     self.dial_ended(false);
                 }
             }

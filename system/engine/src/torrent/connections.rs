@@ -3,7 +3,7 @@
 //! Invariant: the session is told of the end of each dial it granted and of each connection, once.
 
 use super::{ToTorrent, TorrentTask};
-use crate::connect::{self, Dial, Ready};
+use crate::connect::{Dial, Ready};
 use crate::mailbox::Mailbox;
 use crate::peer::{PeerTask, Surroundings};
 use shoal_machine::Moment;
@@ -140,10 +140,6 @@ impl TorrentTask {
 
     /// Opens a connection; its end is told in any case, unless the torrent stops before.
     pub(super) fn dial(&mut self, peer: PeerKey, address: SocketAddr, origin: Origin, punch: bool) {
-        self.dials_begun += 1;
-        let dialer = self.parts.environment.dialer.clone();
-        let (us, sender) = (self.parts.introduction, self.parts.inbox.sender());
-        let dials = self.dials.clone();
         let dial = Dial {
             key: peer,
             address,
@@ -152,9 +148,8 @@ impl TorrentTask {
             known_plain: self.plain.forget(address),
             punch,
         };
-        self.parts.environment.pool.next().spawn(async move {
-            connect::dial_and_tell(dialer, us, dial, dials, sender).await;
-        });
+        let (us, inbox) = (self.parts.introduction, self.parts.inbox.sender());
+        self.dials.begin(&self.parts.environment, us, dial, inbox);
     }
 
     pub(super) fn dial_ended(&mut self, connected: bool) {

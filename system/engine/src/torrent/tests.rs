@@ -142,7 +142,7 @@ fn what_is_not_used_of_a_grant_is_given_back() {
     task.hear(ToTorrent::Candidates(origin, addresses));
     task.up.clear();
     task.decided(FromSession::GrantDials(5));
-    assert_eq!((task.dials_begun, dials_that_ended(task)), (2, 3));
+    assert_eq!((task.dials.begun(), dials_that_ended(task)), (2, 3));
     // What it says it could use comes before, so that the session does not grant the same once more.
     assert!(matches!(task.up[0], ToBooks::WantsDials { count: 0, .. }));
 }

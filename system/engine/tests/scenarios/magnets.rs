@@ -254,10 +254,10 @@ async fn a_search_that_finds_nothing_says_what_it_tried_and_is_stopped_at_once()
     let hashes = sample.metainfo.info_hashes();
     let mut search = leech.add_magnet(magnet(hashes, &[nobody])).await.unwrap();
     let mut watch = search.watch();
-    soon(watch.wait_for(|state| state.failed_dials > 0))
+    soon(watch.wait_for(|state| state.search.failed_dials > 0))
         .await
         .unwrap();
-    assert_eq!(watch.borrow().candidates, 1);
+    assert_eq!(watch.borrow().search.candidates, 1);
     let again = leech.add_magnet(magnet(hashes, &[])).await;
     assert!(matches!(again, Err(EngineError::Duplicate)));
     leech.stop(PATIENCE).await;

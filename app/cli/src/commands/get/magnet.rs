@@ -141,17 +141,17 @@ fn refused(error: &MagnetError) -> Failure {
 }
 
 fn metadata(snapshot: &MagnetSnapshot) -> Metadata {
-    let total_bytes = snapshot.total_bytes.map(u64::from);
-    let received_bytes = u64::from(snapshot.pieces) * METADATA_PIECE;
+    let total_bytes = snapshot.search.total_bytes.map(u64::from);
+    let received_bytes = u64::from(snapshot.search.pieces) * METADATA_PIECE;
     Metadata {
-        candidates: snapshot.candidates,
-        failed_dials: snapshot.failed_dials,
-        peers: snapshot.peers,
-        offers: snapshot.offers,
-        liars: snapshot.liars,
+        candidates: snapshot.search.candidates,
+        failed_dials: snapshot.search.failed_dials,
+        peers: snapshot.search.peers,
+        offers: snapshot.search.offers,
+        liars: snapshot.search.liars,
         received_bytes: received_bytes.min(total_bytes.unwrap_or(0)),
         total_bytes,
-        wants_hashes: snapshot.wants_layers,
+        wants_hashes: snapshot.search.wants_layers,
     }
 }
 
@@ -187,21 +187,24 @@ fn tried(snapshot: &MagnetSnapshot) -> String {
             .len()
     };
     let (answering, others) = (hosts(true), hosts(false));
-    let peers = if snapshot.candidates == 0 {
+    let peers = if snapshot.search.candidates == 0 {
         "no peer is known".to_owned()
-    } else if snapshot.peers == 0 {
-        format!("none of {} known peers can be reached", snapshot.candidates)
-    } else if snapshot.wants_layers {
+    } else if snapshot.search.peers == 0 {
+        format!(
+            "none of {} known peers can be reached",
+            snapshot.search.candidates
+        )
+    } else if snapshot.search.wants_layers {
         "nobody gives the hashes that its v2 files are verified with".to_owned()
-    } else if snapshot.offers == 0 {
-        format!("none of {} connected peers has it", snapshot.peers)
+    } else if snapshot.search.offers == 0 {
+        format!("none of {} connected peers has it", snapshot.search.peers)
     } else {
         format!(
             "{} connected peers gave none that is right",
-            snapshot.offers
+            snapshot.search.offers
         )
     };
-    let liars = match snapshot.liars {
+    let liars = match snapshot.search.liars {
         0 => String::new(),
         liars => format!("; {liars} gave a wrong one"),
     };
@@ -215,14 +218,18 @@ fn tried(snapshot: &MagnetSnapshot) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shoal_engine::SearchStanding;
 
     #[test]
     fn an_error_says_what_was_tried() {
         let state = |candidates, peers, offers, liars| MagnetSnapshot {
-            candidates,
-            peers,
-            offers,
-            liars,
+            search: SearchStanding {
+                candidates,
+                peers,
+                offers,
+                liars,
+                ..SearchStanding::default()
+            },
             ..MagnetSnapshot::default()
         };
         for (snapshot, words) in [
