@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use serde::Serialize;
+use shoal_engine::TrackerLine;
 
 use crate::exit::Failure;
 
@@ -250,6 +251,19 @@ pub(crate) struct Tracker {
     pub(crate) seeds: Option<u32>,
     pub(crate) leeches: Option<u32>,
     pub(crate) completed: Option<u32>,
+}
+
+impl From<&TrackerLine> for Tracker {
+    fn from(line: &TrackerLine) -> Self {
+        Tracker {
+            host: line.host.clone(),
+            working: line.working,
+            message: line.message.clone(),
+            seeds: line.seeds,
+            leeches: line.leeches,
+            completed: line.completed,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -14,7 +14,7 @@ use crate::args::GetArgs;
 use crate::commands::describe;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::output::event::{Event, Metadata, Tracker};
+use crate::output::event::{Event, Metadata};
 use crate::stored_torrent;
 
 /// Bytes of a piece of metadata (BEP 9).
@@ -164,14 +164,7 @@ fn failing(snapshot: &MagnetSnapshot, told: &mut BTreeSet<(String, String)>) -> 
             continue;
         };
         if told.insert((tracker.host.clone(), message.clone())) {
-            events.push(Event::Tracker(Tracker {
-                host: tracker.host.clone(),
-                working: false,
-                message: Some(message.clone()),
-                seeds: tracker.seeds,
-                leeches: tracker.leeches,
-                completed: tracker.completed,
-            }));
+            events.push(Event::Tracker(tracker.into()));
         }
     }
     events

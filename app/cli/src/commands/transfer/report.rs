@@ -12,8 +12,7 @@ use shoal_storage::Reason;
 use crate::commands::{check, describe};
 use crate::exit::{Exit, Failure};
 use crate::output::event::{
-    Checking, Complete, Continued, Event, Progress, Started, Stopped, Suspended, Tracker, Warning,
-    WebSeed,
+    Checking, Complete, Continued, Event, Progress, Started, Stopped, Suspended, Warning, WebSeed,
 };
 
 /// What a torrent is run for.
@@ -194,14 +193,7 @@ impl Reporter {
             // A hybrid torrent asks each tracker twice, and mostly hears the same.
             let said = before.contains(tracker) || trackers[..index].contains(tracker);
             if !said && !untried {
-                events.push(Event::Tracker(Tracker {
-                    host: tracker.host.clone(),
-                    working: tracker.working,
-                    message: tracker.message.clone(),
-                    seeds: tracker.seeds,
-                    leeches: tracker.leeches,
-                    completed: tracker.completed,
-                }));
+                events.push(Event::Tracker(tracker.into()));
             }
         }
     }
