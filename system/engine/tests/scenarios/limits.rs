@@ -2,7 +2,7 @@
 
 use crate::remote::{Remote, request};
 use crate::rig::{PATIENCE, Sample, config, seed, usual_seed, wait};
-use shoal_engine::{AddTorrent, Engine};
+use shoal_engine::{AddTorrent, Engine, PeerTransports};
 use shoal_transport::RateLimits;
 use shoal_wire::Message;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -108,6 +108,8 @@ async fn addresses_where_nobody_is_use_up_no_dials() {
     let source = usual_seed(&sample).await;
     let mut narrow = config(HERE);
     narrow.session.max_half_open = 2;
+    // These refuse at once. Over uTP each would be given two seconds, and it is chance how many come before the source.
+    narrow.peers_over = PeerTransports::Tcp;
     let leech = Engine::start(narrow).await.unwrap();
     let target = tempfile::tempdir().unwrap();
     // Nobody listens on the lowest ports of this address.
