@@ -19,6 +19,10 @@ fn portions() -> [Vec<usize>; 3] {
     [vec![1], vec![17], any]
 }
 
+/// What a remote has room for, so that a seed cannot write all at once. Windows may be counted in KiB: where there is no room for one,
+/// the other end only asks whether there is, a few times in a second.
+const ROOM_BYTES: u32 = 4 * 1024;
+
 /// Every piece, whole or in parts of many lengths.
 fn requests(pieces: u32) -> Vec<Request> {
     let mut requests = Vec::new();
@@ -58,7 +62,9 @@ async fn a_seed_is_understood_by_remotes_that_read_in_odd_parts() {
     let seed = usual_seed(&sample).await;
     for portions in portions() {
         let to = seed.peers()[0];
-        let remote = Remote::connect_with(to, HERE, &sample, 1).await.unwrap();
+        let remote = Remote::connect_with(to, HERE, &sample, ROOM_BYTES)
+            .await
+            .unwrap();
         fetch_in_parts(remote, &sample, portions).await;
     }
     let uploaded = 3 * sample.bytes().len() as u64;
@@ -73,7 +79,7 @@ async fn a_seed_that_encrypts_is_understood_by_remotes_that_read_in_odd_parts() 
     let seed = seed(&sample, encrypting(), &[]).await;
     for portions in portions() {
         let to = seed.peers()[0];
-        let remote = Remote::connect_encrypted(to, HERE, &sample, 1, Methods::RC4);
+        let remote = Remote::connect_encrypted(to, HERE, &sample, ROOM_BYTES, Methods::RC4);
         fetch_in_parts(remote.await.unwrap(), &sample, portions).await;
     }
     let uploaded = 3 * sample.bytes().len() as u64;
