@@ -26,7 +26,7 @@ use std::io::Write;
 use std::process::Command;
 use std::time::Duration;
 
-pub(crate) use distribution::{MIXES as DISTRIBUTION_MIXES, name as distribution_name};
+pub(crate) use distribution::name as distribution_name;
 pub(crate) use pairs::{FLOOR, name as pair};
 pub(crate) use picker::name as picker_name;
 pub(crate) use utp::OVER_UTP;

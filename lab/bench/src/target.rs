@@ -4,7 +4,7 @@
 
 use crate::arguments::What;
 use crate::figures::{Metric, Results, Section, Spread, ratios};
-use crate::scenario::{DISTRIBUTION_MIXES, FLOOR, OVER_UTP, distribution_name, pair, picker_name};
+use crate::scenario::{FLOOR, OVER_UTP, distribution_name, pair, picker_name};
 use clap::ValueEnum;
 use shoal_interop::Client::{Libtorrent, Shoal};
 
@@ -355,12 +355,10 @@ impl Look<'_> {
             let name = picker_name(call, 50_000);
             self.rounds(What::Picker, &name, metric)
         };
-        let bound = |peers| {
-            let rounds = DISTRIBUTION_MIXES.iter().flat_map(|mix| {
-                let name = distribution_name("shoal", peers, mix, false);
-                self.rounds(What::Distribution, &name, Metric::OfFluidBound)
-            });
-            most(rounds)
+        let distribution = |what, peers, mix| {
+            let name = distribution_name("shoal", peers, mix, false);
+            let ratios = self.rounds(What::Distribution, &name, Metric::OfFluidBound);
+            row(what, AtMost(1.15), X, 3, ratios)
         };
         vec![
             row(
@@ -378,19 +376,25 @@ impl Look<'_> {
                 0,
                 count("have", Metric::MostInstructions),
             ),
-            row(
-                "Distribution, 500 peers, the worst mix, to the fluid bound",
-                AtMost(1.15),
-                X,
-                3,
-                &bound(500),
+            distribution(
+                "Distribution, 500 peers, homes, to the fluid bound",
+                500,
+                "homes",
             ),
-            row(
-                "Distribution, 5,000 peers, the worst mix, to the fluid bound",
-                AtMost(1.15),
-                X,
-                3,
-                &bound(5_000),
+            distribution(
+                "Distribution, 500 peers, fibre, to the fluid bound",
+                500,
+                "fibre",
+            ),
+            distribution(
+                "Distribution, 500 peers, steep, to the fluid bound",
+                500,
+                "steep",
+            ),
+            distribution(
+                "Distribution, 5,000 peers, homes, to the fluid bound",
+                5_000,
+                "homes",
             ),
         ]
     }

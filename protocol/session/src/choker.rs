@@ -80,9 +80,14 @@ pub const SEEDING_TURN: Duration = Duration::from_secs(60);
 pub const MIN_AUTOMATIC_SLOTS: u32 = 4;
 /// With [`Slots::Automatic`]: slots at the most, 100 MB/s of peers at 1 MB/s each.
 pub const MAX_AUTOMATIC_SLOTS: u32 = 100;
-/// With [`Slots::Automatic`]: each further slot wants this much more from the slowest unchoked peer (libtorrent's
-/// `rate_choker_initial_threshold` and increment are of this order).
-pub const AUTOMATIC_STEP_BYTES_PER_S: u64 = 2 * 1024;
+/// With [`Slots::Automatic`]: each further slot wants this much more from the slowest unchoked peer, so that 20 Mbit/s feed 17
+/// peers, and a Gbit/s all of [`MAX_AUTOMATIC_SLOTS`].
+pub const AUTOMATIC_STEP_BYTES_PER_S: u64 = 8 * 1024;
+/// The same where the swarm is young. Who has nothing yet cannot pass anything on, and a piece is whole the sooner the fewer share
+/// an uplink: 20 Mbit/s feed eight.
+pub const YOUNG_STEP_BYTES_PER_S: u64 = 32 * 1024;
+/// A swarm is young while more than half of those who want something have less of it than this, in thousandths.
+pub const YOUNG_PERMILLE: u16 = 200;
 
 /// A peer that was sent nothing although it has been unchoked for so long asks for nothing: it finds all that it could have
 /// from us with others. It takes nothing from the uplink either, and must not keep a slot from those who would.
@@ -136,9 +141,11 @@ fn merit(candidate: &Candidate, policy: SeedingPolicy, turn: &Turn, now: Moment)
     }
 }
 
-/// Whether an unchoked peer of a seed has not had its share yet.
-fn keeps_turn(candidate: &Candidate, turn: &Turn, now: Moment) -> bool {
-    turn.unchoked_at.is_some_and(|since| {
+/// Whether an unchoked peer of a seed has not had its share yet. Who loses its slot in the middle of a piece cannot pass that on, and
+/// the seed sends it again.
+pub(crate) fn keeps_turn(candidate: &Candidate, turn: &Turn, now: Moment) -> bool {
+    let unchoked_at = turn.unchoked_at.filter(|_| candidate.seeding);
+    unchoked_at.is_some_and(|since| {
         let got = candidate
             .uploaded_bytes
             .saturating_sub(turn.uploaded_at_unchoke);
@@ -149,23 +156,41 @@ fn keeps_turn(candidate: &Candidate, turn: &Turn, now: Moment) -> bool {
 /// How many peers to unchoke by rank, given what the unchoked ones receive, and how many more are unchoked and ask for
 /// nothing: see [`SETTLED`].
 #[must_use]
-pub fn slots(slots: Slots, unchoked_upload_rates: &mut [u64], idle: u32) -> u32 {
+pub fn slots(slots: Slots, unchoked_upload_rates: &mut [u64], idle: u32, young: bool) -> u32 {
     match slots {
         Slots::Fixed(count) => count,
         Slots::Automatic => {
             unchoked_upload_rates.sort_unstable_by_key(|&rate| Reverse(rate));
+            let step = if young {
+                YOUNG_STEP_BYTES_PER_S
+            } else {
+                AUTOMATIC_STEP_BYTES_PER_S
+            };
             let mut count = 0;
-            let mut threshold = AUTOMATIC_STEP_BYTES_PER_S;
+            let mut threshold = step;
             for &rate in unchoked_upload_rates.iter() {
                 if rate < threshold {
                     break;
                 }
                 count += 1;
-                threshold += AUTOMATIC_STEP_BYTES_PER_S;
+                threshold += step;
             }
             (count + 1 + idle).clamp(MIN_AUTOMATIC_SLOTS, MAX_AUTOMATIC_SLOTS)
         }
     }
+}
+
+/// Whether most of the interested have little: see [`YOUNG_PERMILLE`].
+pub fn is_young<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) -> bool {
+    let interested = candidates
+        .into_iter()
+        .filter(|candidate| candidate.interested);
+    let (mut all, mut young) = (0, 0);
+    for candidate in interested {
+        all += 1;
+        young += u32::from(candidate.has_permille < YOUNG_PERMILLE);
+    }
+    2 * young > all
 }
 
 #[cfg(test)]
@@ -338,24 +363,62 @@ mod tests {
 
     #[test]
     fn slots_grow_while_the_uplink_feeds_the_peers_well() {
-        assert_eq!(slots(Slots::Automatic, &mut [], 0), MIN_AUTOMATIC_SLOTS);
         assert_eq!(
-            slots(Slots::Automatic, &mut [1_000; 50], 0),
+            slots(Slots::Automatic, &mut [], 0, false),
             MIN_AUTOMATIC_SLOTS
         );
-        assert_eq!(slots(Slots::Automatic, &mut [1_000_000; 20], 0), 21);
         assert_eq!(
-            slots(Slots::Automatic, &mut [u64::MAX; 500], 0),
+            slots(Slots::Automatic, &mut [1_000; 50], 0, false),
+            MIN_AUTOMATIC_SLOTS
+        );
+        assert_eq!(slots(Slots::Automatic, &mut [1_000_000; 20], 0, false), 21);
+        assert_eq!(
+            slots(Slots::Automatic, &mut [u64::MAX; 500], 0, false),
             MAX_AUTOMATIC_SLOTS
         );
-        assert_eq!(slots(Slots::Fixed(7), &mut [1_000_000; 20], 9), 7);
+        assert_eq!(slots(Slots::Fixed(7), &mut [1_000_000; 20], 9, true), 7);
+    }
+
+    #[test]
+    fn a_young_swarm_gets_few_slots_so_that_pieces_are_whole_soon() {
+        let shared = |young, count: usize| {
+            let rates = &mut vec![2_500_000 / count as u64; count];
+            slots(Slots::Automatic, rates, 0, young)
+        };
+        assert_eq!((shared(false, 17), shared(false, 18)), (18, 17));
+        assert_eq!((shared(true, 8), shared(true, 9)), (9, 9));
+        let has = |permille: &[u16]| {
+            let peers: Vec<Candidate> = permille
+                .iter()
+                .map(|&has_permille| Candidate {
+                    has_permille,
+                    ..peer(1)
+                })
+                .collect();
+            is_young(&peers)
+        };
+        assert!(has(&[0, 199, 999]));
+        assert!(!has(&[0, 199, 200, 200]));
+        let uninterested = Candidate {
+            interested: false,
+            has_permille: 1_000,
+            ..peer(2)
+        };
+        assert!(is_young(&[
+            uninterested,
+            uninterested,
+            Candidate {
+                has_permille: 10,
+                ..peer(1)
+            }
+        ]));
     }
 
     #[test]
     fn who_asks_for_nothing_keeps_no_slot_from_others() {
-        assert_eq!(slots(Slots::Automatic, &mut [1_000_000; 5], 20), 26);
+        assert_eq!(slots(Slots::Automatic, &mut [1_000_000; 5], 20, false), 26);
         assert_eq!(
-            slots(Slots::Automatic, &mut [1_000_000; 5], 500),
+            slots(Slots::Automatic, &mut [1_000_000; 5], 500, false),
             MAX_AUTOMATIC_SLOTS
         );
     }

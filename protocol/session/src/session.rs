@@ -43,11 +43,16 @@ pub const ROUND: Duration = Duration::from_secs(10);
 /// How long an optimistic unchoke lasts (BEP 3).
 pub const OPTIMISTIC_TURN: Duration = Duration::from_secs(30);
 /// One optimistic slot for each so many slots by rank, at least one.
-pub const SLOTS_PER_OPTIMISTIC: u32 = 3;
-/// Every other optimistic slot goes to the one with the fewest pieces of so many drawn from those who have given us something. By rank,
-/// who gives more gets more, and peers with slow uplinks would be fed at the end alone, when all others are done. Who never gives
-/// has little, too, and is not meant.
+pub const SLOTS_PER_OPTIMISTIC: u32 = 2;
+/// Of so many optimistic slots one goes to anybody, and the others by need: to the one with the fewest pieces of [`NEEDY_DRAWN`] drawn
+/// from those who gave us something. By rank, who gives more gets more, and peers with slow uplinks would be fed at the end
+/// alone, when all others are done.
+pub const OPTIMISTIC_FOR_ANYBODY: u32 = 3;
+/// See [`OPTIMISTIC_FOR_ANYBODY`].
 pub const NEEDY_DRAWN: usize = 10;
+/// A slot by need is for those who gave us at least a part in so many of what they got from us: who never gives has little, too, and
+/// neither that one is meant nor who gives a token. Links of homes send a fourth to a tenth of what they receive.
+pub const NEEDY_GIVE_ONE_IN: u64 = 16;
 /// A connection this young is three times as likely to be unchoked optimistically (BEP 3), because it has nothing to
 /// give yet.
 pub const NEWCOMER_AGE: Duration = Duration::from_secs(60);
@@ -131,8 +136,8 @@ pub struct Session {
     turns: BTreeMap<PeerId, Turn>,
     /// Since when each optimistically unchoked peer is.
     optimistic: BTreeMap<PeerId, Moment>,
-    /// The next optimistic slot is given by need.
-    by_need: bool,
+    /// Optimistic slots that were given, in a cycle of [`OPTIMISTIC_FOR_ANYBODY`].
+    optimistic_given: u32,
     next_round: Option<Moment>,
     /// The torrent that was last granted a dial; the next one in order is first in turn.
     last_granted: Option<TorrentKey>,
@@ -150,7 +155,7 @@ impl Session {
             torrents: BTreeMap::new(),
             turns: BTreeMap::new(),
             optimistic: BTreeMap::new(),
-            by_need: false,
+            optimistic_given: 0,
             next_round: None,
             last_granted: None,
             ours: ExternalAddresses::default(),
@@ -219,21 +224,25 @@ impl Session {
         ranked: &[Candidate],
         chosen: &mut BTreeSet<PeerId>,
     ) {
+        let turns = &self.turns;
         self.optimistic.retain(|id, since| {
-            now.since(*since) < OPTIMISTIC_TURN
-                && !chosen.contains(id)
-                && ranked.iter().any(|candidate| candidate.id == *id)
+            let candidate = ranked.iter().find(|candidate| candidate.id == *id);
+            let goes_on = candidate.is_some_and(|candidate| {
+                let turn = turns.get(id).copied().unwrap_or_default();
+                now.since(*since) < OPTIMISTIC_TURN || choker::keeps_turn(candidate, &turn, now)
+            });
+            goes_on && !chosen.contains(id)
         });
         while self.optimistic.len() < self.optimistic_slots(now) {
             let waits = |candidate: &&Candidate| {
                 !chosen.contains(&candidate.id) && !self.optimistic.contains_key(&candidate.id)
             };
             let waiting: Vec<&Candidate> = ranked.iter().filter(waits).collect();
-            self.by_need = !self.by_need;
-            let needy = if self.by_need {
-                draw_needy(&mut self.rng, &waiting)
-            } else {
+            self.optimistic_given = (self.optimistic_given + 1) % OPTIMISTIC_FOR_ANYBODY;
+            let needy = if self.optimistic_given == 0 {
                 None
+            } else {
+                draw_needy(&mut self.rng, &waiting)
             };
             let Some(drawn) = needy.or_else(|| draw(&mut self.rng, &waiting, now)) else {
                 break;
@@ -300,7 +309,8 @@ impl Session {
                 rates.push(peer.upload_rate);
             }
         }
-        choker::slots(self.settings.slots, &mut rates, idle) as usize
+        let all = self.torrents.values().flat_map(|state| &state.peers);
+        choker::slots(self.settings.slots, &mut rates, idle, choker::is_young(all)) as usize
     }
 
     fn optimistic_slots(&self, now: Moment) -> usize {
@@ -385,18 +395,24 @@ fn draw(rng: &mut fastrand::Rng, waiting: &[&Candidate], now: Moment) -> Option<
     rng.choice(&urn).copied()
 }
 
-/// See [`NEEDY_DRAWN`].
+/// See [`OPTIMISTIC_FOR_ANYBODY`].
 fn draw_needy(rng: &mut fastrand::Rng, waiting: &[&Candidate]) -> Option<PeerId> {
     let gave: Vec<&Candidate> = waiting
         .iter()
         .copied()
-        .filter(|candidate| candidate.downloaded_bytes > 0)
+        .filter(|candidate| gives_its_part(candidate))
         .collect();
     let drawn = rng.choose_multiple(gave, NEEDY_DRAWN);
     let least = drawn
         .into_iter()
         .min_by_key(|candidate| candidate.has_permille);
     least.map(|candidate| candidate.id)
+}
+
+/// See [`NEEDY_GIVE_ONE_IN`].
+fn gives_its_part(candidate: &Candidate) -> bool {
+    let part = candidate.downloaded_bytes.saturating_mul(NEEDY_GIVE_ONE_IN);
+    part >= candidate.uploaded_bytes.max(1)
 }
 
 impl Machine for Session {
@@ -582,18 +598,21 @@ mod tests {
     }
 
     #[test]
-    fn every_other_optimistic_slot_goes_to_who_has_least_of_those_who_gave() {
+    fn two_of_three_optimistic_slots_go_to_who_has_least_of_those_who_gave() {
         let peer = |key, has_permille, downloaded_bytes| Candidate {
             has_permille,
             downloaded_bytes,
+            uploaded_bytes: 1_600,
             ..leech(key, 0)
         };
-        let mut peers: Vec<Candidate> = (3..=9).map(|key| peer(key, 500, 1)).collect();
-        peers.push(peer(1, 100, 1));
+        let mut peers: Vec<Candidate> = (4..=9).map(|key| peer(key, 500, 100)).collect();
+        peers.push(peer(1, 100, 100));
         peers.push(peer(2, 0, 0));
+        peers.push(peer(3, 0, 99));
         let counts = turns_of(&peers, 400);
-        assert!(counts[&1] > 200, "it gave and has least: {counts:?}");
+        assert!(counts[&1] >= 266, "it gave and has least: {counts:?}");
         assert!(counts[&2] < 60, "it has less, and never gave: {counts:?}");
+        assert!(counts[&3] < 60, "it gave a token: {counts:?}");
         assert!(counts[&9] > 10, "luck reaches everybody: {counts:?}");
     }
 

@@ -16,9 +16,6 @@ use std::time::Duration;
 
 const SIMULATED_WITHIN: Duration = Duration::from_secs(8 * 3600);
 
-/// The mixes of links that docs/simulation.md lists.
-pub(crate) const MIXES: [&str; 3] = ["homes", "fibre", "steep"];
-
 /// What the simulator is told: under each policy, then with peers that leave and come, then the most that a machine can hold.
 const PLANS: [&[&str]; 3] = [
     &["--peers", "500"],
