@@ -57,7 +57,7 @@ fn distribution(mix: Mix) -> Setup {
 
 #[test]
 fn large_fifty_peers_on_the_links_of_homes_finish_near_the_fluid_bound() {
-    assert!(ratio("homes, 50 peers", &distribution(HOMES)) < 1.3);
+    assert!(ratio("homes, 50 peers", &distribution(HOMES)) < 1.15);
 }
 
 #[test]

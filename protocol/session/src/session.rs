@@ -43,11 +43,11 @@ pub const ROUND: Duration = Duration::from_secs(10);
 /// How long an optimistic unchoke lasts (BEP 3).
 pub const OPTIMISTIC_TURN: Duration = Duration::from_secs(30);
 /// One optimistic slot for each so many slots by rank, at least one.
-pub const SLOTS_PER_OPTIMISTIC: u32 = 2;
+pub const SLOTS_PER_OPTIMISTIC: u32 = 1;
 /// Of so many optimistic slots one goes to anybody, and the others by need: to the one with the fewest pieces of [`NEEDY_DRAWN`] drawn
 /// from those who gave us something. By rank, who gives more gets more, and peers with slow uplinks would be fed at the end
 /// alone, when all others are done.
-pub const OPTIMISTIC_FOR_ANYBODY: u32 = 3;
+pub const OPTIMISTIC_FOR_ANYBODY: u32 = 5;
 /// See [`OPTIMISTIC_FOR_ANYBODY`].
 pub const NEEDY_DRAWN: usize = 10;
 /// A slot by need is for those who gave us at least a part in so many of what they got from us: who never gives has little, too, and
@@ -533,11 +533,11 @@ mod tests {
     }
 
     #[test]
-    fn the_best_givers_and_one_optimistic_peer_are_unchoked() {
+    fn the_best_givers_and_as_many_by_need_or_luck_are_unchoked() {
         let mut session = session(fixed(2));
         let peers = (0..10).map(|key| leech(key, key * 100)).collect();
         let unchoked = report(&mut session, Moment::from_secs(1), peers).unwrap();
-        assert_eq!(unchoked.len(), 3);
+        assert_eq!(unchoked.len(), 4);
         assert!(unchoked.contains(&8) && unchoked.contains(&9));
     }
 
@@ -598,7 +598,7 @@ mod tests {
     }
 
     #[test]
-    fn two_of_three_optimistic_slots_go_to_who_has_least_of_those_who_gave() {
+    fn four_of_five_optimistic_slots_go_to_who_has_least_of_those_who_gave() {
         let peer = |key, has_permille, downloaded_bytes| Candidate {
             has_permille,
             downloaded_bytes,
@@ -610,7 +610,7 @@ mod tests {
         peers.push(peer(2, 0, 0));
         peers.push(peer(3, 0, 99));
         let counts = turns_of(&peers, 400);
-        assert!(counts[&1] >= 266, "it gave and has least: {counts:?}");
+        assert!(counts[&1] >= 320, "it gave and has least: {counts:?}");
         assert!(counts[&2] < 60, "it has less, and never gave: {counts:?}");
         assert!(counts[&3] < 60, "it gave a token: {counts:?}");
         assert!(counts[&9] > 10, "luck reaches everybody: {counts:?}");
