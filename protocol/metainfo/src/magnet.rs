@@ -19,6 +19,9 @@ pub const MAX_MAGNET_BYTES: usize = 64 * 1024;
 /// The most ranges of files kept of one link.
 pub const MAX_SELECTED_RANGES: usize = 1000;
 
+/// The most URLs of .torrent files kept of one link.
+pub const MAX_SOURCES: usize = 8;
+
 /// The multihash prefix of a v2 info hash: SHA2-256, 32 bytes (BEP 52).
 const SHA2_256: &str = "1220";
 
@@ -33,6 +36,8 @@ pub struct Magnet {
     pub trackers: Vec<TrackerUrl>,
     /// URLs of web seeds.
     pub web_seeds: Vec<String>,
+    /// URLs of .torrent files that say the same as the link (`xs`), so that no peer is needed to find out what it is.
+    pub sources: Vec<String>,
     /// Peers to try first.
     pub peers: Vec<Contact>,
     /// The indices of the files that are meant, `None` for all (BEP 53).
@@ -72,6 +77,7 @@ impl Magnet {
             name: None,
             trackers: Vec::new(),
             web_seeds: Vec::new(),
+            sources: Vec::new(),
             peers: Vec::new(),
             selected: None,
             length: None,
@@ -110,6 +116,10 @@ impl Magnet {
         let mut web_seeds = Collector::new("ws", MAX_WEB_SEEDS, web_seed, warnings);
         let urls = values("ws").map(decode);
         magnet.web_seeds = urls.filter_map(|url| web_seeds.take(&url)).collect();
+        // Other kinds of sources, such as `urn:btpk:` (BEP 46), are something else.
+        let mut sources = Collector::new("xs", MAX_SOURCES, web_seed, warnings);
+        let urls = values("xs").map(decode).filter(|url| is_http(url));
+        magnet.sources = urls.filter_map(|url| sources.take(&url)).collect();
         magnet.peers = peers(values("x.pe").map(decode), warnings);
         magnet.selected = selected(values("so").map(decode), warnings);
         Ok(magnet)
@@ -139,6 +149,12 @@ fn is_key(name: &str, key: &str) -> bool {
     head.eq_ignore_ascii_case(key)
         && (tail.is_empty()
             || number.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit())))
+}
+
+fn is_http(url: &str) -> bool {
+    let schemes = ["http://", "https://"];
+    let mut prefixes = schemes.into_iter();
+    prefixes.any(|scheme| strip_prefix_ignoring_case(url.trim(), scheme).is_some())
 }
 
 fn info_hashes(topics: impl Iterator<Item = String>) -> Result<InfoHashes, MagnetError> {
@@ -321,6 +337,10 @@ impl fmt::Display for Magnet {
         }
         for url in &self.web_seeds {
             f.write_str("&ws=")?;
+            encode(url, b"", f)?;
+        }
+        for url in &self.sources {
+            f.write_str("&xs=")?;
             encode(url, b"", f)?;
         }
         for peer in &self.peers {

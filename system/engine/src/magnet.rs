@@ -4,6 +4,7 @@
 //! is handed over as a whole, or ended here.
 
 mod connection;
+mod source;
 
 use crate::connect::{Dial, Introduction, Ready};
 use crate::dht::Membership;
@@ -185,6 +186,8 @@ pub(crate) struct MagnetTask {
     shown: watch::Sender<MagnetSnapshot>,
     found: watch::Sender<Option<Result<FoundTorrent, Ended>>>,
     dials: Dials,
+    /// Files that the link names, on their way.
+    sources: JoinSet<Option<Found>>,
     /// Its being looked for in the DHT, where that may be.
     dht: Option<Membership>,
     /// Who is to look for it on the local network, until it runs.
@@ -246,6 +249,7 @@ impl MagnetTask {
             shown,
             found: sender,
             dials: Dials::default(),
+            sources: JoinSet::new(),
             dht: None,
             local,
             announced: None,
@@ -262,6 +266,7 @@ impl MagnetTask {
             self.resolve(peer);
         }
         self.drain();
+        self.fetch_sources();
         self.join_local();
         self.join_dht();
         let over = loop {
@@ -283,6 +288,16 @@ impl MagnetTask {
                 let removed = shoal_session::Input::Removed(self.parts.id);
                 self.tell_session(removed).await;
             }
+        }
+    }
+
+    fn fetch_sources(&mut self) {
+        if self.found.borrow().is_some() {
+            return;
+        }
+        for url in &self.magnet.sources {
+            let transport = self.parts.environment.transport.clone();
+            self.sources.spawn(source::fetch(transport, url.clone()));
         }
     }
 
@@ -340,6 +355,11 @@ impl MagnetTask {
             () = self.parts.mailbox.collect(&mut mail) => {
                 mail.into_iter().for_each(|message| self.decided(message));
             }
+            Some(fetched) = self.sources.join_next() => {
+                if let Ok(Some(found)) = fetched {
+                    self.handle(Input::Fetched(found));
+                }
+            }
             order = self.hand_over.recv(), if !self.stopping => match order {
                 Some(sender) => return Some(Over::HandOver(sender)),
                 // Nobody wants the torrent any more.
@@ -373,6 +393,7 @@ impl MagnetTask {
             self.parts.trackers.stop();
             (self.announced, self.dht) = (None, None);
             self.dials.stop();
+            self.sources.abort_all();
             self.handle(Input::Stop);
         }
     }

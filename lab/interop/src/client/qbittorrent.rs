@@ -43,6 +43,7 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
         Box::new(move |_| {
             let torrent = torrent(interface)?;
             let state = torrent["state"].as_str().unwrap_or_default();
+            ensure!(state != "error", "qBittorrent gave the torrent up");
             let seeds = matches!(state, "uploading" | "stalledUP");
             Ok(torrent["progress"].as_f64() == Some(1.0) && (seeds || role == Role::Leech))
         }),

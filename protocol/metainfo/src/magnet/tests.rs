@@ -15,7 +15,7 @@ fn parse(query: &str) -> Result<Magnet, MagnetError> {
 fn a_hybrid_link_with_everything_is_read() {
     let magnet = parse(&format!(
         "xt={V1}&xt={V2}&dn=A+%C3%A9t%C3%A9%2B&xl=10826029&tr=http%3A%2F%2Ft.example%2Fannounce&tr.1=udp://t.example:6969\
-         &ws=https%3A%2F%2Fw.example%2Fd%2F&x.pe=192.0.2.1:6881&x.pe=%5B2001%3Adb8::1%5D:6882&x.pe=host.example:1&so=0,2,4-8"
+         &ws=https%3A%2F%2Fw.example%2Fd%2F&xs=https%3A%2F%2Fw.example%2Fd.torrent&xs=urn:btpk:1234&x.pe=192.0.2.1:6881&x.pe=%5B2001%3Adb8::1%5D:6882&x.pe=host.example:1&so=0,2,4-8"
     ))
     .unwrap();
     assert_eq!(
@@ -28,6 +28,7 @@ fn a_hybrid_link_with_everything_is_read() {
     let schemes: Vec<_> = magnet.trackers.iter().map(|url| url.scheme).collect();
     assert_eq!(schemes, [Scheme::Http, Scheme::Udp]);
     assert_eq!(magnet.web_seeds, ["https://w.example/d/"]);
+    assert_eq!(magnet.sources, ["https://w.example/d.torrent"]);
     let peers: Vec<_> = magnet.peers.iter().map(Contact::to_string).collect();
     assert_eq!(
         peers,
@@ -160,6 +161,7 @@ proptest! {
             length,
             trackers: vec![TrackerUrl::parse(&format!("http://t.example/{path}")).unwrap()],
             web_seeds: vec![format!("https://w.example/{path}")],
+            sources: vec![format!("http://w.example/{path}")],
             selected: Some(ranges.into_iter().map(|(from, more)| from..=from + more).collect()),
             ..Magnet::new(hashes)
         };
@@ -167,7 +169,7 @@ proptest! {
     }
 
     #[test]
-    fn no_link_panics(query in "((xt|tr|tr\\.1|dn|so|x\\.pe|xl|ws)=[%a-f0-9:\\[\\].,é-]{0,50}&?){0,6}|\\PC{0,80}") {
+    fn no_link_panics(query in "((xt|tr|tr\\.1|dn|so|x\\.pe|xl|ws|xs)=[%a-f0-9:\\[\\].,é-]{0,50}&?){0,6}|\\PC{0,80}") {
         let _ = parse(&query);
         let _ = parse(&format!("xt={V1}&{query}"));
         let _ = Magnet::parse(&query);

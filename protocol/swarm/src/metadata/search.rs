@@ -78,6 +78,9 @@ pub enum Input {
         /// What.
         message: FromSeeker,
     },
+    /// What a metainfo file says that was fetched from somewhere, its piece layers checked against their roots. It is let pass where an
+    /// info hash that the search is for does not hold for it.
+    Fetched(Found),
     /// End all connections and open no more.
     Stop,
     /// A deadline passed.
@@ -528,6 +531,21 @@ impl Search {
         }
     }
 
+    fn on_fetched(&mut self, found: Found) {
+        if matches!(self.stage, Stage::Over) {
+            return;
+        }
+        let read = Dictionary::read(&found.info, Limits::REMOTE);
+        if !read.is_ok_and(|dictionary| holds(self.named, dictionary.info_hashes)) {
+            return;
+        }
+        if matches!(self.stage, Stage::Info(_)) {
+            self.on_info(found.info.clone());
+        }
+        self.stage = Stage::Over;
+        self.outputs.push_back(Output::Found(found));
+    }
+
     fn connect_anew(&mut self) {
         let peers: Vec<PeerKey> = self.peers.keys().copied().collect();
         for key in peers {
@@ -604,6 +622,13 @@ impl Search {
     }
 }
 
+/// Whether each hash of `named` is one of `hashes`.
+fn holds(named: InfoHashes, hashes: InfoHashes) -> bool {
+    let v1 = named.v1().is_none_or(|hash| hashes.v1() == Some(hash));
+    let v2 = named.v2().is_none_or(|hash| hashes.v2() == Some(hash));
+    v1 && v2
+}
+
 fn piece_count(total_bytes: u32) -> u32 {
     shoal_wire::metadata::metadata_piece_count(total_bytes)
 }
@@ -641,6 +666,7 @@ impl Machine for Search {
             }
             Input::DialFailed { peer } => self.on_dial_failed(peer),
             Input::Peer { peer, message } => self.on_peer(peer, message),
+            Input::Fetched(found) => self.on_fetched(found),
             Input::Stop => {
                 self.stopped = true;
                 self.stage = Stage::Over;

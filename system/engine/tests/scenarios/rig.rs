@@ -23,6 +23,8 @@ pub(crate) const PIECE: u32 = 16 * 1024;
 /// A torrent, and its files' bytes by path below its folder.
 pub(crate) struct Sample {
     pub(crate) metainfo: Arc<Metainfo>,
+    /// The .torrent file.
+    pub(crate) torrent_file: Vec<u8>,
     pub(crate) files: BTreeMap<String, Vec<u8>>,
 }
 
@@ -98,6 +100,7 @@ impl Sample {
         let metainfo = Metainfo::parse(&bytes, Limits::LOCAL).unwrap();
         Sample {
             metainfo: Arc::new(metainfo),
+            torrent_file: bytes,
             files,
         }
     }

@@ -3,10 +3,10 @@
 //! 127.0.0.1 is opened in the policy and plays the Internet; 127.0.0.2 is not and plays this machine.
 
 use crate::rig::{PATIENCE, Sample, config, soon, usual_seed, wait};
-use shoal_engine::{AddTorrent, Engine, EngineConfig, Snapshot, TorrentHandle};
-use shoal_metainfo::Metainfo;
+use shoal_engine::{AddMagnet, AddTorrent, Engine, EngineConfig, Snapshot, TorrentHandle};
 use shoal_metainfo::create::{Kind, Options};
 use shoal_metainfo::metainfo::PlainFile;
+use shoal_metainfo::{Magnet, Metainfo};
 use shoal_transport::RateLimits;
 use shoal_wire::{Handshake, PeerId, Reserved};
 use std::collections::BTreeMap;
@@ -567,5 +567,71 @@ async fn who_knows_the_url_of_a_download_is_not_told_that_it_is_under_way() {
     // Closed or reset, whichever comes first.
     drop(soon(stream.read_to_end(&mut answer)).await);
     assert!(answer.is_empty(), "{answer:?}");
+    engine.stop(PATIENCE).await;
+}
+
+/// A search for `sample` by files at these URLs alone.
+fn by_files(sample: &Sample, sources: Vec<Url>) -> AddMagnet {
+    let sources = sources.into_iter().map(String::from).collect();
+    AddMagnet {
+        magnet: Magnet {
+            sources,
+            ..Magnet::new(sample.metainfo.info_hashes())
+        },
+        peers: Vec::new(),
+        trackers: Vec::new(),
+        known: None,
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_names_its_torrent_file_needs_no_peer() {
+    for kind in [Kind::V1, Kind::V2, Kind::Hybrid] {
+        let lengths = &[700_000, 100_000, 5];
+        let plain = made(kind, lengths, Vec::new());
+        let other = made(kind, &[1_000], Vec::new());
+        let mut content = (*files(&plain)).clone();
+        content.insert("/right.torrent".to_owned(), plain.torrent_file.clone());
+        content.insert("/other.torrent".to_owned(), other.torrent_file.clone());
+        content.insert("/none.torrent".to_owned(), b"<html>".to_vec());
+        let origin = Origin::start(move |request| serve(&content, request)).await;
+        let sample = again(kind, lengths, &origin);
+        let names = ["/gone", "/none.torrent", "/other.torrent", "/right.torrent"];
+        let mut add = by_files(&sample, names.map(|name| origin.url(name)).to_vec());
+        add.magnet.web_seeds = vec![origin.url("/pub/").to_string()];
+        let engine = leech().await;
+        let mut search = engine.add_magnet(add).await.unwrap();
+        let found = soon(search.found()).await.unwrap();
+        assert_eq!(found.metainfo.verifier(), sample.metainfo.verifier());
+        let target = tempfile::tempdir().unwrap();
+        let add = AddTorrent {
+            search: Some(search),
+            ..AddTorrent::new(found.metainfo.clone(), target.path().to_path_buf())
+        };
+        let getting = engine.add(add).await.unwrap();
+        wait(&getting, |state| state.complete).await;
+        sample.assert_is_in(target.path());
+        engine.stop(PATIENCE).await;
+    }
+}
+
+#[tokio::test]
+async fn a_link_cannot_have_us_fetch_a_torrent_file_from_this_machine() {
+    let sample = made(Kind::V1, &[1_000], Vec::new());
+    let file = sample.torrent_file.clone();
+    let forbidden = Origin::at(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), move |_| Reply {
+        body: file.clone(),
+        ..Reply::new(200)
+    })
+    .await;
+    let (direct, name) = (forbidden.url("/a.torrent"), forbidden.url("/b.torrent"));
+    let redirects = Origin::start(move |_| Reply::redirect(name.as_str())).await;
+    let engine = leech().await;
+    let add = by_files(&sample, vec![direct, redirects.url("/")]);
+    let mut search = engine.add_magnet(add).await.unwrap();
+    let found = tokio::time::timeout(Duration::from_secs(1), search.found()).await;
+    assert!(found.is_err(), "it was found");
+    assert_eq!(redirects.requests().len(), 1);
+    assert_eq!(forbidden.connections.load(Ordering::SeqCst), 0);
     engine.stop(PATIENCE).await;
 }

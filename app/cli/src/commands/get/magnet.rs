@@ -31,7 +31,8 @@ pub(super) fn parse(link: &str, args: &GetArgs) -> Result<Magnet, Failure> {
         tracing::warn!(%warning, "odd magnet link");
     }
     let network = &args.network;
-    let link_is_empty = magnet.trackers.is_empty() && magnet.peers.is_empty();
+    let link_is_empty =
+        magnet.trackers.is_empty() && magnet.peers.is_empty() && magnet.sources.is_empty();
     let nobody_is_named = link_is_empty && network.peers.is_empty() && network.trackers.is_empty();
     // Where others than those named may be spoken to, the local network and the DHT may have a peer.
     if nobody_is_named && network.is_isolated() && network.dht_routers().is_none() {
