@@ -148,6 +148,8 @@ fn put(sender: &Id, item: &Item, cas: Option<i64>, token: &[u8], out: &mut Vec<u
         number(b"seq", item.seq, out);
         pair(b"sig", &item.signature, out);
     }
+    // BEP 44 has no target here, as it follows from the rest; `mainline` and what is built on it refuse a put without it.
+    pair(b"target", &item.target().0, out);
     pair(b"token", token, out);
     key(b"v", out);
     out.extend_from_slice(item.value());
