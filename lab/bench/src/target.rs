@@ -436,7 +436,7 @@ mod tests {
     fn nothing_measured_meets_nothing() {
         let all = judge(&Results::default());
         assert!(all.iter().all(|row| !row.is_met() && row.verdict() == "-"));
-        assert_eq!(all.len(), 28);
+        assert_eq!(all.len(), 30);
     }
 
     #[test]
