@@ -1,7 +1,7 @@
 //! A client of other people, or ours, with one torrent.
 
 mod aria2;
-mod libtorrent;
+pub mod libtorrent;
 mod qbittorrent;
 mod rqbit;
 mod rtorrent;

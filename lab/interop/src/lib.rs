@@ -21,8 +21,8 @@ mod torrent;
 mod tracker;
 pub mod wire;
 
-pub use client::shoal;
 pub use client::{Client, Job, Role, Running, Speech};
+pub use client::{libtorrent, shoal};
 pub use content::{Content, Shape, sha256_of};
 pub use dht_contact::DhtContact;
 pub use lab::{Lab, Outcome, isolated, run_isolated, run_isolated_by};

@@ -1,9 +1,10 @@
-//! Two of ours in homes behind routers, and a third one that everybody can reach and that introduces them.
+//! Two in homes behind routers, and a third one that everybody can reach and that introduces them: all ours, or one of them libtorrent.
 
 use anyhow::{Result, ensure};
 use shoal_interop::nat::{Home, Internet, Nat};
 use shoal_interop::{
-    Content, Kind, Lab, Maker, Process, Program, Recipe, Shape, eventually, isolated, shoal,
+    Client, Content, Job, Kind, Lab, Maker, Process, Program, Recipe, Role, Shape, eventually,
+    isolated, libtorrent, shoal,
 };
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,7 +20,7 @@ const CONNECTED_WITHIN: Duration = Duration::from_secs(60);
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// More than anybody fetches while a test runs: who has everything leaves the introducer, which would have nothing to introduce.
 const BYTES: u64 = 30_000_000;
-const BYTES_PER_S: &str = "100K";
+const BYTES_PER_S: u64 = 100_000;
 
 /// What two homes can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,41 +57,86 @@ impl Subject {
         Ok(Subject { content, torrent })
     }
 
-    fn seed(&self, listen: SocketAddr) -> Result<Command> {
-        let mut command = shoal::command(&["seed", "--trust"])?;
-        command
-            .arg(&self.torrent)
-            .arg("--data")
-            .arg(&self.content.parent);
+    /// What plays a part, told of these peers. `folder` is where a leech has nothing yet.
+    fn command(
+        &self,
+        lab: &Lab,
+        part: Part,
+        folder: &Path,
+        told: &[SocketAddr],
+    ) -> Result<Command> {
+        let Part {
+            client,
+            role,
+            listen,
+        } = part;
+        if client == Client::Libtorrent {
+            let job = match role {
+                Role::Seed => Job::seed(&self.torrent, &self.content.parent, listen),
+                Role::Leech => Job::leech(&self.torrent, folder, listen),
+            };
+            let utp = true;
+            return libtorrent::command(&Job {
+                utp,
+                ..job.with(told).at_most(BYTES_PER_S)
+            });
+        }
+        let mut command = match role {
+            Role::Seed => shoal::command(&["seed", "--trust"])?,
+            Role::Leech => shoal::command(&["get"])?,
+        };
+        command.arg(&self.torrent);
+        match role {
+            Role::Seed => command.arg("--data").arg(&self.content.parent),
+            Role::Leech => command.arg("-o").arg(folder),
+        };
         command.arg("--listen").arg(listen.to_string());
-        command.args(["--upload-limit", BYTES_PER_S]);
-        Ok(command)
-    }
-
-    fn get(&self, lab: &Lab, folder: &Path, listen: SocketAddr) -> Result<Command> {
-        let mut command = shoal::command(&["get"])?;
-        command.arg(&self.torrent).arg("-o").arg(folder);
-        command.arg("--listen").arg(listen.to_string());
+        command.arg("--upload-limit").arg(BYTES_PER_S.to_string());
         command.arg("--state-dir").arg(lab.folder("state")?);
+        for peer in told {
+            command.arg("--peer").arg(peer.to_string());
+        }
         Ok(command)
     }
 }
 
-/// Who knows both, and has not everything. Each pair has one of its own, as nobody hears of a newcomer at once where others came just
-/// before.
-fn introducer(lab: &Lab, subject: &Subject, internet: &Internet, name: &str) -> Result<Process> {
-    let folder = lab.folder("introducer")?;
-    let mut command = subject.get(lab, &folder, internet.address())?;
-    let process = Process::start(lab, name, &mut command)?;
-    ready(&process)?;
-    Ok(process)
+/// Who does what, and where it listens.
+#[derive(Clone, Copy)]
+struct Part {
+    client: Client,
+    role: Role,
+    listen: SocketAddr,
 }
 
+/// Who plays which part.
+#[derive(Clone, Copy)]
+struct Cast {
+    /// It knows both, and has not everything. Each pair has one of its own, as nobody hears of a newcomer at once where others came just
+    /// before.
+    introducer: Client,
+    seed: Client,
+    leech: Client,
+}
+
+const OURS: Cast = Cast {
+    introducer: Client::Shoal,
+    seed: Client::Shoal,
+    leech: Client::Shoal,
+};
+
+/// Both say something first when they have begun.
 fn ready(process: &Process) -> Result<()> {
-    eventually(READY_WITHIN, "a seed to be ready", || {
-        let events = shoal::events(&process.said());
-        Ok(events.iter().any(|event| event["event"] == "started"))
+    eventually(READY_WITHIN, "a client to be ready", || {
+        let mut events = shoal::events(&process.said()).into_iter();
+        Ok(events.any(|event| event["event"] == "started" || event["event"] == "progress"))
     })
+}
+
+/// The most that any event counts of this, such as peers.
+fn counted(process: &Process, what: &str) -> u64 {
+    let events = shoal::events(&process.said()).into_iter();
+    let counts = events.filter_map(|event| event[what].as_u64());
+    counts.max().unwrap_or(0)
 }
 
 /// Starts a seed in one home and a leech in the other; whether the leech is connected to the seed in time. There is no other seed.
@@ -98,40 +144,96 @@ fn meet(
     lab: &Lab,
     subject: &Subject,
     internet: &Internet,
+    cast: Cast,
     homes: [&Home; 2],
     mapping: bool,
     within: Duration,
 ) -> Result<(bool, Process)> {
-    let name = |role: &str, home: &Home| format!("{role}-{}", home.number());
-    let told = |mut command: Command| {
-        command.arg("--peer").arg(internet.address().to_string());
-        command.args((!mapping).then_some("--no-port-mapping"));
-        command
-    };
+    let told = [internet.address()];
     let [one, other] = homes;
-    let introducer = introducer(lab, subject, internet, &name("introducer", one))?;
-    let mut seed = told(subject.seed(one.address())?);
-    seed.arg("--state-dir").arg(lab.folder("state")?);
-    let seed = Process::start(lab, &name("seed", one), &mut one.on_host(&seed))?;
-    ready(&seed)?;
+    let introducer = Part {
+        client: cast.introducer,
+        role: Role::Leech,
+        listen: told[0],
+    };
+    let folder = lab.folder("introducer")?;
+    let mut command = subject.command(lab, introducer, &folder, &[])?;
+    let introducer = Process::start(lab, &format!("introducer-{}", one.number()), &mut command)?;
+    ready(&introducer)?;
+    let start = |name: &str, client, role, home: &Home| {
+        let listen = home.address();
+        let part = Part {
+            client,
+            role,
+            listen,
+        };
+        let mut command = subject.command(lab, part, &lab.folder("target")?, &told)?;
+        if client == Client::Shoal && !mapping {
+            command.arg("--no-port-mapping");
+        }
+        let name = format!("{name}-{}", home.number());
+        let process = Process::start(lab, &name, &mut home.on_host(&command))?;
+        ready(&process).map(|()| process)
+    };
+    let seed = start("seed", cast.seed, Role::Seed, one)?;
     if mapping {
         eventually(READY_WITHIN, "the router to map both ports", || {
             Ok(one.mapped()?.len() == 2)
         })?;
     }
-    let folder = lab.folder("target")?;
-    let leech = told(subject.get(lab, &folder, other.address())?);
-    let leech = &mut other.on_host(&leech);
-    let leech = Process::start(lab, &name("leech", other), leech)?;
-    let shows = |count: &str| {
-        let mut events = shoal::events(&leech.said()).into_iter();
-        events.any(|event| event[count].as_u64().is_some_and(|count| count > 0))
+    let leech = start("leech", cast.leech, Role::Leech, other)?;
+    eventually(READY_WITHIN, "the introducer", || {
+        Ok(counted(&leech, "peers") > 0)
+    })?;
+    let is_connected = || match cast.leech {
+        Client::Shoal => counted(&leech, "seeds") > 0,
+        // It does not say of what kind: there are only the introducer and the seed.
+        _ => counted(&leech, "peers") > 1,
     };
-    eventually(READY_WITHIN, "the introducer", || Ok(shows("peers")))?;
-    let directly = eventually(within, "a seed", || Ok(shows("seeds"))).is_ok();
+    let directly = eventually(within, "a seed", || Ok(is_connected())).is_ok();
     leech.stop();
     introducer.stop();
     Ok((directly, seed))
+}
+
+/// Both homes let in answers alone, so that there is no other way than that both send at once.
+fn are_punched(lab: &Lab, cast: Cast) -> Result<()> {
+    let subject = Subject::new(lab)?;
+    let mut internet = Internet::build()?;
+    let homes = [
+        internet.home(lab, Nat::PortRestricted)?,
+        internet.home(lab, Nat::PortRestricted)?,
+    ];
+    let [one, other] = &homes;
+    let homes = [one, other];
+    let within = CONNECTED_WITHIN;
+    let (directly, _seed) = meet(lab, &subject, &internet, cast, homes, false, within)?;
+    ensure!(directly, "they were not connected");
+    Ok(())
+}
+
+#[test]
+fn libtorrent_brings_two_of_ours_together() -> Result<()> {
+    isolated(&[Program::Nft, Program::Libtorrent], |lab| {
+        let introducer = Client::Libtorrent;
+        are_punched(lab, Cast { introducer, ..OURS })
+    })
+}
+
+#[test]
+fn we_bring_libtorrent_and_one_of_ours_together() -> Result<()> {
+    isolated(&[Program::Nft, Program::Libtorrent], |lab| {
+        let seed = Client::Libtorrent;
+        are_punched(lab, Cast { seed, ..OURS })
+    })
+}
+
+#[test]
+fn we_bring_one_of_ours_and_libtorrent_together() -> Result<()> {
+    isolated(&[Program::Nft, Program::Libtorrent], |lab| {
+        let leech = Client::Libtorrent;
+        are_punched(lab, Cast { leech, ..OURS })
+    })
 }
 
 #[test]
@@ -152,7 +254,7 @@ fn homes_connect_if_one_can_be_reached_or_both_routers_let_in_answers() -> Resul
                     _ => INTRODUCED_WITHIN + DIRECTLY_WITHIN,
                 };
                 let homes = [seeding, fetching];
-                let (directly, seed) = meet(lab, &subject, &internet, homes, false, within)?;
+                let (directly, seed) = meet(lab, &subject, &internet, OURS, homes, false, within)?;
                 seed.stop();
                 println!(
                     "{one:<16}{other:<16}{:<16}{directly}",
@@ -187,6 +289,7 @@ fn with_a_mapped_port(lab: &Lab, pcp: bool, upnp: bool) -> Result<()> {
         lab,
         &subject,
         &internet,
+        OURS,
         [one, other],
         true,
         CONNECTED_WITHIN,

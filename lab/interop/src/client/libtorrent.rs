@@ -8,7 +8,12 @@ use anyhow::Result;
 use serde_json::json;
 use std::process::Command;
 
-pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
+/// What runs it.
+///
+/// # Errors
+///
+/// It is not installed.
+pub fn command(job: &Job<'_>) -> Result<Command> {
     let order = json!({
         "torrent": job.torrent,
         "magnet": job.magnet,
@@ -29,6 +34,11 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
     command
         .arg(script("libtorrent_peer.py"))
         .arg(order.to_string());
+    Ok(command)
+}
+
+pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
+    let mut command = command(job)?;
     let process = Process::start(lab, &job.name(Client::Libtorrent), &mut command)?;
     let reached = match job.role {
         Role::Seed => has_said(r#"{"event": "ready"}"#),
