@@ -75,7 +75,8 @@ impl Subject {
                 Role::Seed => Job::seed(&self.torrent, &self.content.parent, listen),
                 Role::Leech => Job::leech(&self.torrent, folder, listen),
             };
-            let utp = true;
+            // In a home it has to be told to speak uTP, and then speaks nothing else.
+            let utp = !told.is_empty();
             return libtorrent::command(&Job {
                 utp,
                 ..job.with(told).at_most(BYTES_PER_S)

@@ -44,3 +44,30 @@ fn libtorrent_alone_gets_everything_from_a_super_seed() -> Result<()> {
 fn shoal_alone_gets_everything_from_a_super_seed() -> Result<()> {
     isolated(&[], |lab| serves(lab, Client::Shoal))
 }
+
+/// They are told of each other: in the lab, the address from which one connects to a peer is not where it listens.
+#[test]
+fn three_libtorrents_share_what_a_super_seed_shows() -> Result<()> {
+    isolated(&[Program::Libtorrent], |lab| {
+        let source = lab.folder("source")?;
+        let content = Content::generate(&source, "hidden", Shape::Folder(BYTES), 3)?;
+        let torrent = lab.path("hidden.torrent");
+        let recipe = Recipe::new(Kind::V1).pieces(256 * 1024);
+        recipe.make(Maker::Shoal, &content, &torrent)?;
+        let seed = Job::seed(&torrent, &source, lab.address());
+        let mut command = shoal::order(lab, &seed)?;
+        let _ours = Process::start(lab, "shoal", command.arg("--super-seed"))?;
+        let (mut known, mut leeches) = (vec![seed.address], Vec::new());
+        for _ in 0..3 {
+            let (target, address) = (lab.folder("target")?, lab.address());
+            let job = Job::leech(&torrent, &target, address).with(&known);
+            leeches.push((Client::Libtorrent.start(lab, &job)?, target));
+            known.push(address);
+        }
+        for (leech, target) in &mut leeches {
+            leech.wait_complete(COMPLETE_WITHIN)?;
+            content.check(target)?;
+        }
+        Ok(())
+    })
+}
