@@ -1,7 +1,7 @@
 //! Vectors written by hand, round trips, and every limit at and beyond it.
 
 use super::*;
-use crate::extension::{LOCAL_DONT_HAVE, LOCAL_METADATA, RemoteExtensions};
+use crate::extension::{Extension, LOCAL_DONT_HAVE, LOCAL_METADATA, RemoteExtensions};
 use crate::message::{ExtendedHandshake, HashRequest, Hashes, Message, Request};
 use crate::metadata::{MAX_METADATA_PAYLOAD, Metadata};
 use proptest::prelude::*;
@@ -11,7 +11,7 @@ use shoal_metainfo::PieceIndex;
 fn mirror() -> RemoteExtensions {
     let mut remote = RemoteExtensions::default();
     remote.update(&ExtendedHandshake {
-        extensions: crate::Extension::offer(),
+        extensions: Extension::offer(),
         ..ExtendedHandshake::default()
     });
     remote
@@ -441,6 +441,16 @@ fn any_extended_handshake() -> impl Strategy<Value = ExtendedHandshake> {
     )
 }
 
+/// The id of an extended message that is none of ours, and no handshake.
+fn foreign_id() -> impl Strategy<Value = u8> {
+    let ours = |id: u8| {
+        Extension::ALL
+            .iter()
+            .any(|extension| extension.local_id() == id)
+    };
+    (1u8..).prop_filter("an id of ours", move |&id| !ours(id))
+}
+
 /// Every message, as one that the decoder would accept.
 fn any_message() -> impl Strategy<Value = Message> {
     let payload = || proptest::collection::vec(any::<u8>(), 0..300);
@@ -470,8 +480,7 @@ fn any_message() -> impl Strategy<Value = Message> {
         piece().prop_map(Message::DontHave),
         any::<u32>().prop_map(|piece| Message::Metadata(Metadata::Request { piece })),
         any::<u32>().prop_map(|piece| Message::Metadata(Metadata::Reject { piece })),
-        (LOCAL_DONT_HAVE + 1.., payload())
-            .prop_map(|(id, payload)| Message::Extended { id, payload }),
+        (foreign_id(), payload()).prop_map(|(id, payload)| Message::Extended { id, payload }),
         any_hash_request().prop_map(Message::HashRequest),
         any_hashes().prop_map(Message::Hashes),
         any_hash_request().prop_map(Message::HashReject),
