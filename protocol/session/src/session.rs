@@ -197,14 +197,15 @@ impl Session {
             .take(slots)
             .map(|candidate| candidate.id)
             .collect();
-        self.rotate_optimistic(now, &ranked, &mut chosen);
+        self.rotate_optimistic(now, optimistic(slots), &ranked, &mut chosen);
         self.apply(now, &chosen);
     }
 
     /// Between rounds nobody loses a slot, but a free one is not left empty until the next round.
     fn fill_free_slots(&mut self, now: Moment) {
         let mut chosen = self.unchoked_and_interested();
-        let most = self.slots(now) + self.optimistic_slots(now);
+        let slots = self.slots(now);
+        let most = slots + optimistic(slots);
         if chosen.len() < most {
             let ranked = self.ranked(now);
             let waiting: Vec<PeerId> = ranked
@@ -221,6 +222,7 @@ impl Session {
     fn rotate_optimistic(
         &mut self,
         now: Moment,
+        slots: usize,
         ranked: &[Candidate],
         chosen: &mut BTreeSet<PeerId>,
     ) {
@@ -233,11 +235,11 @@ impl Session {
             });
             goes_on && !chosen.contains(id)
         });
-        while self.optimistic.len() < self.optimistic_slots(now) {
-            let waits = |candidate: &&Candidate| {
-                !chosen.contains(&candidate.id) && !self.optimistic.contains_key(&candidate.id)
-            };
-            let waiting: Vec<&Candidate> = ranked.iter().filter(waits).collect();
+        let waits = |candidate: &&Candidate| {
+            !chosen.contains(&candidate.id) && !self.optimistic.contains_key(&candidate.id)
+        };
+        let mut waiting: Vec<&Candidate> = ranked.iter().filter(waits).collect();
+        while self.optimistic.len() < slots {
             self.optimistic_given = (self.optimistic_given + 1) % OPTIMISTIC_FOR_ANYBODY;
             let needy = if self.optimistic_given == 0 {
                 None
@@ -247,6 +249,7 @@ impl Session {
             let Some(drawn) = needy.or_else(|| draw(&mut self.rng, &waiting, now)) else {
                 break;
             };
+            waiting.retain(|candidate| candidate.id != drawn);
             self.optimistic.insert(drawn, now);
         }
         chosen.extend(self.optimistic.keys().copied());
@@ -311,10 +314,6 @@ impl Session {
         }
         let all = self.torrents.values().flat_map(|state| &state.peers);
         choker::slots(self.settings.slots, &mut rates, idle, choker::is_young(all)) as usize
-    }
-
-    fn optimistic_slots(&self, now: Moment) -> usize {
-        (self.slots(now) / SLOTS_PER_OPTIMISTIC as usize).max(1)
     }
 
     fn unchoked_and_interested(&self) -> BTreeSet<PeerId> {
@@ -382,6 +381,11 @@ impl Session {
                 .push_back(Output::GrantDials { torrent, count });
         }
     }
+}
+
+/// See [`SLOTS_PER_OPTIMISTIC`].
+fn optimistic(slots: usize) -> usize {
+    (slots / SLOTS_PER_OPTIMISTIC as usize).max(1)
 }
 
 /// Any of those who wait, newcomers rather.

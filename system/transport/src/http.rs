@@ -50,6 +50,22 @@ pub struct HttpLimits {
     pub family: Option<AddressFamily>,
 }
 
+impl HttpLimits {
+    /// Those of a file that a person or a link names, of so many bytes at most.
+    #[must_use]
+    pub const fn file(max_body_bytes: usize) -> Self {
+        HttpLimits {
+            protocol: Protocol::Http,
+            max_body_bytes,
+            // A torrent of 10 MiB over a slow line takes half of this.
+            timeout: Duration::from_secs(60),
+            // Sites move, and shorten URLs; more hops than these are a loop.
+            max_redirects: 5,
+            family: None,
+        }
+    }
+}
+
 /// A complete reply of any status that is not a redirect.
 #[derive(Clone, Debug)]
 pub struct HttpReply {

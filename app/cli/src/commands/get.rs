@@ -7,12 +7,11 @@ mod magnet;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use shoal_engine::{AddTorrent, Engine};
 use shoal_metainfo::metainfo::Limits;
 use shoal_metainfo::{Magnet, Metainfo};
-use shoal_transport::{HttpError, HttpLimits, OriginClass, policy::Protocol};
+use shoal_transport::{HttpError, HttpLimits, OriginClass};
 use url::Url;
 
 use super::transfer::{self, Goal, Prepare, Purpose};
@@ -22,12 +21,6 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::{journal_path, torrent_file};
 use plain::Local;
-
-/// A torrent of 10 MiB over a slow line takes half of this.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Sites move, and shorten URLs; more hops than these are a loop.
-const MAX_REDIRECTS: usize = 5;
 
 /// Downloads, and seeds afterwards if that was asked for.
 pub(super) fn run(args: &GetArgs, output: &mut Output) -> Done {
@@ -144,13 +137,7 @@ impl Prepare for Getting<'_> {
 /// Fetches a .torrent file. Errors name the site only: the rest of a URL may be a secret.
 async fn fetch(engine: &Engine, url: Url, origin: OriginClass) -> Result<Metainfo, Failure> {
     let site = url.origin().ascii_serialization();
-    let limits = HttpLimits {
-        protocol: Protocol::Http,
-        max_body_bytes: Limits::REMOTE.bytes,
-        timeout: FETCH_TIMEOUT,
-        max_redirects: MAX_REDIRECTS,
-        family: None,
-    };
+    let limits = HttpLimits::file(Limits::REMOTE.bytes);
     let failed = |why: &str| {
         let message = format!("cannot fetch the torrent: {why}");
         Failure::new(Exit::Failure, message)

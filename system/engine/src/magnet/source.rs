@@ -7,25 +7,14 @@ use bytes::Bytes;
 use shoal_metainfo::metainfo::Limits;
 use shoal_metainfo::{FileIndex, Metainfo};
 use shoal_swarm::metadata::search::Found;
-use shoal_transport::{HttpLimits, OriginClass, Protocol, Transport};
-use std::time::Duration;
+use shoal_transport::{HttpLimits, OriginClass, Transport};
 use url::Url;
-
-const TIMEOUT: Duration = Duration::from_secs(60);
-
-const MAX_REDIRECTS: usize = 5;
 
 /// What the file at `url` says, `None` where it cannot be had or read; the log says why, and names no more than the site.
 pub(super) async fn fetch(transport: Transport, url: String) -> Option<Found> {
     let url: Url = url.parse().ok()?;
     let site = url.origin().ascii_serialization();
-    let limits = HttpLimits {
-        protocol: Protocol::Http,
-        max_body_bytes: Limits::REMOTE.bytes,
-        timeout: TIMEOUT,
-        max_redirects: MAX_REDIRECTS,
-        family: None,
-    };
+    let limits = HttpLimits::file(Limits::REMOTE.bytes);
     let reply = transport
         .http()
         .get(url, OriginClass::Metainfo, limits)

@@ -12,17 +12,20 @@ use shoal_engine::{AddTorrent, Engine, Mirror, Version};
 use shoal_metainfo::Metainfo;
 use shoal_metainfo::metainfo::{Limits, PlainFile, WholeDigest};
 use shoal_metainfo::metalink::{self, Metalink, MetalinkFile};
-use shoal_transport::{HttpLimits, HttpStream, OriginClass, Protocol, RangeRequest};
+use shoal_transport::{HttpLimits, HttpStream, OriginClass, RangeRequest};
 use url::Url;
 
 use super::headers::{self, Link};
-use super::{FETCH_TIMEOUT, MAX_REDIRECTS, explain, plan, with_settings};
+use super::{explain, plan, with_settings};
 use crate::args::GetArgs;
 use crate::exit::{Exit, Failure};
 use crate::{journal_path, torrent_file};
 
 /// So much of a file tells what it is.
 const PROBE_LENGTH: usize = 1024;
+
+/// So long an origin may take over the next part of a file's beginning.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The most torrents of one file that are tried.
 const MAX_TORRENTS: usize = 3;
@@ -143,16 +146,6 @@ fn kind(reply: &HttpStream, beginning: &[u8]) -> Kind {
     }
 }
 
-fn limits(max_body_bytes: usize) -> HttpLimits {
-    HttpLimits {
-        protocol: Protocol::Http,
-        max_body_bytes,
-        timeout: FETCH_TIMEOUT,
-        max_redirects: MAX_REDIRECTS,
-        family: None,
-    }
-}
-
 fn failed(why: &str) -> Failure {
     Failure::new(Exit::Failure, format!("cannot download it: {why}"))
 }
@@ -184,7 +177,9 @@ async fn ask(engine: &Engine, url: &Url) -> Result<HttpStream, Failure> {
         if_range: None,
     };
     let http = engine.transport().http();
-    let reply = http.open(request, OriginClass::User, limits(0)).await;
+    let reply = http
+        .open(request, OriginClass::User, HttpLimits::file(0))
+        .await;
     let reply = reply.map_err(|error| failed(&explain(&site, &error)))?;
     match reply.status() {
         200 | 206 => Ok(reply),
@@ -197,7 +192,7 @@ async fn ask(engine: &Engine, url: &Url) -> Result<HttpStream, Failure> {
 async fn beginning(reply: &mut HttpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     while bytes.len() < PROBE_LENGTH {
-        let chunk = tokio::time::timeout(FETCH_TIMEOUT, reply.chunk()).await;
+        let chunk = tokio::time::timeout(PATIENCE, reply.chunk()).await;
         match chunk {
             Ok(Ok(Some(chunk))) => bytes.extend(chunk.iter().take(PROBE_LENGTH - bytes.len())),
             _ => break,
@@ -215,7 +210,9 @@ async fn body(
 ) -> Result<Vec<u8>, Failure> {
     let site = url.origin().ascii_serialization();
     let http = engine.transport().http();
-    let reply = http.get(url, origin, limits(max_body_bytes)).await;
+    let reply = http
+        .get(url, origin, HttpLimits::file(max_body_bytes))
+        .await;
     let reply = reply.map_err(|error| failed(&explain(&site, &error)))?;
     match reply.status {
         200 => Ok(reply.body),
