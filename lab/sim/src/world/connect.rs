@@ -342,11 +342,15 @@ impl World {
             self.queue
                 .push(self.now + latency, Event::Breaks(end.other()));
         }
-        // Ends whose torrent had forgotten them already.
-        for slot in &mut self.ends {
-            if slot.as_ref().is_some_and(|end| end.node == node) {
-                *slot = None;
-            }
+        // Ends whose torrent had forgotten them already: what they had still to say, the end of the stream last, leaves no more.
+        for id in (0..).map(EndId).take(self.ends.len()) {
+            let Some(end) = self.end(id).filter(|end| end.node == node) else {
+                continue;
+            };
+            let latency = end.pipe.latency;
+            self.ends[id.get()] = None;
+            self.queue
+                .push(self.now + latency, Event::Breaks(id.other()));
         }
     }
 

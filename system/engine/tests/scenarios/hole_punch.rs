@@ -31,7 +31,7 @@ fn offer(port: u16) -> ExtendedHandshake {
     }
 }
 
-async fn say(remote: &mut Remote, messages: &[Message]) {
+pub(crate) async fn say(remote: &mut Remote, messages: &[Message]) {
     // An engine wants extensions under its own ids, which are those that are offered here.
     let mut theirs = RemoteExtensions::default();
     theirs.update(&offer(1));
@@ -43,7 +43,7 @@ async fn say(remote: &mut Remote, messages: &[Message]) {
 }
 
 /// A remote that says that it listens at `port`.
-async fn joined(sample: &Sample, seed: &Seed, port: u16) -> Remote {
+pub(crate) async fn joined(sample: &Sample, seed: &Seed, port: u16) -> Remote {
     let mut remote = Remote::connect(seed.peers()[0], HERE, sample)
         .await
         .unwrap();
@@ -52,7 +52,7 @@ async fn joined(sample: &Sample, seed: &Seed, port: u16) -> Remote {
     remote
 }
 
-fn punch(kind: HolePunchKind, address: SocketAddr) -> Message {
+pub(crate) fn punch(kind: HolePunchKind, address: SocketAddr) -> Message {
     Message::HolePunch(Some(HolePunch { kind, address }))
 }
 
@@ -99,7 +99,7 @@ async fn two_remotes_are_brought_together_and_nobody_with_whom_no_connection_sta
 }
 
 /// Waits for a SYN of uTP, which has to come from the port at which the engine listens: routers let in answers to that one.
-async fn is_dialled(socket: &UdpSocket, by: SocketAddr) {
+pub(crate) async fn is_dialled(socket: &UdpSocket, by: SocketAddr) {
     let mut datagram = [0; 2_048];
     let (length, from) = soon(socket.recv_from(&mut datagram)).await.unwrap();
     assert_eq!((datagram[..length][0], from), (SYN, by));

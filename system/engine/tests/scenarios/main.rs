@@ -12,6 +12,7 @@ mod dht;
 mod disk;
 mod encryption;
 mod exchange;
+mod forgery;
 mod hole_punch;
 mod hostile;
 mod limits;

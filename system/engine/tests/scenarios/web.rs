@@ -23,25 +23,25 @@ const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// One request, as the origin hears it.
 #[derive(Clone, Debug)]
-struct Request {
+pub(crate) struct Request {
     path: String,
     range: Option<(usize, usize)>,
     head: String,
 }
 
 /// What the origin sends.
-struct Reply {
-    status: u16,
-    headers: Vec<String>,
-    body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<String>,
+    pub(crate) body: Vec<u8>,
     /// The connection breaks after so many bytes of the body.
-    cut: Option<usize>,
+    pub(crate) cut: Option<usize>,
     /// So many bytes at a time, each after a pause.
-    drip: Option<(usize, Duration)>,
+    pub(crate) drip: Option<(usize, Duration)>,
 }
 
 impl Reply {
-    fn new(status: u16) -> Self {
+    pub(crate) fn new(status: u16) -> Self {
         Reply {
             status,
             headers: Vec::new(),
@@ -51,7 +51,7 @@ impl Reply {
         }
     }
 
-    fn redirect(to: &str) -> Self {
+    pub(crate) fn redirect(to: &str) -> Self {
         let mut reply = Reply::new(302);
         reply.headers.push(format!("Location: {to}"));
         reply
@@ -60,7 +60,7 @@ impl Reply {
 
 type Respond = dyn Fn(&Request) -> Reply + Send + Sync;
 
-struct Origin {
+pub(crate) struct Origin {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
     connections: Arc<AtomicUsize>,
@@ -69,7 +69,9 @@ struct Origin {
 }
 
 impl Origin {
-    async fn start(respond: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Origin {
+    pub(crate) async fn start(
+        respond: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Origin {
         Origin::at(HERE, respond).await
     }
 
@@ -107,11 +109,11 @@ impl Origin {
         origin
     }
 
-    fn url(&self, path: &str) -> Url {
+    pub(crate) fn url(&self, path: &str) -> Url {
         format!("http://{}{path}", self.address).parse().unwrap()
     }
 
-    fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
 }
@@ -180,13 +182,13 @@ fn serve(files: &BTreeMap<String, Vec<u8>>, request: &Request) -> Reply {
 }
 
 /// Torrents may name what is at 127.0.0.1, and nothing else here.
-fn open(mut config: EngineConfig) -> EngineConfig {
+pub(crate) fn open(mut config: EngineConfig) -> EngineConfig {
     config.transport.isolated = false;
     config.transport.allow_net = vec!["127.0.0.1".parse().unwrap()];
     config
 }
 
-async fn leech() -> Engine {
+pub(crate) async fn leech() -> Engine {
     Engine::start(open(config(HERE))).await.unwrap()
 }
 
