@@ -158,6 +158,10 @@ impl Cell {
         {
             return Some("the peer bans web seeds of v2 folders");
         }
+        // rTorrent 0.9.8 dials 54.58.a.b where the DHT names a.b.c.d: "6:", which stands before the address, is a part of it to it.
+        if self.leech == Client::RTorrent && self.found == Found::ByDht {
+            return Some("the peer misreads the addresses that it has from the DHT");
+        }
         if self.seed == Client::WebTorrent && self.found == Found::ByExchange {
             return Some("the peer hears of others and tells of nobody");
         }

@@ -11,7 +11,7 @@ pub(super) fn start(lab: &Lab, job: &Job<'_>) -> Result<Running> {
     let state = lab.folder(&job.name(Client::Aria2))?;
     let mut command = Command::new(Program::Aria2.find()?);
     command.args(["--no-conf", "--enable-dht6=false", "--disable-ipv6=true"]);
-    // It has UDP trackers only together with its DHT, which finds nobody here.
+    // It has UDP trackers only together with its DHT, which finds nobody without a router.
     command.arg("--enable-dht=true");
     command.arg(format!("--dht-listen-port={}", job.address.port()));
     command.arg(format!("--dht-file-path={}", state.join("dht").display()));

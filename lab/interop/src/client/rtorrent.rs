@@ -1,4 +1,4 @@
-//! rTorrent 0.9.8: v1, and peers only through trackers. It hangs where a torrent has no tracker at all.
+//! rTorrent 0.9.8: v1, with peers from trackers, peer exchange and the DHT. It cannot be told of one by address.
 
 use super::{Client, Job, Role, Running, Speech, accepts};
 use crate::lab::Lab;
