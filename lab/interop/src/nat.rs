@@ -286,6 +286,8 @@ fn within(place: &Process, command: &Command) -> Command {
     entered.arg(format!("--net=/proc/{}/ns/net", place.id()));
     entered.arg("--").arg(command.get_program());
     entered.args(command.get_args());
+    let set = command.get_envs();
+    entered.envs(set.filter_map(|(name, value)| Some((name, value?))));
     entered
 }
 

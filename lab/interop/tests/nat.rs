@@ -97,6 +97,7 @@ impl Subject {
         for peer in told {
             command.arg("--peer").arg(peer.to_string());
         }
+        command.env("SHOAL_LOG", "shoal_engine::connect=debug");
         Ok(command)
     }
 }
@@ -197,8 +198,8 @@ fn meet(
     Ok((directly, seed))
 }
 
-/// Both homes let in answers alone, so that there is no other way than that both send at once.
-fn are_punched(lab: &Lab, cast: Cast) -> Result<()> {
+/// Both homes let in answers alone: both have to send at once, as they are asked to (BEP 55), or as each happens to dial the other.
+fn are_connected(lab: &Lab, cast: Cast) -> Result<()> {
     let subject = Subject::new(lab)?;
     let mut internet = Internet::build()?;
     let homes = [
@@ -217,7 +218,7 @@ fn are_punched(lab: &Lab, cast: Cast) -> Result<()> {
 fn libtorrent_brings_two_of_ours_together() -> Result<()> {
     isolated(&[Program::Nft, Program::Libtorrent], |lab| {
         let introducer = Client::Libtorrent;
-        are_punched(lab, Cast { introducer, ..OURS })
+        are_connected(lab, Cast { introducer, ..OURS })
     })
 }
 
@@ -225,7 +226,7 @@ fn libtorrent_brings_two_of_ours_together() -> Result<()> {
 fn we_bring_libtorrent_and_one_of_ours_together() -> Result<()> {
     isolated(&[Program::Nft, Program::Libtorrent], |lab| {
         let seed = Client::Libtorrent;
-        are_punched(lab, Cast { seed, ..OURS })
+        are_connected(lab, Cast { seed, ..OURS })
     })
 }
 
@@ -233,7 +234,7 @@ fn we_bring_libtorrent_and_one_of_ours_together() -> Result<()> {
 fn we_bring_one_of_ours_and_libtorrent_together() -> Result<()> {
     isolated(&[Program::Nft, Program::Libtorrent], |lab| {
         let leech = Client::Libtorrent;
-        are_punched(lab, Cast { leech, ..OURS })
+        are_connected(lab, Cast { leech, ..OURS })
     })
 }
 

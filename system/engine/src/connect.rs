@@ -134,6 +134,9 @@ async fn call(
     methods: Option<Methods>,
 ) -> Result<Ready, Failed> {
     let (address, class) = (dial.address, class(dial.origin));
+    if dial.punch {
+        tracing::debug!("dialling {address}, which is to dial us at the same time");
+    }
     let stream = match dial.punch {
         true => dialer.punch(address, class).await,
         false => dialer.dial(address, class).await,
