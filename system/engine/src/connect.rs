@@ -92,37 +92,86 @@ pub(crate) struct Dial {
 /// Opens a connection and shakes hands. A hybrid torrent is tried by its v1 name, which more clients know, and where that is
 /// refused by its v2 name. Where encryption is no must, a remote that does not turn out to know how is called again in the clear.
 pub(crate) async fn dial(dialer: &PeerDialer, us: Introduction, dial: Dial) -> io::Result<Ready> {
+    let way = match dial.punch {
+        true => Way::Punch,
+        false => Way::Any,
+    };
+    let failed = match call_by_names(dialer, us, dial, way).await {
+        Ok(ready) => return Ok(ready),
+        Err(failed) => failed,
+    };
+    // Clients that are told to use uTP alone accept TCP all the same, and close.
+    let silent = failed.heard == (Heard::Nothing { over_tcp: true }) && is_closed(&failed.error);
+    if silent && dialer.can_punch() {
+        let again = call_by_names(dialer, us, dial, Way::AfterTcp).await;
+        return again.map_err(|_| failed.error);
+    }
+    Err(failed.error)
+}
+
+/// How a connection is made.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// By whatever answers first.
+    Any,
+    /// As the remote dials us.
+    Punch,
+    /// Over uTP, after TCP led to nothing.
+    AfterTcp,
+}
+
+/// How much the remote let us hear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    NotReached,
+    /// Of who cannot encrypt no more can be expected where we do.
+    Nothing {
+        over_tcp: bool,
+    },
+    /// It knows how to encrypt: there is no use in calling it again in the clear.
+    Something,
+}
+
+/// Why an attempt came to nothing.
+struct Failed {
+    error: io::Error,
+    heard: Heard,
+}
+
+async fn call_by_names(
+    dialer: &PeerDialer,
+    us: Introduction,
+    dial: Dial,
+    way: Way,
+) -> Result<Ready, Failed> {
     let mut methods = match dial.encryption {
         EncryptionPolicy::Disabled => None,
         EncryptionPolicy::Enabled if dial.known_plain => None,
         policy => Some(policy.methods()),
     };
     let may_fall_back = dial.encryption == EncryptionPolicy::Enabled;
-    let mut refused = io::Error::from(io::ErrorKind::NotFound);
+    let mut refused = Failed {
+        error: io::ErrorKind::NotFound.into(),
+        heard: Heard::NotReached,
+    };
     for name in us.hashes.swarms() {
-        let mut attempt = call(dialer, us, dial, name, methods).await;
-        if let Err(Failed { known: false, .. }) = &attempt
+        let mut attempt = call(dialer, us, dial, way, name, methods).await;
+        if let Err(Failed { heard, .. }) = &attempt
+            && matches!(heard, Heard::Nothing { .. })
             && methods.is_some()
             && may_fall_back
         {
             methods = None;
-            attempt = call(dialer, us, dial, name, methods).await;
+            attempt = call(dialer, us, dial, way, name, methods).await;
         }
         match attempt {
             Ok(ready) => return Ok(ready),
             // Whoever does not know a name closes the connection without a word.
-            Err(Failed { error, .. }) if is_closed(&error) => refused = error,
-            Err(Failed { error, .. }) => return Err(error),
+            Err(failed) if is_closed(&failed.error) => refused = failed,
+            Err(failed) => return Err(failed),
         }
     }
     Err(refused)
-}
-
-/// Why an attempt came to nothing.
-struct Failed {
-    error: io::Error,
-    /// Nobody was reached, or the remote turned out to know how to encrypt: there is no use in calling it again in the clear.
-    known: bool,
 }
 
 /// One connection under one name, encrypted by one of `methods` or in the clear.
@@ -130,29 +179,36 @@ async fn call(
     dialer: &PeerDialer,
     us: Introduction,
     dial: Dial,
+    way: Way,
     name: InfoHash,
     methods: Option<Methods>,
 ) -> Result<Ready, Failed> {
     let (address, class) = (dial.address, class(dial.origin));
-    if dial.punch {
-        tracing::debug!("dialling {address}, which is to dial us at the same time");
-    }
-    let stream = match dial.punch {
-        true => dialer.punch(address, class).await,
-        false => dialer.dial(address, class).await,
+    let stream = match way {
+        Way::Any => dialer.dial(address, class).await,
+        Way::Punch => {
+            tracing::debug!("dialling {address}, which is to dial us at the same time");
+            dialer.punch(address, class).await
+        }
+        Way::AfterTcp => dialer.dial_after_tcp(address, class).await,
     };
-    let mut known = true;
-    let failed = |known| move |error| Failed { error, known };
-    let stream = stream.map_err(io::Error::other).map_err(failed(known))?;
+    let failed = |heard| move |error| Failed { error, heard };
+    let stream = stream.map_err(io::Error::other);
+    let stream = stream.map_err(failed(Heard::NotReached))?;
+    let over_tcp = !stream.is_utp();
     let mut line = Line::new(stream);
-    known = false;
-    let shaking = initiate(&mut line, us, name, methods, &mut known);
+    let mut answered = false;
+    let shaking = initiate(&mut line, us, name, methods, &mut answered);
     let shaken = match timeout(HANDSHAKE_TIMEOUT, shaking).await {
         Ok(shaken) => shaken,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     };
-    let shaken = shaken.map_err(failed(known))?;
-    ready(line, dial.address, dial.origin, shaken, Some(dial.key)).map_err(failed(known))
+    let heard = match answered {
+        true => Heard::Something,
+        false => Heard::Nothing { over_tcp },
+    };
+    let shaken = shaken.map_err(failed(heard))?;
+    ready(line, dial.address, dial.origin, shaken, Some(dial.key)).map_err(failed(heard))
 }
 
 fn is_closed(error: &io::Error) -> bool {

@@ -16,7 +16,7 @@ use crate::utp::Utp;
 /// How long TCP is tried alone (RFC 8305, `Connection Attempt Delay`): most peers answer within, and over TCP a peer costs less of a core.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// How long uTP is tried after TCP was refused, which shows that the host is there: a SYN, its repetition after a second, and a second for the
+/// How long uTP is tried after TCP was refused or led to nothing, which shows that the host is there: a SYN, its repetition after a second, and a second for the
 /// answer. Otherwise dials to peers that have left would take up their places for the whole of the time that a dial has.
 const AFTER_REFUSAL: Duration = Duration::from_secs(2);
 
@@ -60,16 +60,30 @@ impl PeerDialer {
         target: SocketAddr,
         origin: OriginClass,
     ) -> Result<PeerStream, DialError> {
+        self.over_utp(target, origin, PUNCH).await
+    }
+
+    /// As [`PeerDialer::dial`], to a peer that accepted over TCP and closed without a word: over uTP only.
+    pub async fn dial_after_tcp(
+        &self,
+        target: SocketAddr,
+        origin: OriginClass,
+    ) -> Result<PeerStream, DialError> {
+        self.over_utp(target, origin, AFTER_REFUSAL).await
+    }
+
+    async fn over_utp(
+        &self,
+        target: SocketAddr,
+        origin: OriginClass,
+        after: Duration,
+    ) -> Result<PeerStream, DialError> {
         let (Self::Utp(utp) | Self::Both(_, utp)) = self else {
             let source = ErrorKind::Unsupported.into();
             return Err(DialError::Io { target, source });
         };
-        let dialled = tokio::time::timeout(PUNCH, utp.dial(target, origin)).await;
-        let late = |_| DialError::TimedOut {
-            target,
-            after: PUNCH,
-        };
-        dialled.map_err(late)?
+        let dialled = tokio::time::timeout(after, utp.dial(target, origin)).await;
+        dialled.map_err(|_| DialError::TimedOut { target, after })?
     }
 }
 

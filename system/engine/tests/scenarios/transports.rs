@@ -9,7 +9,7 @@ use shoal_metainfo::create::Kind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU64;
 use std::time::Duration;
-use tokio::net::UdpSocket;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinHandle;
 
 const IPV4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -93,6 +93,33 @@ async fn who_has_both_reaches_and_is_reached_by_who_has_one() {
     for one in [Tcp, Utp] {
         between(over(one, IPV4), over(Both, IPV4)).await;
         between(over(Both, IPV4), over(one, IPV4)).await;
+    }
+}
+
+/// Other clients that are to use uTP alone listen for TCP all the same.
+#[tokio::test]
+async fn who_accepts_over_tcp_only_to_close_is_reached_over_utp() {
+    for encryption in [Disabled, Forced, EncryptionPolicy::Enabled] {
+        let sample = Sample::pieces(8);
+        let config = |peers_over| EngineConfig {
+            encryption,
+            ..over(peers_over, IPV4)
+        };
+        let seed = seed(&sample, config(Utp), &[]).await;
+        let address = seed.peers()[0];
+        let closing = TcpListener::bind(address).await.unwrap();
+        let closing = tokio::spawn(async move { while closing.accept().await.is_ok() {} });
+        let leech = Engine::start(config(Both)).await.unwrap();
+        let target = tempfile::tempdir().unwrap();
+        let add = AddTorrent {
+            peers: vec![address],
+            ..sample.add(target.path())
+        };
+        let getting = leech.add(add).await.unwrap();
+        wait(&getting, |state| state.complete).await;
+        closing.abort();
+        leech.stop(PATIENCE).await;
+        seed.engine.stop(PATIENCE).await;
     }
 }
 
