@@ -295,7 +295,7 @@ impl Engine {
                 config,
                 sockets: opened.datagrams,
                 session: session.clone(),
-                port: local_port,
+                port: port.clone(),
                 implied_port: peers_over != PeerTransports::Tcp,
                 secret: secret()?,
                 rng: seeds.fork(),
@@ -307,10 +307,10 @@ impl Engine {
         let dht = dht.transpose()?;
         // Where others cannot connect there is nothing to announce to them.
         let reachable = listening.iter().find(|address| !address.ip().is_loopback());
-        let local = reachable.map(|address| {
-            let port = address.port();
+        let local = reachable.map(|&first| {
             let (transport, dht) = (transport.clone(), dht.clone());
-            let (task, local) = LocalPeers::new(clock, transport, port, dht, &mut seeds);
+            let (task, local) =
+                LocalPeers::new(clock, transport, first, &listening, dht, &mut seeds);
             pool.next().spawn(task.run());
             local
         });

@@ -31,15 +31,21 @@ pub(crate) struct LocalPeers {
 }
 
 impl LocalPeers {
-    /// The two ends. Peers may connect to `port`.
+    /// The two ends. Others may connect to these addresses; an announce names one port, and goes to the families that have it.
     pub(crate) fn new(
         clock: Clock,
         transport: Transport,
-        port: u16,
+        first: SocketAddr,
+        listening: &[SocketAddr],
         dht: Option<DhtPeers>,
         rng: &mut fastrand::Rng,
     ) -> (LocalTask, Self) {
         let mailbox = Mailbox::new();
+        let port = first.port();
+        let listens = |family: SocketAddr| {
+            let mut reachable = listening.iter().filter(|at| !at.ip().is_loopback());
+            reachable.any(|at| at.is_ipv4() == family.is_ipv4() && at.port() == port)
+        };
         let task = LocalTask {
             clock,
             transport,
@@ -47,8 +53,8 @@ impl LocalPeers {
             discovery: LocalDiscovery::new(port, rng),
             mailbox: mailbox.clone(),
             torrents: BTreeMap::new(),
-            v4: Group::new(GROUP_V4),
-            v6: Group::new(GROUP_V6),
+            v4: Group::new(GROUP_V4, listens(GROUP_V4)),
+            v6: Group::new(GROUP_V6, listens(GROUP_V6)),
         };
         (task, LocalPeers { mailbox })
     }
@@ -88,14 +94,17 @@ impl Drop for Membership {
 /// One family's group, open while there is somebody to announce.
 struct Group {
     address: SocketAddr,
+    /// Whoever hears of us in this family can connect. Where not, we hear of others all the same.
+    listens: bool,
     socket: Option<Multicast>,
     buffer: Vec<u8>,
 }
 
 impl Group {
-    fn new(address: SocketAddr) -> Self {
+    fn new(address: SocketAddr, listens: bool) -> Self {
         Group {
             address,
+            listens,
             socket: None,
             buffer: Vec::new(),
         }
@@ -120,7 +129,7 @@ impl Group {
     }
 
     async fn announce(&self, announce: &LocalAnnounce) {
-        if let Some(socket) = &self.socket {
+        if let Some(socket) = self.socket.as_ref().filter(|_| self.listens) {
             socket.send(&announce.encode(self.address)).await;
         }
     }
@@ -248,7 +257,8 @@ mod tests {
         .unwrap();
         let (clock, transport) = (engine.environment.clock, engine.transport().clone());
         let mut rng = fastrand::Rng::with_seed(1);
-        let (task, local) = LocalPeers::new(clock, transport, 6881, None, &mut rng);
+        let address = SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), 6881));
+        let (task, local) = LocalPeers::new(clock, transport, address, &[address], None, &mut rng);
         engine.environment.local = Some(local);
         let file = format!("d4:info{info}e").into_bytes();
         let metainfo = Arc::new(Metainfo::parse(&file, Limits::LOCAL).unwrap());

@@ -6,6 +6,7 @@ use super::schedule::Schedule;
 use super::{DhtConfig, DhtPeers, Known, MAX_KNOWN, ToDht, saved};
 use crate::clock::Clock;
 use crate::mailbox::Mailbox;
+use crate::ports::OurPort;
 use crate::session::ToSession;
 use crate::torrent::ToTorrent;
 use shoal_dht::{Announce, Dht, Family, Handle, Input, Output, Saved, Settings};
@@ -42,7 +43,7 @@ pub(crate) struct Parts {
     /// Who elects our address.
     pub(crate) session: mpsc::Sender<ToSession>,
     /// Where peers connect, if they may.
-    pub(crate) port: Option<u16>,
+    pub(crate) port: OurPort,
     /// They may connect to the socket itself (uTP).
     pub(crate) implied_port: bool,
     /// What others must not guess.
@@ -140,7 +141,7 @@ struct Driver {
     transport: Transport,
     config: DhtConfig,
     session: mpsc::Sender<ToSession>,
-    port: Option<u16>,
+    port: OurPort,
     implied_port: bool,
     rng: fastrand::Rng,
     sockets: [Option<OtherDatagrams>; 2],
@@ -346,7 +347,7 @@ impl Driver {
             self.searches.insert(handle, *info_hash);
             swarm.search = Some(handle);
             swarm.schedule.begun(now);
-            let announce = self.port.map(|port| Announce {
+            let announce = self.port.announced().map(|port| Announce {
                 port,
                 implied_port: self.implied_port,
                 seed: swarm.is_seed,
@@ -545,7 +546,7 @@ mod tests {
             },
             sockets,
             session,
-            port: None,
+            port: OurPort::new(Clock::start(), None, None).1,
             implied_port: false,
             secret: [1; 32],
             rng: fastrand::Rng::with_seed(1),
