@@ -2,7 +2,7 @@
 //! then receive, SHA-1 and write into a file in memory.
 
 use crate::figures::Metric;
-use crate::transfer::{GIB, Goods};
+use crate::transfer::{GIB, Goods, touch_memory};
 use crate::usage::thread_cpu_s;
 use anyhow::{Result, anyhow, ensure};
 use rustix::net::sockopt::set_socket_recv_buffer_size;
@@ -27,6 +27,7 @@ const PIECE_BYTES: usize = 1 << 20;
 ///
 /// A socket or file fails, or what arrived is not what was sent.
 pub(crate) fn measure(lab: &Lab, goods: &Goods) -> Result<Vec<(Metric, f64)>> {
+    touch_memory(lab, goods.bytes)?;
     let folder = lab.folder("floor")?;
     let listener = TcpListener::bind((lab.address().ip(), 0))?;
     let address = listener.local_addr()?;

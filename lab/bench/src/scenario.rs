@@ -16,13 +16,11 @@ use crate::arguments::{Arguments, What};
 use crate::figures::{Metric, Results, SCHEMA, Section};
 use crate::machine::Machine;
 use crate::report;
-use crate::transfer::Goods;
+use crate::transfer::{Goods, touch_memory};
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use shoal_interop::{Client, Content, Kind, Lab, Shape, output_of};
 use std::cell::RefCell;
-use std::fs::{self, File};
-use std::io::Write;
 use std::process::Command;
 use std::time::Duration;
 
@@ -42,9 +40,8 @@ pub const CLIENTS: [Client; 7] = [
     Client::Rqbit,
 ];
 
-/// Fan-out has a source and four targets.
-const LARGEST_SCENARIO: u64 = 5;
-const TOUCHED_AT_ONCE: usize = 1 << 20;
+/// A transfer has a source and what arrives of it.
+const COPIES: u64 = 2;
 
 /// What every scenario gets.
 struct Run<'a> {
@@ -93,7 +90,7 @@ fn name_of(what: What) -> String {
 ///
 /// A scenario failed; the others ran all the same.
 pub fn run(lab: &Lab, arguments: &Arguments) -> Result<()> {
-    touch_memory(lab, arguments.size() * LARGEST_SCENARIO)?;
+    touch_memory(lab, arguments.size() * COPIES)?;
     let (mut all, mut failed) = (Results::default(), Vec::new());
     for what in arguments.scenarios() {
         report::begin(&name_of(what));
@@ -135,21 +132,6 @@ pub fn run(lab: &Lab, arguments: &Arguments) -> Result<()> {
     }
     report::end(arguments, &all)?;
     ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
-    Ok(())
-}
-
-/// Writes so much into the folder in memory, once: a virtual machine gets its memory from its host when it first writes to it,
-/// and whoever comes first would be measured waiting for that.
-fn touch_memory(lab: &Lab, bytes: u64) -> Result<()> {
-    let path = lab.path("touched");
-    let (mut file, zeros) = (File::create(&path)?, vec![0; TOUCHED_AT_ONCE]);
-    for _ in 0..bytes / TOUCHED_AT_ONCE as u64 {
-        // A folder that is too small for this may be large enough for what was asked for.
-        if file.write_all(&zeros).is_err() {
-            break;
-        }
-    }
-    fs::remove_file(path)?;
     Ok(())
 }
 

@@ -11,7 +11,8 @@ use anyhow::{Context, Result, bail};
 use shoal_interop::{
     Client, Content, Job, Kind, Lab, Maker, Protocol, Recipe, Running, Speech, Tracker, TrackerKind,
 };
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -30,6 +31,7 @@ const PAYLOAD_BEGAN_PART: u64 = 256;
 const REST: Duration = Duration::from_millis(500);
 /// The slowest client begins after half a minute, and checks 2 GiB before that.
 const ANNOUNCED_WITHIN: Duration = Duration::from_secs(60);
+const TOUCHED_AT_ONCE: usize = 1 << 20;
 /// What is slower than this is broken.
 const LEAST_BYTES_PER_S: u64 = 5_000_000;
 const LONGEST_START: Duration = Duration::from_secs(60);
@@ -143,6 +145,21 @@ pub(crate) fn measure(lab: &Lab, plan: Plan<'_>) -> Result<Measured> {
     measured
 }
 
+/// Writes so much into the folder in memory, and gives it back: a virtual machine gets memory from its host when it first writes to
+/// it, the host takes back what is free, and whoever is measured would be measured waiting for that.
+pub(crate) fn touch_memory(lab: &Lab, bytes: u64) -> Result<()> {
+    let path = lab.path("touched");
+    let (mut file, zeros) = (File::create(&path)?, vec![0; TOUCHED_AT_ONCE]);
+    for _ in 0..bytes / TOUCHED_AT_ONCE as u64 {
+        // A folder that is too small for this may be large enough for what was asked for.
+        if file.write_all(&zeros).is_err() {
+            break;
+        }
+    }
+    fs::remove_file(path)?;
+    Ok(())
+}
+
 fn transfer(lab: &Lab, plan: Plan<'_>) -> Result<Measured> {
     let goods = plan.goods;
     let by_tracker = |client: &&Client| !client.takes_addresses();
@@ -166,6 +183,7 @@ fn transfer(lab: &Lab, plan: Plan<'_>) -> Result<Measured> {
     let seed_cpu = |seeds: &[Running]| -> Result<f64> {
         seeds.iter().map(|seed| cpu_s(seed.process.id())).sum()
     };
+    touch_memory(lab, goods.bytes * plan.leeches.len() as u64)?;
     let cpu_before = seed_cpu(&seeds)?;
     let mut watch = Watch::start(goods.bytes * plan.leeches.len() as u64)?;
     let mut leeches = Vec::new();

@@ -20,7 +20,8 @@ pub(super) fn inward(run: &Run<'_>) -> Result<Section> {
 }
 
 fn fan(run: &Run<'_>, what: What, seeds: usize, leeches: usize) -> Result<Section> {
-    let bytes = run.arguments.size();
+    // As much in all as where one leech has it: what a machine can give at once without its host is bounded.
+    let bytes = run.arguments.size() / leeches as u64;
     let settings = format!(
         "{} MiB, v1, pieces of 1 MiB, {seeds} to {leeches}",
         bytes >> 20
