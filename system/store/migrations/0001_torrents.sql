@@ -14,6 +14,10 @@ CREATE TABLE torrent (
     -- Unix time in seconds.
     added_at INTEGER NOT NULL,
     completed_at INTEGER,
+    -- What was seen last: what is verified is in the journal, and these are shown while nobody has read that.
+    wanted_bytes INTEGER NOT NULL DEFAULT 0 CHECK (wanted_bytes >= 0),
+    verified_bytes INTEGER NOT NULL DEFAULT 0 CHECK (verified_bytes >= 0),
+    -- Payload moved in all runs.
     downloaded_bytes INTEGER NOT NULL DEFAULT 0 CHECK (downloaded_bytes >= 0),
     uploaded_bytes INTEGER NOT NULL DEFAULT 0 CHECK (uploaded_bytes >= 0),
     CHECK (info_hash_v1 IS NOT NULL OR info_hash_v2 IS NOT NULL)

@@ -57,12 +57,16 @@ pub struct NewTorrent {
     pub added_at: i64,
 }
 
-/// Payload that it has moved, in all runs.
+/// What a torrent has come to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Bytes from others.
+    /// Bytes of wanted pieces, as seen last.
+    pub wanted_bytes: u64,
+    /// Those of them that are verified, as seen last.
+    pub verified_bytes: u64,
+    /// Payload bytes from others, in all runs.
     pub downloaded_bytes: u64,
-    /// Bytes to others.
+    /// Payload bytes to others, in all runs.
     pub uploaded_bytes: u64,
 }
 
@@ -75,7 +79,7 @@ pub struct StoredTorrent {
     pub torrent: NewTorrent,
     /// When everything wanted was there for the first time, in Unix time in seconds.
     pub completed_at: Option<i64>,
-    /// What it has moved.
+    /// What it has come to.
     pub totals: Totals,
 }
 
@@ -163,15 +167,18 @@ impl Database {
         Ok(())
     }
 
-    /// What torrents have moved, all at once.
+    /// What torrents have come to, all at once.
     ///
     /// # Errors
     /// The database fails.
     pub async fn totals(&self, totals: &[(i64, Totals)]) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
         for (id, totals) in totals {
-            let update = "UPDATE torrent SET downloaded_bytes = ?, uploaded_bytes = ? WHERE id = ?";
+            let update = "UPDATE torrent SET wanted_bytes = ?, verified_bytes = ?, downloaded_bytes = ?, \
+                 uploaded_bytes = ? WHERE id = ?";
             sqlx::query(update)
+                .bind(signed(totals.wanted_bytes))
+                .bind(signed(totals.verified_bytes))
                 .bind(signed(totals.downloaded_bytes))
                 .bind(signed(totals.uploaded_bytes))
                 .bind(id)
@@ -250,6 +257,8 @@ fn stored(row: &SqliteRow) -> Result<StoredTorrent, StoreError> {
         torrent,
         completed_at: row.try_get("completed_at")?,
         totals: Totals {
+            wanted_bytes: unsigned("wanted_bytes")?,
+            verified_bytes: unsigned("verified_bytes")?,
             downloaded_bytes: unsigned("downloaded_bytes")?,
             uploaded_bytes: unsigned("uploaded_bytes")?,
         },
@@ -309,8 +318,10 @@ mod tests {
         database.completed(first, 1_700_000_100).await.unwrap();
         database.completed(first, 1_700_000_200).await.unwrap();
         let totals = Totals {
+            wanted_bytes: 9,
+            verified_bytes: 7,
             downloaded_bytes: 5,
-            uploaded_bytes: u64::MAX,
+            uploaded_bytes: i64::MAX as u64,
         };
         database.totals(&[(first, totals)]).await.unwrap();
         database.close().await;
@@ -323,7 +334,7 @@ mod tests {
         };
         assert_eq!((all[0].id, &all[0].torrent), (first, &paused));
         assert_eq!(all[0].completed_at, Some(1_700_000_100));
-        assert_eq!(all[0].totals.downloaded_bytes, 5);
+        assert_eq!(all[0].totals, totals);
         assert_eq!((all[1].id, &all[1].torrent), (second, &link));
 
         let names = hybrid(9);
