@@ -190,6 +190,12 @@ async fn what_is_removed_is_gone_and_its_content_stays() {
         .await
         .unwrap();
     assert!(second.id > first.id);
+    until(&ours, State::Seeding).await;
+    // Whoever does not wait until it has taken leave waits for that unseen.
+    ours.ask(Ask::Remove(named("all"))).await.unwrap();
+    let folder = sample.folder.path();
+    sample.add_to(&ours, into(folder)).await.unwrap();
+    until(&ours, State::Seeding).await;
     ours.stop(PATIENCE).await;
 }
 
@@ -323,16 +329,8 @@ async fn a_magnet_link_becomes_a_torrent_that_the_next_start_knows() {
         peers: vec![address],
         ..link
     };
-    let added = tokio::time::timeout(PATIENCE, async {
-        loop {
-            // The search before takes leave first.
-            match leech.ask(Ask::Add(add.clone(), None)).await {
-                Ok(added) if added[0].state != State::Failed => return added,
-                _ => drop(leech.ask(Ask::Remove(named("all"))).await),
-            }
-        }
-    });
-    added.await.unwrap();
+    // The search before may still take leave.
+    leech.ask(Ask::Add(add, None)).await.unwrap();
     until(&leech, State::Seeding).await;
     leech.stop(PATIENCE).await;
     let (leech, _) = node(&ours).await;
