@@ -580,8 +580,11 @@ impl Said {
         );
         if self.json && !asked_for {
             let text = self.error.render().to_string();
-            let message = text.lines().next().unwrap_or_default();
-            let message = message.strip_prefix("error: ").unwrap_or(message);
+            // What is missing, or could be meant, stands in lines of its own before the first empty one.
+            let lines = text.lines().map(str::trim);
+            let lines: Vec<&str> = lines.take_while(|line| !line.is_empty()).collect();
+            let message = lines.join(" ");
+            let message = message.strip_prefix("error: ").unwrap_or(&message);
             let format = Format {
                 json: true,
                 ..Format::default()
