@@ -193,6 +193,8 @@ fn look(world: &World, known: &mut Known) {
             .find(|event| event["name"] == "large");
         let state = large.map(|event| event["state"].clone());
         known.check(&said);
+        // What is known to be good is not read again.
+        assert_ne!(state, Some("checking".into()), "{said:?}");
         if state.is_none_or(|state| state == "downloading" || state == "seeding") {
             return;
         }
