@@ -1,18 +1,20 @@
 //! Which torrents of a session run: the queue, as users of qBittorrent and libtorrent know it.
 //!
-//! Torrents that wait for a check or a download run in the order of the queue, seeds in the order of need: first those whose turn lasts, then
-//! those that have not had one in this life of the session, then those with the fewest seeds per leech, then those that waited longest.
-//! Forced ones run beside all that. A torrent that hardly moves anything does not hold a place, and a seed that has given enough stops.
+//! Torrents that wait for a check or a download run in the order of the queue, seeds in the order of need: first those whose turn
+//! lasts, then those that have not had one in this life of the session, then those with the fewest seeds per leech, then those
+//! that waited longest. Forced ones run beside all that. A torrent that hardly moves anything does not hold a place, and a seed
+//! that has given enough stops.
 //!
-//! What a person decides, and what a torrent can no longer do, is said at once. Who takes the places is decided in passes: a moment after the
-//! first change, so that many changes at once (a session that starts, a person who pauses a thousand) are one, and then once a second.
+//! What a person decides, and what a torrent can no longer do, is said at once. Who takes the places is decided in passes: a
+//! moment after the first change, so that many changes at once (a session that starts, a person who pauses a thousand) are one,
+//! and then once a second.
 //!
-//! Invariant: whoever runs may: it is not paused, has not failed, has not given enough, and runs for the work that it has. Whoever is forced
-//! and has not failed runs. After a pass no limit is exceeded by those that count, and nobody waits while there is room; between passes only
-//! forced torrents start. A `Start` and a `Stop` of a torrent alternate, beginning with a `Start`.
+//! Invariant: whoever runs may: it has not failed, runs for the work that it has, and unless that is a check that a person asked
+//! for, it is not paused and has not given enough. Whoever is forced and has not failed runs. After a pass no limit is exceeded by those that count, and nobody waits while there
+//! is room; between passes only forced torrents start. A `Start` and a `Stop` of a torrent alternate, beginning with a `Start`.
 //!
-//! Each input but new settings costs O(log n) for n torrents, a pass O(c log n) for c torrents that start or stop, and who reports nothing costs
-//! nothing: each torrent is filed where only its own changes move it ([`lanes`]), and has one timer.
+//! Each input but new settings costs O(log n) for n torrents, a pass O(c log n) for c torrents that start or stop, and who
+//! reports nothing costs nothing: each torrent is filed where only its own changes move it, and has one timer.
 
 mod interface;
 mod lanes;
@@ -37,7 +39,7 @@ use shoal_machine::{Machine, Moment, earliest};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use torrent::State;
 
-/// Torrents of one queue, ten times as many as the largest sessions that are known of; about 60 MB.
+/// Torrents of one queue: at some 500 bytes each, what is remembered of them stays below 50 MB.
 pub const MAX_TORRENTS: usize = 100_000;
 /// How long a pass waits for changes that come together.
 pub const PASS_DELAY: Duration = Duration::from_millis(100);
@@ -68,8 +70,8 @@ impl Queue {
         }
     }
 
-    /// All torrents in the order of the queue, to be stored and shown: looks at all. Shown positions count the incomplete ones alone, as seeds
-    /// run by need.
+    /// All torrents in the order of the queue, to be stored and shown: looks at all. Shown positions count the incomplete ones
+    /// alone, as seeds run by need.
     #[must_use]
     pub fn order(&self) -> Vec<TorrentKey> {
         self.order.all()
@@ -224,6 +226,7 @@ impl Queue {
         }
     }
 
+    /// Sees to the timers that are due. It ends, as `refresh` draws the conclusion for which each was set, and that has no timer.
     fn expire(&mut self, now: Moment) {
         while let Some(&(at, key)) = self.timers.first() {
             if at > now {

@@ -17,16 +17,16 @@ pub struct Settings {
     pub max_active: Option<u32>,
     /// Which torrents do not count because hardly anything moves, `None` where all count.
     pub slow: Option<SlowRule>,
-    /// How long a seed that got a place keeps it from other seeds. Peers need some minutes to find a seed and come up to speed; libtorrent
-    /// gives 30 minutes.
+    /// How long a seed that got a place keeps it from other seeds. Peers need some minutes to find a seed and come up to speed;
+    /// libtorrent gives 30 minutes.
     pub seed_turn: Duration,
     /// When a seed has given enough, unless it has limits of its own.
     pub share: ShareLimits,
 }
 
 impl Default for Settings {
-    /// As libtorrent's defaults, except that seeds are not limited: one that nobody asks costs nothing, and those that are asked share
-    /// the unchoke slots of the session anyway.
+    /// As libtorrent's defaults, except that seeds are not limited: one that nobody asks costs nothing, and those that are asked
+    /// share the unchoke slots of the session anyway.
     fn default() -> Self {
         Settings {
             max_checks: Some(1),
@@ -61,8 +61,8 @@ fn limit(limit: Option<u32>) -> usize {
     })
 }
 
-/// When a running torrent is slow: what moves (a download's payload that comes, a seed's that goes) has been below a rate for a while.
-/// It counts again as soon as it moves at twice the rate, and what is between the two changes nothing.
+/// When a running torrent is slow: what moves (a download's payload that comes, a seed's that goes) has been below a rate for a
+/// while. It counts again as soon as it moves at twice the rate, and what is between the two changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlowRule {
     /// A download is slow below this.
@@ -101,7 +101,8 @@ pub enum Wish {
 pub enum Work {
     /// What it has on the disk is not known.
     Check {
-        /// A person asked for this check: it is made even though the torrent is paused or has given enough. Pausing it takes that back.
+        /// A person asked for this check: it is made even though the torrent is paused or has given enough. Pausing it takes that
+        /// back.
         asked: bool,
     },
     /// Something is missing: pieces that are wanted, or the metadata of a magnet link.
@@ -163,14 +164,16 @@ pub struct Swarm {
     pub leeches: u32,
 }
 
-/// Where a swarm has as many seeds as leeches, the binary logarithm of this, the middle between two powers of two, is its abundance.
+/// Seeds per leech are multiplied by this before the logarithm: 2^10.5, so that a swarm with as many seeds as leeches is in the
+/// middle between two powers of two, and noise does not move it past one.
 const BALANCE: u64 = 1_448;
 
 impl Swarm {
     /// How little a seed is missed: the binary logarithm of the seeds per leech, if we seeded and one leech more came.
     ///
-    /// A logarithm, so that swarms in which a seed is missed about as much take turns instead of being put in order by noise. The one more of
-    /// both makes a swarm without peers, or one that nothing is known of, neither the neediest of all nor the least needy.
+    /// A logarithm, so that swarms in which a seed is missed about as much take turns instead of being put in order by noise. The
+    /// one more of both makes a swarm without peers, or one that nothing is known of, neither the neediest of all nor the least
+    /// needy.
     pub(super) fn abundance(self) -> u32 {
         let ratio = (u64::from(self.seeds) + 1) * BALANCE / (u64::from(self.leeches) + 1);
         ratio.max(1).ilog2()
@@ -215,8 +218,8 @@ pub enum Input {
     Added(TorrentKey, Torrent),
     /// A torrent is gone; nothing more is said of it.
     Removed(TorrentKey),
-    /// A person wants something else. Whoever queues a torrent that has given enough lets it go on, past the limits that it has, until
-    /// these are set anew.
+    /// A person wants something else. Whoever queues a torrent that has given enough lets it go on, past the limits that it has,
+    /// until these are set anew.
     Wish(TorrentKey, Wish),
     /// A torrent's work is another: a check is over or needed, a download is complete, something is missing again.
     Work(TorrentKey, Work),
@@ -224,8 +227,8 @@ pub enum Input {
     Failed(TorrentKey),
     /// What was wrong is right again.
     Well(TorrentKey),
-    /// What moves: when that changed, about once a second at the most. Who reports nothing moves as it last did; whoever starts moves nothing
-    /// until it reports.
+    /// What moves: when that changed, about once a second at the most. Who reports nothing moves as it last did; whoever starts
+    /// moves nothing until it reports.
     Progress(TorrentKey, Progress),
     /// Who else is in its swarm. While the torrent seeds we are one of the seeds, and are not counted.
     Swarm(TorrentKey, Swarm),
@@ -242,13 +245,13 @@ pub enum Input {
 /// What a queue wants done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// This torrent shall run. A download that completes goes on as a seed, and a seed that misses something as a download, without another
-    /// start.
+    /// This torrent shall run. A download that completes goes on as a seed, and a seed that misses something as a download,
+    /// without another start.
     Start(TorrentKey, Activity),
     /// A torrent that was started shall stop, or has ended what it was started for.
     Stop(TorrentKey, Why),
-    /// A seed has given enough. Where it ran and the action is not to super-seed, its `Stop` came before this, and it does not start again
-    /// unless a person resumes it.
+    /// A seed has given enough. Where it ran and the action is not to super-seed, its `Stop` came before this, and it does not
+    /// start again unless a person resumes it.
     LimitReached(TorrentKey, ShareLimit, ShareAction),
 }
 

@@ -1,12 +1,12 @@
 //! Who of those who compete runs: three lanes (checks, downloads, seeds), each in the order of its ranks, and their limits.
 //!
-//! What runs after [`Lanes::settle`] is what one finds who goes through all downloads and then all seeds by rank and lets run whoever
-//! fits. The limits are nested: counted downloads and counted seeds within all transfers. Under such limits (a laminar matroid) a choice
-//! is that one when no single addition or exchange makes it better, so that the sets are looked at from their ends alone, and the work
-//! is that of the changes, whatever the number of torrents.
+//! What runs after [`Lanes::settle`] is what one finds who goes through all downloads and then all seeds by rank and lets run
+//! whoever fits. The limits are nested: counted downloads and counted seeds within all transfers. Under such limits (a laminar
+//! matroid) a choice is that one when no single addition or exchange makes it better, so that the sets are looked at from their
+//! ends alone, and the work is that of the changes, whatever the number of torrents.
 //!
-//! Invariant: a torrent that competes is in exactly one set of one lane. After `settle`, no limit is exceeded, nobody waits while there
-//! is room, and no download or seed waits while another of lower rank has the place that it could take.
+//! Invariant: a torrent that competes is in exactly one set of one lane. After `settle`, no limit is exceeded, nobody waits while
+//! there is room, and no download or seed waits while another of lower rank has the place that it could take.
 
 use super::interface::{Activity, Settings};
 use crate::TorrentKey;

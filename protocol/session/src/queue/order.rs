@@ -2,8 +2,8 @@
 //!
 //! Invariant: no two torrents have the same position. Positions have gaps, as only their order has a meaning.
 //!
-//! Complete and incomplete torrents are kept apart so that a step up or down passes a torrent of the same kind: seeds run by need, and
-//! passing one of them would change nothing that a person sees.
+//! Complete and incomplete torrents are kept apart so that a step up or down passes a torrent of the same kind: seeds run by
+//! need, and passing one of them would change nothing that a person sees.
 
 use super::interface::Shift;
 use crate::TorrentKey;

@@ -3,8 +3,8 @@
 use core::time::Duration;
 use shoal_machine::Moment;
 
-/// Who is slow counts again at so many times the rate below which it became slow: a torrent that moves just about that fast must not
-/// start and stop others with each of its waverings.
+/// Who is slow counts again at so many times the rate below which it became slow: a torrent that moves just about that fast must
+/// not start and stop others with each of its waverings.
 const RECOVERY_FACTOR: u64 = 2;
 
 /// One torrent's pace.

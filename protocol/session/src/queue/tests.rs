@@ -1,7 +1,9 @@
-//! Scenarios of whole queues, what holds whatever happens, and a day of 2,000 torrents.
+//! Scenarios of whole queues, with an owner that honours their deadlines.
+
+mod day;
+mod model;
 
 use super::*;
-use proptest::prelude::*;
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
@@ -249,6 +251,21 @@ fn a_download_that_stalls_for_a_minute_lets_another_start() {
 }
 
 #[test]
+fn who_starts_moves_nothing_until_it_reports() {
+    let mut owner = Owner::of(limits(Some(1), None, None), &[Work::Download; 2]);
+    owner.moves(1, FAST);
+    owner.wish(1, Wish::Paused);
+    owner.pass(2);
+    owner.wish(1, Wish::Queued);
+    owner.moves(2, FAST);
+    owner.pass(2);
+    assert_eq!(owner.runs(), [1]);
+    owner.moves(2, FAST);
+    owner.pass(HOUR);
+    assert!(owner.is_slow(1) && owner.is_slow(2), "old rates are none");
+}
+
+#[test]
 fn without_the_rule_a_stalled_download_keeps_its_place() {
     let settings = Settings {
         slow: None,
@@ -425,9 +442,36 @@ fn a_turn_that_is_cut_short_is_none() {
     owner.tell(Input::Added(download, torrent(Work::Download)));
     owner.pass(MINUTE);
     assert_eq!(owner.runs(), [3]);
-    owner.tell(Input::Removed(download));
+    owner.wish(3, Wish::Paused);
     owner.pass(MINUTE);
-    assert_eq!(owner.runs(), [1], "its turn comes before that of the other");
+    assert_eq!(owner.runs(), [1], "its turn is still to come");
+    owner.wish(3, Wish::Queued);
+    owner.pass(MINUTE);
+    let many = Swarm {
+        seeds: 100,
+        leeches: 1,
+    };
+    owner.tell(Input::Swarm(T1, many));
+    owner.wish(3, Wish::Paused);
+    owner.pass(MINUTE);
+    assert_eq!(owner.runs(), [2], "and is not kept for it");
+}
+
+#[test]
+fn a_download_that_completes_has_its_first_turn_as_a_seed() {
+    let mut owner = Owner::of(limits(None, Some(1), None), &[Work::Download]);
+    owner.work(1, Work::Seed);
+    owner.pass(2);
+    owner.tell(Input::Added(T2, torrent(Work::Seed)));
+    let needy = Swarm {
+        seeds: 0,
+        leeches: 100,
+    };
+    owner.tell(Input::Swarm(T2, needy));
+    busy(&mut owner, 29);
+    assert_eq!(owner.runs(), [1]);
+    busy(&mut owner, 2);
+    assert_eq!(owner.runs(), [2]);
 }
 
 #[test]
@@ -575,6 +619,85 @@ fn who_resumes_a_seed_that_gave_enough_lets_it_go_on_until_its_limits_are_set_an
 }
 
 #[test]
+fn limits_that_are_set_anew_hold_for_who_went_on_beyond_them() {
+    let hour = |seeding| {
+        share(ShareLimits {
+            seeding: Some(Duration::from_secs(seeding)),
+            ..ShareLimits::default()
+        })
+    };
+    let mut owner = Owner::of(hour(HOUR), &[Work::Seed]);
+    owner.pass(2 * HOUR);
+    owner.wish(1, Wish::Queued);
+    owner.tell(Input::Settings(Settings {
+        max_seeds: Some(5),
+        ..hour(HOUR)
+    }));
+    owner.pass(2);
+    assert_eq!(owner.runs(), [1], "other settings are none of its limits");
+    owner.tell(Input::Settings(hour(HOUR - 1)));
+    assert_eq!(owner.runs(), []);
+    owner.wish(1, Wish::Queued);
+    owner.pass(2);
+    owner.work(1, Work::Download);
+    owner.pass(2);
+    assert_eq!(owner.runs(), [1]);
+    owner.work(1, Work::Seed);
+    assert_eq!(owner.runs(), [], "it is complete for the second time");
+}
+
+#[test]
+fn to_super_seed_is_said_again_where_a_higher_limit_is_reached() {
+    let limit = |seeding| {
+        share(ShareLimits {
+            seeding: Some(Duration::from_secs(seeding)),
+            action: ShareAction::SuperSeed,
+            ..ShareLimits::default()
+        })
+    };
+    let mut owner = Owner::of(limit(HOUR), &[Work::Seed]);
+    owner.pass(2 * HOUR);
+    owner.tell(Input::Settings(limit(3 * HOUR)));
+    owner.said();
+    owner.pass(2 * HOUR);
+    let said = Output::LimitReached(T1, ShareLimit::SeedingTime, ShareAction::SuperSeed);
+    assert_eq!(owner.said(), [said]);
+}
+
+#[test]
+fn a_seed_whose_disk_is_missing_is_not_removed() {
+    let removes = share(ShareLimits {
+        ratio_permille: Some(1_000),
+        action: ShareAction::RemoveWithContent,
+        ..ShareLimits::default()
+    });
+    let mut owner = Owner::of(removes, &[Work::Seed]);
+    owner.tell(Input::Failed(T1));
+    owner.said();
+    let sent = Progress {
+        uploaded_bytes: 1,
+        ..Progress::default()
+    };
+    owner.tell(Input::Progress(T1, sent));
+    assert_eq!(owner.said(), []);
+    owner.tell(Input::Well(T1));
+    let (limit, action) = (ShareLimit::Ratio, ShareAction::RemoveWithContent);
+    assert_eq!(owner.said(), [Output::LimitReached(T1, limit, action)]);
+}
+
+#[test]
+fn a_person_s_pause_is_stored_as_that() {
+    let stored = Torrent {
+        wish: Wish::Paused,
+        gave_enough: Some(ShareLimit::Ratio),
+        ..torrent(Work::Seed)
+    };
+    let mut owner = Owner::new(Settings::default());
+    owner.tell(Input::Added(T1, stored));
+    assert_eq!(owner.standing(1), Some(Standing::Paused));
+}
+
+#[test]
 fn another_life_of_the_session_goes_on_where_this_one_was() {
     let settings = share(ShareLimits {
         seeding: Some(Duration::from_secs(HOUR)),
@@ -650,424 +773,4 @@ fn moments_at_the_end_of_time_do_no_harm() {
     owner.tell(Input::Tick);
     owner.tell(Input::Tick);
     assert_eq!(owner.runs(), [1]);
-}
-
-/// What an owner knows of a torrent, beside what the queue says.
-#[derive(Clone, Copy, Debug)]
-struct Fact {
-    wish: Wish,
-    work: Work,
-    failed: bool,
-    gave_enough: bool,
-}
-
-impl Fact {
-    fn may_run(&self) -> bool {
-        let held = self.wish == Wish::Paused || self.gave_enough;
-        !self.failed && (!held || self.work == ASKED)
-    }
-}
-
-#[derive(Debug, Default)]
-struct Model {
-    settings: Settings,
-    facts: BTreeMap<TorrentKey, Fact>,
-}
-
-impl Model {
-    fn note(&mut self, input: &Input) {
-        match *input {
-            Input::Added(key, torrent) => {
-                self.facts.entry(key).or_insert(Fact {
-                    wish: torrent.wish,
-                    work: torrent.work,
-                    failed: false,
-                    gave_enough: false,
-                });
-            }
-            Input::Removed(key) => {
-                self.facts.remove(&key);
-            }
-            Input::Settings(settings) => self.settings = settings,
-            Input::Wish(key, wish) => self.of(key, |fact| {
-                fact.wish = wish;
-                fact.gave_enough = false;
-                if wish == Wish::Paused && fact.work == ASKED {
-                    fact.work = CHECK;
-                }
-            }),
-            Input::Work(key, work) => self.of(key, |fact| {
-                fact.work = work;
-                fact.gave_enough &= work != Work::Download;
-            }),
-            Input::Failed(key) => self.of(key, |fact| fact.failed = true),
-            Input::Well(key) => self.of(key, |fact| fact.failed = false),
-            _ => {}
-        }
-    }
-
-    fn of(&mut self, key: TorrentKey, change: impl FnOnce(&mut Fact)) {
-        self.facts.get_mut(&key).map(change);
-    }
-
-    fn hear(&mut self, said: &[Output]) {
-        for output in said {
-            if let Output::LimitReached(key, _, action) = *output {
-                let stops = action != ShareAction::SuperSeed;
-                self.of(key, |fact| fact.gave_enough |= stops);
-            }
-        }
-    }
-
-    /// What holds at any moment.
-    fn always(&self, owner: &Owner) {
-        for (&key, fact) in &self.facts {
-            let runs = owner.running.get(&key);
-            assert!(
-                runs.is_none() || fact.may_run(),
-                "{key:?} must not run: {fact:?}"
-            );
-            let must = fact.wish == Wish::Forced && !fact.failed;
-            assert!(runs.is_some() || !must, "{key:?} must run: {fact:?}");
-            // By its outputs a download that completed is still one.
-            let checks = runs.map(|&activity| activity == Activity::Check);
-            let shall = fact.work.activity() == Activity::Check;
-            assert_eq!(checks.unwrap_or(shall), shall, "{key:?}: {fact:?}");
-            assert_eq!(
-                runs.is_some(),
-                matches!(owner.queue.standing(key), Some(Standing::Running { .. }))
-            );
-        }
-    }
-
-    /// What holds after a pass.
-    fn settled(&self, owner: &Owner) {
-        let place = |key: &TorrentKey| {
-            let fact = self.facts[key];
-            let competes = fact.may_run() && fact.wish != Wish::Forced;
-            competes.then(|| (fact.work.activity(), *key))
-        };
-        let order = owner.queue.order();
-        assert_eq!(
-            order.iter().copied().collect::<BTreeSet<_>>(),
-            self.facts.keys().copied().collect()
-        );
-        let placed: Vec<(Activity, TorrentKey)> = order.iter().filter_map(place).collect();
-        let runs = |key: &TorrentKey| owner.running.contains_key(key);
-        let all = placed
-            .iter()
-            .filter(|(activity, key)| *activity != Activity::Check && runs(key))
-            .count();
-        let most_in_all = self.settings.most_in_all();
-        assert!(all <= most_in_all, "{all} run");
-        for activity in Activity::ALL {
-            let of = || placed.iter().filter(move |(other, _)| *other == activity);
-            let counts = |key: &TorrentKey| runs(key) && !owner.is_slow(key.0);
-            let counted = of().filter(|(_, key)| counts(key)).count();
-            let most = self.settings.most(activity);
-            assert!(counted <= most, "{counted} of {activity:?} run");
-            let Some(first) = of().position(|(_, key)| !runs(key)) else {
-                continue;
-            };
-            let full = activity != Activity::Check && all == most_in_all;
-            assert!(counted == most || full, "one waits though there is room");
-            if activity == Activity::Download {
-                let behind = of().skip(first).filter(|(_, key)| counts(key)).count();
-                assert_eq!(behind, 0, "one with a better position waits");
-                let seeds = placed
-                    .iter()
-                    .any(|(of, key)| *of == Activity::Seed && runs(key));
-                assert!(counted == most || !seeds, "a seed holds its place");
-            }
-        }
-    }
-}
-
-/// Every torrent is filed as it is, and has the timer that it says.
-fn filed(queue: &Queue) {
-    let mut timers = BTreeSet::new();
-    for (&key, state) in &queue.torrents {
-        assert_eq!(state.place, state.wanted_place());
-        timers.extend(state.timer.map(|at| (at, key)));
-    }
-    assert_eq!(timers, queue.timers);
-}
-
-fn any_settings() -> impl Strategy<Value = Settings> {
-    let limit = || proptest::option::of(0u32..4);
-    let share = (
-        proptest::option::of(0u32..3_000),
-        proptest::option::of(0u64..2_000),
-        proptest::option::of(0u64..500),
-        any_action(),
-    );
-    let slow = proptest::option::of(Just(SlowRule::default()));
-    (limit(), limit(), limit(), limit(), share, slow).prop_map(
-        |(checks, downloads, seeds, all, (ratio_permille, seeding, idle, action), slow)| Settings {
-            max_checks: checks,
-            slow,
-            seed_turn: Duration::from_secs(200),
-            share: ShareLimits {
-                ratio_permille,
-                seeding: seeding.map(Duration::from_secs),
-                idle: idle.map(Duration::from_secs),
-                action,
-            },
-            ..limits(downloads, seeds, all)
-        },
-    )
-}
-
-fn any_action() -> impl Strategy<Value = ShareAction> {
-    prop_oneof![
-        Just(ShareAction::Stop),
-        Just(ShareAction::Remove),
-        Just(ShareAction::SuperSeed),
-        Just(ShareAction::RemoveWithContent)
-    ]
-}
-
-fn any_work() -> impl Strategy<Value = Work> {
-    prop_oneof![
-        Just(CHECK),
-        Just(ASKED),
-        Just(Work::Download),
-        Just(Work::Download),
-        Just(Work::Seed),
-        Just(Work::Seed)
-    ]
-}
-
-fn any_wish() -> impl Strategy<Value = Wish> {
-    prop_oneof![
-        Just(Wish::Paused),
-        Just(Wish::Queued),
-        Just(Wish::Queued),
-        Just(Wish::Forced)
-    ]
-}
-
-fn any_input() -> impl Strategy<Value = Input> {
-    let key = || (0u64..12).prop_map(TorrentKey);
-    let shift = prop_oneof![
-        Just(Shift::Top),
-        Just(Shift::Up),
-        Just(Shift::Down),
-        Just(Shift::Bottom)
-    ];
-    let progress = (
-        prop_oneof![0u64..5_000, Just(FAST)],
-        0u64..4_000,
-        0u64..2_000,
-        0u64..2_000,
-        0u64..300,
-    );
-    let progress = progress.prop_map(|(rate, uploaded, downloaded, seeding, idle)| Progress {
-        uploaded_bytes: uploaded,
-        downloaded_bytes: downloaded,
-        verified_bytes: 2_000,
-        seeding: Duration::from_secs(seeding),
-        idle: Duration::from_secs(idle),
-        ..moving(rate)
-    });
-    let own = proptest::option::of(0u32..3_000).prop_map(|ratio| OwnLimits {
-        ratio_permille: ratio.map_or(Own::Unlimited, Own::Limit),
-        ..OwnLimits::default()
-    });
-    prop_oneof![
-        4 => (key(), any_work(), any_wish()).prop_map(|(key, work, wish)| {
-            Input::Added(key, Torrent { wish, ..torrent(work) })
-        }),
-        1 => key().prop_map(Input::Removed),
-        2 => (key(), any_wish()).prop_map(|(key, wish)| Input::Wish(key, wish)),
-        3 => (key(), any_work()).prop_map(|(key, work)| Input::Work(key, work)),
-        1 => key().prop_map(Input::Failed),
-        1 => key().prop_map(Input::Well),
-        6 => (key(), progress).prop_map(|(key, progress)| Input::Progress(key, progress)),
-        1 => (key(), 0u32..100, 0u32..100)
-            .prop_map(|(key, seeds, leeches)| Input::Swarm(key, Swarm { seeds, leeches })),
-        1 => (key(), own).prop_map(|(key, own)| Input::Limits(key, own)),
-        1 => (proptest::collection::vec(key(), 0..5), shift)
-            .prop_map(|(keys, shift)| Input::Move(keys, shift)),
-        1 => any_settings().prop_map(Input::Settings),
-    ]
-}
-
-proptest! {
-    #[test]
-    fn whatever_happens_the_limits_hold_and_nobody_waits_in_vain(
-        settings in any_settings(),
-        inputs in proptest::collection::vec((any_input(), 0u64..120), 0..120),
-    ) {
-        let mut owner = Owner::new(settings);
-        let mut model = Model { settings, ..Model::default() };
-        for (input, wait) in inputs {
-            model.note(&input);
-            owner.tell(input);
-            model.hear(&owner.said());
-            model.always(&owner);
-            filed(&owner.queue);
-            for _ in 0..wait {
-                owner.pass(1);
-                model.hear(&owner.said());
-                model.always(&owner);
-                if owner.queue.pass_at.is_none() {
-                    model.settled(&owner);
-                }
-            }
-            filed(&owner.queue);
-        }
-        owner.pass(10 * HOUR);
-        model.hear(&owner.said());
-        model.always(&owner);
-    }
-}
-
-/// Time between two looks at the swarms of the day.
-const STEP: u64 = 10;
-
-/// A session of 2,000 torrents, of which fifty have peers at a time.
-struct Day {
-    owner: Owner,
-    model: Model,
-    /// Those whose swarm gives and takes.
-    busy: BTreeSet<TorrentKey>,
-    starts: BTreeMap<TorrentKey, u32>,
-    rng: fastrand::Rng,
-}
-
-impl Day {
-    const TORRENTS: u64 = 2_000;
-    const SIZE_BYTES: u64 = 2 << 30;
-
-    fn new(settings: Settings) -> Self {
-        let mut day = Day {
-            owner: Owner::new(settings),
-            model: Model {
-                settings,
-                ..Model::default()
-            },
-            busy: BTreeSet::new(),
-            starts: BTreeMap::new(),
-            rng: fastrand::Rng::with_seed(7),
-        };
-        for key in (0..Day::TORRENTS).map(TorrentKey) {
-            let work = match key.0 % 20 {
-                0 => CHECK,
-                1 | 2 => Work::Download,
-                _ => Work::Seed,
-            };
-            day.tell(Input::Added(key, torrent(work)));
-            if key.0 % 40 == 3 || key.0 % 400 == 2 {
-                day.busy.insert(key);
-            }
-        }
-        day
-    }
-
-    fn tell(&mut self, input: Input) {
-        self.model.note(&input);
-        self.owner.tell(input);
-    }
-
-    fn step(&mut self) {
-        self.owner.pass(STEP);
-        let said = self.owner.said();
-        self.model.hear(&said);
-        for output in &said {
-            if let Output::Start(key, activity) = *output {
-                *self.starts.entry(key).or_default() += 1;
-                if activity == Activity::Check {
-                    self.tell(Input::Work(key, Work::Download));
-                }
-            }
-        }
-        for key in self.busy.clone() {
-            self.moves(key);
-        }
-    }
-
-    /// A swarm dies, and another comes to life.
-    fn churn(&mut self) {
-        let index = self.rng.usize(..self.busy.len());
-        let dies = self.busy.iter().nth(index).copied();
-        if let Some(key) = dies.filter(|key| self.busy.remove(key)) {
-            self.tell(Input::Progress(
-                key,
-                Progress {
-                    upload_bytes_per_s: 0,
-                    download_bytes_per_s: 0,
-                    ..self.progress(key)
-                },
-            ));
-        }
-        let born = TorrentKey(self.rng.u64(..Day::TORRENTS));
-        self.busy.insert(born);
-    }
-
-    fn progress(&self, key: TorrentKey) -> Progress {
-        let stored = self.owner.queue.stored(self.owner.now, key);
-        stored.unwrap().progress
-    }
-
-    /// What a torrent moves in a step.
-    fn moves(&mut self, key: TorrentKey) {
-        if !self.owner.running.contains_key(&key) {
-            return;
-        }
-        let before = self.progress(key);
-        let downloads = self.model.facts[&key].work == Work::Download;
-        let (received, sent) = if downloads { (FAST, 0) } else { (0, FAST) };
-        let progress = Progress {
-            download_bytes_per_s: received,
-            upload_bytes_per_s: sent,
-            downloaded_bytes: before.downloaded_bytes + received * STEP,
-            uploaded_bytes: before.uploaded_bytes + sent * STEP,
-            verified_bytes: Day::SIZE_BYTES,
-            idle: Duration::ZERO,
-            ..before
-        };
-        self.tell(Input::Progress(key, progress));
-        if downloads && progress.downloaded_bytes >= Day::SIZE_BYTES {
-            self.tell(Input::Work(key, Work::Seed));
-        }
-    }
-
-    fn count(&self, of: impl Fn(Standing) -> bool) -> usize {
-        let standing = |key| self.owner.standing(key).is_some_and(&of);
-        (0..Day::TORRENTS).filter(|&key| standing(key)).count()
-    }
-}
-
-#[test]
-fn a_day_of_two_thousand_torrents() {
-    let settings = Settings {
-        max_checks: Some(2),
-        share: ShareLimits {
-            ratio_permille: Some(2_000),
-            idle: Some(Duration::from_secs(12 * HOUR)),
-            ..ShareLimits::default()
-        },
-        ..limits(Some(5), Some(20), None)
-    };
-    let mut day = Day::new(settings);
-    for step in 0..24 * HOUR / STEP {
-        day.step();
-        if step % 30 == 0 {
-            day.churn();
-        }
-        if day.owner.queue.pass_at.is_none() && step % 50 == 0 {
-            day.model.always(&day.owner);
-            day.model.settled(&day.owner);
-        }
-    }
-    filed(&day.owner.queue);
-    let gave = |limit| day.count(|standing| standing == Standing::GaveEnough(limit));
-    let (ratio, idle) = (gave(ShareLimit::Ratio), gave(ShareLimit::IdleTime));
-    assert!(ratio > 100 && idle > 1_000, "{ratio} by ratio, {idle} idle");
-    let running = day.owner.running.len();
-    assert_eq!(ratio + idle + running, 2_000, "nobody waits at the end");
-    assert_eq!(day.starts.len(), 2_000, "each had its time");
-    let starts: u32 = day.starts.values().sum();
-    assert!(starts < 2_500, "{starts} starts: they flap");
 }
