@@ -23,6 +23,8 @@ pub(crate) enum Source {
 pub(crate) enum Run {
     /// Nothing.
     Idle,
+    /// The engine is asked to run it: that takes as long as its disk does.
+    Beginning,
     /// It asks peers what it is. Whoever aborts this ends that.
     Searching(AbortHandle, watch::Receiver<MagnetSnapshot>),
     /// The engine has it.
@@ -108,7 +110,7 @@ impl Entry {
         match &self.run {
             Run::Running(handle) => Some(handle.watch().borrow().clone()),
             Run::Stopping(watched) => Some(watched.borrow().clone()),
-            Run::Idle | Run::Searching(..) => None,
+            Run::Idle | Run::Beginning | Run::Searching(..) => None,
         }
     }
 
@@ -156,6 +158,7 @@ impl Entry {
         let phase = match (&self.run, snapshot) {
             (Run::Searching(..), _) => return (State::Searching, None),
             (Run::Stopping(_), _) => return (State::Stopping, None),
+            (Run::Beginning, _) => return (State::Starting, None),
             (_, Some(snapshot)) => &snapshot.phase,
             (_, None) => match self.wish {
                 Wish::Paused => return (State::Paused, None),

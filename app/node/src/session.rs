@@ -18,7 +18,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 /// How many requests and news wait for the session.
@@ -26,6 +26,9 @@ const MAILBOX: usize = 64;
 
 /// How often it is written down what torrents have moved: what a power failure may cost of it.
 const WRITE_TOTALS: Duration = Duration::from_secs(60);
+
+/// So many torrents are opened at once: more than disks that hang, fewer than the threads that may wait for a disk.
+const BEGIN_AT_ONCE: usize = 64;
 
 /// How soon a torrent is tried again whose name is still in use.
 const BEGIN_AGAIN: Duration = Duration::from_millis(200);
@@ -129,6 +132,7 @@ impl Node {
             settings,
             entries,
             news,
+            at_once: Arc::new(Semaphore::new(BEGIN_AT_ONCE)),
         };
         tokio::spawn(session.run(asked, heard, stopped));
         Ok(Node { asks, stop })
@@ -154,12 +158,26 @@ impl Node {
     }
 }
 
+/// What the engine is asked to run.
+enum Begin {
+    Torrent(Box<AddTorrent>),
+    Magnet(Box<AddMagnet>),
+}
+
+/// What it runs.
+enum Begun {
+    Torrent(TorrentHandle),
+    Search(MagnetHandle),
+}
+
 /// What the engine came to, of one run of one torrent.
 enum News {
     /// Everything wanted is there.
     Completed,
     /// It has ended.
     Ended,
+    /// The engine has it, or does not take it.
+    Begun(Result<Begun, EngineError>),
     /// It could not be started, and now perhaps can.
     Again,
     /// What a magnet link means.
@@ -172,6 +190,7 @@ struct Session {
     settings: NodeSettings,
     entries: BTreeMap<i64, Entry>,
     news: mpsc::Sender<(i64, u64, News)>,
+    at_once: Arc<Semaphore>,
 }
 
 impl Session {
@@ -183,7 +202,7 @@ impl Session {
     ) {
         let ids: Vec<i64> = self.entries.keys().copied().collect();
         for id in ids {
-            self.begin(id, None).await;
+            self.begin(id, None);
         }
         let mut write = tokio::time::interval(WRITE_TOTALS);
         write.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -270,7 +289,7 @@ impl Session {
         let mut entry = Entry::new(stored, source);
         entry.peers = add.peers;
         self.entries.insert(id, entry);
-        self.begin(id, None).await;
+        self.begin(id, None);
         Ok(id)
     }
 
@@ -287,7 +306,7 @@ impl Session {
                     if let Some(entry) = self.entries.get_mut(&id) {
                         entry.failure = None;
                     }
-                    self.begin(id, None).await;
+                    self.begin(id, None);
                 }
             }
         }
@@ -314,14 +333,9 @@ impl Session {
     fn forget(&mut self, id: i64) {
         let rests = |entry: &&Entry| entry.removed && matches!(entry.run, Run::Idle);
         if let Some(entry) = self.entries.get(&id).filter(rests) {
-            drop(fs::remove_file(self.journal(entry)));
+            drop(fs::remove_file(journal(entry, &self.settings.journals)));
             self.entries.remove(&id);
         }
-    }
-
-    fn journal(&self, entry: &Entry) -> PathBuf {
-        let name = journal::file_name(entry.hashes.primary(), &entry.directory);
-        self.settings.journals.join(name)
     }
 
     /// Stops whatever it does.
@@ -341,46 +355,56 @@ impl Session {
     }
 
     /// Starts what is wanted to run and does not. What a search has found goes on with its connections.
-    async fn begin(&mut self, id: i64, search: Option<MagnetHandle>) {
-        let Some(entry) = self.entries.get(&id) else {
+    fn begin(&mut self, id: i64, search: Option<MagnetHandle>) {
+        let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
         let rests = matches!(entry.run, Run::Idle) && entry.failure.is_none();
         if entry.wish != Wish::Queued || entry.removed || !rests {
             return;
         }
-        let run_number = entry.run_number + 1;
-        let begun = match &entry.source {
-            Source::Metainfo(metainfo) => {
-                let mut add = AddTorrent::new(Arc::clone(metainfo), entry.directory.clone());
-                add.selection = entry.selection.clone();
-                add.sequential = entry.sequential;
-                add.peers = entry.peers.clone();
-                add.journal = Some(self.journal(entry));
-                add.search = search;
-                let added = self.engine.add(add).await;
-                added.map(|handle| self.follow(id, run_number, handle))
-            }
-            Source::Magnet(magnet) => {
-                let added = self.engine.add_magnet(AddMagnet {
-                    magnet: (**magnet).clone(),
-                    peers: entry.peers.clone(),
-                    trackers: Vec::new(),
-                    known: None,
-                });
-                added
-                    .await
-                    .map(|search| self.wait_for(id, run_number, search))
+        entry.run_number += 1;
+        entry.run = Run::Beginning;
+        let begin = begin(entry, &self.settings.journals, search);
+        let (run, engine, news) = (entry.run_number, self.engine.handle(), self.news.clone());
+        let at_once = Arc::clone(&self.at_once);
+        // A disk that does not answer keeps this task, and not the session.
+        tokio::spawn(async move {
+            let Ok(_permit) = at_once.acquire().await else {
+                return;
+            };
+            let begun = match begin {
+                Begin::Torrent(add) => engine.add(*add).await.map(Begun::Torrent),
+                Begin::Magnet(add) => engine.add_magnet(*add).await.map(Begun::Search),
+            };
+            drop(news.send((id, run, News::Begun(begun))).await);
+        });
+    }
+
+    fn begun(&mut self, id: i64, run: u64, begun: Result<Begun, EngineError>) {
+        let run = match begun {
+            Ok(Begun::Torrent(handle)) => self.follow(id, run, handle),
+            Ok(Begun::Search(search)) => self.wait_for(id, run, search),
+            Err(error) => {
+                // No two torrents of a session share a name: this one's is that of a removed one, which takes leave.
+                let later = matches!(error, EngineError::Duplicate);
+                if later {
+                    self.begin_later(id, run);
+                }
+                if let Some(entry) = self.entries.get_mut(&id) {
+                    entry.run = Run::Idle;
+                    entry.failure = (!later).then(|| error.to_string());
+                }
+                return self.forget(id);
             }
         };
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.run_number = run_number;
-            match begun {
-                Ok(run) => entry.run = run,
-                // No two torrents of a session share a name: this one's is that of a removed one, which takes leave.
-                Err(EngineError::Duplicate) => self.begin_later(id, run_number),
-                Err(error) => entry.failure = Some(error.to_string()),
-            }
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        entry.run = run;
+        if entry.wish != Wish::Queued || entry.removed {
+            self.halt(id);
+            self.forget(id);
         }
     }
 
@@ -434,9 +458,10 @@ impl Session {
                 let totals = entry.totals();
                 self.write_totals(&[(id, totals)]).await;
                 self.forget(id);
-                self.begin(id, None).await;
+                self.begin(id, None);
             }
-            News::Again => self.begin(id, None).await,
+            News::Begun(begun) => self.begun(id, run, begun),
+            News::Again => self.begin(id, None),
             News::Found(search, found) => {
                 entry.run = Run::Idle;
                 match found {
@@ -463,7 +488,7 @@ impl Session {
         }
         entry.hashes = hashes;
         entry.source = Source::Metainfo(found.metainfo);
-        self.begin(id, Some(search)).await;
+        self.begin(id, Some(search));
     }
 
     async fn write_totals(&self, totals: &[(i64, Totals)]) {
@@ -482,6 +507,30 @@ fn totals(entries: &BTreeMap<i64, Entry>) -> Vec<(i64, Totals)> {
     let runs = |entry: &&Entry| !matches!(entry.run, Run::Idle) && !entry.removed;
     let entries = entries.values().filter(runs);
     entries.map(|entry| (entry.id, entry.totals())).collect()
+}
+
+fn journal(entry: &Entry, journals: &Path) -> PathBuf {
+    journals.join(journal::file_name(entry.hashes.primary(), &entry.directory))
+}
+
+fn begin(entry: &Entry, journals: &Path, search: Option<MagnetHandle>) -> Begin {
+    match &entry.source {
+        Source::Metainfo(metainfo) => {
+            let mut add = AddTorrent::new(Arc::clone(metainfo), entry.directory.clone());
+            add.selection = entry.selection.clone();
+            add.sequential = entry.sequential;
+            add.peers = entry.peers.clone();
+            add.journal = Some(journal(entry, journals));
+            add.search = search;
+            Begin::Torrent(Box::new(add))
+        }
+        Source::Magnet(magnet) => Begin::Magnet(Box::new(AddMagnet {
+            magnet: (**magnet).clone(),
+            peers: entry.peers.clone(),
+            trackers: Vec::new(),
+            known: None,
+        })),
+    }
 }
 
 /// What the database has, as far as it can be read.
