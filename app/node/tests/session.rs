@@ -321,9 +321,9 @@ async fn a_magnet_link_becomes_a_torrent_that_the_next_start_knows() {
     };
     // Nobody is named who would know it.
     leech.ask(Ask::Add(link.clone(), None)).await.unwrap();
-    assert_eq!(only(&leech).await.state, State::Searching);
+    until(&leech, State::Searching).await;
     leech.ask(Ask::Pause(named("all"))).await.unwrap();
-    assert_eq!(only(&leech).await.state, State::Paused);
+    until(&leech, State::Paused).await;
     leech.ask(Ask::Remove(named("all"))).await.unwrap();
     let add = Add {
         peers: vec![address],
