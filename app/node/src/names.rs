@@ -20,7 +20,7 @@ pub(crate) fn resolve(
     let mut ids = Vec::new();
     for name in names {
         match name == ALL {
-            true => ids.extend(entries.keys()),
+            true => ids.extend(present(entries).map(|entry| entry.id)),
             false => ids.push(one(entries, name)?),
         }
     }
@@ -29,11 +29,17 @@ pub(crate) fn resolve(
     Ok(ids)
 }
 
+/// What is about to be forgotten has no name any more.
+fn present(entries: &BTreeMap<i64, Entry>) -> impl Iterator<Item = &Entry> {
+    entries.values().filter(|entry| !entry.removed)
+}
+
 fn one(entries: &BTreeMap<i64, Entry>, name: &str) -> Result<i64, NodeError> {
-    if let Ok(id) = name.parse::<i64>()
-        && entries.contains_key(&id)
+    let number = name.parse::<i64>().ok();
+    if let Some(entry) = number.and_then(|id| entries.get(&id))
+        && !entry.removed
     {
-        return Ok(id);
+        return Ok(entry.id);
     }
     let hash = name.to_ascii_lowercase();
     let like_a_hash =
@@ -41,10 +47,10 @@ fn one(entries: &BTreeMap<i64, Entry>, name: &str) -> Result<i64, NodeError> {
     let meant = |entry: &Entry| {
         entry.name() == name || (like_a_hash && entry.hash_text().starts_with(&hash))
     };
-    let mut matching = entries.iter().filter(|(_, entry)| meant(entry));
+    let mut matching = present(entries).filter(|entry| meant(entry));
     let (first, second) = (matching.next(), matching.next());
     match (first, second) {
-        (Some((id, _)), None) => Ok(*id),
+        (Some(entry), None) => Ok(entry.id),
         (Some(_), Some(_)) => Err(NodeError::Ambiguous(name.to_owned())),
         (None, _) => Err(NodeError::NotFound(name.to_owned())),
     }

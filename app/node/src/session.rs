@@ -332,10 +332,19 @@ impl Session {
     /// Drops an entry that is to be forgotten, once it has stopped, with its journal.
     fn forget(&mut self, id: i64) {
         let rests = |entry: &&Entry| entry.removed && matches!(entry.run, Run::Idle);
-        if let Some(entry) = self.entries.get(&id).filter(rests) {
+        let Some(entry) = self.entries.get(&id).filter(rests) else {
+            return;
+        };
+        // The same torrent may have been added again meanwhile, and goes on with the journal.
+        let same = |other: &Entry| {
+            let name = other.hashes.primary();
+            name == entry.hashes.primary() && other.directory == entry.directory
+        };
+        let mut others = self.entries.values().filter(|other| other.id != id);
+        if !others.any(same) {
             drop(fs::remove_file(journal(entry, &self.settings.journals)));
-            self.entries.remove(&id);
         }
+        self.entries.remove(&id);
     }
 
     /// Stops whatever it does.
