@@ -260,6 +260,12 @@ pub(crate) struct UpArgs {
     /// Without the web app
     #[arg(long, required = true)]
     pub(crate) headless: bool,
+    /// The most downloads that run at once; those of which hardly a byte comes do not count, and `all` is no limit
+    #[arg(long, value_name = "N|all", default_value = "3", value_parser = parse_most)]
+    pub(crate) max_downloads: Most,
+    /// The most seeds that run at once, likewise; they take turns
+    #[arg(long, value_name = "N|all", default_value = "all", value_parser = parse_most)]
+    pub(crate) max_seeds: Most,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
     #[command(flatten)]
@@ -476,6 +482,20 @@ pub(crate) struct StateArgs {
         hide_env_values = true
     )]
     pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// How many at the most; `None` is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Most(pub(crate) Option<u32>);
+
+fn parse_most(text: &str) -> Result<Most, String> {
+    match text {
+        "all" => Ok(Most(None)),
+        number => match number.parse() {
+            Ok(most) => Ok(Most(Some(most))),
+            Err(_) => Err("write a number, or `all`".to_owned()),
+        },
+    }
 }
 
 fn parse_tracker_text(text: &str) -> Result<String, String> {

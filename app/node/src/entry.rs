@@ -5,6 +5,7 @@
 use crate::message::{State, Torrent};
 use shoal_engine::{MagnetSnapshot, Phase, Snapshot, TorrentHandle};
 use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
+use shoal_session::queue;
 use shoal_storage::Reason;
 use shoal_store::{NewTorrent, StoredTorrent, Totals, Wish};
 use std::net::SocketAddr;
@@ -27,8 +28,8 @@ pub(crate) enum Run {
     Beginning,
     /// It asks peers what it is. Whoever aborts this ends that.
     Searching(AbortHandle, watch::Receiver<MagnetSnapshot>),
-    /// The engine has it.
-    Running(TorrentHandle),
+    /// The engine has it. The queue has heard of what the second one has seen.
+    Running(TorrentHandle, watch::Receiver<Snapshot>),
     /// The engine still has it, and was told to let it go.
     Stopping(watch::Receiver<Snapshot>),
 }
@@ -45,6 +46,8 @@ pub(crate) struct Entry {
     pub(crate) peers: Vec<SocketAddr>,
     pub(crate) added_at: i64,
     pub(crate) completed_at: Option<i64>,
+    /// The queue wants it to run.
+    pub(crate) due: bool,
     /// Of all runs before this one.
     totals: Totals,
     pub(crate) run: Run,
@@ -83,6 +86,7 @@ impl Entry {
             peers: Vec::new(),
             added_at,
             completed_at,
+            due: false,
             totals,
             run: Run::Idle,
             run_number: 0,
@@ -105,10 +109,54 @@ impl Entry {
         self.hashes.primary().to_string()
     }
 
+    /// What the queue has to know of it.
+    pub(crate) fn queued(&self) -> queue::Torrent {
+        queue::Torrent {
+            wish: match self.wish {
+                Wish::Queued => queue::Wish::Queued,
+                Wish::Paused => queue::Wish::Paused,
+            },
+            work: match self.completed_at {
+                Some(_) => queue::Work::Seed,
+                None => queue::Work::Download,
+            },
+            limits: queue::OwnLimits::default(),
+            gave_enough: None,
+            beyond_limits: false,
+            progress: queue::Progress {
+                uploaded_bytes: self.totals.uploaded_bytes,
+                downloaded_bytes: self.totals.downloaded_bytes,
+                verified_bytes: self.totals.verified_bytes,
+                ..queue::Progress::default()
+            },
+        }
+    }
+
+    /// What moves, where that is news.
+    pub(crate) fn progress(&mut self) -> Option<queue::Progress> {
+        let Run::Running(_, seen) = &mut self.run else {
+            return None;
+        };
+        // A torrent that has ended is told of by another way.
+        if !seen.has_changed().unwrap_or(false) {
+            return None;
+        }
+        let snapshot = seen.borrow_and_update().clone();
+        let totals = self.with(&snapshot);
+        Some(queue::Progress {
+            download_bytes_per_s: snapshot.download_rate,
+            upload_bytes_per_s: snapshot.upload_rate,
+            uploaded_bytes: totals.uploaded_bytes,
+            downloaded_bytes: totals.downloaded_bytes,
+            verified_bytes: totals.verified_bytes,
+            ..queue::Progress::default()
+        })
+    }
+
     /// What the engine says of it, while it has it.
     fn snapshot(&self) -> Option<Snapshot> {
         match &self.run {
-            Run::Running(handle) => Some(handle.watch().borrow().clone()),
+            Run::Running(handle, _) => Some(handle.watch().borrow().clone()),
             Run::Stopping(watched) => Some(watched.borrow().clone()),
             Run::Idle | Run::Beginning | Run::Searching(..) => None,
         }
@@ -162,7 +210,8 @@ impl Entry {
             (_, Some(snapshot)) => &snapshot.phase,
             (_, None) => match self.wish {
                 Wish::Paused => return (State::Paused, None),
-                Wish::Queued => return (State::Starting, None),
+                Wish::Queued if self.due => return (State::Starting, None),
+                Wish::Queued => return (State::Queued, None),
             },
         };
         match phase {

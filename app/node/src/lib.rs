@@ -10,4 +10,6 @@ mod names;
 mod session;
 
 pub use control::{Client, ClientError, serve};
+pub use shoal_session::queue;
+
 pub use session::{Ask, Node, NodeError, NodeSettings};

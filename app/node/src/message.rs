@@ -136,6 +136,8 @@ pub struct Torrent {
 pub enum State {
     /// It rests, as a person wants.
     Paused,
+    /// Others come first.
+    Queued,
     /// Nobody has told yet what the torrent of its magnet link is.
     Searching,
     /// It is being opened.
@@ -160,6 +162,7 @@ impl State {
     pub const fn name(self) -> &'static str {
         match self {
             State::Paused => "paused",
+            State::Queued => "queued",
             State::Searching => "searching",
             State::Starting => "starting",
             State::Checking => "checking",

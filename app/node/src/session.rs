@@ -10,8 +10,11 @@ use shoal_engine::{
     AddMagnet, AddTorrent, Engine, EngineError, FoundTorrent, MagnetError, MagnetHandle,
     TorrentHandle,
 };
+use shoal_machine::{Machine, Moment};
 use shoal_metainfo::metainfo::Limits;
 use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
+use shoal_session::TorrentKey;
+use shoal_session::queue::{self, Queue, Settings as QueueSettings};
 use shoal_store::{Database, NewTorrent, StoreError, StoredTorrent, Totals, Wish};
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,13 +22,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 /// How many requests and news wait for the session.
 const MAILBOX: usize = 64;
 
 /// How often it is written down what torrents have moved: what a power failure may cost of it.
 const WRITE_TOTALS: Duration = Duration::from_secs(60);
+
+/// How often the queue hears what moves.
+const TELL_QUEUE: Duration = Duration::from_secs(2);
 
 /// So many torrents are opened at once: more than disks that hang, fewer than the threads that may wait for a disk.
 const BEGIN_AT_ONCE: usize = 64;
@@ -101,6 +107,8 @@ type Answer = Result<Vec<Torrent>, NodeError>;
 pub struct NodeSettings {
     /// The folder of completion journals. Must exist.
     pub journals: PathBuf,
+    /// How many torrents run at a time.
+    pub queue: QueueSettings,
 }
 
 /// A running node. Clones speak to the same one.
@@ -127,6 +135,8 @@ impl Node {
         let entries: BTreeMap<i64, Entry> =
             entries.map(|stored| (stored.id, revived(stored))).collect();
         let session = Session {
+            started: Instant::now(),
+            queue: Queue::new(settings.queue),
             engine,
             database,
             settings,
@@ -185,6 +195,8 @@ enum News {
 }
 
 struct Session {
+    started: Instant,
+    queue: Queue,
     engine: Engine,
     database: Database,
     settings: NodeSettings,
@@ -200,13 +212,20 @@ impl Session {
         mut heard: mpsc::Receiver<(i64, u64, News)>,
         mut stopped: mpsc::Receiver<(Duration, oneshot::Sender<()>)>,
     ) {
-        let ids: Vec<i64> = self.entries.keys().copied().collect();
-        for id in ids {
-            self.begin(id, None);
+        let queued = self.entries.values().map(|entry| (entry.id, entry.queued()));
+        let queued: Vec<(i64, queue::Torrent)> = queued.collect();
+        for (id, torrent) in queued {
+            self.tell(queue::Input::Added(key(id), torrent));
+            if self.entries.get(&id).is_some_and(|entry| entry.failure.is_some()) {
+                self.tell(queue::Input::Failed(key(id)));
+            }
         }
         let mut write = tokio::time::interval(WRITE_TOTALS);
         write.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(TELL_QUEUE);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (within, done) = loop {
+            let deadline = self.queue.deadline();
             tokio::select! {
                 Some((ask, answer)) = asked.recv() => {
                     let answered = self.hear(ask).await;
@@ -215,6 +234,8 @@ impl Session {
                 }
                 Some((id, run, news)) = heard.recv() => self.learn(id, run, news).await,
                 Some(stop) = stopped.recv() => break stop,
+                () = until(self.started, deadline) => self.tell(queue::Input::Tick),
+                _ = look.tick() => self.tell_progress(),
                 _ = write.tick() => self.write_totals(&totals(&self.entries)).await,
                 else => return,
             }
@@ -235,6 +256,50 @@ impl Session {
         engine.stop(within).await;
         write_totals(&database, &totals(&entries)).await;
         database.close().await;
+    }
+
+    /// Tells the queue something, and does what it says.
+    fn tell(&mut self, input: queue::Input) {
+        let since = self.started.elapsed().as_nanos();
+        let now = Moment::from_nanos(u64::try_from(since).unwrap_or(u64::MAX));
+        self.queue.handle(now, input);
+        while let Some(output) = self.queue.poll() {
+            match output {
+                queue::Output::Start(key, _) => self.turn(key, true),
+                queue::Output::Stop(key, _) => self.turn(key, false),
+                // Nobody has set a limit.
+                queue::Output::LimitReached(..) => {}
+            }
+        }
+    }
+
+    /// A torrent's turn comes or is over.
+    fn turn(&mut self, key: TorrentKey, due: bool) {
+        let id = id_of(key);
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.due = due;
+        }
+        match due {
+            true => self.begin(id, None),
+            false => self.halt(id),
+        }
+    }
+
+    fn tell_progress(&mut self) {
+        let entries = self.entries.values_mut();
+        let news = entries.filter_map(|entry| Some((entry.id, entry.progress()?)));
+        let news: Vec<(i64, queue::Progress)> = news.collect();
+        for (id, progress) in news {
+            self.tell(queue::Input::Progress(key(id), progress));
+        }
+    }
+
+    /// It cannot go on.
+    fn fail(&mut self, id: i64, why: String) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.failure = Some(why);
+        }
+        self.tell(queue::Input::Failed(key(id)));
     }
 
     async fn hear(&mut self, ask: Ask) -> Answer {
@@ -288,8 +353,9 @@ impl Session {
         };
         let mut entry = Entry::new(stored, source);
         entry.peers = add.peers;
+        let queued = entry.queued();
         self.entries.insert(id, entry);
-        self.begin(id, None);
+        self.tell(queue::Input::Added(key(id), queued));
         Ok(id)
     }
 
@@ -301,12 +367,13 @@ impl Session {
                 entry.wish = wish;
             }
             match wish {
-                Wish::Paused => self.halt(id),
+                Wish::Paused => self.tell(queue::Input::Wish(key(id), queue::Wish::Paused)),
                 Wish::Queued => {
                     if let Some(entry) = self.entries.get_mut(&id) {
                         entry.failure = None;
                     }
-                    self.begin(id, None);
+                    self.tell(queue::Input::Well(key(id)));
+                    self.tell(queue::Input::Wish(key(id), queue::Wish::Queued));
                 }
             }
         }
@@ -323,6 +390,7 @@ impl Session {
                 lines.push(entry.line());
                 entry.removed = true;
             }
+            self.tell(queue::Input::Removed(key(id)));
             self.halt(id);
             self.forget(id);
         }
@@ -354,7 +422,7 @@ impl Session {
         };
         match std::mem::replace(&mut entry.run, Run::Idle) {
             Run::Searching(task, _) => task.abort(),
-            Run::Running(handle) => {
+            Run::Running(handle, _) => {
                 entry.run = Run::Stopping(handle.watch());
                 // It hears of it when it has room for messages, and the session does not wait for that.
                 tokio::spawn(async move { handle.stop().await });
@@ -369,7 +437,7 @@ impl Session {
             return;
         };
         let rests = matches!(entry.run, Run::Idle) && entry.failure.is_none();
-        if entry.wish != Wish::Queued || entry.removed || !rests {
+        if !entry.due || entry.removed || !rests {
             return;
         }
         entry.run_number += 1;
@@ -402,7 +470,9 @@ impl Session {
                 }
                 if let Some(entry) = self.entries.get_mut(&id) {
                     entry.run = Run::Idle;
-                    entry.failure = (!later).then(|| error.to_string());
+                }
+                if !later {
+                    self.fail(id, error.to_string());
                 }
                 return self.forget(id);
             }
@@ -411,7 +481,7 @@ impl Session {
             return;
         };
         entry.run = run;
-        if entry.wish != Wish::Queued || entry.removed {
+        if !entry.due || entry.removed {
             self.halt(id);
             self.forget(id);
         }
@@ -434,7 +504,8 @@ impl Session {
             while watched.changed().await.is_ok() {}
             drop(news.send((id, run, News::Ended)).await);
         });
-        Run::Running(handle)
+        let seen = handle.watch();
+        Run::Running(handle, seen)
     }
 
     fn wait_for(&self, id: i64, run: u64, mut search: MagnetHandle) -> Run {
@@ -461,13 +532,17 @@ impl Session {
                     tracing::warn!(%error, "a completion is not written down");
                 }
                 self.write_totals(&[(id, totals)]).await;
+                self.tell(queue::Input::Work(key(id), queue::Work::Seed));
             }
             News::Ended => {
                 entry.ended();
-                let totals = entry.totals();
+                let (totals, failed) = (entry.totals(), entry.failure.is_some());
                 self.write_totals(&[(id, totals)]).await;
                 self.forget(id);
-                self.begin(id, None);
+                match failed {
+                    true => self.tell(queue::Input::Failed(key(id))),
+                    false => self.begin(id, None),
+                }
             }
             News::Begun(begun) => self.begun(id, run, begun),
             News::Again => self.begin(id, None),
@@ -475,7 +550,7 @@ impl Session {
                 entry.run = Run::Idle;
                 match found {
                     Ok(found) => self.found(id, *search, found).await,
-                    Err(error) => entry.failure = Some(error.to_string()),
+                    Err(error) => self.fail(id, error.to_string()),
                 }
             }
         }
@@ -489,8 +564,7 @@ impl Session {
             return;
         };
         if let Err(error) = kept {
-            entry.failure = Some(error.to_string());
-            return;
+            return self.fail(id, error.to_string());
         }
         if let (Source::Magnet(magnet), None) = (&entry.source, &entry.selection) {
             entry.selection = selected(magnet, &found.metainfo);
@@ -502,6 +576,22 @@ impl Session {
 
     async fn write_totals(&self, totals: &[(i64, Totals)]) {
         write_totals(&self.database, totals).await;
+    }
+}
+
+fn key(id: i64) -> TorrentKey {
+    // Numbers of rows begin with 1.
+    TorrentKey(id.unsigned_abs())
+}
+
+fn id_of(key: TorrentKey) -> i64 {
+    i64::try_from(key.0).unwrap_or(i64::MAX)
+}
+
+async fn until(started: Instant, deadline: Option<Moment>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(started + Duration::from_nanos(at.as_nanos())).await,
+        None => std::future::pending().await,
     }
 }
 

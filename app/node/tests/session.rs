@@ -4,7 +4,7 @@
 
 use shoal_engine::{Engine, EngineConfig};
 use shoal_node::message::{Add, ErrorKind, Request, State, Torrent};
-use shoal_node::{Ask, Client, ClientError, Node, NodeError, NodeSettings, serve};
+use shoal_node::{Ask, Client, ClientError, Node, NodeError, NodeSettings, queue, serve};
 use shoal_store::Database;
 use shoal_transport::{ControlListener, TransportConfig};
 use std::net::SocketAddr;
@@ -17,6 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A node whose state is in `folder`, and where peers reach it.
 async fn node(folder: &Path) -> (Node, SocketAddr) {
+    node_with(folder, queue::Settings::default()).await
+}
+
+async fn node_with(folder: &Path, queue: queue::Settings) -> (Node, SocketAddr) {
     let engine = Engine::start(EngineConfig {
         transport: TransportConfig {
             listen: vec![([127, 0, 0, 1], 0).into()],
@@ -31,7 +35,7 @@ async fn node(folder: &Path) -> (Node, SocketAddr) {
     let journals = folder.join("journals");
     std::fs::create_dir_all(&journals).unwrap();
     let database = Database::open(&folder.join("session.db")).await.unwrap();
-    let node = Node::start(engine, database, NodeSettings { journals });
+    let node = Node::start(engine, database, NodeSettings { journals, queue });
     (node.await.unwrap(), address)
 }
 
@@ -341,6 +345,42 @@ async fn a_magnet_link_becomes_a_torrent_that_the_next_start_knows() {
     );
     leech.stop(PATIENCE).await;
     seeding.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn as_many_downloads_run_as_may_and_the_next_one_takes_a_free_place() {
+    let state = tempfile::tempdir().unwrap();
+    let queue = queue::Settings {
+        max_downloads: Some(2),
+        ..queue::Settings::default()
+    };
+    let (ours, _) = node_with(state.path(), queue).await;
+    let target = tempfile::tempdir().unwrap();
+    for length in 1..=4 {
+        let sample = sample(&format!("word-{length}"), length * 1_000);
+        sample.add_to(&ours, into(target.path())).await.unwrap();
+    }
+    let states = async |wanted: [State; 4]| {
+        let waiting = async {
+            loop {
+                let torrents = ours.ask(Ask::Show(None)).await.unwrap();
+                let states: Vec<State> = torrents.iter().map(|torrent| torrent.state).collect();
+                if states == wanted {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap();
+    };
+    use State::{Downloading, Paused, Queued};
+    states([Downloading, Downloading, Queued, Queued]).await;
+    ours.ask(Ask::Pause(named("word-1"))).await.unwrap();
+    states([Paused, Downloading, Downloading, Queued]).await;
+    // It has kept its position, and whoever runs is stopped for it.
+    ours.ask(Ask::Resume(named("word-1"))).await.unwrap();
+    states([Downloading, Downloading, Queued, Queued]).await;
+    ours.stop(PATIENCE).await;
 }
 
 /// A node that listens for requests.

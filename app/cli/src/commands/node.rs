@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use shoal_node::message::{Add, ErrorKind, Request};
+use shoal_node::queue;
 use shoal_node::{Client, ClientError, Node, NodeSettings};
 use shoal_store::{Database, StoreError};
 use shoal_transport::ControlListener;
@@ -47,7 +48,15 @@ pub(super) fn up(args: &UpArgs, output: &mut Output) -> Done {
         let database = Database::open(&folder.join(DATABASE)).await?;
         let engine = listen::start(&args.network, &args.state).await?;
         let addresses = engine.listening().to_vec();
-        let node = Node::start(engine, database, NodeSettings { journals }).await?;
+        let settings = NodeSettings {
+            journals,
+            queue: queue::Settings {
+                max_downloads: args.max_downloads.0,
+                max_seeds: args.max_seeds.0,
+                ..queue::Settings::default()
+            },
+        };
+        let node = Node::start(engine, database, settings).await?;
         let serving = tokio::spawn(shoal_node::serve(control, node.clone()));
         let shown = output.show(&Event::Listening(Listening { addresses }));
         if shown.is_ok() {
