@@ -19,8 +19,8 @@
 //! a time. It reads the client's own folder and nothing else: no content, and it writes nothing. The client should not be running, as it
 //! writes what it knows of its pieces when it ends.
 //!
-//! Invariant: foreign files are data. Nothing here panics, recurses by what it reads, runs what a pickle says, or allocates by a length
-//! that the input merely claims.
+//! Invariant: foreign files are data. Nothing here panics, recurses deeper than a fixed bound, runs what a pickle says, or allocates by a
+//! length that the input merely claims.
 
 pub mod deluge;
 mod disk;
@@ -32,6 +32,8 @@ mod limits;
 mod places;
 pub mod qbittorrent;
 pub mod rtorrent;
+#[cfg(test)]
+mod samples;
 pub mod transmission;
 
 pub use error::{Fault, ImportError, Unread};

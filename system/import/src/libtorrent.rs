@@ -109,17 +109,22 @@ fn apply_content(root: Value<'_>, metainfo: &Metainfo, imported: &mut Imported) 
         (!name.is_empty()).then_some(name)
     });
     let lost = places.store(imported);
+    let priorities = list(root, "file_priority");
+    imported.priorities = unusual(&numbers, |number| priorities.get(number)?.as_int());
     match have(root, metainfo.layout().piece_count()) {
-        Some((mut verified, doubtful)) => {
+        Some((mut verified, mut doubtful)) => {
+            let shared = shared_with_skipped(metainfo, &imported.priorities);
+            for piece in fields::take(&mut verified, shared) {
+                doubtful.insert(piece);
+            }
             for file in lost {
                 fields::take(&mut verified, metainfo.pieces_of(file));
+                fields::take(&mut doubtful, metainfo.pieces_of(file));
             }
             imported.have = Have::of(verified, doubtful);
         }
         None => imported.notes.push(Note::NoPieces),
     }
-    let priorities = list(root, "file_priority");
-    imported.priorities = unusual(&numbers, |number| priorities.get(number)?.as_int());
     imported.stamps = stamps(root, &numbers, imported.have == Have::All);
 }
 
@@ -157,6 +162,28 @@ fn priority(number: i64) -> Priority {
         1..HIGH => Priority::Normal,
         HIGH.. => Priority::High,
     }
+}
+
+/// The pieces that a file that is skipped has in common with one that is not. What of them lies in the former may be in a file
+/// `.HASH.parts` instead, which is libtorrent's own.
+fn shared_with_skipped(
+    metainfo: &Metainfo,
+    priorities: &BTreeMap<FileIndex, Priority>,
+) -> Vec<u32> {
+    let mut shared = Vec::new();
+    let mut before: Option<(u32, bool)> = None;
+    for (index, file) in (0..).map(FileIndex).zip(metainfo.files()) {
+        let pieces = metainfo.pieces_of(index);
+        if file.padding || pieces.is_empty() {
+            continue;
+        }
+        let skipped = priorities.get(&index) == Some(&Priority::Skip);
+        if before.is_some_and(|(last, other)| last == pieces.start && other != skipped) {
+            shared.push(pieces.start);
+        }
+        before = Some((pieces.end - 1, skipped));
+    }
+    shared
 }
 
 /// The items of a list, none where there is no list.
@@ -252,3 +279,6 @@ fn web_seeds(root: Value<'_>, urls: &mut Urls) -> Option<Vec<String>> {
     let named = seeds.filter_map(|url| url.as_bytes().filter(|url| !url.is_empty()));
     Some(named.filter_map(|url| urls.web_seed(url)).collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -275,3 +275,6 @@ pub(crate) fn read(path: PathBuf) -> Result<Imported, Unread> {
     };
     all().map_err(|fault| Unread { path, fault })
 }
+
+#[cfg(test)]
+mod tests;

@@ -427,3 +427,6 @@ impl Machine<'_> {
         PickleError { offset, kind }
     }
 }
+
+#[cfg(test)]
+mod tests;
