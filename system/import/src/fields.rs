@@ -7,7 +7,6 @@ use crate::limits::{MAX_PATH_BYTES, MAX_TAGS, MAX_TEXT_BYTES};
 use shoal_metainfo::bencode::Value;
 use shoal_metainfo::metainfo::{MAX_TRACKERS, MAX_URL_BYTES, MAX_WEB_SEEDS, TrackerUrl};
 use shoal_metainfo::{Bitfield, FileIndex, PieceIndex};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use url::Url;
@@ -122,10 +121,13 @@ pub(crate) fn minutes(number: i64) -> Option<Limit<u64>> {
 
 /// The set of `len` pieces of which the bits are `bytes`; bits to spare do not count. `None` where there are more or fewer.
 pub(crate) fn bits(bytes: &[u8], len: u32) -> Option<Bitfield> {
-    let spare = len.div_ceil(8) * 8 - len;
-    let mut clean = Cow::Borrowed(bytes);
-    if let Some(last) = clean.to_mut().last_mut() {
-        *last &= u8::MAX << spare;
+    let count = len.div_ceil(8);
+    if u32::try_from(bytes.len()) != Ok(count) {
+        return None;
+    }
+    let mut clean = bytes.to_vec();
+    if let Some(last) = clean.last_mut() {
+        *last &= u8::MAX << (count * 8 - len);
     }
     Bitfield::from_wire(&clean, len)
 }

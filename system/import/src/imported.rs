@@ -17,7 +17,8 @@ pub struct Imported {
     /// Where its content is: the folder that has the torrent's folder, or its only file, in it. As the client wrote it: absolute on the
     /// machine that the client ran on.
     pub folder: PathBuf,
-    /// Where the content goes when it is complete, if not to [`Imported::folder`].
+    /// Where the content goes when it is complete, if not to [`Imported::folder`]. Of a torrent of Transmission, a file that is not in the
+    /// one folder may be in the other.
     pub completed_folder: Option<PathBuf>,
     /// What the person calls it, where that is not its name.
     pub name: Option<String>,

@@ -5,7 +5,8 @@
 use crate::fields::is_windows;
 use crate::imported::{Imported, Note};
 use crate::limits::MAX_PATH_BYTES;
-use shoal_metainfo::{FileIndex, Metainfo};
+use shoal_metainfo::metainfo::Warning;
+use shoal_metainfo::{File, FileIndex, Metainfo};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -27,6 +28,9 @@ impl Places {
     ) -> Self {
         let mut places = Places::default();
         let windows = is_windows(folder);
+        let renames_folder = |warning| matches!(warning, &Warning::SanitisedName(_));
+        let odd_folder =
+            metainfo.folder().is_some() && metainfo.warnings().iter().any(renames_folder);
         let mut outside = (0, String::new());
         let mut odd = (0, String::new());
         for (index, file) in (0..).map(FileIndex).zip(metainfo.files()) {
@@ -47,7 +51,7 @@ impl Places {
                         places.lost.push(index);
                     }
                 },
-                None if is_odd(metainfo, index) => {
+                None if odd_folder || is_odd(file) => {
                     odd.0 += 1;
                     if odd.0 == 1 {
                         odd.1.clone_from(&file.path);
@@ -88,10 +92,7 @@ pub(crate) fn standard(metainfo: &Metainfo, file: FileIndex) -> String {
 }
 
 /// Whether the torrent writes the file's path with something that we do not.
-fn is_odd(metainfo: &Metainfo, file: FileIndex) -> bool {
-    let Some(file) = metainfo.files().get(file.get()) else {
-        return false;
-    };
+fn is_odd(file: &File) -> bool {
     let raw = file.raw_path();
     !raw.into_iter().eq(file.components().map(str::as_bytes))
 }

@@ -72,15 +72,14 @@ pub(crate) fn find(folder: &Path) -> Result<Vec<PathBuf>, ImportError> {
     } else {
         folder.to_owned()
     };
+    // Where there is a database, it has the session: the files are what was there before it.
+    let databases = [folder.join("torrents.db"), backup.join("../torrents.db")];
+    if let Some(path) = databases.into_iter().find(|path| path.is_file()) {
+        return Err(ImportError::Database { path });
+    }
     let mut files = disk::list(&backup, &["fastresume"])?;
-    if files.is_empty() {
-        let databases = [folder.join("torrents.db"), backup.join("../torrents.db")];
-        if let Some(path) = databases.into_iter().find(|path| path.is_file()) {
-            return Err(ImportError::Database { path });
-        }
-        if !backup.ends_with("BT_backup") {
-            return Err(disk::nothing(Client::QBittorrent, folder));
-        }
+    if files.is_empty() && !backup.ends_with("BT_backup") {
+        return Err(disk::nothing(Client::QBittorrent, folder));
     }
     // A queue that cannot be read is an order that is not known.
     let queue = disk::read(&backup.join("queue"), MAX_STATE_BYTES).unwrap_or_default();

@@ -5,11 +5,11 @@ use crate::error::{Fault, ImportError, Unread};
 use crate::fields::{self, Urls};
 use crate::imported::{Have, Imported, Modified, Note, Priority, Run, Stamp, Torrent};
 use crate::limits::MAX_FILE_BYTES;
-use crate::places::{Places, standard};
+use crate::places::Places;
 use crate::{Client, disk};
 use shoal_metainfo::bencode::{Limits, Value, decode};
 use shoal_metainfo::metainfo::TrackerUrl;
-use shoal_metainfo::{Bitfield, FileIndex, Magnet, Metainfo};
+use shoal_metainfo::{Bitfield, File, FileIndex, Magnet, Metainfo};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -103,40 +103,27 @@ fn unescaped(text: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The folder that rTorrent writes is that of the files themselves, the torrent's own one included, whatever that is called. Returns
-/// the files of which nobody knows where they are.
+/// The folder that rTorrent writes is that of the files themselves, the torrent's own one included, whatever that is called; their names
+/// are as the torrent has them. Returns the files of which nobody knows where they are.
 fn apply_folder(metainfo: &Metainfo, imported: &mut Imported) -> Vec<FileIndex> {
-    if let Some(own) = metainfo.folder() {
-        if imported.folder.file_name().is_some_and(|name| name == own) {
-            imported.folder.pop();
-        } else if let (Some(parent), Some(name)) = (
-            imported.folder.parent().map(Path::to_owned),
-            imported
-                .folder
-                .file_name()
-                .and_then(|name| name.to_str())
-                .map(str::to_owned),
-        ) {
-            // The path of each file as the metainfo has it, below another folder.
-            let path = |file: FileIndex| {
-                let path = standard(metainfo, file);
-                let below = path.strip_prefix(own).unwrap_or(&path);
-                format!("{name}{below}").into_bytes()
-            };
-            let paths: Vec<Vec<u8>> = (0..)
-                .map(FileIndex)
-                .take(metainfo.files().len())
-                .map(path)
-                .collect();
-            imported.folder = parent;
-            let places = Places::new(metainfo, &imported.folder, |file| {
-                paths.get(file.get()).map(Vec::as_slice)
-            });
-            return places.store(imported);
-        }
+    let mut above = None;
+    if metainfo.folder().is_some()
+        && let Some(name) = imported.folder.file_name().and_then(|name| name.to_str())
+    {
+        above = Some(name.to_owned());
+        imported.folder.pop();
     }
-    let renamed = |_| None;
-    Places::new(metainfo, &imported.folder, renamed).store(imported)
+    let path = |file: &File| {
+        let above = above.as_deref().map(str::as_bytes);
+        let components = above.into_iter().chain(file.raw_path());
+        let path = components.collect::<Vec<_>>().join(&b'/');
+        std::str::from_utf8(&path).is_ok().then_some(path)
+    };
+    let paths: Vec<Option<Vec<u8>>> = metainfo.files().iter().map(path).collect();
+    let places = Places::new(metainfo, &imported.folder, |file| {
+        paths.get(file.get())?.as_deref()
+    });
+    places.store(imported)
 }
 
 fn apply_resume(

@@ -1,5 +1,10 @@
 //! Whatever another client's file holds, it is read or refused, and what is read keeps its promises.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot read its fixtures fails"
+)]
+
 use proptest::prelude::*;
 use shoal_import::{Have, Imported, deluge, qbittorrent, rtorrent, transmission};
 use std::fs;

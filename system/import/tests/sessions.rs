@@ -1,5 +1,10 @@
 //! Sessions that real clients wrote, taken over; what is in `fixtures/README.md` was done to them.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot read its fixtures fails"
+)]
+
 use shoal_import::{
     Client, Fault, Have, ImportError, Imported, Limit, Modified, Note, Priority, Run, Session,
     Torrent, deluge,

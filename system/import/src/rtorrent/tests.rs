@@ -73,6 +73,21 @@ fn a_folder_with_another_name_is_where_the_files_are() {
 }
 
 #[test]
+fn names_that_we_make_safe_are_found_as_the_torrent_has_them() {
+    let info = dict([
+        ("length", 1i64.into()),
+        ("name", "what now.".into()),
+        ("piece length", 32_768i64.into()),
+        ("pieces", vec![7u8; 20].into()),
+    ]);
+    let settings = dict([("directory", "/srv".into())]).encode();
+    let file = dict([("info", info)]).encode();
+    let imported = torrent(&file, Some(&settings), None).unwrap();
+    assert_eq!(imported.folder, Path::new("/srv"));
+    assert!(imported.paths.values().eq(["what now."]));
+}
+
+#[test]
 fn labels_are_unescaped_and_other_percent_signs_stay() {
     assert_eq!(unescaped(b"films%20%c3%a4 100%"), "films ä 100%".as_bytes());
     assert_eq!(unescaped(b"%+1%zz%4"), b"%+1%zz%4");
