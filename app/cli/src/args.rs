@@ -79,6 +79,16 @@ pub(crate) enum Command {
     Get(Box<GetArgs>),
     Seed(Box<SeedArgs>),
     Check(CheckArgs),
+    Up(Box<UpArgs>),
+    Add(Box<AddArgs>),
+    /// Show the torrents of the running node
+    List(NodeArgs),
+    /// Let torrents of the running node rest, also after its next start
+    Pause(NamedArgs),
+    /// Let torrents of the running node go on; those that had failed begin anew
+    Resume(NamedArgs),
+    /// Forget torrents of the running node; their files stay where they are
+    Rm(NamedArgs),
     /// Print the manual page, for `man -l -`
     Man,
     /// Print completions for a shell
@@ -236,6 +246,66 @@ pub(crate) struct SeedArgs {
     pub(crate) super_seed: bool,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+}
+
+/// Run a node: a session of torrents that goes on where it was
+///
+/// Torrents are added and looked at with `shoal add`, `list`, `pause`, `resume` and `rm`, which speak to it over a socket in its state
+/// folder that only this user can open. Runs until Ctrl-C or SIGTERM.
+#[derive(Debug, Args)]
+#[command(mut_arg("peers", |arg| arg.hide(true)), mut_arg("trackers", |arg| arg.hide(true)))]
+pub(crate) struct UpArgs {
+    /// Without the web app
+    #[arg(long, required = true)]
+    pub(crate) headless: bool,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+}
+
+/// Give a torrent to the running node
+///
+/// It downloads what is missing and seeds until it is paused or removed.
+#[derive(Debug, Args)]
+pub(crate) struct AddArgs {
+    /// A torrent file, or a magnet link
+    #[arg(value_name = "FILE|MAGNET")]
+    pub(crate) source: OsString,
+    /// The folder to download into; the torrent's own file or folder is, or comes to be, there
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub(crate) output: PathBuf,
+    /// Only these files, by their numbers in `shoal show`, such as 1,3-5; not with a magnet link, which may have a selection of its own
+    #[arg(long, value_name = "FILES")]
+    pub(crate) select: Option<Selection>,
+    /// Fetch from the beginning to the end
+    #[arg(long)]
+    pub(crate) sequential: bool,
+    /// Do not start it yet
+    #[arg(long)]
+    pub(crate) paused: bool,
+    /// A peer to connect to
+    #[arg(long = "peer", value_name = "ADDR:PORT", value_parser = parse_peer)]
+    pub(crate) peers: Vec<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+}
+
+/// Which node.
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+}
+
+/// Which torrents of which node.
+#[derive(Debug, Args)]
+pub(crate) struct NamedArgs {
+    /// Torrents, by their numbers or names in `shoal list`, or by six or more digits of their info hashes; `all` is every one
+    #[arg(value_name = "TORRENT", required = true)]
+    pub(crate) torrents: Vec<String>,
     #[command(flatten)]
     pub(crate) state: StateArgs,
 }
@@ -510,8 +580,11 @@ impl Said {
         );
         if self.json && !asked_for {
             let text = self.error.render().to_string();
-            let message = text.lines().next().unwrap_or_default();
-            let message = message.strip_prefix("error: ").unwrap_or(message);
+            // What is missing, or could be meant, stands in lines of its own before the first empty one.
+            let lines = text.lines().map(str::trim);
+            let lines: Vec<&str> = lines.take_while(|line| !line.is_empty()).collect();
+            let message = lines.join(" ");
+            let message = message.strip_prefix("error: ").unwrap_or(&message);
             let format = Format {
                 json: true,
                 ..Format::default()

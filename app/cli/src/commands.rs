@@ -6,6 +6,7 @@ mod create;
 mod describe;
 mod get;
 mod man;
+mod node;
 mod seed;
 mod show;
 mod transfer;
@@ -24,6 +25,12 @@ pub(crate) fn run(command_line: CommandLine) -> Exit {
         Command::Get(args) => get::run(&args, &mut output),
         Command::Seed(args) => seed::run(&args, &mut output),
         Command::Check(args) => check::run(&args, &mut output),
+        Command::Up(args) => node::up(&args, &mut output),
+        Command::Add(args) => node::add(&args, &mut output),
+        Command::List(args) => node::list(&args.state, &mut output),
+        Command::Pause(args) => node::pause(args, &mut output),
+        Command::Resume(args) => node::resume(args, &mut output),
+        Command::Rm(args) => node::remove(args, &mut output),
         Command::Man => man::run(),
         Command::Completions { shell } => completions::run(shell),
     };

@@ -7,8 +7,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
 use shoal_metainfo::InfoHash;
+use shoal_node::journal;
 
 use crate::exit::{Exit, Failure};
 
@@ -23,12 +23,7 @@ pub(crate) fn of(
 ) -> Result<PathBuf, Failure> {
     let target = canonical(target)?;
     let folder = state_folder("journals", state_dir)?;
-    let digest = Sha256::digest(target.as_os_str().as_encoded_bytes());
-    let short: String = digest[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Ok(folder.join(format!("{info_hash}-{short}.journal")))
+    Ok(folder.join(journal::file_name(info_hash, &target)))
 }
 
 /// The folder `name` in the state folder; it exists afterwards.

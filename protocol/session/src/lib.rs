@@ -1,9 +1,10 @@
-//! What spans torrents: who is unchoked, how many connections there are, how fast bytes may move.
+//! What spans torrents: who is unchoked, how many connections there are, how fast bytes may move, which torrents run.
 //!
 //! Invariant: at most the configured number of slots, connections and half-open connections are in use at any moment, and
 //! what is granted is granted to somebody who asked.
 
 pub mod choker;
+pub mod queue;
 pub mod session;
 
 use shoal_swarm::PeerKey;

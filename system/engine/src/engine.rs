@@ -226,13 +226,25 @@ impl Environment {
 /// A running engine.
 pub struct Engine {
     workers: Workers,
+    listening: Vec<SocketAddr>,
+    pub(crate) handle: EngineHandle,
+}
+
+/// Adds torrents to an engine that somebody else owns. Clones are of the same engine; once that has been stopped, nothing can be added.
+#[derive(Clone)]
+pub struct EngineHandle {
     pub(crate) environment: Environment,
     register: Register,
-    listening: Vec<SocketAddr>,
+    tasks: TaskTracker,
+    torrents: Arc<Torrents>,
+}
+
+/// All that were added.
+struct Torrents {
     next_id: AtomicU64,
     seeds: Mutex<fastrand::Rng>,
-    tasks: TaskTracker,
-    torrents: Mutex<Vec<mpsc::Sender<ToTorrent>>>,
+    /// Whom to tell of the end; `None` once they have been told.
+    running: Mutex<Option<Vec<mpsc::Sender<ToTorrent>>>>,
 }
 
 impl Engine {
@@ -329,16 +341,27 @@ impl Engine {
             encryption: config.encryption,
             isolated,
         };
-        Ok(Engine {
-            workers,
-            environment,
-            register,
-            listening,
+        let torrents = Torrents {
             next_id: AtomicU64::new(1),
             seeds: Mutex::new(seeds),
-            tasks,
-            torrents: Mutex::new(Vec::new()),
+            running: Mutex::new(Some(Vec::new())),
+        };
+        Ok(Engine {
+            workers,
+            listening,
+            handle: EngineHandle {
+                environment,
+                register,
+                tasks,
+                torrents: Arc::new(torrents),
+            },
         })
+    }
+
+    /// For whoever adds torrents and does not own the engine.
+    #[must_use]
+    pub fn handle(&self) -> EngineHandle {
+        self.handle.clone()
     }
 
     /// Where peers may connect.
@@ -350,15 +373,75 @@ impl Engine {
     /// What the router passes on to us, if it does: the port that others are told, and the address that it says is ours.
     #[must_use]
     pub fn mapped(&self) -> Option<Mapped> {
-        self.environment.port.mapped()
+        self.handle.environment.port.mapped()
     }
 
     /// The network, for those who fetch something else through the same policy and binding.
     #[must_use]
     pub fn transport(&self) -> &Transport {
-        &self.environment.transport
+        &self.handle.environment.transport
     }
 
+    /// As [`EngineHandle::add`].
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn add(&self, add: AddTorrent) -> Result<TorrentHandle, EngineError> {
+        self.handle.add(add).await
+    }
+
+    /// As [`EngineHandle::add_magnet`].
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn add_magnet(&self, add: AddMagnet) -> Result<MagnetHandle, EngineError> {
+        self.handle.add_magnet(add).await
+    }
+
+    /// Stops every torrent: takes leave of trackers and peers, and writes down what is verified. Returns `within` the time,
+    /// whatever peers, trackers and disks do. What has not ended by then is cut off, which costs nothing that was verified.
+    pub async fn stop(self, within: Duration) {
+        let until = Instant::now() + within;
+        let EngineHandle {
+            environment,
+            tasks,
+            torrents,
+            ..
+        } = self.handle;
+        let torrents = lock(&torrents.running).take().unwrap_or_default();
+        let leave = async {
+            environment.port.leave();
+            for torrent in torrents {
+                drop(torrent.send(ToTorrent::Stop).await);
+            }
+            if let Some(dht) = &environment.dht {
+                dht.stop();
+            }
+            tasks.close();
+            tasks.wait().await;
+        };
+        // The last quarter is for ending the threads.
+        if tokio::time::timeout(within * 3 / 4, leave).await.is_err() {
+            tracing::warn!("not everything ended in time; it is cut off");
+        }
+        let (workers, storage) = (self.workers, environment.storage);
+        let (done, ended) = oneshot::channel::<()>();
+        // On a thread of its own: a disk that does not answer keeps it, and must not keep the caller's runtime.
+        let thread = thread::Builder::new().name("shoal-end".to_owned());
+        let spawned = thread.spawn(move || {
+            drop(workers);
+            storage.shutdown();
+            drop(done);
+        });
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "cannot wait for the threads to end");
+        }
+        // Ends by an error in any case, as nothing is sent.
+        drop(tokio::time::timeout_at(until, ended).await);
+    }
+}
+
+impl EngineHandle {
     /// Runs a torrent: checks what is on disk as far as it has to, then downloads what is missing and seeds.
     ///
     /// # Errors
@@ -369,7 +452,7 @@ impl Engine {
             self.environment.port.map();
         }
         let wanted = wanted_files(&add)?;
-        let mut rng = lock(&self.seeds).fork();
+        let mut rng = lock(&self.torrents.seeds).fork();
         let hashes = add.metainfo.info_hashes();
         let dht = self.environment.dht_for(&add.metainfo).is_some();
         let (id, introduction, entrance) = match add.search.take() {
@@ -414,7 +497,7 @@ impl Engine {
         };
         self.tasks
             .spawn_on(starting.run(add, wanted), self.environment.pool.next());
-        self.keep(sender.clone());
+        self.keep(sender.clone())?;
         Ok(TorrentHandle { sender, watched })
     }
 
@@ -423,7 +506,7 @@ impl Engine {
     /// # Errors
     /// Where the torrent is here already, under one of the link's info hashes.
     pub async fn add_magnet(&self, add: AddMagnet) -> Result<MagnetHandle, EngineError> {
-        let mut rng = lock(&self.seeds).fork();
+        let mut rng = lock(&self.torrents.seeds).fork();
         let known = add.known.as_ref().map(|known| &known.metainfo);
         let hashes = known.map(|metainfo| metainfo.info_hashes());
         let hashes = hashes.unwrap_or(add.magnet.info_hashes);
@@ -469,7 +552,7 @@ impl Engine {
         let (task, handle) = MagnetTask::new(parts, add, rng.u64(..));
         self.tasks
             .spawn_on(task.run(), self.environment.pool.next());
-        self.keep(sender);
+        self.keep(sender)?;
         Ok(handle)
     }
 
@@ -481,7 +564,7 @@ impl Engine {
         is_public: bool,
         rng: &mut fastrand::Rng,
     ) -> Result<(TorrentKey, Introduction, Registration), EngineError> {
-        let id = TorrentKey(self.next_id.fetch_add(1, Ordering::Relaxed));
+        let id = TorrentKey(self.torrents.next_id.fetch_add(1, Ordering::Relaxed));
         let introduction = Introduction {
             hashes,
             peer_id: PeerId::generate(rng),
@@ -494,46 +577,18 @@ impl Engine {
     }
 
     /// Remembers whom to tell of the end.
-    fn keep(&self, torrent: mpsc::Sender<ToTorrent>) {
-        let mut torrents = lock(&self.torrents);
-        torrents.retain(|torrent| !torrent.is_closed());
-        torrents.push(torrent);
-    }
-
-    /// Stops every torrent: takes leave of trackers and peers, and writes down what is verified. Returns `within` the time,
-    /// whatever peers, trackers and disks do. What has not ended by then is cut off, which costs nothing that was verified.
-    pub async fn stop(self, within: Duration) {
-        let until = Instant::now() + within;
-        let torrents = std::mem::take(&mut *lock(&self.torrents));
-        let leave = async {
-            self.environment.port.leave();
-            for torrent in torrents {
-                drop(torrent.send(ToTorrent::Stop).await);
-            }
-            if let Some(dht) = &self.environment.dht {
-                dht.stop();
-            }
-            self.tasks.close();
-            self.tasks.wait().await;
-        };
-        // The last quarter is for ending the threads.
-        if tokio::time::timeout(within * 3 / 4, leave).await.is_err() {
-            tracing::warn!("not everything ended in time; it is cut off");
+    ///
+    /// # Errors
+    /// It has come already, and this torrent goes with the engine's threads.
+    fn keep(&self, torrent: mpsc::Sender<ToTorrent>) -> Result<(), EngineError> {
+        let mut running = lock(&self.torrents.running);
+        let running = running.as_mut().ok_or(EngineError::Stopped)?;
+        // Now and then, as there may be thousands.
+        if running.len() == running.capacity() {
+            running.retain(|torrent| !torrent.is_closed());
         }
-        let (workers, storage) = (self.workers, self.environment.storage);
-        let (done, ended) = oneshot::channel::<()>();
-        // On a thread of its own: a disk that does not answer keeps it, and must not keep the caller's runtime.
-        let thread = thread::Builder::new().name("shoal-end".to_owned());
-        let spawned = thread.spawn(move || {
-            drop(workers);
-            storage.shutdown();
-            drop(done);
-        });
-        if let Err(error) = spawned {
-            tracing::warn!(%error, "cannot wait for the threads to end");
-        }
-        // Ends by an error in any case, as nothing is sent.
-        drop(tokio::time::timeout_at(until, ended).await);
+        running.push(torrent);
+        Ok(())
     }
 }
 

@@ -82,7 +82,8 @@ mod worker;
 
 pub use dht::{DhtConfig, DhtRouter};
 pub use engine::{
-    AddTorrent, Engine, EngineConfig, EngineError, PeerTransports, PortMapping, TorrentHandle,
+    AddTorrent, Engine, EngineConfig, EngineError, EngineHandle, PeerTransports, PortMapping,
+    TorrentHandle,
 };
 pub use magnet::{AddMagnet, FoundTorrent, MagnetError, MagnetHandle, MagnetSnapshot};
 pub use scrape::{MAX_SCRAPED_TRACKERS, Scrapes};

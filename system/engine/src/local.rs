@@ -255,11 +255,11 @@ mod tests {
         })
         .await
         .unwrap();
-        let (clock, transport) = (engine.environment.clock, engine.transport().clone());
+        let (clock, transport) = (engine.handle.environment.clock, engine.transport().clone());
         let mut rng = fastrand::Rng::with_seed(1);
         let address = SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), 6881));
         let (task, local) = LocalPeers::new(clock, transport, address, &[address], None, &mut rng);
-        engine.environment.local = Some(local);
+        engine.handle.environment.local = Some(local);
         let file = format!("d4:info{info}e").into_bytes();
         let metainfo = Arc::new(Metainfo::parse(&file, Limits::LOCAL).unwrap());
         let add = AddMagnet {

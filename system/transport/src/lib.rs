@@ -11,6 +11,7 @@ pub mod policy;
 
 mod address_class;
 mod binding;
+mod control;
 mod dialer;
 mod interfaces;
 mod listener;
@@ -26,6 +27,7 @@ mod utp;
 
 pub use address_class::TargetClass;
 pub use binding::Binding;
+pub use control::{ControlListener, ControlStream, connect_control};
 pub use dialer::PeerDialer;
 pub use http::{HttpClient, HttpError, HttpLimits, HttpReply, HttpStream, RangeRequest};
 pub use ip_net::{IpNet, ParseIpNetError};

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 use shoal_engine::TrackerLine;
+use shoal_node::message::Torrent;
 
 use crate::exit::Failure;
 
@@ -32,6 +33,7 @@ pub(crate) enum Event {
     Stopped(Stopped),
     File(FileEvent),
     Checked(Checked),
+    SessionTorrent(Box<SessionTorrent>),
     Warning(Warning),
     Error(ErrorEvent),
 }
@@ -65,6 +67,7 @@ impl Event {
                 | Event::Complete(_)
                 | Event::File(_)
                 | Event::Checked(_)
+                | Event::SessionTorrent(_)
                 | Event::Error(_)
         )
     }
@@ -225,6 +228,48 @@ pub(crate) struct Started {
     pub(crate) verified_pieces: u32,
     pub(crate) resumed_pieces: u32,
     pub(crate) piece_count: u32,
+}
+
+/// A torrent of a node.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct SessionTorrent {
+    pub(crate) id: i64,
+    pub(crate) info_hash: String,
+    pub(crate) name: String,
+    pub(crate) state: &'static str,
+    pub(crate) message: Option<String>,
+    pub(crate) directory: String,
+    pub(crate) wanted_bytes: u64,
+    pub(crate) verified_bytes: u64,
+    pub(crate) downloaded_bytes: u64,
+    pub(crate) uploaded_bytes: u64,
+    pub(crate) download_rate_bytes_per_s: u64,
+    pub(crate) upload_rate_bytes_per_s: u64,
+    pub(crate) peers: usize,
+    pub(crate) added_unix_s: i64,
+    pub(crate) completed_unix_s: Option<i64>,
+}
+
+impl From<Torrent> for SessionTorrent {
+    fn from(torrent: Torrent) -> Self {
+        SessionTorrent {
+            id: torrent.id,
+            info_hash: torrent.info_hash,
+            name: torrent.name,
+            state: torrent.state.name(),
+            message: torrent.message,
+            directory: torrent.directory,
+            wanted_bytes: torrent.wanted_bytes,
+            verified_bytes: torrent.verified_bytes,
+            downloaded_bytes: torrent.downloaded_bytes,
+            uploaded_bytes: torrent.uploaded_bytes,
+            download_rate_bytes_per_s: torrent.download_rate_bytes_per_s,
+            upload_rate_bytes_per_s: torrent.upload_rate_bytes_per_s,
+            peers: torrent.peers,
+            added_unix_s: torrent.added_at,
+            completed_unix_s: torrent.completed_at,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]

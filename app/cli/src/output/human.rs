@@ -1,8 +1,8 @@
 //! What events say to people, as lines.
 
 use super::event::{
-    Checked, Complete, Created, Event, FileEvent, MagnetEvent, Metadata, Progress, Scrape, Started,
-    Stopped, SwarmFigures, TorrentEvent, TorrentFile, Tracker, WebSeed,
+    Checked, Complete, Created, Event, FileEvent, MagnetEvent, Metadata, Progress, Scrape,
+    SessionTorrent, Started, Stopped, SwarmFigures, TorrentEvent, TorrentFile, Tracker, WebSeed,
 };
 use super::text::Line;
 use crate::units::{PieceLength, Seconds, Size, Timestamp};
@@ -44,6 +44,7 @@ pub(super) fn lines(event: &Event) -> Vec<Line> {
         Event::Stopped(stopped) => vec![show_stopped(stopped)],
         Event::File(file) => vec![show_wrong_file(file)],
         Event::Checked(checked) => vec![show_checked(checked)],
+        Event::SessionTorrent(torrent) => show_session_torrent(torrent),
         Event::Warning(warning) => vec![Line::bad("warning: ").then(&warning.message)],
         // The line for people goes to standard error.
         Event::Error(_) => Vec::new(),
@@ -244,6 +245,28 @@ fn show_created(created: &Created) -> Vec<Line> {
     lines.push(Line::field("files", created.file_count.to_string()));
     lines.push(Line::field("magnet", &created.magnet));
     lines
+}
+
+/// One line that fits a terminal, and another one where something is wrong.
+fn show_session_torrent(torrent: &SessionTorrent) -> Vec<Line> {
+    let done = match torrent.wanted_bytes {
+        0 => "   -".to_owned(),
+        wanted => {
+            let share = torrent.verified_bytes as f64 / wanted as f64;
+            format!("{:>3.0}%", (share * 100.0).floor())
+        }
+    };
+    let rate = |arrow: char, rate: u64| match rate {
+        0 => String::new(),
+        rate => format!("  {arrow} {}/s", Size(rate)),
+    };
+    let rates = rate('\u{2193}', torrent.download_rate_bytes_per_s)
+        + &rate('\u{2191}', torrent.upload_rate_bytes_per_s);
+    let (id, state) = (torrent.id, torrent.state);
+    let line = format!("{id:>4}  {state:<11}  {done}  {}{rates}", torrent.name);
+    let wrong = torrent.message.as_ref();
+    let wrong = wrong.map(|message| Line::bad("      ").then(message));
+    std::iter::once(Line::plain(line)).chain(wrong).collect()
 }
 
 fn show_started(started: &Started) -> Line {

@@ -4,6 +4,7 @@
 
 mod generated;
 mod magnets;
+mod node;
 mod round_trip;
 mod scrape;
 mod support;

@@ -15,19 +15,19 @@ use crate::support::{Said, World, text};
 /// More than one request of a download covers, in pieces of 256 KiB.
 const LENGTH: usize = 3_000_001;
 
-struct Asked {
+pub(crate) struct Asked {
     path: String,
     range: Option<(usize, usize)>,
     head: String,
 }
 
-struct Server {
-    address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
 /// Answers each request, on a connection of its own. Ends with the test process.
-fn serve(respond: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> Server {
+pub(crate) fn serve(respond: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let heads = Arc::new(Mutex::new(Vec::new()));
@@ -71,7 +71,7 @@ fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
 }
 
 /// A range of `bytes`, or all of it.
-fn part(bytes: &[u8], asked: &Asked, headers: &str) -> Vec<u8> {
+pub(crate) fn part(bytes: &[u8], asked: &Asked, headers: &str) -> Vec<u8> {
     match asked.range {
         Some((first, end)) => {
             let end = end.min(bytes.len());

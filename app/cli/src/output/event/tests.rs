@@ -175,6 +175,23 @@ fn samples() -> Vec<Event> {
             wrong_files: 1,
             time_s: 0.5,
         }),
+        Event::SessionTorrent(Box::new(SessionTorrent {
+            id: 3,
+            info_hash: "0a".repeat(20),
+            name: "album".to_owned(),
+            state: "suspended",
+            message: Some("the disk is full".to_owned()),
+            directory: "/home/ada/music".to_owned(),
+            wanted_bytes: 20_000,
+            verified_bytes: 16_384,
+            downloaded_bytes: 16_384,
+            uploaded_bytes: 100,
+            download_rate_bytes_per_s: 0,
+            upload_rate_bytes_per_s: 5,
+            peers: 2,
+            added_unix_s: 1_700_000_000,
+            completed_unix_s: None,
+        })),
         Event::Warning(Warning {
             message: "odd".into(),
         }),
@@ -276,6 +293,7 @@ fn the_page_has_no_section_without_an_event() {
             | Event::Stopped(_)
             | Event::File(_)
             | Event::Checked(_)
+            | Event::SessionTorrent(_)
             | Event::Warning(_)
             | Event::Error(_) => {}
         }

@@ -1,0 +1,271 @@
+//! A node and the commands that speak to it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::{Running, Said, World, assert_same, text};
+use crate::web::{part, serve};
+
+/// Real kills, each at a moment of its own.
+const KILLS: usize = 200;
+
+/// The longest that a node lives before it is killed.
+const LONGEST_LIFE: Duration = Duration::from_millis(150);
+
+/// Starts a node whose state is in the folder `state` and waits until it takes requests.
+fn up(world: &World, state: &str, more: &[&str]) -> Running {
+    let state = text(&world.path(state));
+    let usual = ["--json", "up", "--headless", "--state-dir", &state];
+    let listen = ["--listen", "127.0.0.1:0"];
+    Running::start(&mut world.command(&[&usual[..], &listen, more].concat()))
+}
+
+/// Asks the node whose state is in the folder `state`.
+fn ask(world: &World, state: &str, arguments: &[&str]) -> Said {
+    let state = text(&world.path(state));
+    world.run(&[arguments, &["--json", "--state-dir", &state]].concat())
+}
+
+/// Waits until the only torrent is in this state.
+fn until(world: &World, state: &str, wanted: &str) -> Value {
+    for _ in 0..3_000 {
+        let listed = ask(world, state, &["list"]).expect(0);
+        let torrent = listed.event("session_torrent");
+        if torrent["state"] == wanted {
+            return torrent;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("it never was {wanted}");
+}
+
+#[test]
+fn a_torrent_is_added_listed_paused_resumed_and_removed() {
+    let world = World::new();
+    let album = world.album();
+    let torrent = world.torrent(&album, "--hybrid");
+    let seed = up(&world, "seed", &[]);
+    let source = text(&world.path("source"));
+    let add = ["add", &torrent, "-o", &source];
+    ask(&world, "seed", &add).expect(0);
+    until(&world, "seed", "seeding");
+
+    let leech = up(&world, "leech", &[]);
+    let target = text(&world.folder("target"));
+    let add = ["add", &torrent, "-o", &target, "--peer", &seed.address];
+    let added = ask(&world, "leech", &add).expect(0);
+    let id = added.event("session_torrent")["id"].to_string();
+    let seeding = until(&world, "leech", "seeding");
+    assert_eq!(seeding["verified_bytes"], seeding["wanted_bytes"]);
+    assert_same(&album, &world.path("target/album"));
+    let again = ask(&world, "leech", &add).expect(1);
+    assert!(
+        again.event("error")["message"]
+            .as_str()
+            .unwrap()
+            .contains("already")
+    );
+
+    ask(&world, "leech", &["pause", &id]).expect(0);
+    let paused = until(&world, "leech", "paused");
+    leech.signal(Signal::TERM);
+    leech.end().expect(0);
+    let none = ask(&world, "leech", &["list"]).expect(1);
+    assert!(
+        none.event("error")["message"]
+            .as_str()
+            .unwrap()
+            .contains("shoal up")
+    );
+    let leech = up(&world, "leech", &[]);
+    let kept = until(&world, "leech", "paused");
+    assert_eq!(kept, paused);
+    ask(&world, "leech", &["resume", "album"]).expect(0);
+    until(&world, "leech", "seeding");
+    ask(&world, "leech", &["rm", "all"]).expect(0);
+    let gone = ask(&world, "leech", &["list"]).expect(0);
+    assert_eq!(gone.events(), Vec::<Value>::new());
+    assert_same(&album, &world.path("target/album"));
+    leech.signal(Signal::INT);
+    leech.end().expect(0);
+}
+
+#[test]
+fn a_second_node_and_wrong_requests_are_refused_with_what_to_do() {
+    let world = World::new();
+    let album = world.album();
+    let torrent = world.torrent(&album, "--v1");
+    let node = up(&world, "state", &[]);
+    let state = text(&world.path("state"));
+    let second = [
+        "up",
+        "--headless",
+        "--listen",
+        "127.0.0.1:0",
+        "--state-dir",
+        &state,
+    ];
+    let refused = world.run(&second).expect(5);
+    assert!(
+        refused.stderr.contains("a node runs there already"),
+        "{refused:?}"
+    );
+    let target = text(&world.folder("target"));
+    let magnet = "magnet:?xt=urn:btih:00";
+    for (arguments, code, words) in [
+        (vec!["pause", "album"], 1, "no torrent here is called"),
+        (vec!["pause"], 2, "<TORRENT>"),
+        (vec!["add", "absent.torrent"], 1, "no such file"),
+        (vec!["add", &torrent, "-o", "absent"], 5, "no such folder"),
+        (vec!["add", &torrent, "--select", "9"], 2, "9"),
+        (vec!["add", magnet, "-o", &target], 3, "magnet link refused"),
+        (vec!["add", magnet, "--select", "1"], 2, "--select"),
+        (vec!["up"], 2, "--headless"),
+        (
+            vec!["up", "--headless", "--peer", "127.0.0.1:1"],
+            2,
+            "shoal add --peer",
+        ),
+    ] {
+        let said = ask(&world, "state", &arguments).expect(code);
+        let error = said.event("error");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(words), "{arguments:?}: {message}");
+    }
+    node.signal(Signal::TERM);
+    node.end().expect(0);
+    assert!(!world.path("state/node.sock").exists());
+}
+
+/// A torrent of one small file, which nobody has.
+fn small_torrent(world: &World, number: usize) -> String {
+    let name = format!("small-{number}");
+    let mut file = format!("d4:infod6:lengthi5e4:name{}:{name}", name.len()).into_bytes();
+    file.extend(b"12:piece lengthi16384e6:pieces20:");
+    file.extend([0x5a; 20]);
+    file.extend(b"ee");
+    let path = world.path(&format!("{name}.torrent"));
+    fs::write(&path, file).unwrap();
+    text(&path)
+}
+
+/// What a node may never forget.
+#[derive(Default)]
+struct Known {
+    names: BTreeSet<String>,
+    verified_bytes: u64,
+}
+
+impl Known {
+    /// Looks at the session: everything known is there, and no verified piece is lost.
+    fn check(&mut self, said: &Said) {
+        let events = said.events();
+        let name = |event: &Value| event["name"].as_str().unwrap().to_owned();
+        let listed: BTreeSet<String> = events.iter().map(name).collect();
+        let lost: Vec<_> = self.names.difference(&listed).collect();
+        assert!(lost.is_empty(), "{lost:?} are lost");
+        self.names.extend(listed);
+        for event in events {
+            let looked_at = event["state"] == "downloading" || event["state"] == "seeding";
+            if event["name"] == "large" && looked_at {
+                let verified = event["verified_bytes"].as_u64().unwrap();
+                let before = self.verified_bytes;
+                assert!(verified >= before, "{verified} of {before} bytes are left");
+                self.verified_bytes = verified;
+            }
+        }
+    }
+}
+
+/// Waits until what is verified of the download is known, and looks.
+fn look(world: &World, known: &mut Known) {
+    for _ in 0..3_000 {
+        let said = ask(world, "state", &["list"]).expect(0);
+        let large = said
+            .events()
+            .into_iter()
+            .find(|event| event["name"] == "large");
+        let state = large.map(|event| event["state"].clone());
+        known.check(&said);
+        // What is known to be good is not read again.
+        assert_ne!(state, Some("checking".into()), "{said:?}");
+        if state.is_none_or(|state| state == "downloading" || state == "seeding") {
+            return;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    panic!("the download never went on");
+}
+
+#[test]
+fn two_hundred_kills_lose_no_torrent_and_no_verified_piece() {
+    let world = World::new();
+    let content = world.file("source/large", 30_000_000);
+    let bytes = fs::read(&content).unwrap();
+    let server = serve(move |asked| part(&bytes, asked, ""));
+    let torrent = text(&world.path("large.torrent"));
+    let url = format!("http://{}/large", server.address);
+    let create = [
+        "create",
+        &text(&content),
+        "--web-seed",
+        &url,
+        "-o",
+        &torrent,
+    ];
+    world
+        .run(&[&create[..], &["--piece-size", "16K"]].concat())
+        .expect(0);
+    let target = text(&world.folder("target"));
+    let more = ["--allow-net", "127.0.0.0/8", "--download-limit", "600K"];
+    let mut dice = fastrand::Rng::with_seed(7);
+    let mut known = Known::default();
+    for round in 0..KILLS {
+        let mut node = up(&world, "state", &more);
+        look(&world, &mut known);
+        let pid = Pid::from_raw(i32::try_from(node.id()).unwrap()).unwrap();
+        let life = LONGEST_LIFE.mul_f64(dice.f64());
+        let killer = thread::spawn(move || {
+            thread::sleep(life);
+            kill_process(pid, Signal::KILL).unwrap();
+        });
+        live(&world, round, &torrent, &target, &mut known);
+        killer.join().unwrap();
+        node.kill();
+    }
+    assert!(known.names.len() > KILLS / 2, "{}", known.names.len());
+    assert!(known.verified_bytes > 1_000_000, "{}", known.verified_bytes);
+    let node = up(&world, "state", &more[..2]);
+    look(&world, &mut known);
+    node.signal(Signal::TERM);
+    node.end().expect(0);
+}
+
+/// Asks this and that until nobody answers any more. What was said to be done is known from there on.
+fn live(world: &World, round: usize, torrent: &str, target: &str, known: &mut Known) {
+    let small = small_torrent(world, round);
+    let name = Path::new(&small).file_stem().unwrap().to_str().unwrap();
+    if !known.names.contains("large") {
+        let added = ask(world, "state", &["add", torrent, "-o", target]);
+        if added.code == Some(0) {
+            known.names.insert("large".to_owned());
+        }
+    }
+    let added = ask(world, "state", &["add", &small, "-o", target, "--paused"]);
+    if added.code == Some(0) {
+        known.names.insert(name.to_owned());
+    }
+    loop {
+        let listed = ask(world, "state", &["list"]);
+        if listed.code != Some(0) {
+            return;
+        }
+        known.check(&listed);
+    }
+}

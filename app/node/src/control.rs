@@ -1,0 +1,219 @@
+//! The control socket: a line of JSON for what is asked, a line of JSON for the answer, as often as the other side likes.
+//!
+//! Invariant: no line and no torrent is read that is longer than its bound, and as many connections as there are permits are served at once.
+
+use crate::message::{ErrorKind, Reply, Request};
+use crate::session::{Ask, Node, NodeError};
+use shoal_metainfo::metainfo::Limits;
+use shoal_transport::{ControlListener, ControlStream, connect_control};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::sync::Semaphore;
+
+/// A selection of a million files fits.
+const MAX_REQUEST_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What all torrents of a session can come to, on the side of whoever asks.
+const MAX_REPLY_BYTES: u64 = 256 * 1024 * 1024;
+
+const MAX_CONNECTIONS: usize = 64;
+
+/// After an error of the system, such as too many open files.
+const REST: Duration = Duration::from_millis(100);
+
+/// Serves everybody who connects, until it is dropped.
+pub async fn serve(listener: ControlListener, node: Node) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok(stream) => {
+                let node = node.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = converse(stream, &node).await {
+                        tracing::debug!(%error, "a control connection broke");
+                    }
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a control connection is not accepted");
+                tokio::time::sleep(REST).await;
+            }
+        }
+    }
+}
+
+async fn converse(stream: ControlStream, node: &Node) -> io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    while let Some(line) = line(&mut stream, MAX_REQUEST_BYTES).await? {
+        let (reply, more) = match serde_json::from_slice(&line) {
+            Ok(request) => match ask(request, &mut stream).await? {
+                Ok(ask) => (answer(node.ask(ask).await), true),
+                Err(error) => (answer(Err(error)), false),
+            },
+            Err(error) => {
+                let what = format!("the request cannot be read: {error}");
+                (answer(Err(NodeError::Usage(what))), false)
+            }
+        };
+        let mut reply = serde_json::to_vec(&reply)?;
+        reply.push(b'\n');
+        stream.get_mut().write_all(&reply).await?;
+        // What follows a request that was not understood may be bytes of a torrent.
+        if !more {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn answer(answer: Result<Vec<crate::message::Torrent>, NodeError>) -> Reply {
+    match answer {
+        Ok(torrents) => Reply::Torrents { torrents },
+        Err(error) => Reply::Error {
+            kind: error.kind(),
+            message: error.to_string(),
+        },
+    }
+}
+
+/// What a request asks for, with the bytes that follow it.
+async fn ask(
+    request: Request,
+    stream: &mut BufReader<ControlStream>,
+) -> io::Result<Result<Ask, NodeError>> {
+    Ok(Ok(match request {
+        Request::Add(add) => {
+            let file = match add.torrent_bytes {
+                Some(bytes) if bytes > Limits::LOCAL.bytes => {
+                    let most = Limits::LOCAL.bytes;
+                    let what = format!("the torrent has {bytes} bytes; {most} are the most");
+                    return Ok(Err(NodeError::Refused(what)));
+                }
+                Some(bytes) => {
+                    let mut file = Vec::new();
+                    let taken = stream.take(bytes as u64).read_to_end(&mut file).await?;
+                    if taken < bytes {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                    Some(file)
+                }
+                None => None,
+            };
+            Ask::Add(add, file)
+        }
+        Request::List {} => Ask::Show(None),
+        Request::Show { torrents } => Ask::Show(Some(torrents)),
+        Request::Pause { torrents } => Ask::Pause(torrents),
+        Request::Resume { torrents } => Ask::Resume(torrents),
+        Request::Remove { torrents } => Ask::Remove(torrents),
+    }))
+}
+
+/// The next line, without its end; `None` where the stream has ended.
+async fn line(
+    stream: &mut BufReader<ControlStream>,
+    most_bytes: u64,
+) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    stream.take(most_bytes).read_until(b'\n', &mut line).await?;
+    match line.pop() {
+        None => Ok(None),
+        Some(b'\n') => Ok(Some(line)),
+        Some(_) => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a line without an end, or too long a one",
+        )),
+    }
+}
+
+/// Why a node does not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("no node runs; start one with `shoal up --headless`")]
+    Absent,
+    /// The connection broke, or the answer makes no sense.
+    #[error("the node at {path} does not answer: {source}; see what its log says")]
+    Broken {
+        /// Where it listens.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It does not do it.
+    #[error("{message}")]
+    Refused {
+        /// Of what kind the reason is.
+        kind: ErrorKind,
+        /// What, and what to do.
+        message: String,
+    },
+}
+
+/// A connection to a running node.
+#[derive(Debug)]
+pub struct Client {
+    path: PathBuf,
+    stream: BufReader<ControlStream>,
+}
+
+impl Client {
+    /// Connects to the node that listens at `path`.
+    ///
+    /// # Errors
+    /// Nobody listens there, or it cannot be reached.
+    pub async fn connect(path: &Path) -> Result<Client, ClientError> {
+        match connect_control(path).await {
+            Ok(stream) => Ok(Client {
+                path: path.to_path_buf(),
+                stream: BufReader::new(stream),
+            }),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                    Err(ClientError::Absent)
+                }
+                _ => Err(ClientError::Broken {
+                    path: path.to_path_buf(),
+                    source: error,
+                }),
+            },
+        }
+    }
+
+    /// Asks, and gives the torrents that the answer shows. `file` follows the request.
+    ///
+    /// # Errors
+    /// It is not done, or the connection breaks.
+    pub async fn ask(
+        &mut self,
+        request: &Request,
+        file: &[u8],
+    ) -> Result<Vec<crate::message::Torrent>, ClientError> {
+        let reply = self.exchange(request, file).await;
+        let reply = reply.map_err(|source| ClientError::Broken {
+            path: self.path.clone(),
+            source,
+        })?;
+        match reply {
+            Reply::Torrents { torrents } => Ok(torrents),
+            Reply::Error { kind, message } => Err(ClientError::Refused { kind, message }),
+        }
+    }
+
+    async fn exchange(&mut self, request: &Request, file: &[u8]) -> io::Result<Reply> {
+        let mut bytes = serde_json::to_vec(request)?;
+        bytes.push(b'\n');
+        bytes.extend_from_slice(file);
+        self.stream.get_mut().write_all(&bytes).await?;
+        let line = line(&mut self.stream, MAX_REPLY_BYTES).await?;
+        let line = line.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(serde_json::from_slice(&line)?)
+    }
+}

@@ -1,0 +1,212 @@
+//! One torrent of the session: what is known of it, and what it is doing.
+//!
+//! Invariant: it runs at most once at a time; each run has a number, and news of an earlier run is not taken for that of a later one.
+
+use crate::message::{State, Torrent};
+use shoal_engine::{MagnetSnapshot, Phase, Snapshot, TorrentHandle};
+use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
+use shoal_storage::Reason;
+use shoal_store::{NewTorrent, StoredTorrent, Totals, Wish};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+/// What leads to the content.
+pub(crate) enum Source {
+    Metainfo(Arc<Metainfo>),
+    Magnet(Box<Magnet>),
+}
+
+/// What it is doing.
+pub(crate) enum Run {
+    /// Nothing.
+    Idle,
+    /// It asks peers what it is. Whoever aborts this ends that.
+    Searching(AbortHandle, watch::Receiver<MagnetSnapshot>),
+    /// The engine has it.
+    Running(TorrentHandle),
+    /// The engine still has it, and was told to let it go.
+    Stopping(watch::Receiver<Snapshot>),
+}
+
+pub(crate) struct Entry {
+    pub(crate) id: i64,
+    pub(crate) hashes: InfoHashes,
+    pub(crate) source: Source,
+    pub(crate) directory: PathBuf,
+    pub(crate) selection: Option<Vec<bool>>,
+    pub(crate) sequential: bool,
+    pub(crate) wish: Wish,
+    /// That a person named, in this life of the node.
+    pub(crate) peers: Vec<SocketAddr>,
+    pub(crate) added_at: i64,
+    pub(crate) completed_at: Option<i64>,
+    /// Of all runs before this one.
+    totals: Totals,
+    pub(crate) run: Run,
+    pub(crate) run_number: u64,
+    /// Why it cannot go on.
+    pub(crate) failure: Option<String>,
+    /// It is to be forgotten when it has stopped.
+    pub(crate) removed: bool,
+}
+
+impl Entry {
+    pub(crate) fn new(stored: StoredTorrent, source: Source) -> Self {
+        let StoredTorrent {
+            id,
+            torrent,
+            completed_at,
+            totals,
+        } = stored;
+        let NewTorrent {
+            info_hashes,
+            directory,
+            wish,
+            selection,
+            sequential,
+            added_at,
+            ..
+        } = torrent;
+        Entry {
+            id,
+            hashes: info_hashes,
+            source,
+            directory,
+            selection,
+            sequential,
+            wish,
+            peers: Vec::new(),
+            added_at,
+            completed_at,
+            totals,
+            run: Run::Idle,
+            run_number: 0,
+            failure: None,
+            removed: false,
+        }
+    }
+
+    pub(crate) fn name(&self) -> String {
+        match &self.source {
+            Source::Metainfo(metainfo) => metainfo.name().to_owned(),
+            Source::Magnet(magnet) => match &magnet.name {
+                Some(name) => name.clone(),
+                None => self.hash_text(),
+            },
+        }
+    }
+
+    pub(crate) fn hash_text(&self) -> String {
+        self.hashes.primary().to_string()
+    }
+
+    /// What the engine says of it, while it has it.
+    fn snapshot(&self) -> Option<Snapshot> {
+        match &self.run {
+            Run::Running(handle) => Some(handle.watch().borrow().clone()),
+            Run::Stopping(watched) => Some(watched.borrow().clone()),
+            Run::Idle | Run::Searching(..) => None,
+        }
+    }
+
+    /// What it has come to, this run included.
+    pub(crate) fn totals(&self) -> Totals {
+        self.snapshot()
+            .map_or(self.totals, |snapshot| self.with(&snapshot))
+    }
+
+    fn with(&self, snapshot: &Snapshot) -> Totals {
+        // Before it has been looked at, what was seen in the run before is closer to the truth than nothing.
+        let looked_at = !matches!(snapshot.phase, Phase::Starting | Phase::Checking { .. });
+        let (wanted, verified) = match looked_at {
+            true => (snapshot.wanted_bytes, snapshot.wanted_verified_bytes),
+            false => (self.totals.wanted_bytes, self.totals.verified_bytes),
+        };
+        let Totals {
+            downloaded_bytes: down,
+            uploaded_bytes: up,
+            ..
+        } = self.totals;
+        Totals {
+            wanted_bytes: wanted,
+            verified_bytes: verified,
+            downloaded_bytes: down.saturating_add(snapshot.downloaded_bytes),
+            uploaded_bytes: up.saturating_add(snapshot.uploaded_bytes),
+        }
+    }
+
+    /// Its run is over.
+    pub(crate) fn ended(&mut self) {
+        if let Some(snapshot) = self.snapshot() {
+            self.totals = self.with(&snapshot);
+            if let Phase::Failed(why) = snapshot.phase {
+                self.failure = Some(why);
+            }
+        }
+        self.run = Run::Idle;
+    }
+
+    fn state(&self, snapshot: Option<&Snapshot>) -> (State, Option<String>) {
+        if let Some(why) = &self.failure {
+            return (State::Failed, Some(why.clone()));
+        }
+        let phase = match (&self.run, snapshot) {
+            (Run::Searching(..), _) => return (State::Searching, None),
+            (Run::Stopping(_), _) => return (State::Stopping, None),
+            (_, Some(snapshot)) => &snapshot.phase,
+            (_, None) => match self.wish {
+                Wish::Paused => return (State::Paused, None),
+                Wish::Queued => return (State::Starting, None),
+            },
+        };
+        match phase {
+            Phase::Starting => (State::Starting, None),
+            Phase::Checking { .. } => (State::Checking, None),
+            Phase::Downloading => (State::Downloading, None),
+            Phase::Seeding => (State::Seeding, None),
+            Phase::Suspended { reason, path } => {
+                let why = match reason {
+                    Reason::Full => "the disk is full; make room, and it goes on",
+                    Reason::Failing(why) => why,
+                };
+                (State::Suspended, Some(format!("{}: {why}", path.display())))
+            }
+            Phase::Stopped => (State::Stopping, None),
+            Phase::Failed(why) => (State::Failed, Some(why.clone())),
+        }
+    }
+
+    /// What is shown of it.
+    pub(crate) fn line(&self) -> Torrent {
+        let snapshot = self.snapshot();
+        let (state, message) = self.state(snapshot.as_ref());
+        let totals = self.totals();
+        let peers = match &self.run {
+            Run::Searching(_, watched) => {
+                usize::try_from(watched.borrow().search.peers).unwrap_or(usize::MAX)
+            }
+            _ => snapshot.as_ref().map_or(0, |snapshot| snapshot.peers.len()),
+        };
+        let rate = |rate: fn(&Snapshot) -> u64| snapshot.as_ref().map_or(0, rate);
+        Torrent {
+            id: self.id,
+            info_hash: self.hash_text(),
+            name: self.name(),
+            state,
+            message,
+            directory: self.directory.to_string_lossy().into_owned(),
+            wanted_bytes: totals.wanted_bytes,
+            verified_bytes: totals.verified_bytes,
+            downloaded_bytes: totals.downloaded_bytes,
+            uploaded_bytes: totals.uploaded_bytes,
+            download_rate_bytes_per_s: rate(|snapshot| snapshot.download_rate),
+            upload_rate_bytes_per_s: rate(|snapshot| snapshot.upload_rate),
+            peers,
+            added_at: self.added_at,
+            completed_at: self.completed_at,
+        }
+    }
+}

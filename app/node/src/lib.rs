@@ -1,0 +1,13 @@
+//! The node: a session of torrents that outlives the process, and what a person can ask of it.
+//!
+//! Invariant: [`Node`] alone owns the session. What it has said to be done is in the database, so that the next start finds it.
+
+mod control;
+mod entry;
+pub mod journal;
+pub mod message;
+mod names;
+mod session;
+
+pub use control::{Client, ClientError, serve};
+pub use session::{Ask, Node, NodeError, NodeSettings};
