@@ -354,6 +354,6 @@ impl Found {
             let label = self.labels.get(id).map(String::as_str);
             self.state.torrent(place, torrent.as_deref(), resume, label)
         };
-        all().map_err(|fault| Unread { path, fault })
+        all().map_err(|fault| Unread::new(path, fault))
     }
 }

@@ -63,6 +63,11 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// Whether `path` is a file with something in it.
+pub(crate) fn is_filled(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0)
+}
+
 pub(crate) fn nothing(client: Client, folder: &Path) -> ImportError {
     let folder = folder.to_owned();
     ImportError::NothingHere { client, folder }

@@ -23,14 +23,15 @@ pub enum ImportError {
         /// Where.
         folder: PathBuf,
     },
-    /// The session is kept in a database.
+    /// The client has not written everything where it belongs yet.
     #[error(
-        "{} is a database, which is not read: in qBittorrent's advanced options set \"Resume data storage type\" to \"Fastresume \
-         files\", start it once more, quit it, and import again",
+        "{}: {client} is running, or did not end in order: start it once more, quit it, and import again",
         path.display()
     )]
-    Database {
-        /// The database.
+    Running {
+        /// Whose session it is.
+        client: Client,
+        /// The file with what it has still to write.
         path: PathBuf,
     },
     /// More torrents than [`MAX_TORRENTS`](crate::MAX_TORRENTS).
@@ -51,12 +52,25 @@ pub enum ImportError {
 
 /// A torrent of a session that cannot be taken over. The others can.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {fault}", path.display())]
+#[error("{}{}: {fault}", path.display(), torrent.as_ref().map(|id| format!(" (torrent {id})")).unwrap_or_default())]
 pub struct Unread {
     /// The file that names the torrent in the session.
     pub path: PathBuf,
+    /// Which torrent of that file, where it has several.
+    pub torrent: Option<String>,
     /// What is wrong with it, or with what belongs to it.
     pub fault: Fault,
+}
+
+impl Unread {
+    /// Of a file that names one torrent.
+    pub(crate) const fn new(path: PathBuf, fault: Fault) -> Self {
+        Unread {
+            path,
+            torrent: None,
+            fault,
+        }
+    }
 }
 
 /// What is wrong with a file of another client.
@@ -78,6 +92,11 @@ pub enum Fault {
         "it is damaged, or was not written by Deluge ({0}): try the file with `.bak` behind its name in its place"
     )]
     Pickle(#[from] PickleError),
+    /// A database that cannot be read.
+    #[error(
+        "the database cannot be read ({0}): start the client once more, quit it, and import again"
+    )]
+    Database(String),
     /// Not what the client writes.
     #[error("it does not have the form that the client gives it ({0}): add the torrent by hand")]
     Form(&'static str),

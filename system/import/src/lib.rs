@@ -52,7 +52,7 @@ use std::vec;
 /// A client whose sessions can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
-    /// qBittorrent 3 to 5, with its resume data in files.
+    /// qBittorrent 3 to 5, with its resume data in files or in a database.
     QBittorrent,
     /// Transmission 2.20 to 4.1.
     Transmission,
@@ -90,7 +90,7 @@ impl Client {
     /// What its session folder is known by.
     pub(crate) const fn landmark(self) -> &'static str {
         match self {
-            Client::QBittorrent => "`BT_backup` in it, with `.fastresume` files",
+            Client::QBittorrent => "`BT_backup` with `.fastresume` files, or `torrents.db`, in it",
             Client::Transmission => "`torrents` and `resume` in it",
             Client::RTorrent => {
                 "files like `0123456789ABCDEF0123456789ABCDEF01234567.torrent` in it"
@@ -123,6 +123,8 @@ enum Source {
         vec::IntoIter<PathBuf>,
         fn(PathBuf) -> Result<Imported, Unread>,
     ),
+    /// A database has all.
+    Database(qbittorrent::Database),
     /// One file has all; the next place in it.
     Deluge(Box<deluge::Found>, usize),
 }
@@ -135,6 +137,13 @@ impl Session {
     pub fn open(client: Client, folder: &Path) -> Result<Self, ImportError> {
         type Find = fn(&Path) -> Result<Vec<PathBuf>, ImportError>;
         type Read = fn(PathBuf) -> Result<Imported, Unread>;
+        if client == Client::QBittorrent
+            && let Some(path) = qbittorrent::database(folder)
+        {
+            return Ok(Session(Source::Database(qbittorrent::Database::open(
+                path,
+            )?)));
+        }
         let (find, read): (Find, Read) = match client {
             Client::QBittorrent => (qbittorrent::find, qbittorrent::read),
             Client::Transmission => (transmission::find, transmission::read),
@@ -154,6 +163,7 @@ impl Iterator for Session {
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.0 {
             Source::Files(files, read) => files.next().map(*read),
+            Source::Database(database) => database.next(),
             Source::Deluge(found, next) => (*next < found.len()).then(|| {
                 *next += 1;
                 found.read(*next - 1)
@@ -164,6 +174,7 @@ impl Iterator for Session {
     fn size_hint(&self) -> (usize, Option<usize>) {
         let left = match &self.0 {
             Source::Files(files, _) => files.len(),
+            Source::Database(database) => database.len(),
             Source::Deluge(found, next) => found.len() - next,
         };
         (left, Some(left))

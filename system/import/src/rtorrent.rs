@@ -260,7 +260,7 @@ pub(crate) fn read(path: PathBuf) -> Result<Imported, Unread> {
         let resume = beside(".libtorrent_resume")?;
         torrent(&bytes, settings.as_deref(), resume.as_deref())
     };
-    all().map_err(|fault| Unread { path, fault })
+    all().map_err(|fault| Unread::new(path, fault))
 }
 
 #[cfg(test)]

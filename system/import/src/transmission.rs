@@ -317,7 +317,7 @@ pub(crate) fn read(path: PathBuf) -> Result<Imported, Unread> {
             false => torrent(&bytes, resume.as_deref()),
         }
     };
-    all().map_err(|fault| Unread { path, fault })
+    all().map_err(|fault| Unread::new(path, fault))
 }
 
 #[cfg(test)]

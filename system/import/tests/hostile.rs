@@ -25,7 +25,12 @@ static FILES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
         for path in entries {
             match path.is_dir() {
                 true => folders.push(path),
-                false => files.push(fs::read(path).unwrap()),
+                false => files.extend(
+                    // The database is of another kind.
+                    path.extension()
+                        .is_none_or(|extension| extension != "db")
+                        .then(|| fs::read(path).unwrap()),
+                ),
             }
         }
     }

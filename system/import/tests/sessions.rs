@@ -359,14 +359,97 @@ fn an_empty_folder_has_no_session_and_says_what_to_name() {
 }
 
 #[test]
-fn a_database_of_qbittorrent_is_named_with_a_way_out() {
+fn a_database_of_qbittorrent_says_the_same_as_its_files() {
+    let folder = fixture("qbittorrent-database");
+    let session = Session::open(Client::QBittorrent, &folder).unwrap();
+    assert_eq!(session.len(), 4);
+    let order = session.map(|torrent| torrent.unwrap().info_hashes().primary().to_string());
+    assert_eq!(order.collect::<Vec<_>>(), [V1, V2, MAGNET, HYBRID]);
+
+    let torrents = all(Client::QBittorrent, &folder);
+    check_libtorrent(&torrents);
+    check_magnet(&torrents[MAGNET]);
+    let files = all(Client::QBittorrent, &fixture("qbittorrent"));
+    for (hash, torrent) in &torrents {
+        let file = &files[hash];
+        assert_eq!(torrent.folder, file.folder);
+        assert_eq!(torrent.completed_folder, file.completed_folder);
+        assert_eq!(torrent.category, file.category);
+        assert_eq!(torrent.tags, file.tags);
+        assert_eq!(torrent.run, file.run);
+        assert_eq!(torrent.share_limits, file.share_limits);
+        assert_eq!(torrent.upload_bytes_per_s, file.upload_bytes_per_s);
+        assert_eq!(torrent.sequential, file.sequential);
+    }
+    assert_eq!(torrents[HYBRID].name.as_deref(), Some("My pack"));
+    assert_eq!(
+        fs::read_dir(&folder).unwrap().count(),
+        1,
+        "nothing was written beside it"
+    );
+}
+
+#[test]
+fn a_database_is_read_from_within_a_runtime_and_may_be_left_half_way() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut session =
+            Session::open(Client::QBittorrent, &fixture("qbittorrent-database")).unwrap();
+        assert!(session.next().unwrap().is_ok());
+        assert_eq!(session.len(), 3);
+    });
+}
+
+#[test]
+fn a_database_counts_more_than_the_files_from_before_it() {
     let folder = tempfile::tempdir().unwrap();
-    fs::create_dir(folder.path().join("BT_backup")).unwrap();
-    fs::write(folder.path().join("torrents.db"), b"SQLite format 3\0").unwrap();
+    let backup = folder.path().join("BT_backup");
+    fs::create_dir(&backup).unwrap();
+    let stale = format!("{V1}.fastresume");
+    fs::copy(
+        fixture("qbittorrent/BT_backup").join(&stale),
+        backup.join(&stale),
+    )
+    .unwrap();
+    let database = folder.path().join("torrents.db");
+    fs::copy(fixture("qbittorrent-database/torrents.db"), &database).unwrap();
+    assert_eq!(
+        Session::open(Client::QBittorrent, &backup).unwrap().len(),
+        4
+    );
+
+    fs::write(
+        folder.path().join("torrents.db-wal"),
+        b"what is still to be written",
+    )
+    .unwrap();
     let error = Session::open(Client::QBittorrent, folder.path())
         .map(|_| ())
         .unwrap_err();
-    assert!(matches!(&error, ImportError::Database { .. }), "{error}");
+    assert!(matches!(error, ImportError::Running { .. }), "{error}");
+}
+
+#[test]
+fn a_damaged_database_is_refused_or_costs_torrents() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("torrents.db");
+    let whole = fs::read(fixture("qbittorrent-database/torrents.db")).unwrap();
+    fs::write(&database, b"SQLite format 3\0").unwrap();
+    let error = Session::open(Client::QBittorrent, folder.path())
+        .map(|_| ())
+        .unwrap_err();
+    assert!(matches!(&error, ImportError::Unreadable { .. }), "{error}");
+    for page in 1..whole.len() / 4096 {
+        let mut damaged = whole.clone();
+        damaged[page * 4096..][..600].fill(0x5a);
+        fs::write(&database, damaged).unwrap();
+        if let Ok(session) = Session::open(Client::QBittorrent, folder.path()) {
+            let length = session.len();
+            assert_eq!(session.count(), length);
+        }
+    }
 }
 
 #[test]
