@@ -86,7 +86,7 @@ impl State {
         resume: Option<&[u8]>,
         label: Option<&str>,
     ) -> Result<Imported, Fault> {
-        let (_, instance) = self.torrents.get(place).ok_or(Fault::NoTorrent)?;
+        let (id, instance) = self.torrents.get(place).ok_or(Fault::NoTorrent)?;
         let of = Attributes {
             pickle: &self.pickle,
             instance: *instance,
@@ -101,6 +101,10 @@ impl State {
             }
             None => without_resume(torrent, of)?,
         };
+        let mut swarms = imported.info_hashes().swarms();
+        if !swarms.any(|hash| hash.to_string() == *id) {
+            return Err(Fault::OtherTorrent);
+        }
         of.apply(&mut imported);
         imported.category = label.and_then(|label| fields::shown(label.as_bytes()));
         Ok(imported)
@@ -119,8 +123,7 @@ fn without_resume(torrent: Option<&[u8]>, of: Attributes<'_>) -> Result<Imported
         }
         (None, None) => return Err(Fault::NoTorrent),
     });
-    imported.folder = of.path("save_path").unwrap_or_default();
-    imported.notes.extend(fields::note_folder(&imported.folder));
+    imported.notes.push(Note::NoFolder);
     if imported.metainfo().is_some() {
         imported.notes.push(Note::NoResumeData);
     }
@@ -170,6 +173,12 @@ impl<'a> Attributes<'a> {
 
     /// Deluge's own settings, which count more than what libtorrent keeps of them.
     fn apply(self, imported: &mut Imported) {
+        if let Some(folder) = self.path("save_path") {
+            let of_folder = |note: &Note| matches!(note, Note::NoFolder | Note::FolderElsewhere(_));
+            imported.notes.retain(|note| !of_folder(note));
+            imported.notes.extend(fields::note_folder(&folder));
+            imported.folder = folder;
+        }
         imported.run = match (self.flag("paused"), self.flag("auto_managed")) {
             (true, _) => Run::Paused,
             (false, true) => Run::Queued,

@@ -188,6 +188,25 @@ fn a_session_of_deluge_goes_on() {
 }
 
 #[test]
+fn without_resume_data_deluge_still_knows_where_the_content_is() {
+    let read = |name: &str| fs::read(fixture("deluge/state").join(name)).unwrap();
+    let state = deluge::State::decode(read("torrents.state")).unwrap();
+    let place = state.ids().position(|id| id == V1).unwrap();
+    let file = read(&format!("{V1}.torrent"));
+    let torrent = state.torrent(place, Some(&file), None, None).unwrap();
+    assert_eq!(torrent.folder, Path::new("/tmp/imp/dl_v1"));
+    assert_eq!(
+        (torrent.have, torrent.notes),
+        (Have::Unknown, vec![Note::NoResumeData])
+    );
+    assert_eq!(torrent.priorities.len(), 2);
+
+    let other = read(&format!("{V2}.torrent"));
+    let refused = state.torrent(place, Some(&other), None, None);
+    assert!(matches!(refused, Err(Fault::OtherTorrent)));
+}
+
+#[test]
 fn the_state_of_deluge_is_the_same_in_three_protocols() {
     let ids = |name: &str| {
         let bytes = fs::read(fixture("deluge/state").join(name)).unwrap();
