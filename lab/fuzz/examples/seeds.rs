@@ -15,6 +15,7 @@ use std::path::Path;
 
 fn main() -> io::Result<()> {
     bencode()?;
+    sessions()?;
     handshakes()?;
     extended_handshakes()?;
     magnets()?;
@@ -59,6 +60,62 @@ fn bencode() -> io::Result<()> {
     seeds
         .iter()
         .try_for_each(|(name, bytes)| seed("bencode", name, bytes))
+}
+
+/// The sessions that real clients wrote, each torrent's files in one.
+fn sessions() -> io::Result<()> {
+    const V1: &str = "b57d6d4ea108f4ec6cca0fd3d11c0acd7c4adb6e";
+    const V2: &str = "f03ab27456e15d5ec8394e79476a79546ab38ed6";
+    let magnet = "a".repeat(40);
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../system/import/tests/fixtures");
+    let write = |name: &str, client: u8, files: &[String]| {
+        let files = files.iter().map(|file| std::fs::read(fixtures.join(file)));
+        let files = files.collect::<io::Result<Vec<_>>>()?;
+        let bytes = files.join(shoal_fuzz::import::SEPARATOR);
+        seed("import", name, &[&[client], bytes.as_slice()].concat())
+    };
+    let pair = |folder: &str, id: &str| {
+        ["fastresume", "torrent"].map(|kind| format!("{folder}/{id}.{kind}"))
+    };
+    write("qbittorrent-v1", b'q', &pair("qbittorrent/BT_backup", V1))?;
+    write("qbittorrent-v2", b'q', &pair("qbittorrent/BT_backup", V2))?;
+    write(
+        "qbittorrent-magnet",
+        b'q',
+        &pair("qbittorrent/BT_backup", &magnet)[..1],
+    )?;
+    for (name, id) in [("transmission-v1", V1), ("transmission-magnet", &magnet)] {
+        let torrent = format!("transmission/torrents/{id}.torrent");
+        write(
+            name,
+            b't',
+            &[torrent, format!("transmission/resume/{id}.resume")],
+        )?;
+    }
+    for (name, id) in [("rtorrent-v1", V1), ("rtorrent-magnet", &magnet)] {
+        let base = format!("rtorrent/{}.torrent", id.to_uppercase());
+        write(
+            name,
+            b'r',
+            &["", ".rtorrent", ".libtorrent_resume"].map(|end| format!("{base}{end}")),
+        )?;
+    }
+    let torrent = format!("deluge/state/{V1}.torrent");
+    for end in ["", ".protocol4"] {
+        let state = format!("deluge/state/torrents.state{end}");
+        let resume = format!("qbittorrent/BT_backup/{V1}.fastresume");
+        write(
+            &format!("deluge{end}"),
+            b'd',
+            &[state, torrent.clone(), resume],
+        )?;
+    }
+    write(
+        "deluge-fastresume",
+        b'f',
+        &["deluge/state/torrents.fastresume".to_owned()],
+    )?;
+    write("deluge-labels", b'f', &["deluge/label.conf".to_owned()])
 }
 
 fn handshakes() -> io::Result<()> {

@@ -8,6 +8,7 @@
 //! Invariant: a target is a pure function of its input, so that a file of bytes is a whole bug report.
 
 pub mod dht;
+pub mod import;
 pub mod metadata;
 pub mod metainfo;
 pub mod mse;
@@ -61,6 +62,11 @@ pub const TARGETS: &[Target] = &[
             b"-SH0100-",
             b"\0\0\0\0\0\x10\0\x15",
         ],
+    },
+    Target {
+        name: "import",
+        run: import::import,
+        words: IMPORT_WORDS,
     },
     Target {
         name: "local_announce",
@@ -262,6 +268,34 @@ const KRPC_WORDS: &[&[u8]] = &[
 ];
 
 /// What trackers say in bencode.
+/// The fields of several clients, and opcodes of pickles.
+const IMPORT_WORDS: &[&[u8]] = &[
+    import::SEPARATOR,
+    b"6:pieces",
+    b"6:blocks3:all",
+    b"6:mtimesl",
+    b"8:bitfieldi",
+    b"17:uncertain_pieces4:\0\0\0\x01",
+    b"12:mapped_filesl",
+    b"13:file_priorityl",
+    b"5:treesld6:hashes32:",
+    b"i0e",
+    b"i-4e",
+    b"l",
+    b"d",
+    b"e",
+    b"..",
+    b"\\",
+    b"X\x08\0\0\0torrents",
+    b"h\x04",
+    b"q\x04",
+    b"(",
+    b"u",
+    b"b",
+    b")\x81",
+    b".",
+];
+
 const TRACKER_WORDS: &[&[u8]] = &[
     b"d",
     b"e",

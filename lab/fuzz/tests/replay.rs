@@ -77,6 +77,7 @@ replay!(
     dht_krpc,
     extended_handshake,
     handshake,
+    import,
     local_announce,
     magnet,
     metadata,

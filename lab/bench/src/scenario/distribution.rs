@@ -20,9 +20,7 @@ const SIMULATED_WITHIN: Duration = Duration::from_secs(8 * 3600);
 const PLANS: [&[&str]; 3] = [
     &["--peers", "500"],
     &["--peers", "500", "--policy", "shoal", "--churn"],
-    &[
-        "--peers", "5000", "--mib", "256", "--mix", "homes", "--policy", "shoal",
-    ],
+    &["--peers", "5000", "--mix", "homes", "--policy", "shoal"],
 ];
 
 /// What is read of a line.
@@ -37,7 +35,7 @@ struct Line {
 }
 
 pub(super) fn run(run: &Run<'_>) -> Result<Section> {
-    let settings = "1,024 pieces, 1 GiB to 500 peers, 256 MiB to 5,000".to_owned();
+    let settings = "1 GiB in 1,024 pieces".to_owned();
     let mut section = run.section(What::Distribution, settings);
     let said = if run.arguments.simulated.is_empty() {
         simulate()?
