@@ -212,18 +212,12 @@ impl Session {
         mut heard: mpsc::Receiver<(i64, u64, News)>,
         mut stopped: mpsc::Receiver<(Duration, oneshot::Sender<()>)>,
     ) {
-        let queued = self
-            .entries
-            .values()
-            .map(|entry| (entry.id, entry.queued()));
-        let queued: Vec<(i64, queue::Torrent)> = queued.collect();
-        for (id, torrent) in queued {
+        let entries = self.entries.values();
+        let queued = entries.map(|entry| (entry.id, entry.queued(), entry.failure.is_some()));
+        let queued: Vec<(i64, queue::Torrent, bool)> = queued.collect();
+        for (id, torrent, failed) in queued {
             self.tell(queue::Input::Added(key(id), torrent));
-            if self
-                .entries
-                .get(&id)
-                .is_some_and(|entry| entry.failure.is_some())
-            {
+            if failed {
                 self.tell(queue::Input::Failed(key(id)));
             }
         }

@@ -1,5 +1,7 @@
 //! A small torrent for tests, and files of clients with chosen fields.
 
+use crate::Have;
+use shoal_metainfo::Bitfield;
 use shoal_metainfo::bencode::Bencode;
 
 /// A v1 torrent `pack` of `a` (40,000 bytes) and `sub/b` (30,000), three pieces of 32 KiB: the second is in both files.
@@ -27,4 +29,13 @@ pub(crate) fn dict<const N: usize>(entries: [(&str, Bencode); N]) -> Bencode {
 /// A list of numbers.
 pub(crate) fn numbers(numbers: &[i64]) -> Bencode {
     Bencode::List(numbers.iter().map(|&number| number.into()).collect())
+}
+
+/// The verified pieces, and those that must be verified.
+pub(crate) fn pieces(have: &Have) -> (Vec<u32>, Vec<u32>) {
+    let Have::Pieces { verified, doubtful } = have else {
+        panic!("{have:?}");
+    };
+    let numbers = |set: &Bitfield| set.iter().map(|piece| piece.0).collect();
+    (numbers(verified), numbers(doubtful))
 }

@@ -2,15 +2,15 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use shoal_metainfo::metainfo::Limits;
 use shoal_node::message::{Add, ErrorKind, Request};
 use shoal_node::queue;
 use shoal_node::{Client, ClientError, Node, NodeSettings};
 use shoal_store::{Database, StoreError};
 use shoal_transport::ControlListener;
 
-use super::transfer::runtime;
+use super::transfer::{LEAVE_AT_ONCE, runtime};
 use super::{Done, show};
 use crate::args::{AddArgs, NamedArgs, StateArgs, UpArgs};
 use crate::exit::{Exit, Failure};
@@ -18,9 +18,6 @@ use crate::output::Output;
 use crate::output::event::{Event, Listening};
 use crate::signals::Interrupt;
 use crate::{journal_path, listen, torrent_file};
-
-/// For taking leave after Ctrl-C, which is over within two seconds.
-const LEAVE: Duration = Duration::from_millis(1_700);
 
 const SOCKET: &str = "node.sock";
 
@@ -64,7 +61,7 @@ pub(super) fn up(args: &UpArgs, output: &mut Output) -> Done {
         }
         // Nobody is heard any more, and the next node can have the socket.
         serving.abort();
-        node.stop(LEAVE).await;
+        node.stop(LEAVE_AT_ONCE).await;
         shown?;
         Ok(Exit::Ok)
     });
@@ -119,10 +116,11 @@ pub(super) fn add(args: &AddArgs, output: &mut Output) -> Done {
         None => {
             let path = Path::new(&args.source);
             // What is wrong with it is said as by other commands, before a node hears of it.
-            let metainfo = torrent_file::read(path)?;
+            let file = torrent_file::bytes(path)?;
+            let origin = path.display().to_string();
+            let metainfo = torrent_file::parse(&file, Limits::LOCAL, &origin)?;
             let selection = args.select.as_ref().map(|select| select.resolve(&metainfo));
             add.selection = selection.transpose()?;
-            let file = torrent_file::bytes(path)?;
             add.torrent_bytes = Some(file.len());
             file
         }

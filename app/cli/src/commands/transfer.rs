@@ -30,7 +30,7 @@ const TICK: Duration = Duration::from_millis(200);
 const LEAVE: Duration = Duration::from_secs(3);
 
 /// For taking leave after Ctrl-C, which is over within two seconds.
-const LEAVE_AT_ONCE: Duration = Duration::from_millis(1700);
+pub(super) const LEAVE_AT_ONCE: Duration = Duration::from_millis(1700);
 
 /// When a transfer is done.
 #[derive(Clone, Copy, Debug, PartialEq)]

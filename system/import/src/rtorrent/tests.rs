@@ -1,7 +1,7 @@
 //! What the recorded session does not have: files that are not there, active torrents, folders of another name.
 
 use super::*;
-use crate::samples::{self, dict};
+use crate::samples::{self, dict, pieces};
 use shoal_metainfo::bencode::Bencode;
 
 fn resumed(bitfield: Bencode, times: [Option<i64>; 2], uncertain: &[u8]) -> Have {
@@ -17,15 +17,6 @@ fn resumed(bitfield: Bencode, times: [Option<i64>; 2], uncertain: &[u8]) -> Have
     torrent(&samples::torrent(), Some(&settings), Some(&resume))
         .unwrap()
         .have
-}
-
-/// The verified pieces, and those that must be verified.
-fn pieces(have: &Have) -> (Vec<u32>, Vec<u32>) {
-    let Have::Pieces { verified, doubtful } = have else {
-        panic!("{have:?}");
-    };
-    let numbers = |set: &Bitfield| set.iter().map(|piece| piece.0).collect();
-    (numbers(verified), numbers(doubtful))
 }
 
 #[test]

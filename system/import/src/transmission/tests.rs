@@ -1,7 +1,7 @@
 //! What the recorded session of version 3.00 does not have: version 4's fields, and checks by piece.
 
 use super::*;
-use crate::samples::{self, dict, numbers};
+use crate::samples::{self, dict, numbers, pieces};
 use shoal_metainfo::bencode::Bencode;
 
 fn with_progress(progress: Bencode) -> Imported {
@@ -11,15 +11,6 @@ fn with_progress(progress: Bencode) -> Imported {
         ("progress", progress),
     ]);
     torrent(&samples::torrent(), Some(&resume.encode())).unwrap()
-}
-
-/// The verified pieces, and those that must be verified.
-fn pieces(have: &Have) -> (Vec<u32>, Vec<u32>) {
-    let Have::Pieces { verified, doubtful } = have else {
-        panic!("{have:?}");
-    };
-    let numbers = |set: &Bitfield| set.iter().map(|piece| piece.0).collect();
-    (numbers(verified), numbers(doubtful))
 }
 
 #[test]
