@@ -15,6 +15,7 @@ pub mod mse;
 pub mod mutate;
 pub mod operations;
 pub mod peer_session;
+pub mod proxy;
 pub mod session;
 pub mod torrent;
 pub mod tracker;
@@ -154,6 +155,20 @@ pub const TARGETS: &[Target] = &[
         name: "peer_session",
         run: peer_session::peer_session,
         words: OPERATION_WORDS,
+    },
+    Target {
+        name: "proxy",
+        run: proxy::proxy,
+        words: &[
+            b"\x05\x00",
+            b"\x05\x02",
+            b"\x01\x00",
+            b"\x05\x00\x00\x01\x7f\x00\x00\x01\x04\x38",
+            b"\x05\x00\x00\x03\x01a\x04\x38",
+            b"\x00\x5a\x00\x00\x00\x00\x00\x00",
+            b"HTTP/1.1 200 ok\r\n\r\n",
+            b"HTTP/1.1 100 x\r\n\r\n",
+        ],
     },
     Target {
         name: "session",

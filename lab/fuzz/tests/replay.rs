@@ -86,6 +86,7 @@ replay!(
     mse,
     names,
     peer_session,
+    proxy,
     session,
     torrent,
     tracker_http,

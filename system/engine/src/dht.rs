@@ -113,7 +113,7 @@ impl DhtPeers {
     pub(crate) fn acquaint(&self, ip: IpAddr) -> Option<Acquaintance> {
         let ip = ip.to_canonical();
         Some(Acquaintance {
-            our_port: self.ports[Family::of(ip) as usize]?,
+            our_port: self.ports[Family::of(ip) as usize],
             ip,
             known: self.known.clone(),
             was_told: false,
@@ -176,7 +176,8 @@ impl Drop for Membership {
 /// A remote that said in its handshake, as we did, that it takes part: each tells the other where (BEP 5).
 #[derive(Debug)]
 pub(crate) struct Acquaintance {
-    our_port: u16,
+    /// `None` where nobody could reach us.
+    our_port: Option<u16>,
     ip: IpAddr,
     known: mpsc::Sender<Known>,
     was_told: bool,
@@ -184,8 +185,8 @@ pub(crate) struct Acquaintance {
 
 impl Acquaintance {
     /// What we say.
-    pub(crate) const fn introduction(&self) -> Message {
-        Message::Port(self.our_port)
+    pub(crate) fn introduction(&self) -> Option<Message> {
+        self.our_port.map(Message::Port)
     }
 
     /// What the remote says. Only the first word of a connection counts, as each costs us a datagram.

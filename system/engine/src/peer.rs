@@ -120,8 +120,10 @@ impl PeerTask {
         // A session has something to say from the start, and the remote may have sent more than its handshake.
         self.go_on();
         // Where a search brought the connection, that was said.
-        if let (Some(dht), None) = (&self.around.dht, &self.said) {
-            self.outbound.message(&dht.introduction(), &self.remote);
+        if let (Some(dht), None) = (&self.around.dht, &self.said)
+            && let Some(introduction) = dht.introduction()
+        {
+            self.outbound.message(&introduction, &self.remote);
         }
         for message in self.said.take().into_iter().flat_map(Said::replay) {
             self.handle(Input::Message(message));

@@ -27,6 +27,9 @@ use url::Url;
 
 pub(crate) use client::{Target, TrackerClient};
 
+/// The port that trackers are told where nobody can connect to us. Several refuse an announce of port 0; at this one, TCPMUX, no peer is.
+const NOBODY_LISTENS: u16 = 1;
+
 /// Bytes moved in this run, written by the torrent and told to trackers.
 #[derive(Debug, Default)]
 pub(crate) struct Totals {
@@ -403,7 +406,7 @@ impl TrackerTask {
 impl Announcer {
     /// The port that trackers are told.
     fn port(&self) -> u16 {
-        self.port.announced().unwrap_or(0)
+        self.port.announced().unwrap_or(NOBODY_LISTENS)
     }
 
     /// What an announce says.

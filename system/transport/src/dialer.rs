@@ -51,7 +51,10 @@ impl PeerDialer {
     /// Whether routers that let in answers alone can be passed: only over uTP, whose socket is the same towards all peers.
     #[must_use]
     pub const fn can_punch(&self) -> bool {
-        matches!(self, Self::Utp(_) | Self::Both(..))
+        match self {
+            Self::Tcp(_) => false,
+            Self::Utp(utp) | Self::Both(_, utp) => utp.can_dial(),
+        }
     }
 
     /// As [`PeerDialer::dial`], to a peer that dials us at the same time (BEP 55): over uTP only, and for no longer than it does.
@@ -106,11 +109,7 @@ async fn race(
             Ok(stream) => Ok(stream),
             Err(error) => {
                 tcp_has_failed.notify_one();
-                let was_refused = matches!(
-                    &error,
-                    DialError::Io { source, .. } if source.kind() == ErrorKind::ConnectionRefused
-                );
-                let outcome = match was_refused {
+                let outcome = match error.is_refused_by_host() {
                     true => tokio::time::timeout(AFTER_REFUSAL, over_utp).await.ok(),
                     false => Some(over_utp.await),
                 };

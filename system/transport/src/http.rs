@@ -3,6 +3,7 @@
 //! Invariant: a connection goes only to an address that was checked for this very hop: names are resolved and filtered
 //! here and the client library is given the result, addresses in URLs are checked as they stand, no proxy of the
 //! environment is used, and a connection is used again only for a hop of which the same addresses were found and checked.
+//! Under a proxy of the route, every connection is to that; names that the policy lets it look up go to it as they are.
 
 mod clients;
 mod date;
@@ -18,6 +19,7 @@ use url::{Host, Url};
 
 use crate::binding::Binding;
 use crate::policy::{OriginClass, Protocol};
+use crate::proxy::{Endpoint, Proxy};
 use crate::redirect;
 use crate::resolver::{AddressFamily, ResolveError};
 use crate::transport::Transport;
@@ -73,7 +75,7 @@ pub struct HttpReply {
     pub status: u16,
     /// Where the reply came from after redirects, relative references are relative to it.
     pub final_url: Url,
-    /// Whom it came from, where the library knows.
+    /// Whom it came from, where the library knows. Behind a proxy nobody does.
     pub remote: Option<SocketAddr>,
     /// The body, decompressed.
     pub body: Vec<u8>,
@@ -171,7 +173,11 @@ impl HttpClient {
                 body: None,
             };
             let (response, url) = self.follow(url, origin, &limits, &request).await?;
-            read_reply(response, url, limits.max_body_bytes).await
+            let mut reply = read_reply(response, url, limits.max_body_bytes).await?;
+            if self.transport.proxy().is_some() {
+                reply.remote = None;
+            }
+            Ok(reply)
         });
         tokio::time::timeout(after, work)
             .await
@@ -259,10 +265,15 @@ impl HttpClient {
             .host_str()
             .ok_or_else(|| HttpError::UnsupportedScheme(url.scheme().to_owned()))?;
         let port = url.port_or_known_default().unwrap_or(80);
-        let addresses = self
+        let endpoints = self
             .transport
-            .resolve_for(host, port, origins, limits.protocol, limits.family)
+            .endpoints_for(host, port, origins, limits.protocol, limits.family)
             .await?;
+        let address = |endpoint| match endpoint {
+            Endpoint::Address(address) => Some(address),
+            Endpoint::Name(..) => None,
+        };
+        let addresses: Vec<SocketAddr> = endpoints.into_iter().filter_map(address).collect();
         let site = Site::new(url, &addresses, request.coding);
         let get = |client: &reqwest::Client| {
             let builder = match request.body.clone() {
@@ -276,7 +287,7 @@ impl HttpClient {
                 Err(error) if may_be_stale(&error) => {
                     tracing::debug!(site = redirect::site(url), "a kept connection has gone");
                 }
-                done => return done.map_err(|error| failed(url, error)),
+                done => return done.map_err(|error| self.not_reached(url, error)),
             }
         }
         let tls = match url.scheme() {
@@ -286,7 +297,28 @@ impl HttpClient {
         let client = build_client(&self.transport, url, addresses, request.coding, tls)
             .map_err(|error| failed(url, error))?;
         self.transport.http_clients().keep(site, client.clone());
-        get(&client).await.map_err(|error| failed(url, error))
+        get(&client)
+            .await
+            .map_err(|error| self.not_reached(url, error))
+    }
+
+    /// Says who was in between.
+    fn not_reached(&self, url: &Url, error: reqwest::Error) -> HttpError {
+        match (failed(url, error), self.transport.proxy()) {
+            (
+                HttpError::Failed {
+                    site,
+                    reason,
+                    source,
+                },
+                Some(proxy),
+            ) => HttpError::Failed {
+                site,
+                reason: format!("{reason} (through the proxy {proxy})"),
+                source,
+            },
+            (error, _) => error,
+        }
     }
 }
 
@@ -334,17 +366,30 @@ fn build_client(
         .deflate(compressed)
         .dns_resolver(Checked {
             host: match url.host() {
-                Some(Host::Domain(name)) => Some(name.to_owned()),
+                Some(Host::Domain(name)) if transport.proxy().is_none() => Some(name.to_owned()),
                 _ => None,
             },
             addresses,
         });
+    let builder = match transport.proxy() {
+        Some(proxy) => builder.proxy(through(proxy)?),
+        None => builder,
+    };
     match transport.binding() {
         Binding::Any => builder,
         Binding::Address(address) => builder.local_address(*address),
         Binding::Interface(name) => on_interface(builder, name),
     }
     .build()
+}
+
+/// Everything goes there, whatever its scheme and host.
+fn through(proxy: &Proxy) -> reqwest::Result<reqwest::Proxy> {
+    let everything = reqwest::Proxy::all(proxy.for_library())?;
+    Ok(match proxy.login() {
+        Some((name, password)) => everything.basic_auth(name, password),
+        None => everything,
+    })
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
+use crate::hold::Hold;
 use crate::peer_stream::PeerStream;
 use crate::utp::Accepts;
 
@@ -19,6 +20,7 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(200);
 pub struct Listener {
     kind: Kind,
     address: SocketAddr,
+    hold: Hold,
 }
 
 #[derive(Debug)]
@@ -28,15 +30,23 @@ enum Kind {
 }
 
 impl Listener {
-    pub(crate) fn new(socket: TcpListener) -> io::Result<Self> {
+    pub(crate) fn new(socket: TcpListener, hold: Hold) -> io::Result<Self> {
         let address = socket.local_addr()?;
         let kind = Kind::Tcp(socket);
-        Ok(Self { kind, address })
+        Ok(Self {
+            kind,
+            address,
+            hold,
+        })
     }
 
-    pub(crate) const fn over_utp(accepts: Accepts, address: SocketAddr) -> Self {
+    pub(crate) const fn over_utp(accepts: Accepts, address: SocketAddr, hold: Hold) -> Self {
         let kind = Kind::Utp(accepts);
-        Self { kind, address }
+        Self {
+            kind,
+            address,
+            hold,
+        }
     }
 
     /// Where it listens, with the port that the system chose if none was asked for.
@@ -58,12 +68,12 @@ impl Listener {
             Kind::Tcp(socket) => socket,
             Kind::Utp(accepts) => {
                 let next = accepts.next().await.ok_or(io::ErrorKind::NotConnected)?;
-                return Ok((PeerStream::over_utp(next.0), next.1));
+                return Ok((PeerStream::over_utp(next.0, self.hold.clone()), next.1));
             }
         };
         loop {
             match socket.accept().await {
-                Ok((stream, peer)) => match PeerStream::new(stream) {
+                Ok((stream, peer)) => match PeerStream::new(stream, self.hold.clone()) {
                     Ok(stream) => return Ok((stream, peer)),
                     Err(error) => tracing::debug!(%error, "a peer left while it was accepted"),
                 },

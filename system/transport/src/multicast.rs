@@ -3,6 +3,7 @@
 //! Invariant: a group is joined and spoken to on interfaces that the binding lets us use, and on no others; nothing passes a router.
 
 use crate::binding::Binding;
+use crate::hold::Hold;
 use crate::sockets;
 use if_addrs::IfAddr;
 use socket2::SockRef;
@@ -29,17 +30,19 @@ pub struct Multicast {
     sender: UdpSocket,
     /// By name, those that were joined.
     joined: BTreeMap<String, Interface>,
+    _hold: Hold,
 }
 
 impl Multicast {
     /// Listens on every interface that there is now.
-    pub(crate) fn new(group: SocketAddr, binding: Binding) -> io::Result<Self> {
+    pub(crate) fn new(group: SocketAddr, binding: Binding, hold: Hold) -> io::Result<Self> {
         let mut multicast = Multicast {
             receiver: sockets::multicast_receiver(group, &binding)?,
             sender: sockets::multicast_sender(group, &binding)?,
             group,
             binding,
             joined: BTreeMap::new(),
+            _hold: hold,
         };
         multicast.look_around()?;
         Ok(multicast)

@@ -12,6 +12,7 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use crate::hold::Hold;
 use crate::utp::UtpStream;
 
 /// What the kernel keeps for a peer besides what is on its way to it. Without this bound it is what fits the send buffer, 4 MiB,
@@ -27,6 +28,7 @@ const MAX_UNSENT_BYTES: u32 = 512 * 1024;
 #[derive(Debug)]
 pub struct PeerStream {
     kind: Kind,
+    hold: Hold,
 }
 
 #[derive(Debug)]
@@ -36,18 +38,20 @@ enum Kind {
 }
 
 impl PeerStream {
-    pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
+    pub(crate) fn new(stream: TcpStream, hold: Hold) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         #[cfg(any(target_os = "linux", target_os = "android"))]
         SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES)?;
         Ok(Self {
             kind: Kind::Tcp(stream),
+            hold,
         })
     }
 
-    pub(crate) const fn over_utp(stream: UtpStream) -> Self {
+    pub(crate) const fn over_utp(stream: UtpStream, hold: Hold) -> Self {
         Self {
             kind: Kind::Utp(stream),
+            hold,
         }
     }
 
@@ -57,7 +61,7 @@ impl PeerStream {
         matches!(self.kind, Kind::Utp(_))
     }
 
-    /// The other end.
+    /// The other end; through a proxy, over TCP, the proxy.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         match &self.kind {
             Kind::Tcp(stream) => stream.peer_addr(),
@@ -149,7 +153,8 @@ impl PeerStream {
             Kind::Tcp(stream) => Detached::Tcp(stream.into_std()?),
             Kind::Utp(stream) => Detached::Utp(stream),
         };
-        Ok(DetachedStream { kind })
+        let hold = self.hold;
+        Ok(DetachedStream { kind, hold })
     }
 }
 
@@ -181,6 +186,7 @@ fn moved(
 #[derive(Debug)]
 pub struct DetachedStream {
     kind: Detached,
+    hold: Hold,
 }
 
 #[derive(Debug)]
@@ -205,6 +211,7 @@ impl DetachedStream {
             Detached::Tcp(stream) => Kind::Tcp(TcpStream::from_std(stream)?),
             Detached::Utp(stream) => Kind::Utp(stream),
         };
-        Ok(PeerStream { kind })
+        let hold = self.hold;
+        Ok(PeerStream { kind, hold })
     }
 }

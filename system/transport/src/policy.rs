@@ -166,6 +166,96 @@ impl Policy {
     }
 }
 
+/// The last labels of names that lead nowhere but into some local network, or to the machine that looks them up: reserved by RFC 6761,
+/// RFC 6762, RFC 8375 and ICANN's resolution of 2024 on `internal`, or used so by routers (RFC 6762 appendix G).
+const LOCAL_DOMAINS: [&str; 10] = [
+    "localhost",
+    "local",
+    "localdomain",
+    "internal",
+    "intranet",
+    "private",
+    "corp",
+    "home",
+    "lan",
+    "arpa",
+];
+
+/// Whether a name looks as if it named something on the Internet: several labels, the last of which is none of a local network and no
+/// number, as in another spelling of an address.
+fn looks_global(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let Some((_, last)) = host.rsplit_once('.') else {
+        return false;
+    };
+    let is_number = last.starts_with(|first: char| first.is_ascii_digit());
+    !last.is_empty() && !is_number && !LOCAL_DOMAINS.contains(&last)
+}
+
+impl Policy {
+    /// Whether `origin` may make us have a proxy look `host` up, and speak `protocol` to whatever it finds.
+    ///
+    /// Nobody here sees the address, so that no range that the user opened counts, and what looks like a name in the proxy's own network
+    /// is the user's alone to name. Where a name that looks global leads, the proxy knows, and what it connects to is its to refuse.
+    pub fn check_name(
+        &self,
+        host: &str,
+        origin: OriginClass,
+        protocol: Protocol,
+    ) -> Result<(), NameRefusal> {
+        let reason = if !self.names(origin, protocol) {
+            RefusalReason::Isolated
+        } else if origin == OriginClass::User || looks_global(host) {
+            return Ok(());
+        } else {
+            RefusalReason::Local
+        };
+        Err(NameRefusal {
+            host: host.to_owned(),
+            origin,
+            protocol,
+            reason,
+        })
+    }
+}
+
+/// A name that no proxy is asked to look up: what and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameRefusal {
+    /// The name.
+    pub host: String,
+    /// Who named it.
+    pub origin: OriginClass,
+    /// What would have been spoken.
+    pub protocol: Protocol,
+    /// Which rule refused it.
+    pub reason: RefusalReason,
+}
+
+impl std::error::Error for NameRefusal {}
+
+impl fmt::Display for NameRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            host,
+            origin,
+            protocol,
+            reason,
+        } = self;
+        write!(
+            f,
+            "{host}, which {origin} named, is refused as {protocol}: "
+        )?;
+        f.write_str(match reason {
+            RefusalReason::Isolated => "isolated mode connects only to what you named",
+            RefusalReason::Unusable => "it was not looked up",
+            RefusalReason::Local | RefusalReason::NotShared => {
+                "it looks local, and where it leads only the proxy would see; only you may name it"
+            }
+        })
+    }
+}
+
 /// A target that the policy does not let us reach: what, why, and what opens it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -367,6 +457,55 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_proxy_is_asked_by_strangers_for_names_that_look_global_alone() {
+        let ask =
+            |host: &str, origin| Policy::default().check_name(host, origin, Protocol::TrackerHttp);
+        for host in [
+            "tracker.example",
+            "a.b.example.",
+            "XN--TRACKER.EXAMPLE",
+            "abc.onion",
+        ] {
+            for origin in OriginClass::ALL {
+                assert!(ask(host, origin).is_ok(), "{host} {origin}");
+            }
+        }
+        for host in [
+            "router",
+            "localhost",
+            "a.localhost",
+            "nas.local",
+            "nas.LOCAL.",
+            "x.home.arpa",
+            "db.internal",
+            "127.1",
+            "0x7f.0.0.0x1",
+            "2130706433",
+            "10.0.0.1.",
+            "a..",
+            "fritz.lan",
+        ] {
+            assert!(ask(host, OriginClass::User).is_ok(), "{host}");
+            for origin in OriginClass::ALL
+                .into_iter()
+                .filter(|origin| *origin != OriginClass::User)
+            {
+                assert_eq!(
+                    ask(host, origin).unwrap_err().reason,
+                    RefusalReason::Local,
+                    "{host} {origin}"
+                );
+            }
+        }
+        let isolated = Policy {
+            allow_net: everything(),
+            isolated: true,
+        };
+        let refused = isolated.check_name("tracker.example", OriginClass::Redirect, Protocol::Http);
+        assert_eq!(refused.unwrap_err().reason, RefusalReason::Isolated);
     }
 
     #[test]

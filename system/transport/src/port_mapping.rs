@@ -226,7 +226,8 @@ impl Transport {
             crate::Binding::Address(bound) => bound.is_loopback() || bound.is_ipv6(),
             crate::Binding::Any | crate::Binding::Interface(_) => false,
         };
-        let allowed = self.names(OriginClass::Router, Protocol::PortMapping);
+        let allowed =
+            self.proxy().is_none() && self.names(OriginClass::Router, Protocol::PortMapping);
         if !allowed || bound_to_loopback || address.is_loopback() || !(wanted.tcp || wanted.udp) {
             return None;
         }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::binding::Binding;
-use crate::policy::Refusal;
+use crate::policy::{NameRefusal, Refusal};
+use crate::proxy::ProxyProtocol;
 
 /// Look-ups in progress at once. The system's resolver blocks a thread for each, for as long as a dead server lets it.
 const MAX_LOOKUPS: usize = 16;
@@ -72,6 +73,19 @@ pub enum ResolveError {
         host: String,
         /// The route in force.
         binding: Binding,
+    },
+    /// The policy does not let a proxy be asked for it.
+    #[error(transparent)]
+    NameRefused(#[from] NameRefusal),
+    /// Only the proxy may look it up, and that cannot tell the address, or cannot look up at all.
+    #[error(
+        "{host} is not looked up: names are the proxy's to look up, and through a {protocol} proxy no address comes of it; name an address"
+    )]
+    BehindProxy {
+        /// The name.
+        host: String,
+        /// The proxy's.
+        protocol: ProxyProtocol,
     },
     /// The resolver failed.
     #[error("cannot look up {host}: {source}; check the name and this machine's DNS settings")]
@@ -149,6 +163,13 @@ pub(crate) fn check_name(host: &str) -> Result<(), ResolveError> {
         let shown: String = host.escape_debug().take(MAX_NAME_CHARS).collect();
         Err(ResolveError::InvalidName(shown))
     }
+}
+
+/// The address that `host` is, if it is one, an IPv6 address in brackets or not.
+pub(crate) fn literal(host: &str) -> Option<IpAddr> {
+    let inside = host.strip_prefix('[');
+    let inside = inside.and_then(|rest| rest.strip_suffix(']'));
+    inside.unwrap_or(host).parse().ok()
 }
 
 /// `localhost` and what is below it are this machine, whatever a DNS server says (RFC 6761 section 6.3).

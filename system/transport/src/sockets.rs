@@ -4,12 +4,13 @@
 //! made by the client library, which [`crate::http`] gives the same binding.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 
 use crate::binding::Binding;
+use crate::route::Route;
 
 /// Connections that may wait to be accepted. A swarm that finds a new seed arrives all at once.
 const LISTEN_BACKLOG: i32 = 512;
@@ -30,6 +31,23 @@ pub(crate) fn udp_to(target: SocketAddr, binding: &Binding) -> io::Result<UdpSoc
     let socket = new_socket(target, Type::DGRAM, Protocol::UDP)?;
     binding.apply_to_client(&socket, target)?;
     socket.connect(&target.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// A UDP socket that exchanges datagrams with the route's proxy, whose port for them is not known yet.
+pub(crate) fn udp_towards(route: &Route) -> io::Result<UdpSocket> {
+    let proxy = route.proxy.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+    let socket = new_socket(proxy.address(), Type::DGRAM, Protocol::UDP)?;
+    route.binding.apply_to_client(&socket, proxy.address())?;
+    socket.set_recv_buffer_size(UDP_BUFFER_BYTES)?;
+    socket.set_send_buffer_size(UDP_BUFFER_BYTES)?;
+    if !matches!(route.binding, Binding::Address(_)) {
+        let any: IpAddr = match proxy.address() {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        socket.bind(&SocketAddr::new(any, 0).into())?;
+    }
     UdpSocket::from_std(socket.into())
 }
 

@@ -12,6 +12,7 @@ use tokio::net::UdpSocket;
 
 use crate::address_class::TargetClass;
 use crate::binding::Binding;
+use crate::hold::{Hold, TransportEnd};
 use crate::http::{Clients, HttpClient};
 use crate::interfaces::shared_networks;
 use crate::ip_net::IpNet;
@@ -19,9 +20,13 @@ use crate::limiter::{Limiter, RateLimits};
 use crate::listener::Listener;
 use crate::multicast::Multicast;
 use crate::peer_stream::PeerStream;
-use crate::policy::{OriginClass, Policy, Protocol, Refusal};
+use crate::policy::{NameRefusal, OriginClass, Policy, Protocol, Refusal, RefusalReason};
+use crate::proxy::{Endpoint, Proxy, ProxyError, ProxyProtocol};
+use crate::relay::Datagrams;
 use crate::resolver::{self, AddressFamily, Resolve, ResolveError, SystemResolver};
+use crate::route::Route;
 use crate::sockets;
+use crate::tunnel::{self, ProxyFailure, ThroughProxy};
 use crate::udp::UdpChannel;
 use crate::utp::{OtherDatagrams, Utp, UtpEndpoint};
 
@@ -36,6 +41,8 @@ pub struct TransportConfig {
     pub listen: Vec<SocketAddr>,
     /// What every socket is bound to.
     pub binding: Binding,
+    /// Who everything goes through. Then nobody can connect to us: `listen` is not used.
+    pub proxy: Option<Proxy>,
     /// Ranges that everybody's addresses may lie in.
     pub allow_net: Vec<IpNet>,
     /// Dial only what the user named or opened; accept who comes.
@@ -55,6 +62,7 @@ impl Default for TransportConfig {
         Self {
             listen: Vec::new(),
             binding: Binding::Any,
+            proxy: None,
             allow_net: Vec::new(),
             isolated: false,
             limits: RateLimits::default(),
@@ -83,6 +91,16 @@ pub enum TransportError {
         /// What was configured.
         address: SocketAddr,
         /// The route in force.
+        binding: Binding,
+    },
+    /// The binding and the proxy are of different families.
+    #[error(
+        "the proxy {proxy} cannot be reached from {binding}: bind to an address of the other family, or to an interface"
+    )]
+    ProxyOutOfReach {
+        /// What was configured.
+        proxy: Proxy,
+        /// The same.
         binding: Binding,
     },
     /// The system does not let us listen.
@@ -135,6 +153,9 @@ pub enum DialError {
         /// How long was waited.
         after: Duration,
     },
+    /// The policy does not let a proxy be asked for the name.
+    #[error(transparent)]
+    NameRefused(#[from] NameRefusal),
     /// The system or the peer refused.
     #[error("cannot connect to {target}: {source}")]
     Io {
@@ -143,6 +164,25 @@ pub enum DialError {
         /// What the system said.
         source: io::Error,
     },
+    /// The proxy is not there, or does not connect.
+    #[error(transparent)]
+    Proxy(#[from] Box<ProxyFailure>),
+}
+
+impl DialError {
+    /// Whether the host was found, and refused: nothing listens at the port.
+    #[must_use]
+    pub fn is_refused_by_host(&self) -> bool {
+        use crate::proxy::Denial;
+        match self {
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::ConnectionRefused,
+            Self::Proxy(failure) => matches!(
+                failure.why,
+                ThroughProxy::Said(ProxyError::Refused(Denial::HostRefuses))
+            ),
+            _ => false,
+        }
+    }
 }
 
 /// The network, as far as this process may use it. Clones share it.
@@ -153,20 +193,22 @@ pub struct Transport {
 
 struct Inner {
     listen: Vec<SocketAddr>,
-    binding: Binding,
+    route: Route,
     policy: Policy,
     limiter: Limiter,
     connect_timeout: Duration,
     resolve_timeout: Duration,
     resolver: Arc<dyn Resolve>,
     http_clients: Clients,
+    hold: Hold,
+    end: TransportEnd,
 }
 
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transport")
             .field("listen", &self.inner.listen)
-            .field("binding", &self.inner.binding)
+            .field("route", &self.inner.route)
             .field("policy", &self.inner.policy)
             .finish_non_exhaustive()
     }
@@ -179,10 +221,25 @@ impl Transport {
             binding: config.binding.clone(),
             source,
         })?;
-        let listen = listen_addresses(&config.listen, &config.binding)?;
+        if let Some(proxy) = &config.proxy
+            && !config.binding.reaches(proxy.address().ip())
+        {
+            return Err(TransportError::ProxyOutOfReach {
+                proxy: proxy.clone(),
+                binding: config.binding,
+            });
+        }
+        let listen = match config.proxy {
+            None => listen_addresses(&config.listen, &config.binding)?,
+            Some(_) => Vec::new(),
+        };
+        let (hold, end) = Hold::new();
         let inner = Inner {
             listen,
-            binding: config.binding,
+            route: Route {
+                binding: config.binding,
+                proxy: config.proxy,
+            },
             policy: Policy {
                 allow_net: config.allow_net,
                 isolated: config.isolated,
@@ -192,14 +249,26 @@ impl Transport {
             resolve_timeout: config.resolve_timeout,
             resolver: config.resolver,
             http_clients: Clients::default(),
+            hold,
+            end,
         };
         Ok(Self {
             inner: Arc::new(inner),
         })
     }
 
+    /// Where it can be waited for that all clones, sockets and connections of this have gone.
+    #[must_use]
+    pub fn end(&self) -> TransportEnd {
+        self.inner.end.clone()
+    }
+
+    pub(crate) fn hold(&self) -> Hold {
+        self.inner.hold.clone()
+    }
+
     /// Starts to listen on every configured address. IPv6 is skipped where the machine has none and IPv4 was asked for
-    /// too.
+    /// too. Under a proxy, there is none.
     ///
     /// # Panics
     /// Outside of a tokio runtime with IO.
@@ -228,7 +297,8 @@ impl Transport {
             if address.port() == 0 {
                 address.set_port(chosen_port);
             }
-            let listener = sockets::tcp_on(address, &self.inner.binding).and_then(Listener::new);
+            let socket = sockets::tcp_on(address, self.binding());
+            let listener = socket.and_then(|socket| Listener::new(socket, self.hold()));
             match listener {
                 Ok(listener) => {
                     if configured.port() == 0 {
@@ -247,12 +317,13 @@ impl Transport {
 
     /// Opens the UDP sockets that uTP and everything else on the peers' port shares: one at each of `listeners`, at the same port, and where
     /// there is none in a family, one at a port that the system chooses, for dialling. Runs them as tasks of the runtime that calls this.
+    /// Under a proxy that takes datagrams, two sockets speak to that, one for the peers of each family; under any other there is none.
     ///
     /// # Panics
     /// Outside of a tokio runtime with IO and time.
     pub fn utp(&self, listeners: &[Listener]) -> Result<(Utp, Vec<UtpEndpoint>), TransportError> {
         let sockets = self.shared_sockets(listeners)?;
-        Utp::start(self.clone(), sockets).map_err(|source| self.nowhere(source))
+        Utp::start(self, sockets).map_err(|source| self.nowhere(source))
     }
 
     /// Opens the same UDP sockets as [`utp`](Self::utp) for whoever does without uTP, whose packets are thrown away.
@@ -261,36 +332,64 @@ impl Transport {
     /// Outside of a tokio runtime with IO.
     pub fn datagrams(&self, listeners: &[Listener]) -> Result<Vec<OtherDatagrams>, TransportError> {
         let sockets = self.shared_sockets(listeners)?.into_iter();
-        let started = sockets.map(|socket| OtherDatagrams::start(self.clone(), socket));
-        let started: io::Result<_> = started.collect();
-        started.map_err(|source| self.nowhere(source))
+        let start = |(address, socket)| OtherDatagrams::start(self.clone(), address, socket);
+        Ok(sockets.map(start).collect())
     }
 
     fn nowhere(&self, source: io::Error) -> TransportError {
         TransportError::Binding {
-            binding: self.inner.binding.clone(),
+            binding: self.binding().clone(),
             source,
         }
     }
 
-    fn shared_sockets(&self, listeners: &[Listener]) -> Result<Vec<UdpSocket>, TransportError> {
-        let mut addresses: Vec<SocketAddr> = listeners.iter().map(Listener::local_addr).collect();
+    /// Each with the address that it is known by: under a proxy one that only tells the family.
+    fn shared_sockets(
+        &self,
+        listeners: &[Listener],
+    ) -> Result<Vec<(SocketAddr, Datagrams)>, TransportError> {
         let any = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
-        for mut address in any.map(|ip: IpAddr| SocketAddr::new(ip, 0)) {
+        let any = any.map(|ip: IpAddr| SocketAddr::new(ip, 0));
+        if let Some(proxy) = self.proxy() {
+            let families = any.into_iter();
+            let sockets = families.filter(|_| proxy.protocol().takes_datagrams());
+            let relayed = sockets.map(|family| {
+                let patience = self.inner.connect_timeout;
+                let socket = Datagrams::relayed(&self.inner.route, patience, self.hold());
+                Ok((family, socket.map_err(|source| self.nowhere(source))?))
+            });
+            return relayed.collect();
+        }
+        let direct = self.direct_sockets(listeners, any)?.into_iter();
+        let named = direct.map(|socket| {
+            let address = socket.local_addr();
+            let address = address.map_err(|source| self.nowhere(source))?;
+            Ok((address, Datagrams::direct(socket, self.hold())))
+        });
+        named.collect()
+    }
+
+    fn direct_sockets(
+        &self,
+        listeners: &[Listener],
+        any: [SocketAddr; 2],
+    ) -> Result<Vec<UdpSocket>, TransportError> {
+        let mut addresses: Vec<SocketAddr> = listeners.iter().map(Listener::local_addr).collect();
+        for mut address in any {
             let is_there = addresses
                 .iter()
                 .any(|there| there.is_ipv4() == address.is_ipv4());
-            if is_there || !self.inner.binding.reaches(address.ip()) {
+            if is_there || !self.binding().reaches(address.ip()) {
                 continue;
             }
-            if let Binding::Address(bound) = self.inner.binding {
-                address.set_ip(bound);
+            if let Binding::Address(bound) = self.binding() {
+                address.set_ip(*bound);
             }
             addresses.push(address);
         }
         let mut sockets = Vec::with_capacity(addresses.len());
         for address in addresses {
-            match sockets::udp_on(address, &self.inner.binding) {
+            match sockets::udp_on(address, self.binding()) {
                 Ok(socket) => sockets.push(socket),
                 // Only for dialling, and nobody can be dialled there.
                 Err(error) if address.port() == 0 => {
@@ -302,7 +401,7 @@ impl Transport {
                         && !self.inner.listen.contains(&address) =>
                 {
                     let any_port = SocketAddr::new(address.ip(), 0);
-                    let socket = sockets::udp_on(any_port, &self.inner.binding);
+                    let socket = sockets::udp_on(any_port, self.binding());
                     tracing::warn!(%address, %error, "uTP uses another port");
                     sockets.push(socket.map_err(|source| TransportError::Listen {
                         address: any_port,
@@ -330,7 +429,13 @@ impl Transport {
     ) -> Result<PeerStream, DialError> {
         let target = self.checked(target, origin, Protocol::Peer)?;
         let io_error = |source| DialError::Io { target, source };
-        let socket = sockets::tcp_to(target, &self.inner.binding).map_err(io_error)?;
+        if let Some(proxy) = self.proxy() {
+            let (through, patience) = (target.into(), self.inner.connect_timeout);
+            let stream = tunnel::open(proxy, &through, self.binding(), patience).await;
+            let stream = stream.map_err(|source| ProxyFailure::of(proxy, through, source))?;
+            return PeerStream::new(stream, self.hold()).map_err(io_error);
+        }
+        let socket = sockets::tcp_to(target, self.binding()).map_err(io_error)?;
         let after = self.inner.connect_timeout;
         let stream = tokio::time::timeout(after, socket.connect(target))
             .await
@@ -340,32 +445,61 @@ impl Transport {
         if stream.local_addr().map_err(io_error)? == target {
             return Err(io_error(io::ErrorKind::ConnectionRefused.into()));
         }
-        PeerStream::new(stream).map_err(io_error)
+        PeerStream::new(stream, self.hold()).map_err(io_error)
     }
 
-    /// A channel to a UDP tracker that `origin` named. Nothing is sent yet.
+    /// A channel to a UDP tracker that `origin` named: at an address, or at a name that the proxy looks up. Nothing is sent yet.
     ///
     /// # Panics
     /// Outside of a tokio runtime with IO.
-    pub fn udp(&self, target: SocketAddr, origin: OriginClass) -> Result<UdpChannel, DialError> {
+    pub fn udp(
+        &self,
+        target: impl Into<Endpoint>,
+        origin: OriginClass,
+    ) -> Result<UdpChannel, DialError> {
         self.udp_to(target, origin, Protocol::TrackerUdp)
     }
 
     /// A channel over which `protocol` is spoken.
     pub(crate) fn udp_to(
         &self,
-        target: SocketAddr,
+        target: impl Into<Endpoint>,
         origin: OriginClass,
         protocol: Protocol,
     ) -> Result<UdpChannel, DialError> {
-        let target = self.checked(target, origin, protocol)?;
-        sockets::udp_to(target, &self.inner.binding)
-            .map(UdpChannel::new)
-            .map_err(|source| DialError::Io { target, source })
+        let target = match target.into() {
+            Endpoint::Address(address) => self.checked(address, origin, protocol)?.into(),
+            Endpoint::Name(name, port) => {
+                self.inner.policy.check_name(&name, origin, protocol)?;
+                Endpoint::Name(name, port)
+            }
+        };
+        let route = &self.inner.route;
+        match (&route.proxy, &target) {
+            (None, Endpoint::Address(address)) => {
+                let io_error = |source| DialError::Io {
+                    target: *address,
+                    source,
+                };
+                let socket = sockets::udp_to(*address, &route.binding).map_err(io_error)?;
+                Ok(UdpChannel::new(socket, self.hold()))
+            }
+            (Some(proxy), _) => {
+                let channel =
+                    UdpChannel::relayed(route, &target, self.connect_timeout(), self.hold());
+                channel.map_err(|source| ProxyFailure::of(proxy, target.clone(), source))
+            }
+            (None, Endpoint::Name(name, _)) => Err(DialError::NameRefused(NameRefusal {
+                host: name.clone(),
+                origin,
+                protocol,
+                reason: RefusalReason::Unusable,
+            })),
+        }
     }
 
-    /// Everybody on the local networks who listens to `group`; nobody (`None`) in isolation, and in a family that the binding does
-    /// not reach. Nothing is sent yet.
+    /// Everybody on the local networks who listens to `group`; nobody (`None`) in isolation, under a proxy, and in a family that the
+    /// binding does not reach. Nothing is sent yet.
     ///
     /// # Errors
     /// What the system says.
@@ -374,10 +508,11 @@ impl Transport {
     /// Outside of a tokio runtime with IO.
     pub fn multicast(&self, group: SocketAddr) -> io::Result<Option<Multicast>> {
         let named = self.inner.policy.names(OriginClass::Local, Protocol::Peer);
-        if !named || !self.inner.binding.reaches(group.ip()) {
+        let is_near = self.proxy().is_none() && self.binding().reaches(group.ip());
+        if !named || !is_near {
             return Ok(None);
         }
-        Multicast::new(group, self.inner.binding.clone()).map(Some)
+        Multicast::new(group, self.binding().clone(), self.hold()).map(Some)
     }
 
     /// Makes HTTP requests.
@@ -395,7 +530,13 @@ impl Transport {
     /// What every socket is bound to.
     #[must_use]
     pub fn binding(&self) -> &Binding {
-        &self.inner.binding
+        &self.inner.route.binding
+    }
+
+    /// Who everything goes through, if there is such a proxy.
+    #[must_use]
+    pub fn proxy(&self) -> Option<&Proxy> {
+        self.inner.route.proxy.as_ref()
     }
 
     pub(crate) fn http_clients(&self) -> &Clients {
@@ -419,9 +560,9 @@ impl Transport {
         origin: OriginClass,
         protocol: Protocol,
     ) -> Result<(), Refusal> {
-        // Networks come and go with cables and tunnels, so they are read when they matter.
+        // Networks come and go with cables and tunnels, so they are read when they matter. Those behind a proxy are not ours.
         let shared = match TargetClass::of(target) {
-            TargetClass::Private => shared_networks(&self.inner.binding),
+            TargetClass::Private if self.proxy().is_none() => shared_networks(self.binding()),
             _ => Vec::new(),
         };
         self.inner.policy.check(target, origin, protocol, &shared)
@@ -440,6 +581,48 @@ impl Transport {
             .await
     }
 
+    /// What to connect to for `host`, as [`resolve`](Self::resolve); under a proxy that looks names up, a name stays one.
+    pub async fn endpoints(
+        &self,
+        host: &str,
+        port: u16,
+        origin: OriginClass,
+        protocol: Protocol,
+    ) -> Result<Vec<Endpoint>, ResolveError> {
+        self.endpoints_for(host, port, &[origin], protocol, None)
+            .await
+    }
+
+    /// As [`endpoints`](Self::endpoints), where every one of `origins` must be allowed, and, of addresses, only over `family`.
+    pub(crate) async fn endpoints_for(
+        &self,
+        host: &str,
+        port: u16,
+        origins: &[OriginClass],
+        protocol: Protocol,
+        family: Option<AddressFamily>,
+    ) -> Result<Vec<Endpoint>, ResolveError> {
+        let is_address = resolver::literal(host).is_some() || resolver::is_localhost(host);
+        let Some(proxy) = self.proxy().filter(|_| !is_address) else {
+            let found = self.resolve_for(host, port, origins, protocol, family);
+            return Ok(found.await?.into_iter().map(Endpoint::Address).collect());
+        };
+        resolver::check_name(host)?;
+        if !proxy.protocol().takes_names() {
+            return Err(self.only_at_the_proxy(host, proxy.protocol()));
+        }
+        let check = |origin: &OriginClass| self.inner.policy.check_name(host, *origin, protocol);
+        origins.iter().try_for_each(check)?;
+        Ok(vec![Endpoint::Name(host.to_owned(), port)])
+    }
+
+    fn only_at_the_proxy(&self, host: &str, protocol: ProxyProtocol) -> ResolveError {
+        ResolveError::BehindProxy {
+            host: host.to_owned(),
+            protocol,
+        }
+    }
+
     /// As [`resolve`](Self::resolve), where every one of `origins` must be allowed, and only over `family`.
     pub(crate) async fn resolve_for(
         &self,
@@ -455,7 +638,7 @@ impl Transport {
         for address in found.into_iter().map(|address| address.to_canonical()) {
             let wanted = family.is_none_or(|family| family.holds(address));
             let target = SocketAddr::new(address, port);
-            if !wanted || !self.inner.binding.reaches(address) || reachable.contains(&target) {
+            if !wanted || !self.inner.route.reaches(address) || reachable.contains(&target) {
                 continue;
             }
             match origins
@@ -474,7 +657,7 @@ impl Transport {
             Some(refusal) => ResolveError::Refused { host, refusal },
             None => ResolveError::WrongFamily {
                 host,
-                binding: self.inner.binding.clone(),
+                binding: self.binding().clone(),
             },
         })
     }
@@ -487,15 +670,14 @@ impl Transport {
         protocol: Protocol,
     ) -> Result<Vec<IpAddr>, ResolveError> {
         resolver::check_name(host)?;
-        let literal = host
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-            .unwrap_or(host);
-        if let Ok(address) = literal.parse() {
+        if let Some(address) = resolver::literal(host) {
             return Ok(vec![address]);
         }
         if resolver::is_localhost(host) {
             return Ok(resolver::LOCALHOST.to_vec());
+        }
+        if let Some(proxy) = self.proxy() {
+            return Err(self.only_at_the_proxy(host, proxy.protocol()));
         }
         if !origins
             .iter()
@@ -532,10 +714,17 @@ impl Transport {
         if target.port() == 0 {
             return Err(DialError::NoPort(target));
         }
-        if !self.inner.binding.reaches(target.ip()) {
+        if let (Some(proxy), Protocol::PortMapping) = (self.proxy(), protocol) {
+            return Err(ProxyFailure::of(
+                proxy,
+                target,
+                ProxyError::Unsupported(proxy.protocol(), "port mapping").into(),
+            ));
+        }
+        if !self.inner.route.reaches(target.ip()) {
             return Err(DialError::OutOfReach {
                 target,
-                binding: self.inner.binding.clone(),
+                binding: self.binding().clone(),
             });
         }
         Ok(target)

@@ -16,15 +16,17 @@ mod stream;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shoal_utp::{ConnectError, is_utp};
-use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::listener::Listener;
 use crate::peer_stream::PeerStream;
 use crate::policy::{OriginClass, Protocol};
+use crate::relay::{Datagrams, Relay};
 use crate::transport::{DialError, Transport};
+use crate::tunnel::ThroughProxy;
 use driver::{Command, Driver};
 pub(crate) use entrance::Accepts;
 use entrance::entrance;
@@ -36,6 +38,8 @@ const MAX_COMMANDS: usize = 64;
 const MAX_DATAGRAMS: usize = 256;
 /// The most bytes of a datagram that is not uTP, where nothing shares the socket; what is beyond is cut off. No packet of the Internet has more.
 const MAX_OTHER_BYTES: usize = 2048;
+/// How long the first datagram waits for a proxy's association: a few round trips.
+const FIRST_ASSOCIATION: Duration = Duration::from_secs(3);
 
 /// A handle to dial over uTP sockets. Clones share them; they close when all clones and streams are gone.
 #[derive(Clone, Debug)]
@@ -47,6 +51,7 @@ pub struct Utp {
 #[derive(Clone, Debug)]
 struct Dialer {
     address: SocketAddr,
+    relay: Option<Relay>,
     commands: mpsc::Sender<Command>,
 }
 
@@ -66,26 +71,26 @@ pub struct UtpEndpoint {
 pub struct OtherDatagrams {
     address: SocketAddr,
     transport: Transport,
-    socket: Arc<UdpSocket>,
+    socket: Arc<Datagrams>,
     received: mpsc::Receiver<(SocketAddr, Vec<u8>)>,
 }
 
 impl OtherDatagrams {
     /// Receives on a socket that nothing else shares, as a task of the runtime that calls this, until this goes.
-    pub(crate) fn start(transport: Transport, socket: UdpSocket) -> io::Result<Self> {
-        let address = socket.local_addr()?;
+    pub(crate) fn start(transport: Transport, address: SocketAddr, socket: Datagrams) -> Self {
         let socket = Arc::new(socket);
         let (others, received) = mpsc::channel(MAX_DATAGRAMS);
         tokio::spawn(receive(Arc::clone(&socket), others));
-        Ok(OtherDatagrams {
+        OtherDatagrams {
             address,
             transport,
             socket,
             received,
-        })
+        }
     }
 
-    /// Where the socket is bound.
+    /// Where the socket is bound. Under a proxy, nowhere that anybody could send to: then the port is 0, and only the family means
+    /// something.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -96,7 +101,8 @@ impl OtherDatagrams {
         self.received.recv().await
     }
 
-    /// Sends a datagram to an address that `origin` named, where the policy lets it.
+    /// Sends a datagram to an address that `origin` named, where the policy lets it. Under a proxy it is lost while there is no association;
+    /// for the first one it waits a moment.
     pub async fn send(
         &self,
         target: SocketAddr,
@@ -104,32 +110,41 @@ impl OtherDatagrams {
         datagram: &[u8],
     ) -> Result<(), DialError> {
         let target = self.transport.checked(target, origin, Protocol::Peer)?;
+        if let Some(relay) = self.socket.relay()
+            && relay.is_new()
+        {
+            // Whatever comes of it, the next lines see.
+            drop(tokio::time::timeout(FIRST_ASSOCIATION, relay.ready()).await);
+        }
         let sent = self.socket.send_to(datagram, target).await;
-        sent.map(drop)
-            .map_err(|source| DialError::Io { target, source })
+        sent.map_err(|source| DialError::Io { target, source })
     }
 }
 
 impl Utp {
     /// Runs the event loops of `sockets` as tasks of the runtime that calls this.
     pub(crate) fn start(
-        transport: Transport,
-        sockets: Vec<UdpSocket>,
+        transport: &Transport,
+        sockets: Vec<(SocketAddr, Datagrams)>,
     ) -> io::Result<(Self, Vec<UtpEndpoint>)> {
         let mut dialers = Vec::with_capacity(sockets.len());
         let mut endpoints = Vec::with_capacity(sockets.len());
-        for socket in sockets {
-            let address = socket.local_addr()?;
+        for (address, socket) in sockets {
             let socket = Arc::new(socket);
+            let relay = socket.relay().cloned();
             let (commands, commanded) = mpsc::channel(MAX_COMMANDS);
             let (entrance, accepts) = entrance();
             let (others, received) = mpsc::channel(MAX_DATAGRAMS);
-            let driver = Driver::new(Arc::clone(&socket), commanded, entrance, others)?;
+            let driver = Driver::new(Arc::clone(&socket), address, commanded, entrance, others)?;
             tokio::spawn(driver.run());
-            dialers.push(Dialer { address, commands });
+            dialers.push(Dialer {
+                address,
+                relay,
+                commands,
+            });
             endpoints.push(UtpEndpoint {
                 address,
-                listener: Listener::over_utp(accepts, address),
+                listener: Listener::over_utp(accepts, address, transport.hold()),
                 others: OtherDatagrams {
                     address,
                     transport: transport.clone(),
@@ -138,6 +153,7 @@ impl Utp {
                 },
             });
         }
+        let transport = transport.clone();
         Ok((Utp { transport, dialers }, endpoints))
     }
 
@@ -157,6 +173,16 @@ impl Utp {
             .iter()
             .find(fits)
             .ok_or_else(|| io_error(io::ErrorKind::AddrNotAvailable.into()))?;
+        if let Some(relay) = &dialer.relay {
+            let ready = tokio::time::timeout(self.transport.connect_timeout(), relay.ready()).await;
+            let why = ready.unwrap_or_else(|_| {
+                Err(Arc::new(ThroughProxy::TimedOut(
+                    self.transport.connect_timeout(),
+                )))
+            });
+            // Told to each that waits for it.
+            why.map_err(|why| io_error(io::Error::other(why)))?;
+        }
         let (answer, answered) = oneshot::channel();
         let command = Command { target, answer };
         let gone = |()| io_error(io::ErrorKind::NotConnected.into());
@@ -168,24 +194,31 @@ impl Utp {
         let stream = tokio::time::timeout(after, connect)
             .await
             .map_err(|_| DialError::TimedOut { target, after })??;
-        Ok(PeerStream::over_utp(stream))
+        Ok(PeerStream::over_utp(stream, self.transport.hold()))
+    }
+
+    /// Whether there is any socket to dial with: a proxy may pass on no datagrams.
+    pub(crate) const fn can_dial(&self) -> bool {
+        !self.dialers.is_empty()
     }
 }
 
 /// Passes on what a socket receives but uTP, as long as somebody takes it.
-async fn receive(socket: Arc<UdpSocket>, others: mpsc::Sender<(SocketAddr, Vec<u8>)>) {
+async fn receive(socket: Arc<Datagrams>, others: mpsc::Sender<(SocketAddr, Vec<u8>)>) {
     let mut buffer = vec![0; MAX_OTHER_BYTES];
     loop {
         let received = tokio::select! {
-            received = socket.recv_from(&mut buffer) => received,
+            received = socket.socket.recv_from(&mut buffer) => received,
             () = others.closed() => return,
         };
         match received {
-            Ok((length, from)) if !is_utp(&buffer[..length]) => {
+            Ok((length, from)) => match socket.open(from, &buffer[..length]) {
                 // Where nobody has time for it, it is lost, as UDP may.
-                drop(others.try_send((from, buffer[..length].to_vec())));
-            }
-            Ok(_) => {}
+                Some((from, bytes)) if !is_utp(bytes) => {
+                    drop(others.try_send((from, bytes.to_vec())));
+                }
+                Some(_) | None => {}
+            },
             // What an earlier datagram met; the socket is as good as before.
             Err(error) => tracing::debug!(%error, "receiving failed once"),
         }

@@ -259,7 +259,10 @@ async fn every_kind_of_socket_leaves_from_the_bound_address() {
     assert_eq!(target.accept().await.unwrap().1.ip(), bound);
 
     let channel = transport
-        .udp("127.0.0.1:9".parse().unwrap(), OriginClass::User)
+        .udp(
+            "127.0.0.1:9".parse::<SocketAddr>().unwrap(),
+            OriginClass::User,
+        )
         .unwrap();
     assert_eq!(channel.local_addr().unwrap().ip(), bound);
 

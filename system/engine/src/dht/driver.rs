@@ -68,7 +68,11 @@ impl DhtTask {
         for socket in std::mem::take(&mut parts.sockets) {
             sockets[Family::of(socket.address().ip()) as usize].get_or_insert(socket);
         }
-        let port = |socket: &Option<OtherDatagrams>| Some(socket.as_ref()?.address().port());
+        // Under a proxy nobody can ask us anything: the port is 0.
+        let port = |socket: &Option<OtherDatagrams>| {
+            let port = socket.as_ref()?.address().port();
+            (port != 0).then_some(port)
+        };
         let ports = [port(&sockets[0]), port(&sockets[1])];
         let mailbox = Mailbox::new();
         let (knows, known) = mpsc::channel(MAX_KNOWN);
@@ -171,6 +175,7 @@ impl Driver {
         } = task;
         let mut rng = parts.rng;
         let settings = Settings {
+            read_only: parts.config.settings.read_only || parts.transport.proxy().is_some(),
             v4: parts.config.settings.v4 && sockets[0].is_some(),
             v6: parts.config.settings.v6 && sockets[1].is_some(),
             ..parts.config.settings

@@ -117,11 +117,14 @@ impl SeekerTask {
 
     async fn run(mut self) {
         self.drain();
-        if let Some(dht) = &self.around.dht {
+        if let Some(introduction) = self
+            .around
+            .dht
+            .as_ref()
+            .and_then(Acquaintance::introduction)
+        {
             let carried = &mut self.carried;
-            carried
-                .outbound
-                .message(&dht.introduction(), &carried.remote);
+            carried.outbound.message(&introduction, &carried.remote);
         }
         self.understand();
         loop {

@@ -11,7 +11,9 @@ use shoal_tracker::{
     AddressFamily, AnnounceReply, AnnounceRequest, ConnectionId, Connections, Error, ScrapeReply,
     UdpExchange, UdpReply, UdpRequest, check_url, http,
 };
-use shoal_transport::{HttpLimits, HttpReply, OriginClass, Protocol, Transport, UdpChannel};
+use shoal_transport::{
+    Endpoint, HttpLimits, HttpReply, OriginClass, Protocol, Transport, UdpChannel,
+};
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -125,31 +127,32 @@ impl TrackerClient {
         let until = self.clock.now() + within;
         let (host, port) = udp::endpoint(&tracker.url)?;
         let (host, origin) = (host.to_string(), tracker.origin);
-        let addresses = self
+        let endpoints = self
             .transport
-            .resolve(&host, port, origin, Protocol::TrackerUdp)
+            .endpoints(&host, port, origin, Protocol::TrackerUdp)
             .await
             .map_err(unreachable)?;
         let mut last = Error::Unreachable("its name has no address".into());
-        let targets = targets(&addresses);
-        for (address, share) in targets.iter().zip((1..=targets.len()).rev()) {
+        let targets = targets(&endpoints);
+        for (endpoint, share) in targets.iter().zip((1..=targets.len()).rev()) {
             let left = until.since(self.clock.now());
             let time_limit = left / u32::try_from(share).unwrap_or(u32::MAX);
-            let (cached, channel) = match self.connection(*address, origin) {
+            let (cached, channel) = match self.connection(endpoint, origin) {
                 Ok(connection) => connection,
                 Err(error) => {
                     last = error;
                     continue;
                 }
             };
-            let family = match address {
-                SocketAddr::V4(_) => AddressFamily::V4,
-                SocketAddr::V6(_) => AddressFamily::V6,
+            // Of a name that a proxy looks up, what comes from IPv6 is not heard.
+            let family = match endpoint {
+                Endpoint::Address(SocketAddr::V6(_)) => AddressFamily::V6,
+                Endpoint::Address(SocketAddr::V4(_)) | Endpoint::Name(..) => AddressFamily::V4,
             };
             let (request, rng) = (request.clone(), rng.fork());
             let exchange =
                 UdpExchange::new(request, &tracker.url, family, cached, time_limit, rng)?;
-            match self.exchange(*address, channel, exchange).await {
+            match self.exchange(endpoint, channel, exchange).await {
                 // Another address would refuse as well.
                 done @ (Ok(_) | Err(Error::Failure { .. })) => return done,
                 Err(error) => last = error,
@@ -158,17 +161,20 @@ impl TrackerClient {
         Err(last)
     }
 
-    /// A connection that waits, or a new socket. `address` was allowed to `origin` when it was resolved.
+    /// A connection that waits, or a new socket. `endpoint` was allowed to `origin` when it was resolved.
     fn connection(
         &self,
-        address: SocketAddr,
+        endpoint: &Endpoint,
         origin: OriginClass,
     ) -> Result<(Option<ConnectionId>, UdpChannel), Error> {
-        let waiting = self.connections().take(self.clock.now(), address);
+        let waiting = match endpoint {
+            Endpoint::Address(address) => self.connections().take(self.clock.now(), *address),
+            Endpoint::Name(..) => None,
+        };
         match waiting {
             Some((id, channel)) => Ok((Some(id), channel)),
             None => {
-                let channel = self.transport.udp(address, origin);
+                let channel = self.transport.udp(endpoint.clone(), origin);
                 Ok((None, channel.map_err(unreachable)?))
             }
         }
@@ -176,7 +182,7 @@ impl TrackerClient {
 
     async fn exchange(
         &self,
-        address: SocketAddr,
+        endpoint: &Endpoint,
         channel: UdpChannel,
         mut exchange: UdpExchange,
     ) -> Result<UdpReply, Error> {
@@ -184,9 +190,10 @@ impl TrackerClient {
         // A socket on which nothing came may not be the one to try again with.
         if matches!(result, Ok(_) | Err(Error::Failure { .. }))
             && let Some(id) = exchange.connection()
+            && let Endpoint::Address(address) = endpoint
         {
             let now = self.clock.now();
-            self.connections().keep(now, address, id, channel);
+            self.connections().keep(now, *address, id, channel);
         }
         result
     }
@@ -246,13 +253,14 @@ fn unreachable(error: impl Display) -> Error {
 }
 
 /// The addresses to try: the first, and one of the other family rather than a second of the same.
-fn targets(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
-    let Some((first, others)) = addresses.split_first() else {
+fn targets(endpoints: &[Endpoint]) -> Vec<Endpoint> {
+    let Some((first, others)) = endpoints.split_first() else {
         return Vec::new();
     };
-    let of_other_family = |address: &&SocketAddr| address.is_ipv4() != first.is_ipv4();
+    let is_v4 = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Address(SocketAddr::V4(_)));
+    let of_other_family = |endpoint: &&Endpoint| is_v4(endpoint) != is_v4(first);
     let second = others.iter().find(of_other_family).or(others.first());
-    std::iter::once(first).chain(second).copied().collect()
+    std::iter::once(first).chain(second).cloned().collect()
 }
 
 #[cfg(test)]
@@ -261,8 +269,9 @@ mod tests {
 
     #[test]
     fn a_tracker_is_tried_over_both_families_where_it_has_both() {
-        let addresses = |texts: &[&str]| -> Vec<SocketAddr> {
-            texts.iter().map(|text| text.parse().unwrap()).collect()
+        let addresses = |texts: &[&str]| -> Vec<Endpoint> {
+            let address = |text: &&str| Endpoint::Address(text.parse().unwrap());
+            texts.iter().map(address).collect()
         };
         let (a, b, c) = ("192.0.2.1:1", "192.0.2.2:1", "[2001:db8::1]:1");
         assert_eq!(targets(&addresses(&[a, b, c])), addresses(&[a, c]));

@@ -11,6 +11,8 @@ use shoal_utp::{Datagram, MAX_DATAGRAM_BYTES};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
+use crate::proxy::datagram::MAX_HEAD_BYTES;
+
 /// The most that one UDP send takes over IPv4, and so with segmentation.
 const MAX_BYTES: usize = 65_507;
 
@@ -31,7 +33,7 @@ pub(super) struct Batch {
 impl Batch {
     pub(super) fn new() -> Self {
         Batch {
-            bytes: vec![0; MAX_BYTES + MAX_DATAGRAM_BYTES],
+            bytes: vec![0; MAX_BYTES + MAX_DATAGRAM_BYTES + MAX_HEAD_BYTES],
             length: 0,
             segment: 0,
             remote: None,
@@ -40,17 +42,20 @@ impl Batch {
         }
     }
 
-    /// Writes a datagram behind the others; `fill` writes its payload. Returns whether there may be more: otherwise
+    /// Writes a datagram behind the others, with `head` before it; `fill` writes its payload. Returns whether there may be more: otherwise
     /// [`send`](Batch::send) comes first.
     pub(super) fn append(
         &mut self,
         remote: SocketAddr,
+        head: &[u8],
         datagram: &Datagram,
         max_segments: usize,
         fill: impl FnOnce(&mut [u8]),
     ) -> bool {
-        let bytes = datagram.length();
-        fill(datagram.write_head(&mut self.bytes[self.length..self.length + bytes]));
+        let bytes = head.len() + datagram.length();
+        let (at_head, rest) = self.bytes[self.length..self.length + bytes].split_at_mut(head.len());
+        at_head.copy_from_slice(head);
+        fill(datagram.write_head(rest));
         let goes = self.length == 0
             || (self.remote == Some(remote)
                 && !self.ended

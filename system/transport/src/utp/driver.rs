@@ -16,13 +16,13 @@ use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use shoal_machine::Moment;
 use shoal_utp::{Closed, Delivery, Input, Key, Multiplexer, Output, Settings, is_utp};
 use tokio::io::Interest;
-use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 
 use super::batch::Batch;
 use super::entrance::Entrance;
 use super::pipe::{Done, Pipe, Wishes, error};
 use super::{UtpStream, refused};
+use crate::relay::{Datagrams, Relay};
 
 /// Buffers that one system call fills, of what the system coalesces at most (`UDP_GRO`) each.
 const RECEIVE_BUFFERS: usize = 8;
@@ -50,7 +50,11 @@ struct Connection {
 /// The loop.
 #[derive(Debug)]
 pub(super) struct Driver {
-    socket: Arc<UdpSocket>,
+    socket: Arc<Datagrams>,
+    /// Under a proxy: where datagrams go changes at times, and what was begun before goes on nowhere then.
+    relay: Option<Relay>,
+    /// The remotes know us by an address of the proxy.
+    is_known: bool,
     local: SocketAddr,
     state: UdpSocketState,
     origin: Instant,
@@ -73,18 +77,23 @@ enum Woken {
     Socket,
     Wishes,
     Command(Option<Command>),
+    /// The proxy's association is another one, or gone.
+    Relay,
 }
 
 impl Driver {
     pub(super) fn new(
-        socket: Arc<UdpSocket>,
+        socket: Arc<Datagrams>,
+        local: SocketAddr,
         commands: mpsc::Receiver<Command>,
         entrance: Entrance,
         others: mpsc::Sender<(SocketAddr, Vec<u8>)>,
     ) -> io::Result<Self> {
-        let state = UdpSocketState::new(UdpSockRef::from(&*socket))?;
+        let state = UdpSocketState::new(UdpSockRef::from(&socket.socket))?;
         Ok(Driver {
-            local: socket.local_addr()?,
+            relay: socket.relay().cloned(),
+            is_known: false,
+            local,
             socket,
             state,
             origin: Instant::now(),
@@ -109,6 +118,7 @@ impl Driver {
         loop {
             match self.wait(busy).await {
                 Woken::Socket | Woken::Wishes => {}
+                Woken::Relay => self.relay_changed(),
                 Woken::Command(Some(command)) => self.connect(command),
                 Woken::Command(None) if self.connections.is_empty() => return,
                 Woken::Command(None) => {}
@@ -155,13 +165,31 @@ impl Driver {
                 None => std::future::pending().await,
             }
         };
+        let relay = async {
+            match &mut self.relay {
+                Some(relay) => relay.changed().await,
+                None => std::future::pending().await,
+            }
+        };
         let is_open = !self.commands.is_closed() || self.connections.is_empty();
         tokio::select! {
-            _ = self.socket.ready(interest) => Woken::Socket,
+            _ = self.socket.socket.ready(interest) => Woken::Socket,
             () = self.wishes.wake.notified() => Woken::Wishes,
             command = self.commands.recv(), if is_open => Woken::Command(command),
+            () = relay => Woken::Relay,
             () = timer => Woken::Wishes,
         }
+    }
+
+    /// Ends all connections of an association that has gone: remotes would not know us at the next one's address.
+    fn relay_changed(&mut self) {
+        if std::mem::take(&mut self.is_known) {
+            let keys: Vec<Key> = self.connections.keys().copied().collect();
+            for key in keys {
+                self.handle(Input::Abort(key), &[]);
+            }
+        }
+        self.is_known = self.relay.as_ref().is_some_and(Relay::stands);
     }
 
     fn connect(&mut self, command: Command) {
@@ -233,9 +261,10 @@ impl Driver {
             let mut slices = buffers.chunks_exact_mut(RECEIVE_BYTES).map(IoSliceMut::new);
             let mut slices: [_; RECEIVE_BUFFERS] =
                 std::array::from_fn(|_| slices.next().unwrap_or(IoSliceMut::new(&mut [])));
-            let count = self.socket.try_io(Interest::READABLE, || {
+            let socket = &self.socket.socket;
+            let count = socket.try_io(Interest::READABLE, || {
                 self.state
-                    .recv(UdpSockRef::from(&*self.socket), &mut slices, &mut metas)
+                    .recv(UdpSockRef::from(socket), &mut slices, &mut metas)
             });
             let count = match count {
                 Ok(count) => count,
@@ -260,7 +289,11 @@ impl Driver {
         true
     }
 
-    fn datagram(&mut self, remote: SocketAddr, bytes: &[u8]) {
+    fn datagram(&mut self, from: SocketAddr, bytes: &[u8]) {
+        let socket = Arc::clone(&self.socket);
+        let Some((remote, bytes)) = socket.open(from, bytes) else {
+            return;
+        };
         if is_utp(bytes) {
             self.handle(Input::Datagram { remote, bytes }, bytes);
         } else if let Ok(place) = self.others.try_reserve() {
@@ -348,7 +381,7 @@ impl Driver {
         loop {
             if !goes {
                 sends += 1;
-                if self.batch.send(&self.socket, &self.state).is_err() {
+                if self.batch.send(&self.socket.socket, &self.state).is_err() {
                     self.blocked = true;
                     return false;
                 }
@@ -361,18 +394,22 @@ impl Driver {
             };
             let connection = key.and_then(|key| self.connections.get(&key));
             let max_segments = self.state.max_gso_segments();
-            goes = self
-                .batch
-                .append(remote, &datagram, max_segments, |payload| {
+            // What finds no association is lost, as on the network.
+            if let Some((destination, head)) = self.socket.envelope(remote) {
+                let batch = &mut self.batch;
+                goes = batch.append(destination, &head, &datagram, max_segments, |payload| {
                     if let Some(connection) = connection.filter(|_| !payload.is_empty()) {
                         connection.pipe.fill(&datagram.payload, payload);
                     }
                 });
+            } else {
+                goes = true;
+            }
             if let Some(key) = key.filter(|key| self.writers.last() != Some(key)) {
                 self.writers.push(key);
             }
         }
-        self.blocked = self.batch.send(&self.socket, &self.state).is_err();
+        self.blocked = self.batch.send(&self.socket.socket, &self.state).is_err();
         false
     }
 
