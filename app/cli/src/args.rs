@@ -3,6 +3,7 @@
 //! Invariant: what leaves here is well-formed by itself. Whether it fits a torrent, the disk or the network is decided
 //! where those are known.
 
+mod proxy;
 mod selection;
 
 use std::collections::BTreeSet;
@@ -18,7 +19,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use shoal_engine::{DhtRouter, EncryptionPolicy, PeerTransports, SessionSettings};
 use shoal_metainfo::create::Kind;
 use shoal_metainfo::metainfo::{Contact, TrackerUrl};
-use shoal_transport::{Binding, IpNet, OriginClass, RateLimits};
+use shoal_transport::{Binding, IpNet, OriginClass, Proxy, RateLimits};
 use url::Url;
 
 use crate::exit::{Exit, Failure};
@@ -187,6 +188,33 @@ pub(crate) struct ShowArgs {
         help_heading = "Network"
     )]
     pub(crate) bind: Option<Binding>,
+    /// The proxy that everything goes through, or nothing goes at all
+    #[arg(
+        long,
+        value_name = "URL",
+        value_parser = proxy::parse,
+        requires = "scrape",
+        help_heading = "Network"
+    )]
+    proxy: Option<Proxy>,
+    /// A file with the password for the name in the URL of --proxy
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "proxy",
+        help_heading = "Network"
+    )]
+    proxy_password_file: Option<PathBuf>,
+}
+
+impl ShowArgs {
+    /// The proxy, told its password.
+    ///
+    /// # Errors
+    /// Where the password cannot be read or said.
+    pub(crate) fn proxy(&self) -> Result<Option<Proxy>, Failure> {
+        proxy::read(self.proxy.as_ref(), self.proxy_password_file.as_deref())
+    }
 }
 
 /// Download a torrent, or a file from the web
@@ -358,6 +386,18 @@ pub(crate) struct NetworkArgs {
     /// [default: the address of --listen if it is a single one, or else any]
     #[arg(long, value_name = "ADDR|IFACE", value_parser = parse_binding)]
     bind: Option<Binding>,
+    /// The proxy that everything goes through, or nothing goes at all: socks4://, socks4a://, socks5:// or http://, a name where it wants
+    /// one, its address and port. Names are looked up by it. Nobody can connect to us then, and uTP and the DHT work with socks5 alone
+    #[arg(
+        long,
+        value_name = "URL",
+        value_parser = proxy::parse,
+        conflicts_with = "listen"
+    )]
+    proxy: Option<Proxy>,
+    /// A file with the password for the name in the URL of --proxy
+    #[arg(long, value_name = "FILE", requires = "proxy")]
+    proxy_password_file: Option<PathBuf>,
     /// Do not ask the router (PCP, NAT-PMP, UPnP) to let peers connect from outside; in isolation it is never asked
     #[arg(long)]
     pub(crate) no_port_mapping: bool,
@@ -450,6 +490,14 @@ impl NetworkArgs {
             _ => Binding::Any,
         };
         self.bind.clone().unwrap_or_else(of_listener)
+    }
+
+    /// Who everything goes through, told its password.
+    ///
+    /// # Errors
+    /// Where the password cannot be read or said.
+    pub(crate) fn proxy(&self) -> Result<Option<Proxy>, Failure> {
+        proxy::read(self.proxy.as_ref(), self.proxy_password_file.as_deref())
     }
 
     /// Slots and connections, for the one torrent that a command runs.
@@ -705,6 +753,52 @@ mod tests {
             assert_eq!(transport(&format!("--transport {name}")), expected);
         }
         assert!(read("shoal get x --transport pigeon").is_err());
+    }
+
+    #[test]
+    fn a_proxy_gets_its_password_from_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        let with_file = |url: &str| {
+            let line = format!(
+                "shoal get x --proxy {url} --proxy-password-file {}",
+                file.display()
+            );
+            network(&line).proxy()
+        };
+        assert_eq!(
+            with_file("socks5://me@10.0.0.1:1080").unwrap_err().exit,
+            Exit::Unusable
+        );
+        std::fs::write(&file, "a word\r\n").unwrap();
+        let expected: Proxy = "socks5://me@10.0.0.1:1080".parse().unwrap();
+        let expected = expected.with_password("a word").unwrap();
+        assert_eq!(
+            with_file("socks5://me@10.0.0.1:1080").unwrap(),
+            Some(expected)
+        );
+        assert_eq!(
+            with_file("socks4://me@10.0.0.1:1080").unwrap_err().exit,
+            Exit::Usage
+        );
+        assert_eq!(network("shoal get x").proxy().unwrap(), None);
+        let plain = network("shoal get x --proxy http://10.0.0.1:3128").proxy();
+        assert_eq!(
+            plain.unwrap(),
+            Some("http://10.0.0.1:3128".parse().unwrap())
+        );
+        for options in [
+            "--proxy socks5://me:word@10.0.0.1:1080",
+            "--proxy socks5://proxy.example:1080",
+            "--proxy socks5://10.0.0.1:1080 --listen 10.0.0.2:0",
+            "--proxy-password-file x",
+        ] {
+            assert!(
+                read(&format!("shoal get x {options}")).is_err(),
+                "{options}"
+            );
+        }
+        assert!(read("shoal show x --proxy http://10.0.0.1:3128").is_err());
     }
 
     #[test]

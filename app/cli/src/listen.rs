@@ -19,8 +19,12 @@ const USUAL_PORTS: RangeInclusive<u16> = 6881..=6889;
 /// # Errors
 /// As [`Engine::start`], and where the state folder cannot be used.
 pub(crate) async fn start(network: &NetworkArgs, state: &StateArgs) -> Result<Engine, Failure> {
-    let dht = dht(network, state)?;
-    let config = |listen| config(network, listen, dht.clone());
+    let (dht, proxy) = (dht(network, state)?, network.proxy()?);
+    let config = |listen| {
+        let mut config = config(network, listen, dht.clone());
+        config.transport.proxy.clone_from(&proxy);
+        config
+    };
     if !network.listen.is_empty() {
         return Ok(Engine::start(config(network.listen.clone())).await?);
     }

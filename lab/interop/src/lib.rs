@@ -17,6 +17,7 @@ pub mod nat;
 mod origin;
 mod process;
 mod program;
+pub mod proxy;
 mod torrent;
 mod tracker;
 pub mod wire;

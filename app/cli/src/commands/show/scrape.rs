@@ -31,6 +31,7 @@ impl Scraper {
     pub(super) fn new(args: &ShowArgs) -> Result<Scraper, Failure> {
         let config = TransportConfig {
             binding: args.bind.clone().unwrap_or_default(),
+            proxy: args.proxy()?,
             allow_net: args.allow_net.clone(),
             ..TransportConfig::default()
         };
