@@ -7,7 +7,9 @@
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
+};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -101,7 +103,9 @@ impl Proxy {
     #[must_use]
     pub fn was_asked(&self, wish: Wish, target: &str) -> bool {
         let asked = lock(&self.asked);
-        asked.iter().any(|(other, at)| *other == wish && at == target)
+        asked
+            .iter()
+            .any(|(other, at)| *other == wish && at == target)
     }
 
     /// Closes its port and all its connections at once.
@@ -169,7 +173,9 @@ impl Work {
 
     fn look_up(&self, name: &str) -> Result<IpAddr> {
         let known = self.door.names.get(name).copied();
-        known.or_else(|| name.parse().ok()).context("an unknown name")
+        known
+            .or_else(|| name.parse().ok())
+            .context("an unknown name")
     }
 
     fn serve(&self, stream: TcpStream) -> Result<()> {
@@ -197,7 +203,7 @@ impl Work {
         until_zero(&mut stream)?;
         let port = u16::from_be_bytes([head[2], head[3]]);
         let host = match head[4..] {
-            [0, 0, 0, 1..] => until_zero(&mut stream)?,
+            [0, 0, 0, last] if last != 0 => until_zero(&mut stream)?,
             [a, b, c, d] => Ipv4Addr::new(a, b, c, d).to_string(),
             _ => return Ok(()),
         };
@@ -303,7 +309,9 @@ impl Work {
     /// Datagrams are noted once for each target: there may be very many.
     fn was_noted(&self, target: &str) -> bool {
         let asked = lock(&self.asked);
-        asked.iter().any(|(wish, at)| *wish == Wish::Datagram && at == target)
+        asked
+            .iter()
+            .any(|(wish, at)| *wish == Wish::Datagram && at == target)
     }
 
     fn http(&self, mut stream: TcpStream) -> Result<()> {
@@ -323,12 +331,16 @@ impl Work {
                 let said = line.split_once(':');
                 said.is_some_and(|(field, value)| {
                     let (field, value) = (field.to_ascii_lowercase(), value.trim());
-                    let basic = value.split_once(' ').map(|(scheme, rest)| format!("{} {rest}", scheme.to_ascii_lowercase()));
+                    let basic = value
+                        .split_once(' ')
+                        .map(|(scheme, rest)| format!("{} {rest}", scheme.to_ascii_lowercase()));
                     field == "proxy-authorization" && basic.as_ref() == Some(&expected)
                 })
             });
             if !says {
-                return Ok(stream.write_all(b"HTTP/1.1 407 Who\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?);
+                return Ok(stream.write_all(
+                    b"HTTP/1.1 407 Who\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                )?);
             }
         }
         let first = lines.first().context("an empty head")?.clone();
