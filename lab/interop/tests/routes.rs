@@ -19,6 +19,7 @@ use std::time::Duration;
 
 const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(44, 1, 1, 101)), 1080);
 const SEED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(44, 1, 1, 102)), 7000);
+const BARE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(44, 1, 1, 102)), 7001);
 const TRACKER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(44, 1, 1, 103)), 8000);
 const ORIGIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(44, 1, 1, 104)), 8081);
 /// A contact of the DHT that nobody is.
@@ -51,7 +52,9 @@ struct Stage {
     content: Content,
     _tracker: Tracker,
     origin: Origin,
-    seed: Process,
+    /// The same content, known to nobody but whom is told of the seed.
+    bare: PathBuf,
+    _seeds: [Process; 2],
     _internet: Internet,
 }
 
@@ -63,6 +66,12 @@ impl Stage {
             output_of(Command::new("ip").args(arranged.split(' ')))?;
         }
         let home = internet.home(lab, Nat::PortRestricted)?;
+        // Whoever looks a name up by the system asks there, in vain.
+        let resolver = lab.path("resolv.conf");
+        fs::write(&resolver, format!("nameserver {}\n", ROUTER.ip()))?;
+        let mut mount = Command::new("mount");
+        mount.arg("--bind").arg(&resolver).arg("/etc/resolv.conf");
+        output_of(&mut mount)?;
         let rules = lab.path("witness.nft");
         fs::write(&rules, WITNESS)?;
         let mut nft = Command::new(Program::Nft.find()?);
@@ -84,13 +93,18 @@ impl Stage {
         recipe.make(Maker::Shoal, &content, &torrent)?;
         let tracker = Tracker::start(lab, TrackerKind::BittorrentTracker, TRACKER, &[&torrent])?;
         let origin = Origin::start(lab, ORIGIN, &content.parent)?;
-        let mut command = shoal::command(&["seed", "--trust"])?;
-        command.arg(&torrent).arg("--data").arg(&content.parent);
-        command.args(["--listen", &SEED.to_string(), "--upload-limit", "400K"]);
-        command.args(["--dht-router", &ROUTER.to_string()]);
-        command.arg("--state-dir").arg(lab.folder("state")?);
-        let seed = Process::start(lab, "seed", &mut command)?;
-        ready(&seed)?;
+        let bare = lab.path("bare.torrent");
+        Recipe::new(Kind::V1).make(Maker::Shoal, &content, &bare)?;
+        let start = |name: &str, torrent: &PathBuf, listen: SocketAddr| {
+            let mut command = shoal::command(&["seed", "--trust"])?;
+            command.arg(torrent).arg("--data").arg(&content.parent);
+            command.args(["--listen", &listen.to_string()]);
+            command.args(["--dht-router", &ROUTER.to_string()]);
+            command.arg("--state-dir").arg(lab.folder("state")?);
+            let seed = Process::start(lab, name, &mut command)?;
+            ready(&seed).map(|()| seed)
+        };
+        let seeds = [start("seed", &torrent, SEED)?, start("bare", &bare, BARE)?];
         Ok(Stage {
             home,
             proxy: Proxy::start(PROXY, door)?,
@@ -98,16 +112,33 @@ impl Stage {
             content,
             _tracker: tracker,
             origin,
-            seed,
+            bare,
+            _seeds: seeds,
             _internet: internet,
         })
     }
 
     /// A leech in the home.
     fn leech(&self, lab: &Lab, options: &[&str]) -> Result<(Process, PathBuf)> {
+        self.leech_of(lab, &self.torrent, options)
+    }
+
+    /// A leech of what is known to nobody, told of the seed.
+    fn bare_leech(&self, lab: &Lab, options: &[&str]) -> Result<(Process, PathBuf)> {
+        let seed = BARE.to_string();
+        let options = [options, &["--peer", &seed]].concat();
+        self.leech_of(lab, &self.bare, &options)
+    }
+
+    fn leech_of(
+        &self,
+        lab: &Lab,
+        torrent: &PathBuf,
+        options: &[&str],
+    ) -> Result<(Process, PathBuf)> {
         let folder = lab.folder("target")?;
         let mut command = shoal::command(&["get", "--seed-time", "1h"])?;
-        command.arg(&self.torrent).arg("-o").arg(&folder);
+        command.arg(torrent).arg("-o").arg(&folder);
         command.args(["--dht-router", &ROUTER.to_string()]);
         command.arg("--state-dir").arg(lab.folder("state")?);
         command.args(options);
@@ -135,6 +166,17 @@ impl Stage {
             astray.insert("groups or IPv6".to_owned());
         }
         Ok(astray)
+    }
+
+    /// Waits until all these were seen.
+    fn wait_astray(&self, expected: &[String]) -> Result<()> {
+        let mut seen = BTreeSet::new();
+        let all = eventually(READY_WITHIN, "what leaves without a proxy", || {
+            seen = self.astray()?;
+            Ok(expected.iter().all(|one| seen.contains(one)))
+        });
+        ensure!(all.is_ok(), "expected {expected:#?}, seen {seen:#?}");
+        Ok(())
     }
 
     fn nothing_went_astray(&self) -> Result<()> {
@@ -198,6 +240,132 @@ fn everything_of_a_torrent_goes_through_its_socks5_proxy() -> Result<()> {
             );
         }
         ensure!(stage.origin.served()? > 0, "the web seed served nothing");
+        Ok(())
+    })
+}
+
+#[test]
+fn without_a_proxy_all_of_it_is_seen() -> Result<()> {
+    isolated(NEEDS, |lab| {
+        let stage = Stage::build(lab, None)?;
+        let seed = SEED.to_string();
+        for transport in ["tcp", "utp"] {
+            let options = ["--transport", transport, "--peer", &seed];
+            let (leech, _) = stage.leech(lab, &options)?;
+            let protocol = if transport == "tcp" { "tcp" } else { "udp" };
+            let to = |protocol: &str, address: SocketAddr| {
+                format!("{protocol} . {} . {}", address.ip(), address.port())
+            };
+            let at = |protocol: &str, place: &str| format!("{protocol} . {place}");
+            stage.wait_astray(&[
+                to(protocol, SEED),
+                to("udp", TRACKER),
+                to("udp", ROUTER),
+                at("udp", &format!("{} . 53", ROUTER.ip())),
+                at("udp", "239.192.152.143 . 6771"),
+                at("udp", "10.1.0.1 . 5351"),
+                at("udp", "239.255.255.250 . 1900"),
+                "groups or IPv6".to_owned(),
+            ])?;
+            leech.stop();
+        }
+        ensure!(stage.proxy.asked().is_empty(), "the proxy was asked");
+        Ok(())
+    })
+}
+
+#[test]
+fn peers_come_over_tcp_through_every_proxy_and_over_utp_through_socks5() -> Result<()> {
+    isolated(NEEDS, |lab| {
+        let stage = Stage::build(lab, None)?;
+        for (scheme, transport) in [
+            ("socks4", "tcp"),
+            ("socks4a", "tcp"),
+            ("http", "both"),
+            ("socks5", "tcp"),
+            ("socks5", "utp"),
+        ] {
+            let proxy = format!("{scheme}://{PROXY}");
+            let options = ["--proxy", &proxy, "--transport", transport];
+            let (leech, folder) = stage.bare_leech(lab, &options)?;
+            wait_complete(&leech)?;
+            stage.content.check(&folder)?;
+            leech.stop();
+            let asked = stage.proxy.asked();
+            let (tcp, utp) = (Wish::Connect, Wish::Datagram);
+            let wish = if transport == "utp" { utp } else { tcp };
+            ensure!(
+                stage.proxy.was_asked(wish, &BARE.to_string()),
+                "{scheme}: {asked:#?}"
+            );
+        }
+        // Those without datagrams get none another way, and what a proxy cannot look up nobody does.
+        for scheme in ["socks4", "http"] {
+            let proxy = format!("{scheme}://{PROXY}");
+            let options = ["--proxy", &proxy, "--transport", "utp"];
+            let (leech, _) = stage.leech(lab, &options)?;
+            std::thread::sleep(WATCHED_FOR);
+            ensure!(
+                scheme != "socks4" || !is_complete(&leech),
+                "SOCKS4 knows no names"
+            );
+            leech.stop();
+        }
+        stage.nothing_went_astray()
+    })
+}
+
+#[test]
+fn while_its_proxy_is_dead_nothing_leaves_and_when_it_returns_all_goes_on() -> Result<()> {
+    isolated(NEEDS, |lab| {
+        let mut stage = Stage::build(lab, None)?;
+        let proxy = format!("socks5://{PROXY}");
+        let seed = SEED.to_string();
+        let mut leeches = Vec::new();
+        for transport in ["tcp", "utp"] {
+            let slowly = ["--download-limit", "150K", "--transport", transport];
+            let options = [&slowly[..], &["--proxy", &proxy, "--peer", &seed]].concat();
+            leeches.push(stage.leech(lab, &options)?);
+        }
+        for (leech, _) in &leeches {
+            ready(leech)?;
+        }
+        eventually(READY_WITHIN, "the proxy to be asked", || {
+            let proxy = &stage.proxy;
+            Ok(proxy.was_asked(Wish::Connect, &seed) && proxy.was_asked(Wish::Datagram, &seed))
+        })?;
+        stage.proxy.kill();
+        let before = stage.proxy.asked();
+        std::thread::sleep(WATCHED_FOR * 2);
+        stage.nothing_went_astray()?;
+        for (leech, _) in &leeches {
+            ensure!(!is_complete(leech), "too fast for a test");
+        }
+        ensure!(stage.proxy.asked() == before, "who is dead was asked");
+        stage.proxy.revive()?;
+        for (leech, folder) in leeches {
+            wait_complete(&leech)?;
+            stage.content.check(&folder)?;
+        }
+        stage.nothing_went_astray()
+    })
+}
+
+#[test]
+fn who_is_not_let_in_by_the_proxy_does_not_go_around_it() -> Result<()> {
+    isolated(NEEDS, |lab| {
+        let login = ("me".to_owned(), "a word".to_owned());
+        let stage = Stage::build(lab, Some(login))?;
+        let seed = SEED.to_string();
+        let mut leeches = Vec::new();
+        for scheme in ["socks5", "http"] {
+            let proxy = format!("{scheme}://{PROXY}");
+            leeches.push(stage.leech(lab, &["--proxy", &proxy, "--peer", &seed])?);
+        }
+        std::thread::sleep(WATCHED_FOR);
+        stage.nothing_went_astray()?;
+        ensure!(leeches.iter().all(|(leech, _)| !is_complete(leech)));
+        ensure!(stage.proxy.asked().is_empty(), "{:#?}", stage.proxy.asked());
         Ok(())
     })
 }
