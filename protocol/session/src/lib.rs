@@ -5,6 +5,7 @@
 
 pub mod choker;
 pub mod queue;
+pub mod rules;
 pub mod session;
 
 use shoal_swarm::PeerKey;
