@@ -4,6 +4,7 @@
 //! what is granted is granted to somebody who asked.
 
 pub mod choker;
+pub mod filter;
 pub mod queue;
 pub mod rules;
 pub mod session;
