@@ -7,6 +7,7 @@ pub mod choker;
 pub mod filter;
 pub mod queue;
 pub mod rules;
+pub mod schedule;
 pub mod session;
 
 use shoal_swarm::PeerKey;
