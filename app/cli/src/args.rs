@@ -27,8 +27,8 @@ use crate::output::{self, Format};
 use crate::units;
 
 pub(crate) use node::{
-    AddArgs, CategoryArgs, CategoryDo, LimitArgs, ListArgs, NamedArgs, QueueArgs, RenameArgs,
-    RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey, TagArgs, TagDo, UpArgs,
+    AddArgs, CategoryArgs, CategoryDo, LimitArgs, ListArgs, NamedArgs, QueueArgs, RemoveArgs,
+    RenameArgs, RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey, TagArgs, TagDo, UpArgs,
 };
 pub(crate) use selection::{Selection, numbered};
 
@@ -100,8 +100,7 @@ pub(crate) enum Command {
     Category(CategoryArgs),
     Tag(TagArgs),
     Rename(RenameArgs),
-    /// Forget torrents of the running node; their files stay where they are
-    Rm(NamedArgs),
+    Rm(RemoveArgs),
     Settings(SettingsArgs),
     /// Print the manual page, for `man -l -`
     Man,

@@ -9,7 +9,7 @@ use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
 use shoal_session::queue::{self, ShareLimit, Standing};
 use shoal_session::rules::Told;
 use shoal_storage::Reason;
-use shoal_store::{NewTorrent, ShareState, StoredTorrent, TorrentOptions, Totals, Wish};
+use shoal_store::{NewTorrent, Removing, ShareState, StoredTorrent, TorrentOptions, Totals, Wish};
 use shoal_transport::RateLimits;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
@@ -38,6 +38,8 @@ pub(crate) enum Run {
     Running(TorrentHandle, watch::Receiver<Snapshot>),
     /// The engine still has it, and was told to let it go.
     Stopping(watch::Receiver<Snapshot>),
+    /// Its data is being removed.
+    Erasing,
 }
 
 pub(crate) struct Entry {
@@ -65,6 +67,8 @@ pub(crate) struct Entry {
     pub(crate) failure: Option<String>,
     /// It is to be forgotten when it has stopped.
     pub(crate) removed: bool,
+    /// Before that, its data goes.
+    pub(crate) removing: Option<Removing>,
 }
 
 impl Entry {
@@ -75,6 +79,7 @@ impl Entry {
             completed_at,
             totals,
             share,
+            removing,
         } = stored;
         let NewTorrent {
             info_hashes,
@@ -104,7 +109,8 @@ impl Entry {
             run: Run::Idle,
             run_number: 0,
             failure: None,
-            removed: false,
+            removed: removing.is_some(),
+            removing,
         }
     }
 
@@ -224,7 +230,7 @@ impl Entry {
         match &self.run {
             Run::Running(handle, _) => Some(handle.watch().borrow().clone()),
             Run::Stopping(watched) => Some(watched.borrow().clone()),
-            Run::Idle | Run::Beginning | Run::Searching(..) => None,
+            Run::Idle | Run::Beginning | Run::Searching(..) | Run::Erasing => None,
         }
     }
 
@@ -275,7 +281,7 @@ impl Entry {
         }
         let phase = match (&self.run, snapshot) {
             (Run::Searching(..), _) => return (State::Searching, None),
-            (Run::Stopping(_), _) => return (State::Stopping, None),
+            (Run::Stopping(_) | Run::Erasing, _) => return (State::Stopping, None),
             (Run::Beginning, _) => return (State::Starting, None),
             (_, Some(snapshot)) => &snapshot.phase,
             (_, None) => match self.wish {

@@ -39,6 +39,9 @@ pub enum Request {
     Remove {
         /// Which torrents.
         torrents: Vec<String>,
+        /// What becomes of their data; absent, it stays where it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        data: Option<Fate>,
     },
     /// Something else is told of them.
     Change(Box<Change>),
@@ -79,6 +82,16 @@ pub enum Request {
         /// Their names.
         names: Vec<String>,
     },
+}
+
+/// What becomes of data that is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// Its room is free at once.
+    Delete,
+    /// It lies in the trash of its volume.
+    Trash,
 }
 
 /// What torrents take rules from.

@@ -225,6 +225,10 @@ impl Session {
             let Some(entry) = self.entries.get(&id) else {
                 continue;
             };
+            if entry.removed {
+                self.forget(id);
+                continue;
+            }
             let (queued, failed) = (self.queued(entry), entry.failure.is_some());
             self.tell(queue::Input::Added(key(id), queued));
             if failed {
@@ -314,7 +318,7 @@ impl Session {
             Request::Pause { torrents } => self.wish(&torrents, Wish::Paused).await?,
             Request::Resume { torrents } => self.wish(&torrents, Wish::Queued).await?,
             Request::Start { torrents } => self.wish(&torrents, Wish::Forced).await?,
-            Request::Remove { torrents } => return self.remove(&torrents).await,
+            Request::Remove { torrents, data } => return self.remove(&torrents, data).await,
             Request::Change(change) => self.change(*change).await?,
             Request::Queue { torrents, to } => self.shift(&torrents, to).await?,
             Request::Settings {} => {

@@ -368,7 +368,7 @@ mod tests {
             value: value.clone(),
         };
         settings.assign(&[add.clone(), add]).unwrap();
-        assert_eq!(settings.add_trackers, [value.clone()]);
+        assert_eq!(settings.add_trackers, std::slice::from_ref(&value));
         let take = [Assignment::Take { key, value }];
         settings.assign(&take).unwrap();
         assert!(settings.add_trackers.is_empty());

@@ -4,7 +4,8 @@
 
 use shoal_engine::{Engine, EngineConfig};
 use shoal_node::message::{
-    Add, Assignment, Carrier, CarrierKind, Change, ErrorKind, Reply, Request, Shift, State, Torrent,
+    Add, Assignment, Carrier, CarrierKind, Change, ErrorKind, Fate, Reply, Request, Shift, State,
+    Torrent,
 };
 use shoal_node::{Client, ClientError, Node, NodeError, NodeSettings, serve};
 use shoal_store::Database;
@@ -130,7 +131,8 @@ async fn resume(node: &Node, name: &str) -> Vec<Torrent> {
 
 async fn remove(node: &Node, name: &str) -> Vec<Torrent> {
     let torrents = named(name);
-    ask(node, Request::Remove { torrents }).await.unwrap()
+    let data = None;
+    ask(node, Request::Remove { torrents, data }).await.unwrap()
 }
 
 async fn only(node: &Node) -> Torrent {
@@ -819,5 +821,45 @@ async fn a_torrent_has_the_name_and_tags_that_it_is_given() {
         change.name = Some("a\nb".to_owned())
     });
     assert_eq!(lines.await.unwrap_err().kind(), ErrorKind::Usage);
+    ours.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn what_is_removed_with_its_data_takes_its_own_files_and_nothing_else() {
+    let state = tempfile::tempdir().unwrap();
+    let (ours, _) = node(state.path()).await;
+    let samples = [sample("one", 50_000), sample("two", 60_000)];
+    for sample in &samples {
+        std::fs::write(sample.folder.path().join("mine"), "mine").unwrap();
+        sample
+            .add_to(&ours, into(sample.folder.path()))
+            .await
+            .unwrap();
+    }
+    all_are(&ours, &[State::Seeding, State::Seeding]).await;
+    let request = Request::Remove {
+        torrents: named("one"),
+        data: Some(Fate::Delete),
+    };
+    assert_eq!(ask(&ours, request).await.unwrap()[0].name, "one");
+    // What share limits say removes data too.
+    let told = words(&[("time", "0s"), ("then", "rm-data")]);
+    change(&ours, "two", |change| change.rules = told)
+        .await
+        .unwrap();
+    for (sample, name) in samples.iter().zip(["one", "two"]) {
+        let gone = async {
+            while sample.folder.path().join(name).exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, gone).await.unwrap();
+        assert!(sample.folder.path().join("mine").exists());
+    }
+    ours.stop(PATIENCE).await;
+    let (ours, _) = node(state.path()).await;
+    assert_eq!(list(&ours, &[]).await.unwrap(), []);
+    let journals = std::fs::read_dir(state.path().join("journals")).unwrap();
+    assert_eq!(journals.count(), 0);
     ours.stop(PATIENCE).await;
 }

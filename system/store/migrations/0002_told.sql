@@ -13,6 +13,9 @@ ALTER TABLE torrent ADD COLUMN beyond_limits INTEGER NOT NULL DEFAULT 0 CHECK (b
 ALTER TABLE torrent ADD COLUMN seeding_s INTEGER NOT NULL DEFAULT 0 CHECK (seeding_s >= 0);
 ALTER TABLE torrent ADD COLUMN idle_s INTEGER NOT NULL DEFAULT 0 CHECK (idle_s >= 0);
 
+-- Its data is being removed, and how; the row goes with the last of it.
+ALTER TABLE torrent ADD COLUMN removing TEXT CHECK (removing IN ('delete', 'trash'));
+
 -- What was set, as a person writes it; what is not here is as the program has it.
 CREATE TABLE setting (
     key TEXT PRIMARY KEY,

@@ -66,6 +66,32 @@ pub struct NewTorrent {
     pub options: TorrentOptions,
 }
 
+/// What becomes of the data of a torrent that is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removing {
+    /// Its room is free at once.
+    Delete,
+    /// It lies in the trash.
+    Trash,
+}
+
+impl Removing {
+    const fn name(self) -> &'static str {
+        match self {
+            Removing::Delete => "delete",
+            Removing::Trash => "trash",
+        }
+    }
+
+    fn of(name: &str) -> Result<Self, StoreError> {
+        match name {
+            "delete" => Ok(Removing::Delete),
+            "trash" => Ok(Removing::Trash),
+            other => Err(StoreError::Damaged(format!("the removal {other:?}"))),
+        }
+    }
+}
+
 /// How it stands with its share limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShareState {
@@ -126,6 +152,8 @@ pub struct StoredTorrent {
     pub totals: Totals,
     /// How it stands with its share limits.
     pub share: ShareState,
+    /// Its data is being removed.
+    pub removing: Option<Removing>,
 }
 
 impl Database {
@@ -326,6 +354,25 @@ impl Database {
         Ok(())
     }
 
+    /// The data of some is being removed, or is not after all.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn removing(
+        &self,
+        ids: &[i64],
+        removing: Option<Removing>,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        for id in ids {
+            let update = sqlx::query("UPDATE torrent SET removing = ? WHERE id = ?");
+            let update = update.bind(removing.map(Removing::name)).bind(id);
+            update.execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
     /// Forgets some.
     ///
     /// # Errors
@@ -394,6 +441,7 @@ fn stored(row: &SqliteRow) -> Result<StoredTorrent, StoreError> {
         let what = format!("torrent {name:?} has neither a file nor a link");
         return Err(StoreError::Damaged(what));
     }
+    let removing: Option<&str> = row.try_get("removing")?;
     let gave_enough: Option<&str> = row.try_get("gave_enough")?;
     Ok(StoredTorrent {
         id: row.try_get("id")?,
@@ -411,6 +459,7 @@ fn stored(row: &SqliteRow) -> Result<StoredTorrent, StoreError> {
             seeding_s: unsigned("seeding_s")?,
             idle_s: unsigned("idle_s")?,
         },
+        removing: removing.map(Removing::of).transpose()?,
     })
 }
 

@@ -177,6 +177,25 @@ pub(crate) struct NamedArgs {
     pub(crate) state: StateArgs,
 }
 
+/// Forget torrents of the running node
+///
+/// Their files stay where they are unless --data says otherwise. With it, a torrent's own files go, and folders that are empty then;
+/// whatever else is there stays.
+#[derive(Debug, Args)]
+pub(crate) struct RemoveArgs {
+    /// Torrents, as for `shoal list`
+    #[arg(value_name = "TORRENT", required = true)]
+    pub(crate) torrents: Vec<String>,
+    /// Remove their files too
+    #[arg(long)]
+    pub(crate) data: bool,
+    /// Put the files into the trash, from which they can be brought back
+    #[arg(long, requires = "data")]
+    pub(crate) trash: bool,
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+}
+
 /// Give torrents of the running node another place in its queue
 #[derive(Debug, Args)]
 pub(crate) struct QueueArgs {

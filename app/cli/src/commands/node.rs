@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use shoal_metainfo::metainfo::Limits;
 use shoal_node::message::{
-    Add, Assignment, CarrierKind, Change, ErrorKind, Reply, Request, Torrent,
+    Add, Assignment, CarrierKind, Change, ErrorKind, Fate, Reply, Request, Torrent,
 };
 use shoal_node::values;
 use shoal_node::{Client, ClientError, Node, NodeSettings};
@@ -18,8 +18,9 @@ use super::Done;
 use super::show::is_magnet;
 use super::transfer::{LEAVE_AT_ONCE, runtime};
 use crate::args::{
-    AddArgs, CategoryArgs, CategoryDo, LimitArgs, ListArgs, NamedArgs, QueueArgs, RenameArgs,
-    RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey, StateArgs, TagArgs, TagDo, UpArgs,
+    AddArgs, CategoryArgs, CategoryDo, LimitArgs, ListArgs, NamedArgs, QueueArgs, RemoveArgs,
+    RenameArgs, RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey, StateArgs, TagArgs, TagDo,
+    UpArgs,
 };
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
@@ -207,9 +208,19 @@ pub(super) fn start(args: NamedArgs, output: &mut Output) -> Done {
 }
 
 /// Forgets torrents.
-pub(super) fn remove(args: NamedArgs, output: &mut Output) -> Done {
+pub(super) fn remove(args: RemoveArgs, output: &mut Output) -> Done {
+    let data = match (args.data, args.trash) {
+        (false, _) => None,
+        (true, false) => Some(Fate::Delete),
+        (true, true) => Some(Fate::Trash),
+    };
     let torrents = args.torrents;
-    ask(&args.state, &Request::Remove { torrents }, &[], output)
+    ask(
+        &args.state,
+        &Request::Remove { torrents, data },
+        &[],
+        output,
+    )
 }
 
 /// Gives torrents another place in the queue.

@@ -65,6 +65,7 @@ impl Session {
             completed_at: None,
             totals: Totals::default(),
             share: ShareState::default(),
+            removing: None,
         };
         let mut entry = Entry::new(stored, source);
         entry.peers = add.peers;

@@ -10,12 +10,17 @@ use shoal_engine::{
 };
 use shoal_metainfo::{Magnet, Metainfo};
 use shoal_session::queue;
+use shoal_storage::{Fate, Removed, home_trash};
+use shoal_store::Removing;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How soon a torrent is tried again whose name is still in use.
 const BEGIN_AGAIN: Duration = Duration::from_millis(200);
+
+/// How long data may take to be removed before a person hears that it does not go.
+const ERASE_WITHIN: Duration = Duration::from_secs(10 * 60);
 
 /// What the engine is asked to run.
 enum Begin {
@@ -39,6 +44,8 @@ pub(super) enum News {
     Begun(Result<Begun, EngineError>),
     /// It could not be started, and now perhaps can.
     Again,
+    /// Its data was removed, or why not.
+    Erased(Result<Removed, EngineError>),
     /// What a magnet link means.
     Found(Box<MagnetHandle>, Result<FoundTorrent, MagnetError>),
 }
@@ -116,6 +123,72 @@ impl Session {
         }
     }
 
+    /// Has its data removed.
+    pub(super) fn erase(&mut self, id: i64, removing: Removing) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        entry.run_number += 1;
+        entry.run = Run::Erasing;
+        let begin = begin(entry, &self.journals, &[], None);
+        let (run, engine, news) = (entry.run_number, self.engine.handle(), self.news.clone());
+        tokio::spawn(async move {
+            let fate = match removing {
+                Removing::Delete => Fate::Deleted,
+                Removing::Trash => Fate::Trashed { home: home_trash() },
+            };
+            let erased = match begin {
+                Begin::Torrent(add) => engine.remove_content(&add, fate, ERASE_WITHIN).await,
+                // Nothing came before it was known what it is.
+                Begin::Magnet(_) => Ok(Removed::default()),
+            };
+            drop(news.send((id, run, News::Erased(erased))).await);
+        });
+    }
+
+    async fn erased(&mut self, id: i64, erased: Result<Removed, EngineError>) {
+        let done = match erased {
+            Ok(removed) => {
+                for reason in &removed.reasons {
+                    tracing::warn!(torrent = id, %reason, "something stays where the data was");
+                }
+                self.database
+                    .remove_torrents(&[id])
+                    .await
+                    .map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        entry.run = Run::Idle;
+        entry.removing = None;
+        match done {
+            Ok(()) => self.forget(id),
+            Err(why) => self.keep(id, &why).await,
+        }
+    }
+
+    /// A torrent whose data could not be removed stays, so that a person sees it.
+    async fn keep(&mut self, id: i64, why: &str) {
+        if let Err(error) = self.database.removing(&[id], None).await {
+            tracing::warn!(torrent = id, %error, "that its data stays is not written down");
+        }
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        entry.removed = false;
+        entry.failure = Some(format!(
+            "its data could not be removed: {why}; remove it again"
+        ));
+        if let Some(entry) = self.entries.get(&id) {
+            let queued = self.queued(entry);
+            self.tell(queue::Input::Added(key(id), queued));
+            self.tell(queue::Input::Failed(key(id)));
+        }
+    }
+
     fn begin_later(&self, id: i64, run: u64) {
         let news = self.news.clone();
         tokio::spawn(async move {
@@ -176,6 +249,7 @@ impl Session {
             }
             News::Begun(begun) => self.begun(id, run, begun),
             News::Again => self.begin(id, None),
+            News::Erased(erased) => self.erased(id, erased).await,
             News::Found(search, found) => {
                 entry.run = Run::Idle;
                 match found {

@@ -6,11 +6,11 @@
 use super::running::journal;
 use super::{Answer, NodeError, Session, id_of, key};
 use crate::entry::{Entry, Run};
-use crate::message::{Change, Shift};
+use crate::message::{Change, Fate, Shift};
 use crate::rules_text;
 use shoal_session::TorrentKey;
 use shoal_session::queue::{self, Then};
-use shoal_store::{TorrentOptions, Wish};
+use shoal_store::{Removing, TorrentOptions, Wish};
 use std::collections::BTreeSet;
 use std::fs;
 
@@ -152,18 +152,30 @@ impl Session {
     }
 
     /// The answer shows them as they were.
-    pub(super) async fn remove(&mut self, words: &[String]) -> Answer {
+    pub(super) async fn remove(&mut self, words: &[String], data: Option<Fate>) -> Answer {
         let ids = self.resolve(words)?;
         let shown = self.torrents(&ids);
-        self.remove_these(&ids).await?;
+        let removing = data.map(|fate| match fate {
+            Fate::Delete => Removing::Delete,
+            Fate::Trash => Removing::Trash,
+        });
+        self.remove_these(&ids, removing).await?;
         Ok(shown)
     }
 
-    async fn remove_these(&mut self, ids: &[i64]) -> Result<(), NodeError> {
-        self.database.remove_torrents(ids).await?;
+    async fn remove_these(
+        &mut self,
+        ids: &[i64],
+        removing: Option<Removing>,
+    ) -> Result<(), NodeError> {
+        match removing {
+            Some(_) => self.database.removing(ids, removing).await?,
+            None => self.database.remove_torrents(ids).await?,
+        }
         for &id in ids {
             if let Some(entry) = self.entries.get_mut(&id) {
                 entry.removed = true;
+                entry.removing = removing;
             }
             self.tell(queue::Input::Removed(key(id)));
             self.halt(id);
@@ -172,12 +184,15 @@ impl Session {
         Ok(())
     }
 
-    /// Drops an entry that is to be forgotten, once it has stopped, with its journal.
+    /// Drops an entry that is to be forgotten, once it has stopped, with its data where that is wanted, and its journal.
     pub(super) fn forget(&mut self, id: i64) {
         let rests = |entry: &&Entry| entry.removed && matches!(entry.run, Run::Idle);
         let Some(entry) = self.entries.get(&id).filter(rests) else {
             return;
         };
+        if let Some(removing) = entry.removing {
+            return self.erase(id, removing);
+        }
         // The same torrent may have been added again meanwhile, and goes on with the journal.
         let same = |other: &Entry| {
             let name = other.hashes.primary();
@@ -199,8 +214,9 @@ impl Session {
                     self.write_shares(Some(id)).await;
                     Ok(())
                 }
-                Then::Remove => self.remove_these(&[id]).await,
-                Then::RemoveData | Then::SuperSeed => Ok(()),
+                Then::Remove => self.remove_these(&[id], None).await,
+                Then::RemoveData => self.remove_these(&[id], Some(Removing::Delete)).await,
+                Then::SuperSeed => Ok(()),
             };
             if let Err(error) = done {
                 tracing::warn!(torrent = id, %error, "what follows a share limit was not done");
