@@ -276,6 +276,8 @@ impl Engine {
         }?;
         let isolated = config.transport.isolated;
         let transport = Transport::start(config.transport)?;
+        let keeping = transport.clone();
+        pool.next().spawn(async move { keeping.keep().await });
         let max_connections = config.session.max_connections_per_torrent;
         let (session_task, session) = SessionTask::new(clock, config.session, seeds.u64(..));
         pool.next().spawn(session_task.run());

@@ -29,6 +29,11 @@ impl Binding {
         }
     }
 
+    /// What is said while it is not there.
+    pub(crate) fn absence(&self) -> String {
+        format!("{self} is gone, and nothing goes another way")
+    }
+
     /// Binds a socket that will connect to `target`.
     pub(crate) fn apply_to_client(&self, socket: &Socket, target: SocketAddr) -> io::Result<()> {
         match self {

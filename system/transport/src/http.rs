@@ -23,6 +23,7 @@ use crate::proxy::{Endpoint, Proxy};
 use crate::redirect;
 use crate::resolver::{AddressFamily, ResolveError};
 use crate::transport::Transport;
+use crate::way::Hold;
 use clients::{Coding, MAX_IDLE_PER_ORIGIN, MAX_IDLE_PER_SITE, MAX_IDLE_TIME, Site};
 
 pub(crate) use clients::Clients;
@@ -94,6 +95,14 @@ pub enum HttpError {
     /// The host has no address that may be reached.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
+    /// The route has ended, or there is none yet.
+    #[error("{site} is not asked: {why}")]
+    Shut {
+        /// Who was to be.
+        site: String,
+        /// Why there is no route.
+        why: Arc<str>,
+    },
     /// A redirect without a usable `Location`.
     #[error("{0} redirects to nowhere")]
     BadRedirect(String),
@@ -172,8 +181,12 @@ impl HttpClient {
                 coding: Coding::Any,
                 body: None,
             };
-            let (response, url) = self.follow(url, origin, &limits, &request).await?;
-            let mut reply = read_reply(response, url, limits.max_body_bytes).await?;
+            let first = url.clone();
+            let asked = async {
+                let (response, url) = self.follow(url, origin, &limits, &request).await?;
+                read_reply(response, url, limits.max_body_bytes).await
+            };
+            let (mut reply, _) = self.on_the_way(&first, asked).await?;
             if self.transport.proxy().is_some() {
                 reply.remote = None;
             }
@@ -206,13 +219,35 @@ impl HttpClient {
             coding: Coding::Any,
             body: Some(body),
         };
-        let work = Box::pin(async {
+        let first = url.clone();
+        let asked = async {
             let (response, url) = self.follow(url, origin, &limits, &request).await?;
             read_reply(response, url, limits.max_body_bytes).await
-        });
+        };
+        let work = Box::pin(async { Ok(self.on_the_way(&first, asked).await?.0) });
         tokio::time::timeout(after, work)
             .await
             .unwrap_or(Err(HttpError::TimedOut { site, after }))
+    }
+
+    /// What may be done as long as the way lasts that is open now.
+    async fn on_the_way<T>(
+        &self,
+        url: &Url,
+        work: impl Future<Output = Result<T, HttpError>>,
+    ) -> Result<(T, Hold), HttpError> {
+        let shut = |why| HttpError::Shut {
+            site: redirect::site(url),
+            why,
+        };
+        let hold = self.transport.hold().map_err(shut)?;
+        match hold.during(work).await {
+            Some(done) => Ok((done?, hold)),
+            None => {
+                let why = self.transport.hold().err();
+                Err(shut(why.unwrap_or_else(|| "the route has ended".into())))
+            }
+        }
     }
 
     /// Asks, and asks wherever a redirect leads, until there is a reply that is none.

@@ -3,8 +3,8 @@
 //! Invariant: a group is joined and spoken to on interfaces that the binding lets us use, and on no others; nothing passes a router.
 
 use crate::binding::Binding;
-use crate::hold::Hold;
 use crate::sockets;
+use crate::way::{self, Hold};
 use if_addrs::IfAddr;
 use socket2::SockRef;
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ pub struct Multicast {
     sender: UdpSocket,
     /// By name, those that were joined.
     joined: BTreeMap<String, Interface>,
-    _hold: Hold,
+    hold: Hold,
 }
 
 impl Multicast {
@@ -42,7 +42,7 @@ impl Multicast {
             group,
             binding,
             joined: BTreeMap::new(),
-            _hold: hold,
+            hold,
         };
         multicast.look_around()?;
         Ok(multicast)
@@ -89,6 +89,10 @@ impl Multicast {
 
     /// Sends one datagram on every interface. One that does not take it loses it, as any datagram may be lost.
     pub async fn send(&self, datagram: &[u8]) {
+        self.hold.during(self.send_everywhere(datagram)).await;
+    }
+
+    async fn send_everywhere(&self, datagram: &[u8]) {
         for (name, interface) in &self.joined {
             let outgoing = SockRef::from(&self.sender);
             let chosen = match interface.address {
@@ -110,7 +114,8 @@ impl Multicast {
     /// # Errors
     /// What the system says.
     pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.receiver.recv_from(buffer).await
+        let received = self.hold.during(self.receiver.recv_from(buffer)).await;
+        received.unwrap_or_else(|| Err(way::over()))
     }
 }
 

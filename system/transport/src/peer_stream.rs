@@ -12,8 +12,8 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use crate::hold::Hold;
 use crate::utp::UtpStream;
+use crate::way::{self, Hold};
 
 /// What the kernel keeps for a peer besides what is on its way to it. Without this bound it is what fits the send buffer, 4 MiB,
 /// which peers that read slowly keep full: a few hundred of them use up the memory that the system has for TCP, and all its
@@ -28,30 +28,28 @@ const MAX_UNSENT_BYTES: u32 = 512 * 1024;
 #[derive(Debug)]
 pub struct PeerStream {
     kind: Kind,
-    hold: Hold,
 }
 
 #[derive(Debug)]
 enum Kind {
-    Tcp(TcpStream),
+    Tcp(TcpStream, Hold),
+    /// Its event loop ends with its way.
     Utp(UtpStream),
 }
 
 impl PeerStream {
-    pub(crate) fn new(stream: TcpStream, hold: Hold) -> io::Result<Self> {
+    pub(crate) fn new(stream: TcpStream, hold: &Hold) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         #[cfg(any(target_os = "linux", target_os = "android"))]
         SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES)?;
         Ok(Self {
-            kind: Kind::Tcp(stream),
-            hold,
+            kind: Kind::Tcp(stream, hold.branch()),
         })
     }
 
-    pub(crate) const fn over_utp(stream: UtpStream, hold: Hold) -> Self {
+    pub(crate) const fn over_utp(stream: UtpStream) -> Self {
         Self {
             kind: Kind::Utp(stream),
-            hold,
         }
     }
 
@@ -64,7 +62,7 @@ impl PeerStream {
     /// The other end; through a proxy, over TCP, the proxy.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         match &self.kind {
-            Kind::Tcp(stream) => stream.peer_addr(),
+            Kind::Tcp(stream, _) => stream.peer_addr(),
             Kind::Utp(stream) => Ok(stream.peer_addr()),
         }
     }
@@ -72,7 +70,7 @@ impl PeerStream {
     /// This end. Of uTP, the shared socket's, whose address may be unspecified.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match &self.kind {
-            Kind::Tcp(stream) => stream.local_addr(),
+            Kind::Tcp(stream, _) => stream.local_addr(),
             Kind::Utp(stream) => Ok(stream.local_addr()),
         }
     }
@@ -80,7 +78,7 @@ impl PeerStream {
     /// Waits until a read may succeed, tell the end, or fail. Safe to cancel.
     pub async fn readable(&self) -> io::Result<()> {
         match &self.kind {
-            Kind::Tcp(stream) => stream.readable().await,
+            Kind::Tcp(stream, hold) => unless_over(hold, stream.readable()).await,
             Kind::Utp(stream) => {
                 stream.readable().await;
                 Ok(())
@@ -91,7 +89,7 @@ impl PeerStream {
     /// Waits until a write may succeed or fail. Safe to cancel.
     pub async fn writable(&self) -> io::Result<()> {
         match &self.kind {
-            Kind::Tcp(stream) => stream.writable().await,
+            Kind::Tcp(stream, hold) => unless_over(hold, stream.writable()).await,
             Kind::Utp(stream) => {
                 stream.writable().await;
                 Ok(())
@@ -102,7 +100,8 @@ impl PeerStream {
     /// Reads what is there: `Ok(0)` is the end of the stream if `buffer` is not empty.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match &self.kind {
-            Kind::Tcp(stream) => {
+            Kind::Tcp(stream, hold) => {
+                check(hold)?;
                 let room = buffer.len();
                 moved(stream, Interest::READABLE, room, || {
                     Ok(rustix::io::read(stream.as_fd(), buffer)?)
@@ -115,7 +114,8 @@ impl PeerStream {
     /// Reads what is there into several buffers, in order.
     pub fn try_read_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         match &self.kind {
-            Kind::Tcp(stream) => {
+            Kind::Tcp(stream, hold) => {
+                check(hold)?;
                 let room = buffers.iter().map(|buffer| buffer.len()).sum();
                 moved(stream, Interest::READABLE, room, || {
                     Ok(rustix::io::readv(stream.as_fd(), buffers)?)
@@ -128,10 +128,13 @@ impl PeerStream {
     /// Writes as much as the kernel, or the event loop of uTP, takes.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match &self.kind {
-            Kind::Tcp(stream) => moved(stream, Interest::WRITABLE, bytes.len(), || {
-                let sent = rustix::net::send(stream.as_fd(), bytes, SendFlags::NOSIGNAL)?;
-                Ok(sent)
-            }),
+            Kind::Tcp(stream, hold) => {
+                check(hold)?;
+                moved(stream, Interest::WRITABLE, bytes.len(), || {
+                    let sent = rustix::net::send(stream.as_fd(), bytes, SendFlags::NOSIGNAL)?;
+                    Ok(sent)
+                })
+            }
             Kind::Utp(stream) => stream.try_write(bytes),
         }
     }
@@ -139,7 +142,7 @@ impl PeerStream {
     /// Tells the peer that no more will be written, or stops reading, or both. What was written still arrives.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match &self.kind {
-            Kind::Tcp(stream) => SockRef::from(stream).shutdown(how),
+            Kind::Tcp(stream, _) => SockRef::from(stream).shutdown(how),
             Kind::Utp(stream) => {
                 stream.shutdown(how);
                 Ok(())
@@ -150,11 +153,23 @@ impl PeerStream {
     /// Takes the connection off its runtime. One over uTP belongs to none.
     pub fn detach(self) -> io::Result<DetachedStream> {
         let kind = match self.kind {
-            Kind::Tcp(stream) => Detached::Tcp(stream.into_std()?),
+            Kind::Tcp(stream, hold) => Detached::Tcp(stream.into_std()?, hold),
             Kind::Utp(stream) => Detached::Utp(stream),
         };
-        let hold = self.hold;
-        Ok(DetachedStream { kind, hold })
+        Ok(DetachedStream { kind })
+    }
+}
+
+async fn unless_over(hold: &Hold, ready: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    let ready = hold.during(ready).await;
+    ready.unwrap_or_else(|| Err(way::over()))
+}
+
+/// Whether anything may still be moved.
+fn check(hold: &Hold) -> io::Result<()> {
+    match hold.is_over() {
+        true => Err(way::over()),
+        false => Ok(()),
     }
 }
 
@@ -186,12 +201,11 @@ fn moved(
 #[derive(Debug)]
 pub struct DetachedStream {
     kind: Detached,
-    hold: Hold,
 }
 
 #[derive(Debug)]
 enum Detached {
-    Tcp(std::net::TcpStream),
+    Tcp(std::net::TcpStream, Hold),
     Utp(UtpStream),
 }
 
@@ -208,10 +222,9 @@ impl DetachedStream {
     /// Outside of a tokio runtime with IO.
     pub fn attach(self) -> io::Result<PeerStream> {
         let kind = match self.kind {
-            Detached::Tcp(stream) => Kind::Tcp(TcpStream::from_std(stream)?),
+            Detached::Tcp(stream, hold) => Kind::Tcp(TcpStream::from_std(stream)?, hold),
             Detached::Utp(stream) => Kind::Utp(stream),
         };
-        let hold = self.hold;
-        Ok(PeerStream { kind, hold })
+        Ok(PeerStream { kind })
     }
 }

@@ -16,11 +16,11 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
-use crate::hold::Hold;
 use crate::proxy::{Endpoint, Handshake, ProxyError, datagram};
 use crate::route::Route;
 use crate::sockets;
 use crate::tunnel::{self, ThroughProxy};
+use crate::way::{self, Hold};
 
 /// How long a proxy is left alone that did not associate.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -165,8 +165,8 @@ async fn keep(
     tokio::select! {
         () = work => {}
         () = standing.closed() => {}
+        () = hold.over() => {}
     }
-    drop(hold);
 }
 
 /// A UDP socket, and how what it sends gets where it is to.
@@ -174,8 +174,7 @@ async fn keep(
 pub(crate) struct Datagrams {
     pub(crate) socket: UdpSocket,
     relay: Option<Relay>,
-    /// As long as it is open.
-    _hold: Hold,
+    hold: Hold,
 }
 
 impl Datagrams {
@@ -184,7 +183,7 @@ impl Datagrams {
         Datagrams {
             socket,
             relay: None,
-            _hold: hold,
+            hold,
         }
     }
 
@@ -195,8 +194,13 @@ impl Datagrams {
         Ok(Datagrams {
             socket,
             relay: Some(relay),
-            _hold: hold,
+            hold,
         })
+    }
+
+    /// The way that it was made for.
+    pub(crate) const fn hold(&self) -> &Hold {
+        &self.hold
     }
 
     /// The relay, under a proxy.
@@ -206,6 +210,9 @@ impl Datagrams {
 
     /// Where a datagram for `target` is sent, and what stands before it; `None` where it cannot be sent.
     pub(crate) fn envelope(&self, target: SocketAddr) -> Option<(SocketAddr, Vec<u8>)> {
+        if self.hold.is_over() {
+            return None;
+        }
         match &self.relay {
             None => Some((target, Vec::new())),
             Some(relay) => Some((relay.now()?, datagram::head(&target.into()).ok()?)),
@@ -230,7 +237,7 @@ impl Datagrams {
     /// Sends one datagram.
     pub(crate) async fn send_to(&self, bytes: &[u8], target: SocketAddr) -> io::Result<()> {
         let Some((destination, mut head)) = self.envelope(target) else {
-            return Err(io::ErrorKind::NotConnected.into());
+            return Err(way::over());
         };
         let datagram = match head.is_empty() {
             true => bytes,

@@ -87,6 +87,14 @@ pub enum ResolveError {
         /// The proxy's.
         protocol: ProxyProtocol,
     },
+    /// The route has ended, or there is none yet: not even the question leaves.
+    #[error("{host} is not looked up: {why}")]
+    Shut {
+        /// The name.
+        host: String,
+        /// Why there is no route.
+        why: Arc<str>,
+    },
     /// The resolver failed.
     #[error("cannot look up {host}: {source}; check the name and this machine's DNS settings")]
     Lookup {

@@ -127,6 +127,28 @@ pub(crate) fn probe(binding: &Binding) -> io::Result<()> {
     binding.apply_to_client(&socket, any)
 }
 
+/// What tells a binding from another one of the same name that comes after it; nothing while it is not there.
+pub(crate) fn presence(binding: &Binding) -> Option<u32> {
+    match binding {
+        Binding::Any => Some(0),
+        Binding::Address(_) => probe(binding).is_ok().then_some(0),
+        Binding::Interface(name) => index_of(name),
+    }
+}
+
+/// A socket that is bound to an interface stays with that one when another of its name comes: they differ by their number.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn index_of(name: &str) -> Option<u32> {
+    let any = SocketAddr::from(([0, 0, 0, 0], 0));
+    let socket = new_socket(any, Type::DGRAM, Protocol::UDP).ok()?;
+    rustix::net::netdevice::name_to_index(&socket, name).ok()
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn index_of(_name: &str) -> Option<u32> {
+    None
+}
+
 fn new_socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     socket.set_nonblocking(true)?;

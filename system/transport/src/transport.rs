@@ -8,11 +8,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::UdpSocket;
+use tokio::net::TcpStream;
 
 use crate::address_class::TargetClass;
 use crate::binding::Binding;
-use crate::hold::{Hold, TransportEnd};
 use crate::http::{Clients, HttpClient};
 use crate::interfaces::shared_networks;
 use crate::ip_net::IpNet;
@@ -29,6 +28,14 @@ use crate::sockets;
 use crate::tunnel::{self, ProxyFailure, ThroughProxy};
 use crate::udp::UdpChannel;
 use crate::utp::{OtherDatagrams, Utp, UtpEndpoint};
+use crate::way::{Hold, Ways};
+
+/// How often is looked whether an interface or address is there: what it is bound to fails at once when it has gone, and nobody waits
+/// long for what is back.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Ports that are nobody's (RFC 6335 section 6), for who is to listen where nothing can be asked yet.
+const FREE_PORTS: std::ops::RangeInclusive<u16> = 49_152..=65_535;
 
 /// Tries for one free port on every address that asked for any.
 const PORT_ATTEMPTS: usize = 16;
@@ -41,6 +48,8 @@ pub struct TransportConfig {
     pub listen: Vec<SocketAddr>,
     /// What every socket is bound to.
     pub binding: Binding,
+    /// A binding that is not there yet is waited for, by [`Transport::keep`], and is no error.
+    pub waits_for_binding: bool,
     /// Who everything goes through. Then nobody can connect to us: `listen` is not used.
     pub proxy: Option<Proxy>,
     /// Ranges that everybody's addresses may lie in.
@@ -62,6 +71,7 @@ impl Default for TransportConfig {
         Self {
             listen: Vec::new(),
             binding: Binding::Any,
+            waits_for_binding: false,
             proxy: None,
             allow_net: Vec::new(),
             isolated: false,
@@ -153,6 +163,9 @@ pub enum DialError {
         /// How long was waited.
         after: Duration,
     },
+    /// The route has ended, or there is none yet.
+    #[error("nothing leaves: {0}")]
+    Shut(Arc<str>),
     /// The policy does not let a proxy be asked for the name.
     #[error(transparent)]
     NameRefused(#[from] NameRefusal),
@@ -200,8 +213,7 @@ struct Inner {
     resolve_timeout: Duration,
     resolver: Arc<dyn Resolve>,
     http_clients: Clients,
-    hold: Hold,
-    end: TransportEnd,
+    ways: Ways,
 }
 
 impl fmt::Debug for Transport {
@@ -217,10 +229,14 @@ impl fmt::Debug for Transport {
 impl Transport {
     /// Checks the configuration against this machine. Opens nothing that stays open and sends nothing.
     pub fn start(config: TransportConfig) -> Result<Self, TransportError> {
-        sockets::probe(&config.binding).map_err(|source| TransportError::Binding {
-            binding: config.binding.clone(),
-            source,
-        })?;
+        let absent = match sockets::probe(&config.binding) {
+            Err(_) if config.waits_for_binding => Some(config.binding.absence()),
+            Err(source) => {
+                let binding = config.binding;
+                return Err(TransportError::Binding { binding, source });
+            }
+            Ok(()) => None,
+        };
         if let Some(proxy) = &config.proxy
             && !config.binding.reaches(proxy.address().ip())
         {
@@ -233,7 +249,6 @@ impl Transport {
             None => listen_addresses(&config.listen, &config.binding)?,
             Some(_) => Vec::new(),
         };
-        let (hold, end) = Hold::new();
         let inner = Inner {
             listen,
             route: Route {
@@ -249,22 +264,70 @@ impl Transport {
             resolve_timeout: config.resolve_timeout,
             resolver: config.resolver,
             http_clients: Clients::default(),
-            hold,
-            end,
+            ways: Ways::new(absent),
         };
         Ok(Self {
             inner: Arc::new(inner),
         })
     }
 
-    /// Where it can be waited for that all clones, sockets and connections of this have gone.
-    #[must_use]
-    pub fn end(&self) -> TransportEnd {
-        self.inner.end.clone()
+    /// Follows the binding, for good: when the interface or address goes, everything that was made on it ends; when it is back, it can be
+    /// used again, and listeners listen again. Returns where there is nothing to follow, and when this is [closed](Self::close).
+    pub async fn keep(&self) {
+        let binding = self.binding();
+        if *binding == Binding::Any {
+            return;
+        }
+        let mut there = match self.inner.ways.hold() {
+            Ok(_) => sockets::presence(binding),
+            Err(_) => None,
+        };
+        while !self.inner.ways.is_shut_for_good() {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let now = sockets::presence(binding);
+            if now == there {
+                continue;
+            }
+            let absence = binding.absence();
+            tracing::warn!(%absence, is_back = now.is_some(), "the route has ended");
+            self.shut(&absence, false);
+            there = now;
+            if now.is_some() {
+                self.emptied().await;
+                self.inner.ways.open();
+            }
+        }
     }
 
-    pub(crate) fn hold(&self) -> Hold {
-        self.inner.hold.clone()
+    /// Ends everything that goes this way, for good, and says why to whoever tries it again.
+    pub fn close(&self, why: &str) {
+        self.shut(why, true);
+    }
+
+    fn shut(&self, why: &str, for_good: bool) {
+        self.inner.ways.shut(why, for_good);
+        self.inner.http_clients.clear();
+    }
+
+    /// Waits until nothing is left of what was ended: no socket, no connection. May be cancelled, and called again.
+    pub async fn emptied(&self) {
+        self.inner.ways.emptied().await;
+    }
+
+    /// Why nothing can leave at present, if that is so.
+    #[must_use]
+    pub fn shut_because(&self) -> Option<Arc<str>> {
+        self.inner.ways.hold().err()
+    }
+
+    /// What is to be held by all that goes this way.
+    pub(crate) fn hold(&self) -> Result<Hold, Arc<str>> {
+        self.inner.ways.hold()
+    }
+
+    /// Waits until something can leave; `None` where nothing will any more.
+    pub(crate) async fn wait_for_way(&self) -> Option<Hold> {
+        self.inner.ways.wait().await
     }
 
     /// Starts to listen on every configured address. IPv6 is skipped where the machine has none and IPv4 was asked for
@@ -297,8 +360,16 @@ impl Transport {
             if address.port() == 0 {
                 address.set_port(chosen_port);
             }
+            let Ok(hold) = self.hold() else {
+                if address.port() == 0 {
+                    chosen_port = fastrand::u16(FREE_PORTS);
+                    address.set_port(chosen_port);
+                }
+                listeners.push(Listener::later(address, self.clone()));
+                continue;
+            };
             let socket = sockets::tcp_on(address, self.binding());
-            let listener = socket.and_then(|socket| Listener::new(socket, self.hold()));
+            let listener = socket.and_then(|socket| Listener::new(socket, hold, self.clone()));
             match listener {
                 Ok(listener) => {
                     if configured.port() == 0 {
@@ -322,8 +393,8 @@ impl Transport {
     /// # Panics
     /// Outside of a tokio runtime with IO and time.
     pub fn utp(&self, listeners: &[Listener]) -> Result<(Utp, Vec<UtpEndpoint>), TransportError> {
-        let sockets = self.shared_sockets(listeners)?;
-        Utp::start(self, sockets).map_err(|source| self.nowhere(source))
+        let places = self.shared_places(listeners)?;
+        Ok(Utp::start(self, places))
     }
 
     /// Opens the same UDP sockets as [`utp`](Self::utp) for whoever does without uTP, whose packets are thrown away.
@@ -331,9 +402,9 @@ impl Transport {
     /// # Panics
     /// Outside of a tokio runtime with IO.
     pub fn datagrams(&self, listeners: &[Listener]) -> Result<Vec<OtherDatagrams>, TransportError> {
-        let sockets = self.shared_sockets(listeners)?.into_iter();
-        let start = |(address, socket)| OtherDatagrams::start(self.clone(), address, socket);
-        Ok(sockets.map(start).collect())
+        let places = self.shared_places(listeners)?.into_iter();
+        let start = |place| OtherDatagrams::start(self.clone(), place);
+        Ok(places.map(start).collect())
     }
 
     fn nowhere(&self, source: io::Error) -> TransportError {
@@ -343,37 +414,20 @@ impl Transport {
         }
     }
 
-    /// Each with the address that it is known by: under a proxy one that only tells the family.
-    fn shared_sockets(
-        &self,
-        listeners: &[Listener],
-    ) -> Result<Vec<(SocketAddr, Datagrams)>, TransportError> {
+    /// Where the shared sockets are: under a proxy their addresses only tell families.
+    fn shared_places(&self, listeners: &[Listener]) -> Result<Vec<Place>, TransportError> {
         let any = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         let any = any.map(|ip: IpAddr| SocketAddr::new(ip, 0));
         if let Some(proxy) = self.proxy() {
             let families = any.into_iter();
-            let sockets = families.filter(|_| proxy.protocol().takes_datagrams());
-            let relayed = sockets.map(|family| {
-                let patience = self.inner.connect_timeout;
-                let socket = Datagrams::relayed(&self.inner.route, patience, self.hold());
-                Ok((family, socket.map_err(|source| self.nowhere(source))?))
+            let families = families.filter(|_| proxy.protocol().takes_datagrams());
+            let places = families.map(|address| {
+                let socket = self.relayed();
+                let socket = socket.transpose().map_err(|source| self.nowhere(source))?;
+                Ok(Place { address, socket })
             });
-            return relayed.collect();
+            return places.collect();
         }
-        let direct = self.direct_sockets(listeners, any)?.into_iter();
-        let named = direct.map(|socket| {
-            let address = socket.local_addr();
-            let address = address.map_err(|source| self.nowhere(source))?;
-            Ok((address, Datagrams::direct(socket, self.hold())))
-        });
-        named.collect()
-    }
-
-    fn direct_sockets(
-        &self,
-        listeners: &[Listener],
-        any: [SocketAddr; 2],
-    ) -> Result<Vec<UdpSocket>, TransportError> {
         let mut addresses: Vec<SocketAddr> = listeners.iter().map(Listener::local_addr).collect();
         for mut address in any {
             let is_there = addresses
@@ -387,31 +441,77 @@ impl Transport {
             }
             addresses.push(address);
         }
-        let mut sockets = Vec::with_capacity(addresses.len());
+        let mut places = Vec::with_capacity(addresses.len());
         for address in addresses {
-            match sockets::udp_on(address, self.binding()) {
-                Ok(socket) => sockets.push(socket),
+            match self.direct(address) {
+                None => places.push(Place {
+                    address,
+                    socket: None,
+                }),
+                Some(Ok(socket)) => places.push(self.place(socket)?),
                 // Only for dialling, and nobody can be dialled there.
-                Err(error) if address.port() == 0 => {
+                Some(Err(error)) if address.port() == 0 => {
                     tracing::info!(%address, %error, "no uTP in this family");
                 }
                 // The port that the system chose for TCP is another program's for UDP: peers will find us by TCP only.
-                Err(error)
+                Some(Err(error))
                     if error.kind() == io::ErrorKind::AddrInUse
                         && !self.inner.listen.contains(&address) =>
                 {
                     let any_port = SocketAddr::new(address.ip(), 0);
-                    let socket = sockets::udp_on(any_port, self.binding());
                     tracing::warn!(%address, %error, "uTP uses another port");
-                    sockets.push(socket.map_err(|source| TransportError::Listen {
-                        address: any_port,
-                        source,
-                    })?);
+                    if let Some(socket) = self.direct(any_port) {
+                        let socket = socket.map_err(|source| TransportError::Listen {
+                            address: any_port,
+                            source,
+                        })?;
+                        places.push(self.place(socket)?);
+                    }
                 }
-                Err(source) => return Err(TransportError::Listen { address, source }),
+                Some(Err(source)) => return Err(TransportError::Listen { address, source }),
             }
         }
-        Ok(sockets)
+        Ok(places)
+    }
+
+    fn place(&self, socket: Datagrams) -> Result<Place, TransportError> {
+        let address = socket.socket.local_addr();
+        let address = address.map_err(|source| self.nowhere(source))?;
+        let socket = Some(socket);
+        Ok(Place { address, socket })
+    }
+
+    /// A socket that speaks to the proxy, if there is a way.
+    fn relayed(&self) -> Option<io::Result<Datagrams>> {
+        let hold = self.hold().ok()?;
+        let route = &self.inner.route;
+        Some(Datagrams::relayed(route, self.connect_timeout(), hold))
+    }
+
+    /// A socket that speaks to everybody, if there is a way.
+    fn direct(&self, address: SocketAddr) -> Option<io::Result<Datagrams>> {
+        let hold = self.hold().ok()?;
+        let socket = sockets::udp_on(address, self.binding());
+        Some(socket.map(|socket| Datagrams::direct(socket, hold)))
+    }
+
+    /// Waits until the socket of a place can be opened again; `None` where it never can.
+    pub(crate) async fn reopen(&self, address: SocketAddr) -> Option<Datagrams> {
+        loop {
+            drop(self.wait_for_way().await?);
+            let opened = match self.proxy() {
+                Some(_) => self.relayed(),
+                None => self.direct(address),
+            };
+            match opened {
+                Some(Ok(socket)) => return Some(socket),
+                Some(Err(error)) => {
+                    tracing::debug!(%address, %error, "no datagrams there yet");
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+                None => {}
+            }
+        }
     }
 
     fn may_lack(&self, address: SocketAddr, error: &io::Error) -> bool {
@@ -428,24 +528,36 @@ impl Transport {
         origin: OriginClass,
     ) -> Result<PeerStream, DialError> {
         let target = self.checked(target, origin, Protocol::Peer)?;
+        let hold = self.hold().map_err(DialError::Shut)?;
+        let stream = hold.during(self.connect(target)).await;
+        let stream = stream.ok_or_else(|| self.shut_meanwhile())??;
+        PeerStream::new(stream, &hold).map_err(|source| DialError::Io { target, source })
+    }
+
+    async fn connect(&self, target: SocketAddr) -> Result<TcpStream, DialError> {
         let io_error = |source| DialError::Io { target, source };
+        let after = self.inner.connect_timeout;
         if let Some(proxy) = self.proxy() {
-            let (through, patience) = (target.into(), self.inner.connect_timeout);
-            let stream = tunnel::open(proxy, &through, self.binding(), patience).await;
-            let stream = stream.map_err(|source| ProxyFailure::of(proxy, through, source))?;
-            return PeerStream::new(stream, self.hold()).map_err(io_error);
+            let through = target.into();
+            let stream = tunnel::open(proxy, &through, self.binding(), after).await;
+            return stream.map_err(|why| ProxyFailure::of(proxy, through, why));
         }
         let socket = sockets::tcp_to(target, self.binding()).map_err(io_error)?;
-        let after = self.inner.connect_timeout;
         let stream = tokio::time::timeout(after, socket.connect(target))
             .await
             .map_err(|_| DialError::TimedOut { target, after })?
             .map_err(io_error)?;
         // A dial to a free local port may pick that very port as its source and meet itself (simultaneous open).
-        if stream.local_addr().map_err(io_error)? == target {
-            return Err(io_error(io::ErrorKind::ConnectionRefused.into()));
+        match stream.local_addr().map_err(io_error)? == target {
+            true => Err(io_error(io::ErrorKind::ConnectionRefused.into())),
+            false => Ok(stream),
         }
-        PeerStream::new(stream, self.hold()).map_err(io_error)
+    }
+
+    /// What is said to whoever was under way when it ended.
+    pub(crate) fn shut_meanwhile(&self) -> DialError {
+        let why = self.hold().err();
+        DialError::Shut(why.unwrap_or_else(|| "it ended meanwhile".into()))
     }
 
     /// A channel to a UDP tracker that `origin` named: at an address, or at a name that the proxy looks up. Nothing is sent yet.
@@ -474,6 +586,7 @@ impl Transport {
                 Endpoint::Name(name, port)
             }
         };
+        let hold = self.hold().map_err(DialError::Shut)?;
         let route = &self.inner.route;
         match (&route.proxy, &target) {
             (None, Endpoint::Address(address)) => {
@@ -482,11 +595,10 @@ impl Transport {
                     source,
                 };
                 let socket = sockets::udp_to(*address, &route.binding).map_err(io_error)?;
-                Ok(UdpChannel::new(socket, self.hold()))
+                Ok(UdpChannel::new(socket, hold))
             }
             (Some(proxy), _) => {
-                let channel =
-                    UdpChannel::relayed(route, &target, self.connect_timeout(), self.hold());
+                let channel = UdpChannel::relayed(route, &target, self.connect_timeout(), hold);
                 channel.map_err(|source| ProxyFailure::of(proxy, target.clone(), source))
             }
             (None, Endpoint::Name(name, _)) => Err(DialError::NameRefused(NameRefusal {
@@ -512,7 +624,10 @@ impl Transport {
         if !named || !is_near {
             return Ok(None);
         }
-        Multicast::new(group, self.binding().clone(), self.hold()).map(Some)
+        let hold = self
+            .hold()
+            .map_err(|why| io::Error::other(why.to_string()))?;
+        Multicast::new(group, self.binding().clone(), hold).map(Some)
     }
 
     /// Makes HTTP requests.
@@ -687,6 +802,10 @@ impl Transport {
                 host: host.to_owned(),
             });
         }
+        if let Err(why) = self.hold() {
+            let host = host.to_owned();
+            return Err(ResolveError::Shut { host, why });
+        }
         let after = self.inner.resolve_timeout;
         let mut found = tokio::time::timeout(after, self.inner.resolver.lookup(host))
             .await
@@ -729,6 +848,14 @@ impl Transport {
         }
         Ok(target)
     }
+}
+
+/// A socket that is shared, and is opened again where it was.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) address: SocketAddr,
+    /// Nothing where there is no way yet.
+    pub(crate) socket: Option<Datagrams>,
 }
 
 /// An IPv4-mapped address as IPv4, so that it takes the route that the policy looked at.

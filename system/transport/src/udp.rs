@@ -8,12 +8,12 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::sync::OnceCell;
 
-use crate::hold::Hold;
 use crate::proxy::{Endpoint, datagram};
 use crate::relay::Association;
 use crate::route::Route;
 use crate::sockets;
 use crate::tunnel::ThroughProxy;
+use crate::way::{self, Hold};
 
 /// A connected UDP socket: the kernel drops what comes from any other address or port, so that a reply can only be
 /// forged by who can forge its source. Under a proxy, that is the proxy's, and what it says came from elsewhere is dropped here.
@@ -21,7 +21,7 @@ use crate::tunnel::ThroughProxy;
 pub struct UdpChannel {
     socket: UdpSocket,
     through: Option<Through>,
-    _hold: Hold,
+    hold: Hold,
 }
 
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl UdpChannel {
         Self {
             socket,
             through: None,
-            _hold: hold,
+            hold,
         }
     }
 
@@ -65,7 +65,7 @@ impl UdpChannel {
         Ok(Self {
             socket: sockets::udp_towards(route).map_err(ThroughProxy::Unreachable)?,
             through: Some(through),
-            _hold: hold,
+            hold,
         })
     }
 
@@ -76,6 +76,11 @@ impl UdpChannel {
 
     /// Sends one datagram. A refusal that an earlier one met (ICMP) is reported here or by [`recv`](Self::recv).
     pub async fn send(&self, datagram: &[u8]) -> io::Result<()> {
+        let sent = self.hold.during(self.send_on(datagram)).await;
+        sent.unwrap_or_else(|| Err(way::over()))
+    }
+
+    async fn send_on(&self, datagram: &[u8]) -> io::Result<()> {
         let Some(through) = &self.through else {
             return self.socket.send(datagram).await.map(drop);
         };
@@ -94,6 +99,17 @@ impl UdpChannel {
 
     /// Waits for one datagram and returns its length; what does not fit `buffer` is lost. Safe to cancel.
     pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let received = self.hold.during(self.recv_on(buffer)).await;
+        received.unwrap_or_else(|| Err(way::over()))
+    }
+
+    /// Whether it is of no more use, as the way that it was made for has ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.hold.is_over()
+    }
+
+    async fn recv_on(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(through) = &self.through else {
             return self.socket.recv(buffer).await;
         };

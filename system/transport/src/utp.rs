@@ -19,15 +19,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shoal_utp::{ConnectError, is_utp};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{sleep, timeout};
 
 use crate::listener::Listener;
 use crate::peer_stream::PeerStream;
 use crate::policy::{OriginClass, Protocol};
-use crate::relay::{Datagrams, Relay};
-use crate::transport::{DialError, Transport};
+use crate::relay::Datagrams;
+use crate::transport::{DialError, Place, Transport};
 use crate::tunnel::ThroughProxy;
-use driver::{Command, Driver};
+use driver::{Command, Driver, Ends};
 pub(crate) use entrance::Accepts;
 use entrance::entrance;
 pub(crate) use stream::UtpStream;
@@ -38,6 +39,8 @@ const MAX_COMMANDS: usize = 64;
 const MAX_DATAGRAMS: usize = 256;
 /// The most bytes of a datagram that is not uTP, where nothing shares the socket; what is beyond is cut off. No packet of the Internet has more.
 const MAX_OTHER_BYTES: usize = 2048;
+/// How long it takes until a socket is tried again that cannot be used.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long the first datagram waits for a proxy's association: a few round trips.
 const FIRST_ASSOCIATION: Duration = Duration::from_secs(3);
 
@@ -51,9 +54,12 @@ pub struct Utp {
 #[derive(Clone, Debug)]
 struct Dialer {
     address: SocketAddr,
-    relay: Option<Relay>,
+    socket: watch::Receiver<Open>,
     commands: mpsc::Sender<Command>,
 }
+
+/// The socket of a place, while there is a way.
+type Open = Option<Arc<Datagrams>>;
 
 /// One socket, for those who take what comes in.
 #[derive(Debug)]
@@ -71,16 +77,18 @@ pub struct UtpEndpoint {
 pub struct OtherDatagrams {
     address: SocketAddr,
     transport: Transport,
-    socket: Arc<Datagrams>,
+    socket: watch::Receiver<Open>,
     received: mpsc::Receiver<(SocketAddr, Vec<u8>)>,
 }
 
 impl OtherDatagrams {
     /// Receives on a socket that nothing else shares, as a task of the runtime that calls this, until this goes.
-    pub(crate) fn start(transport: Transport, address: SocketAddr, socket: Datagrams) -> Self {
-        let socket = Arc::new(socket);
+    pub(crate) fn start(transport: Transport, place: Place) -> Self {
+        let address = place.address;
         let (others, received) = mpsc::channel(MAX_DATAGRAMS);
-        tokio::spawn(receive(Arc::clone(&socket), others));
+        let first = place.socket.map(Arc::new);
+        let (current, socket) = watch::channel(first.clone());
+        tokio::spawn(hear(transport.clone(), address, first, current, others));
         OtherDatagrams {
             address,
             transport,
@@ -110,41 +118,44 @@ impl OtherDatagrams {
         datagram: &[u8],
     ) -> Result<(), DialError> {
         let target = self.transport.checked(target, origin, Protocol::Peer)?;
-        if let Some(relay) = self.socket.relay()
+        let socket = self.socket.borrow().clone();
+        let socket = socket.ok_or_else(|| self.transport.shut_meanwhile())?;
+        if let Some(relay) = socket.relay()
             && relay.is_new()
         {
             // Whatever comes of it, the next lines see.
-            drop(tokio::time::timeout(FIRST_ASSOCIATION, relay.ready()).await);
+            drop(timeout(FIRST_ASSOCIATION, relay.ready()).await);
         }
-        let sent = self.socket.send_to(datagram, target).await;
+        let sent = socket.send_to(datagram, target).await;
         sent.map_err(|source| DialError::Io { target, source })
     }
 }
 
 impl Utp {
-    /// Runs the event loops of `sockets` as tasks of the runtime that calls this.
-    pub(crate) fn start(
-        transport: &Transport,
-        sockets: Vec<(SocketAddr, Datagrams)>,
-    ) -> io::Result<(Self, Vec<UtpEndpoint>)> {
-        let mut dialers = Vec::with_capacity(sockets.len());
-        let mut endpoints = Vec::with_capacity(sockets.len());
-        for (address, socket) in sockets {
-            let socket = Arc::new(socket);
-            let relay = socket.relay().cloned();
+    /// Runs the event loops of these places as tasks of the runtime that calls this.
+    pub(crate) fn start(transport: &Transport, places: Vec<Place>) -> (Self, Vec<UtpEndpoint>) {
+        let mut dialers = Vec::with_capacity(places.len());
+        let mut endpoints = Vec::with_capacity(places.len());
+        for Place { address, socket } in places {
+            let first = socket.map(Arc::new);
+            let (current, socket) = watch::channel(first.clone());
             let (commands, commanded) = mpsc::channel(MAX_COMMANDS);
             let (entrance, accepts) = entrance();
             let (others, received) = mpsc::channel(MAX_DATAGRAMS);
-            let driver = Driver::new(Arc::clone(&socket), address, commanded, entrance, others)?;
-            tokio::spawn(driver.run());
+            let ends = Ends {
+                commands: commanded,
+                entrance,
+                others,
+            };
+            tokio::spawn(run(transport.clone(), address, first, current, ends));
             dialers.push(Dialer {
                 address,
-                relay,
+                socket: socket.clone(),
                 commands,
             });
             endpoints.push(UtpEndpoint {
                 address,
-                listener: Listener::over_utp(accepts, address, transport.hold()),
+                listener: Listener::over_utp(accepts, address, transport.clone()),
                 others: OtherDatagrams {
                     address,
                     transport: transport.clone(),
@@ -154,7 +165,7 @@ impl Utp {
             });
         }
         let transport = transport.clone();
-        Ok((Utp { transport, dialers }, endpoints))
+        (Utp { transport, dialers }, endpoints)
     }
 
     /// Connects to a peer that `origin` named. Safe to cancel.
@@ -173,28 +184,28 @@ impl Utp {
             .iter()
             .find(fits)
             .ok_or_else(|| io_error(io::ErrorKind::AddrNotAvailable.into()))?;
-        if let Some(relay) = &dialer.relay {
-            let ready = tokio::time::timeout(self.transport.connect_timeout(), relay.ready()).await;
-            let why = ready.unwrap_or_else(|_| {
-                Err(Arc::new(ThroughProxy::TimedOut(
-                    self.transport.connect_timeout(),
-                )))
-            });
+        let after = self.transport.connect_timeout();
+        let socket = dialer.socket.borrow().clone();
+        let socket = socket.ok_or_else(|| self.transport.shut_meanwhile())?;
+        if let Some(relay) = socket.relay() {
+            let ready = timeout(after, relay.ready()).await;
+            let ready = ready.unwrap_or_else(|_| Err(Arc::new(ThroughProxy::TimedOut(after))));
             // Told to each that waits for it.
-            why.map_err(|why| io_error(io::Error::other(why)))?;
+            ready.map_err(|why| io_error(io::Error::other(why)))?;
         }
+        // It must not be kept open by who only waits.
+        drop(socket);
         let (answer, answered) = oneshot::channel();
         let command = Command { target, answer };
         let gone = |()| io_error(io::ErrorKind::NotConnected.into());
-        let after = self.transport.connect_timeout();
         let connect = async {
             dialer.commands.send(command).await.map_err(|_| gone(()))?;
             answered.await.map_err(|_| gone(()))?.map_err(io_error)
         };
-        let stream = tokio::time::timeout(after, connect)
+        let stream = timeout(after, connect)
             .await
             .map_err(|_| DialError::TimedOut { target, after })??;
-        Ok(PeerStream::over_utp(stream, self.transport.hold()))
+        Ok(PeerStream::over_utp(stream))
     }
 
     /// Whether there is any socket to dial with: a proxy may pass on no datagrams.
@@ -203,15 +214,72 @@ impl Utp {
     }
 }
 
-/// Passes on what a socket receives but uTP, as long as somebody takes it.
-async fn receive(socket: Arc<Datagrams>, others: mpsc::Sender<(SocketAddr, Vec<u8>)>) {
+/// Runs the event loop of a place, anew on each way, until nobody can dial any more and every connection is over, or there will be no way.
+async fn run(
+    transport: Transport,
+    address: SocketAddr,
+    mut next: Open,
+    current: watch::Sender<Open>,
+    mut ends: Ends,
+) {
+    loop {
+        let socket = match next.take() {
+            Some(socket) => socket,
+            None => match ends.idle_until(transport.reopen(address)).await {
+                Some(socket) => Arc::new(socket),
+                None => return,
+            },
+        };
+        current.send_replace(Some(Arc::clone(&socket)));
+        match Driver::new(socket, address, &mut ends) {
+            Ok(driver) => {
+                if !driver.run().await {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%address, %error, "no uTP there");
+                sleep(AGAIN_AFTER).await;
+            }
+        }
+        current.send_replace(None);
+    }
+}
+
+/// Passes on what the socket of a place receives but uTP, anew on each way, as long as somebody takes it.
+async fn hear(
+    transport: Transport,
+    address: SocketAddr,
+    mut next: Open,
+    current: watch::Sender<Open>,
+    others: mpsc::Sender<(SocketAddr, Vec<u8>)>,
+) {
+    loop {
+        let socket = match next.take() {
+            Some(socket) => socket,
+            None => tokio::select! {
+                reopened = transport.reopen(address) => match reopened {
+                    Some(socket) => Arc::new(socket),
+                    None => return,
+                },
+                () = others.closed() => return,
+            },
+        };
+        current.send_replace(Some(Arc::clone(&socket)));
+        tokio::select! {
+            () = receive(&socket, &others) => {}
+            () = socket.hold().over() => {}
+            () = others.closed() => return,
+        }
+        current.send_replace(None);
+    }
+}
+
+/// Passes on what a socket receives but uTP.
+async fn receive(socket: &Datagrams, others: &mpsc::Sender<(SocketAddr, Vec<u8>)>) {
     let mut buffer = vec![0; MAX_OTHER_BYTES];
     loop {
-        let received = tokio::select! {
-            received = socket.socket.recv_from(&mut buffer) => received,
-            () = others.closed() => return,
-        };
-        match received {
+        match socket.socket.recv_from(&mut buffer).await {
             Ok((length, from)) => match socket.open(from, &buffer[..length]) {
                 // Where nobody has time for it, it is lost, as UDP may.
                 Some((from, bytes)) if !is_utp(bytes) => {

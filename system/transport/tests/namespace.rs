@@ -17,6 +17,8 @@ use shoal_transport::{
 /// Set in the child process that runs inside the namespace.
 const INSIDE: &str = "SHOAL_TEST_INSIDE_NAMESPACE";
 const NAME: &str = "a_device_is_the_only_way_out_and_its_network_the_only_shared_one";
+/// Longer than it takes to see that a device has come or gone, on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_secs(30);
 const SET_UP: &str = "ip link set lo up && ip link add cable0 type veth peer name cable1 \
     && ip addr add 10.9.0.1/24 dev cable0 && ip link set cable0 up && ip link set cable1 up";
 
@@ -61,6 +63,7 @@ async fn inside() {
     private_peers_are_those_on_a_network_of_ours(&bound);
     nothing_reaches_loopback_through_another_device(&bound).await;
     a_device_that_is_gone_fails_every_socket(&bound).await;
+    what_was_made_on_a_device_that_went_ends_and_begins_anew_when_it_is_back().await;
 }
 
 fn start(binding: Binding) -> Transport {
@@ -152,4 +155,123 @@ async fn fetch(transport: &Transport, target: &Listener) -> Result<(), HttpError
         .get(url, OriginClass::User, limits)
         .await
         .map(|_| ())
+}
+
+fn ip(words: &str) {
+    let mut command = Command::new("ip");
+    assert!(command.args(words.split(' ')).status().unwrap().success());
+}
+
+/// Somebody at the other end of a cable that comes and goes.
+struct Neighbour(std::process::Child);
+
+impl Neighbour {
+    fn new() -> Neighbour {
+        let mut command = Command::new("unshare");
+        let child = command.args(["--net", "sleep", "100"]).spawn().unwrap();
+        let theirs = format!("/proc/{}/ns/net", child.id());
+        let ours = std::fs::read_link("/proc/self/ns/net").unwrap();
+        while std::fs::read_link(&theirs).is_ok_and(|theirs| theirs == ours) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Neighbour(child)
+    }
+
+    fn plug_in(&self) {
+        ip(&format!(
+            "link add cable0 type veth peer name cable1 netns {}",
+            self.0.id()
+        ));
+        let up = "ip addr add 10.9.0.2/24 dev cable1 && ip link set cable1 up";
+        assert!(self.command(up).status().unwrap().success());
+        ip("addr add 10.9.0.1/24 dev cable0");
+        ip("link set cable0 up");
+    }
+
+    /// Connects as soon as somebody listens, and stays.
+    fn call(&self) -> std::process::Child {
+        let script = "for i in $(seq 200); do (exec 3<>/dev/tcp/10.9.0.1/7000 && sleep 20) && exit; sleep 0.1; done";
+        let mut command = self.command(script);
+        let silent = command.stdout(Stdio::null()).stderr(Stdio::null());
+        silent.spawn().unwrap()
+    }
+
+    fn command(&self, script: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", self.0.id()));
+        command.args(["bash", "-c", script]);
+        command
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+async fn what_was_made_on_a_device_that_went_ends_and_begins_anew_when_it_is_back() {
+    let neighbour = Neighbour::new();
+    // Not there yet: that is no error for who waits.
+    let config = TransportConfig {
+        listen: vec!["10.9.0.1:7000".parse().unwrap()],
+        binding: Binding::Interface("cable0".into()),
+        connect_timeout: Duration::from_millis(300),
+        ..TransportConfig::default()
+    };
+    assert!(Transport::start(config.clone()).is_err());
+    let bound = Transport::start(TransportConfig {
+        waits_for_binding: true,
+        ..config
+    });
+    let bound = bound.unwrap();
+    let listener = bound.listen().unwrap().remove(0);
+    let (utp, mut endpoints) = bound.utp(&[]).unwrap();
+    let others = endpoints.remove(0).others;
+    let keeping = tokio::spawn({
+        let bound = bound.clone();
+        async move { bound.keep().await }
+    });
+    let nobody = "10.9.0.7:7".parse().unwrap();
+    let user = OriginClass::User;
+    for _ in 0..2 {
+        let error = bound.dial(nobody, user).await.unwrap_err();
+        assert!(matches!(error, DialError::Shut(_)), "{error}");
+        assert!(utp.dial(nobody, user).await.is_err());
+        assert!(others.send(nobody, user, b"d").await.is_err());
+        assert!(bound.udp(nobody, user).is_err());
+        let error = fetch(&bound, &listener).await.unwrap_err();
+        assert!(matches!(error, HttpError::Shut { .. }), "{error}");
+
+        neighbour.plug_in();
+        let mut theirs = neighbour.call();
+        let accepted = tokio::time::timeout(PATIENCE, listener.accept()).await;
+        let (ours, _) = accepted.unwrap().unwrap();
+        assert!(bound.shut_because().is_none());
+        let channel = bound.udp(nobody, user).unwrap();
+        assert!(others.send(nobody, user, b"d").await.is_ok());
+
+        ip("link del cable0");
+        let noticed = async {
+            while bound.shut_because().is_none() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, noticed).await.unwrap();
+        assert!(ours.readable().await.is_err());
+        assert!(ours.try_read(&mut [0; 8]).is_err());
+        assert!(ours.try_write(b"leak").is_err());
+        assert!(channel.is_over() && channel.send(b"leak").await.is_err());
+        drop(ours);
+        theirs.kill().unwrap();
+        theirs.wait().unwrap();
+    }
+    bound.close("it was removed");
+    keeping.await.unwrap();
+    let error = bound.dial(nobody, user).await.unwrap_err();
+    assert_eq!(error.to_string(), "nothing leaves: it was removed");
+    assert!(listener.accept().await.is_err());
+    drop((listener, utp, others, endpoints));
+    bound.emptied().await;
 }

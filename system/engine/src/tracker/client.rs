@@ -171,7 +171,7 @@ impl TrackerClient {
             Endpoint::Address(address) => self.connections().take(self.clock.now(), *address),
             Endpoint::Name(..) => None,
         };
-        match waiting {
+        match waiting.filter(|(_, channel)| !channel.is_over()) {
             Some((id, channel)) => Ok((Some(id), channel)),
             None => {
                 let channel = self.transport.udp(endpoint.clone(), origin);

@@ -237,7 +237,11 @@ async fn refusal(stream: &mut HttpStream) -> Option<Duration> {
 fn kind(error: &HttpError) -> Failure {
     match error {
         HttpError::UnsupportedScheme(_)
-        | HttpError::Resolve(ResolveError::Refused { .. } | ResolveError::Isolated { .. })
+        | HttpError::Resolve(
+            ResolveError::Refused { .. }
+            | ResolveError::NameRefused(_)
+            | ResolveError::Isolated { .. },
+        )
         | HttpError::Downgrade { .. } => Failure::Forbidden,
         HttpError::BadRedirect(_) | HttpError::TooManyRedirects { .. } => {
             Failure::Misbehaved("it redirects to nowhere")
@@ -246,6 +250,7 @@ fn kind(error: &HttpError) -> Failure {
         HttpError::Resolve(_)
         | HttpError::TooLarge { .. }
         | HttpError::NoCertificateAuthorities
+        | HttpError::Shut { .. }
         | HttpError::Failed { .. } => Failure::Unreachable,
     }
 }

@@ -77,6 +77,11 @@ impl<C: Clone> Clients<C> {
         }
     }
 
+    /// Keeps none of them.
+    pub(crate) fn clear(&self) {
+        self.lock().clear();
+    }
+
     /// Held for a look, never across an await.
     fn lock(&self) -> MutexGuard<'_, Vec<(Site, C)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -14,6 +14,7 @@ use super::clients::Coding;
 use super::{HttpClient, HttpError, HttpLimits, Request, date, failed, header_text};
 use crate::policy::OriginClass;
 use crate::redirect;
+use crate::way::Hold;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -31,6 +32,7 @@ pub struct RangeRequest {
 pub struct HttpStream {
     response: reqwest::Response,
     url: Url,
+    hold: Hold,
 }
 
 impl HttpClient {
@@ -63,11 +65,17 @@ impl HttpClient {
             coding: Coding::Identity,
             body: None,
         };
-        let work = Box::pin(self.follow(request.url, origin, &limits, &asked));
-        let (response, url) = tokio::time::timeout(after, work)
+        let first = request.url.clone();
+        let following = self.follow(request.url, origin, &limits, &asked);
+        let work = Box::pin(self.on_the_way(&first, following));
+        let ((response, url), hold) = tokio::time::timeout(after, work)
             .await
             .unwrap_or(Err(HttpError::TimedOut { site, after }))?;
-        Ok(HttpStream { response, url })
+        Ok(HttpStream {
+            response,
+            url,
+            hold,
+        })
     }
 }
 
@@ -124,7 +132,11 @@ impl HttpStream {
     /// # Errors
     /// Where the connection breaks, or the body ends before the length that was said.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
-        let chunk = self.response.chunk().await;
+        let chunk = self.hold.during(self.response.chunk()).await;
+        let chunk = chunk.ok_or_else(|| HttpError::Shut {
+            site: redirect::site(&self.url),
+            why: "the route has ended".into(),
+        })?;
         chunk.map_err(|error| failed(&self.url, error))
     }
 }

@@ -23,6 +23,7 @@ use super::entrance::Entrance;
 use super::pipe::{Done, Pipe, Wishes, error};
 use super::{UtpStream, refused};
 use crate::relay::{Datagrams, Relay};
+use crate::way::{self, Hold};
 
 /// Buffers that one system call fills, of what the system coalesces at most (`UDP_GRO`) each.
 const RECEIVE_BUFFERS: usize = 8;
@@ -38,6 +39,30 @@ pub(super) struct Command {
     pub(super) answer: oneshot::Sender<io::Result<UtpStream>>,
 }
 
+/// What leads to a place from outside, whatever socket it has.
+#[derive(Debug)]
+pub(super) struct Ends {
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) entrance: Entrance,
+    pub(super) others: mpsc::Sender<(SocketAddr, Vec<u8>)>,
+}
+
+impl Ends {
+    /// Refuses dials until there is a socket again; `None` where there will be none, or nobody can dial any more.
+    pub(super) async fn idle_until(
+        &mut self,
+        reopened: impl Future<Output = Option<Datagrams>>,
+    ) -> Option<Datagrams> {
+        let mut reopened = std::pin::pin!(reopened);
+        loop {
+            tokio::select! {
+                socket = &mut reopened => return socket,
+                command = self.commands.recv() => drop(command?.answer.send(Err(way::over()))),
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Connection {
     pipe: Arc<Pipe>,
@@ -49,7 +74,7 @@ struct Connection {
 
 /// The loop.
 #[derive(Debug)]
-pub(super) struct Driver {
+pub(super) struct Driver<'a> {
     socket: Arc<Datagrams>,
     /// Under a proxy: where datagrams go changes at times, and what was begun before goes on nowhere then.
     relay: Option<Relay>,
@@ -61,9 +86,8 @@ pub(super) struct Driver {
     machine: Multiplexer,
     connections: HashMap<Key, Connection>,
     wishes: Arc<Wishes>,
-    commands: mpsc::Receiver<Command>,
-    entrance: Entrance,
-    others: mpsc::Sender<(SocketAddr, Vec<u8>)>,
+    ends: &'a mut Ends,
+    hold: Hold,
     /// Connections whose readers, or whose writers perhaps, are to be woken at the end of the turn.
     readers: Vec<Key>,
     writers: Vec<Key>,
@@ -79,17 +103,18 @@ enum Woken {
     Command(Option<Command>),
     /// The proxy's association is another one, or gone.
     Relay,
+    /// The way has ended.
+    Over,
 }
 
-impl Driver {
+impl<'a> Driver<'a> {
     pub(super) fn new(
         socket: Arc<Datagrams>,
         local: SocketAddr,
-        commands: mpsc::Receiver<Command>,
-        entrance: Entrance,
-        others: mpsc::Sender<(SocketAddr, Vec<u8>)>,
+        ends: &'a mut Ends,
     ) -> io::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&socket.socket))?;
+        let hold = socket.hold().branch();
         Ok(Driver {
             relay: socket.relay().cloned(),
             is_known: false,
@@ -100,9 +125,8 @@ impl Driver {
             machine: Multiplexer::new(Settings::default(), fastrand::Rng::new()),
             connections: HashMap::new(),
             wishes: Arc::default(),
-            commands,
-            entrance,
-            others,
+            ends,
+            hold,
             readers: Vec::new(),
             writers: Vec::new(),
             batch: Batch::new(),
@@ -110,8 +134,8 @@ impl Driver {
         })
     }
 
-    /// Runs until nobody can dial any more and every connection is over.
-    pub(super) async fn run(mut self) {
+    /// Runs until nobody can dial any more and every connection is over, or until the way is over: then there may be another one.
+    pub(super) async fn run(mut self) -> bool {
         let mut buffers = vec![0; RECEIVE_BUFFERS * RECEIVE_BYTES];
         let mut keys = Vec::new();
         let mut busy = false;
@@ -120,11 +144,12 @@ impl Driver {
                 Woken::Socket | Woken::Wishes => {}
                 Woken::Relay => self.relay_changed(),
                 Woken::Command(Some(command)) => self.connect(command),
-                Woken::Command(None) if self.connections.is_empty() => return,
+                Woken::Command(None) if self.connections.is_empty() => return false,
                 Woken::Command(None) => {}
+                Woken::Over => return true,
             }
             // A busy loop does not wait, and hears of dials all the same.
-            while let Ok(command) = self.commands.try_recv() {
+            while let Ok(command) = self.ends.commands.try_recv() {
                 self.connect(command);
             }
             self.wishes.take(&mut keys);
@@ -149,7 +174,10 @@ impl Driver {
     async fn wait(&mut self, busy: bool) -> Woken {
         if busy {
             tokio::task::yield_now().await;
-            return Woken::Socket;
+            return match self.hold.is_over() {
+                true => Woken::Over,
+                false => Woken::Socket,
+            };
         }
         let deadline = self.machine.deadline();
         let interest = match self.blocked {
@@ -171,12 +199,13 @@ impl Driver {
                 None => std::future::pending().await,
             }
         };
-        let is_open = !self.commands.is_closed() || self.connections.is_empty();
+        let is_open = !self.ends.commands.is_closed() || self.connections.is_empty();
         tokio::select! {
             _ = self.socket.socket.ready(interest) => Woken::Socket,
             () = self.wishes.wake.notified() => Woken::Wishes,
-            command = self.commands.recv(), if is_open => Woken::Command(command),
+            command = self.ends.commands.recv(), if is_open => Woken::Command(command),
             () = relay => Woken::Relay,
+            () = self.hold.over() => Woken::Over,
             () = timer => Woken::Wishes,
         }
     }
@@ -296,7 +325,7 @@ impl Driver {
         };
         if is_utp(bytes) {
             self.handle(Input::Datagram { remote, bytes }, bytes);
-        } else if let Ok(place) = self.others.try_reserve() {
+        } else if let Ok(place) = self.ends.others.try_reserve() {
             place.send((remote, bytes.to_vec()));
         }
     }
@@ -332,7 +361,7 @@ impl Driver {
         self.enter(key, remote, None);
         if let Some(connection) = self.connections.get(&key) {
             let stream = UtpStream::new(Arc::clone(&connection.pipe), self.local, remote);
-            self.entrance.offer(stream, remote);
+            self.ends.entrance.offer(stream, remote);
         }
     }
 
@@ -438,7 +467,7 @@ impl Driver {
     }
 }
 
-impl Drop for Driver {
+impl Drop for Driver<'_> {
     /// The runtime ends: nobody here waits for ever, and the remotes are told, as the kernel tells those of TCP.
     fn drop(&mut self) {
         let keys: Vec<Key> = self.connections.keys().copied().collect();
