@@ -617,7 +617,9 @@ fn begin(entry: &Entry, journals: &Path, search: Option<MagnetHandle>) -> Begin 
     match &entry.source {
         Source::Metainfo(metainfo) => {
             let mut add = AddTorrent::new(Arc::clone(metainfo), entry.directory.clone());
-            add.selection = entry.selection.clone();
+            if let Some(wanted) = &entry.selection {
+                add = add.select(wanted);
+            }
             add.sequential = entry.sequential;
             add.peers = entry.peers.clone();
             add.journal = Some(journal(entry, journals));

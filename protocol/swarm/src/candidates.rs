@@ -223,6 +223,15 @@ impl Candidates {
         });
     }
 
+    /// The connection ended by our doing, and would be of use: it may be dialled again at once.
+    pub fn parted(&mut self, now: Moment, address: SocketAddr) {
+        self.change(address, |candidate| {
+            candidate.state = State::Idle;
+            candidate.last_seen = now;
+            candidate.eligible = now;
+        });
+    }
+
     /// A dial failed, or the connection broke before it was of use. It is tried again later.
     pub fn failed(&mut self, now: Moment, address: SocketAddr) {
         self.change(address, |candidate| {

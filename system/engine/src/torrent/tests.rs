@@ -1,9 +1,11 @@
 //! The books that a torrent keeps with its session.
 
 use super::*;
+use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::engine::AddTorrent;
 use crate::ports::OurPort;
+use crate::priorities::FilePriority;
 use crate::register::Register;
 use crate::snapshot::Snapshot;
 use crate::start;
@@ -49,7 +51,7 @@ fn still() -> Still {
         port: OurPort::new(clock, None, None).1,
         local: None,
         dht: None,
-        max_connections: DEFAULT_MAX_CONNECTIONS,
+        admission: Admission::default(),
         isolated: true,
         encryption: EncryptionPolicy::default(),
     };
@@ -111,6 +113,12 @@ fn still() -> Still {
         trackers,
         dht: None,
         web_seeds: Vec::new(),
+        wishes: Wishes {
+            files: vec![FilePriority::Normal],
+            first_last: false,
+        },
+        max_connections: None,
+        max_uploads: None,
         shown: Shown::new(watch::channel(Snapshot::default()).0),
         seed_only: false,
         resumed_pieces: 0,
