@@ -333,7 +333,7 @@ mod tests {
             global.torrent(up(RATE / 10)),
             global.torrent(up(3 * RATE)),
         );
-        one.set_groups(&[group.clone()]);
+        one.set_groups(std::slice::from_ref(&group));
         two.set_groups(&[group.clone(), group.clone()]);
         let taken = take_for(&[one.clone(), two, other], 1, 100).await;
         let shared = taken[0] + taken[1];
@@ -352,7 +352,7 @@ mod tests {
         let limiter = Limiter::new(RateLimits::default()).torrent(RateLimits::default());
         let (slow, fast) = (LimitGroup::new(up(RATE / 2)), LimitGroup::new(up(RATE)));
         limiter.set_groups(&[fast.clone(), slow]);
-        let total: u64 = take_for(&[limiter.clone()], 4, 100).await.iter().sum();
+        let total: u64 = take_for(std::slice::from_ref(&limiter), 4, 100).await.iter().sum();
         assert!((RATE * 49..=RATE * 52).contains(&total), "{total}");
         // What the slower one did not let through is there for others of the faster one.
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -384,7 +384,7 @@ mod tests {
     fn groups_are_bounded_and_each_counts_once() {
         let limiter = Limiter::new(RateLimits::default()).torrent(RateLimits::default());
         let group = LimitGroup::new(RateLimits::default());
-        limiter.set_groups(&[group.clone(), group.clone()]);
+        limiter.set_groups(&[group.clone(), group]);
         assert_eq!(all(&limiter.groups.current()).len(), 1);
         let many: Vec<LimitGroup> = (0..100).map(|_| LimitGroup::new(up(1))).collect();
         limiter.set_groups(&many);
