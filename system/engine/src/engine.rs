@@ -69,6 +69,11 @@ pub enum EngineError {
     /// No more addresses can be banned one by one.
     #[error("{MAX_BANS} addresses are banned, which is the most; use a filter for ranges of them")]
     TooManyBans,
+    /// The disk did not answer in time.
+    #[error(
+        "the disk takes too long: what is done is done, and what is left goes with a second attempt"
+    )]
+    SlowDisk,
     /// The engine was stopped meanwhile.
     #[error("the engine has stopped")]
     Stopped,
@@ -676,6 +681,13 @@ impl EngineHandle {
         Ok((id, introduction, registration))
     }
 
+    /// Keeps a torrent that does not run from being added.
+    pub(crate) fn reserve(&self, hashes: InfoHashes) -> Result<Registration, EngineError> {
+        let mut rng = lock(&self.torrents.seeds).fork();
+        let (_, _, registration) = self.register(hashes, false, false, &mut rng)?;
+        Ok(registration)
+    }
+
     /// Remembers whom to tell of the end.
     ///
     /// # Errors
@@ -780,6 +792,11 @@ fn wanted_ports(listeners: &[Listener], mapping: PortMapping) -> Option<(SocketA
 /// Held for a push, a swap or a number, never across an await.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For each file, whether it is wanted.
+pub(crate) fn wanted_files(add: &AddTorrent) -> Result<Vec<bool>, EngineError> {
+    Ok(priorities::wanted(&file_priorities(add)?))
 }
 
 /// How much each file is wanted.

@@ -352,7 +352,10 @@ mod tests {
         let limiter = Limiter::new(RateLimits::default()).torrent(RateLimits::default());
         let (slow, fast) = (LimitGroup::new(up(RATE / 2)), LimitGroup::new(up(RATE)));
         limiter.set_groups(&[fast.clone(), slow]);
-        let total: u64 = take_for(std::slice::from_ref(&limiter), 4, 100).await.iter().sum();
+        let total: u64 = take_for(std::slice::from_ref(&limiter), 4, 100)
+            .await
+            .iter()
+            .sum();
         assert!((RATE * 49..=RATE * 52).contains(&total), "{total}");
         // What the slower one did not let through is there for others of the faster one.
         tokio::time::sleep(Duration::from_secs(1)).await;
