@@ -524,6 +524,9 @@ impl Torrent {
             // What completed it goes before, so that nobody hears that we are done before hearing what we have.
             self.tell_news();
             self.outputs.push_back(Output::Complete);
+        } else {
+            // Seeds were sent away when it was complete.
+            self.candidates.want_again(self.now);
         }
         self.outputs
             .push_back(Output::Broadcast(ToPeer::UploadOnly(complete)));

@@ -1,6 +1,7 @@
 //! The engine as a library: start one, add torrents, watch them, stop.
 
 use crate::admission::{AddressFilter, Admission, MAX_BANS};
+use crate::changes::{Board, Changes};
 use crate::clock::Clock;
 use crate::connect::{Introduction, Ready};
 use crate::dht::{self, Acquaintance, DhtConfig, DhtPeers, DhtTask};
@@ -274,6 +275,7 @@ pub struct EngineHandle {
     register: Register,
     tasks: TaskTracker,
     torrents: Arc<Torrents>,
+    board: Board,
 }
 
 /// All that were added.
@@ -396,6 +398,7 @@ impl Engine {
                 register,
                 tasks,
                 torrents: Arc::new(torrents),
+                board: Board::default(),
             },
         })
     }
@@ -448,8 +451,10 @@ impl Engine {
             environment,
             tasks,
             torrents,
+            board,
             ..
         } = self.handle;
+        board.close();
         let torrents = lock(&torrents.running).take().unwrap_or_default();
         let leave = async {
             environment.port.leave();
@@ -542,7 +547,7 @@ impl EngineHandle {
             limiter: limiter.clone(),
             wishes,
             web_seeds: start::web_seeds(&add),
-            shown: Shown::new(snapshot),
+            shown: Shown::new(snapshot, self.board.post(id, watched.clone())),
             tasks: self.tasks.clone(),
             rng,
         };
@@ -610,6 +615,19 @@ impl EngineHandle {
             .spawn_on(task.run(), self.environment.pool.next());
         self.keep(sender)?;
         Ok(handle)
+    }
+
+    /// All torrents, and what they are like. What has changed since, [`Changes`] tell, where they were begun before.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<(TorrentKey, Snapshot)> {
+        self.board.all()
+    }
+
+    /// Follows all torrents: those that there are, from the first look on, and those to come. One task is enough for thousands, and where
+    /// nothing changes it is not woken.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        self.board.follow()
     }
 
     /// The limits of all torrents together from here on.

@@ -54,6 +54,7 @@
 mod admission;
 mod allowance;
 mod carried;
+mod changes;
 mod clock;
 mod command;
 mod connect;
@@ -86,6 +87,7 @@ mod whole;
 mod worker;
 
 pub use admission::{AddressFilter, MAX_BANS};
+pub use changes::{Change, Changes, MAX_BRIEF};
 pub use command::CommandError;
 pub use dht::{DhtConfig, DhtRouter};
 pub use engine::{

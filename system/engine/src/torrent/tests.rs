@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::admission::Admission;
+use crate::changes::Board;
 use crate::clock::Clock;
 use crate::engine::AddTorrent;
 use crate::ports::OurPort;
@@ -119,7 +120,7 @@ fn still() -> Still {
         },
         max_connections: None,
         max_uploads: None,
-        shown: Shown::new(watch::channel(Snapshot::default()).0),
+        shown: shown(id),
         seed_only: false,
         resumed_pieces: 0,
     };
@@ -128,6 +129,11 @@ fn still() -> Still {
         _workers: workers,
         _target: target,
     }
+}
+
+fn shown(id: TorrentKey) -> Shown {
+    let (sender, watched) = watch::channel(Snapshot::default());
+    Shown::new(sender, Board::default().post(id, watched))
 }
 
 fn dials_that_ended(task: &TorrentTask) -> usize {

@@ -476,3 +476,47 @@ async fn a_torrent_has_the_trackers_that_it_is_added_with_in_place_of_its_own() 
     leech.stop(PATIENCE).await;
     source.engine.stop(PATIENCE).await;
 }
+
+#[tokio::test]
+async fn one_task_follows_all_torrents_to_their_ends() {
+    let samples: Vec<Sample> = (2..7).map(Sample::pieces).collect();
+    let source = usual_seed(&samples[0]).await;
+    let leech = engine().await;
+    let handle = leech.handle();
+    let mut changes = handle.changes();
+    let following = tokio::spawn(async move {
+        let mut known = std::collections::BTreeMap::new();
+        while let Some(news) = changes.next().await {
+            for change in news {
+                let state = change.state.borrow().clone();
+                known.insert(change.torrent, (state, change.ended));
+            }
+        }
+        known
+    });
+    let target = tempfile::tempdir().unwrap();
+    let mut torrents = Vec::new();
+    for sample in &samples {
+        let add = AddTorrent {
+            peers: source.peers(),
+            ..sample.add(&target.path().join(sample.piece_count().to_string()))
+        };
+        fs::create_dir(&add.directory).unwrap();
+        torrents.push(leech.add(add).await.unwrap());
+    }
+    wait(&torrents[0], |state| state.complete).await;
+    let ids: BTreeSet<_> = handle.snapshot().into_iter().map(|(id, _)| id).collect();
+    assert_eq!(ids, torrents.iter().map(|torrent| torrent.id()).collect());
+    torrents[3].stop().await;
+    wait_for_the_end(&torrents[3]).await;
+    assert_eq!(handle.snapshot().len(), 4);
+    leech.stop(PATIENCE).await;
+    let known = soon(following).await.unwrap();
+    for torrent in &torrents {
+        let (state, ended) = &known[&torrent.id()];
+        assert!(*ended);
+        assert_eq!(*state, *torrent.watch().borrow());
+    }
+    assert!(known[&torrents[0].id()].0.complete);
+    source.engine.stop(PATIENCE).await;
+}

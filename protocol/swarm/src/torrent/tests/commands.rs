@@ -88,6 +88,43 @@ fn who_was_sent_away_for_a_recheck_is_dialled_again_at_once() {
 }
 
 #[test]
+fn a_seed_that_was_sent_away_is_dialled_at_once_when_more_is_wanted() {
+    let mut bench = Bench::leech();
+    let origin = Origin::Tracker;
+    let addresses = vec![address(4)];
+    bench.handle(Input::Candidates { origin, addresses });
+    let outputs = bench.handle(Input::DialGranted(1));
+    let Some(&Output::Dial { peer, address, .. }) = outputs.first() else {
+        panic!("{outputs:?}");
+    };
+    let peer_id = [4; 20];
+    bench.handle(Input::Connected {
+        peer,
+        address,
+        peer_id,
+        origin,
+    });
+    let joined = FromPeer::Joined {
+        has: Has::All,
+        fast: true,
+    };
+    bench.says(peer, joined);
+    bench.says(
+        peer,
+        FromPeer::Report(Report {
+            downloaded_bytes: 1,
+            ..Report::default()
+        }),
+    );
+    let outputs = bench.handle(Input::Priorities(vec![Priority::Skip; PIECES as usize]));
+    assert_eq!(closed(&outputs, &CloseReason::Useless), [peer]);
+    bench.says(peer, FromPeer::Left(CloseReason::Useless));
+    let wanted = vec![Priority::Normal; PIECES as usize];
+    let outputs = bench.handle(Input::Priorities(wanted));
+    assert!(outputs.contains(&Output::WantsDials(1)), "{outputs:?}");
+}
+
+#[test]
 fn fewer_connections_cost_those_who_give_and_take_nothing() {
     let mut bench = Bench::leech();
     let peers: Vec<PeerKey> = (1..6).map(|n| bench.join(n, Has::All)).collect();
