@@ -16,7 +16,7 @@ use crate::torrent::{Inbox, ToTorrent};
 use crate::tracker::{Standing, Totals, TrackerClient};
 use crate::web_seed::Mirror;
 use crate::worker::{Pool, Workers};
-use shoal_metainfo::{InfoHashes, Metainfo};
+use shoal_metainfo::{FileIndex, InfoHashes, Metainfo};
 use shoal_session::{Settings, TorrentKey};
 use shoal_storage::{Disk, Storage, StorageConfig, StorageError};
 use shoal_transport::{
@@ -25,6 +25,7 @@ use shoal_transport::{
 };
 use shoal_wire::PeerId;
 use shoal_wire::mse::EncryptionPolicy;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -126,6 +127,8 @@ pub struct AddTorrent {
     pub metainfo: Arc<Metainfo>,
     /// The folder that its top-level name is in. Must exist.
     pub directory: PathBuf,
+    /// Files that have other paths below it than the metainfo says.
+    pub renamed: BTreeMap<FileIndex, PathBuf>,
     /// For each file of the metainfo, whether it is wanted; `None` is all. Where nothing is fetched, it means nothing.
     pub selection: Option<Vec<bool>>,
     /// Fetch pieces in order.
@@ -162,6 +165,7 @@ impl AddTorrent {
         AddTorrent {
             metainfo,
             directory,
+            renamed: BTreeMap::new(),
             selection: None,
             sequential: false,
             seed_only: false,
@@ -712,7 +716,7 @@ pub(crate) fn wanted_files(add: &AddTorrent) -> Result<Vec<bool>, EngineError> {
 /// A torrent that runs. Clones are the same torrent.
 #[derive(Clone, Debug)]
 pub struct TorrentHandle {
-    sender: mpsc::Sender<ToTorrent>,
+    pub(crate) sender: mpsc::Sender<ToTorrent>,
     watched: watch::Receiver<Snapshot>,
 }
 

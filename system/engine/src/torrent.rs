@@ -17,6 +17,7 @@ use crate::hashes::HashServer;
 use crate::mailbox::Mailbox;
 use crate::recheck::Rechecks;
 use crate::register::Registration;
+use crate::relocate::{Moving, Relocate};
 use crate::session::{FromSession, ToSession};
 use crate::snapshot::{Phase, Shown};
 use crate::tracker::Trackers;
@@ -62,6 +63,10 @@ pub(crate) enum ToTorrent {
     WebSeedNews(PeerKey, String),
     /// Whether whole files are what was promised of them.
     Checked(Result<(), String>),
+    /// Files are to be elsewhere.
+    Relocate(Box<Relocate>),
+    /// They are, or that failed.
+    Relocated,
     Stop,
 }
 
@@ -178,6 +183,7 @@ pub(crate) struct TorrentTask {
     rechecks: Rechecks,
     /// Why nothing can be written, while that is so.
     suspended: Option<Phase>,
+    moving: Moving,
     /// What the session is to be told at the end of the turn.
     up: Vec<shoal_session::Input>,
     next_report: Moment,
@@ -204,6 +210,7 @@ impl TorrentTask {
             plain: PlainRemotes::default(),
             rechecks: Rechecks::default(),
             suspended: None,
+            moving: Moving::default(),
             up: Vec::new(),
             report_early: false,
             downloaded_bytes: 0,
@@ -301,8 +308,21 @@ impl TorrentTask {
             ToTorrent::Seen(sighting) => self.up.push(shoal_session::Input::Seen(sighting)),
             ToTorrent::WebSeedNews(peer, news) => self.web_seeds.on_news(peer, news),
             ToTorrent::Checked(outcome) => self.on_checked(outcome),
+            ToTorrent::Relocate(relocate) => {
+                let content = &self.parts.on_disk.content;
+                if !self.stopping {
+                    self.moving
+                        .begin(*relocate, content, self.parts.inbox.sender());
+                    self.rest_or_go_on();
+                }
+            }
+            ToTorrent::Relocated => {
+                self.moving.end();
+                self.rest_or_go_on();
+            }
             ToTorrent::Stop => {
                 self.stopping = true;
+                self.moving.cancel();
                 self.update_trackers();
                 self.parts.trackers.stop();
                 self.parts.dht = None;
@@ -335,16 +355,21 @@ impl TorrentTask {
             Event::Dropped { piece } => Input::Dropped { piece },
             Event::Suspended { reason, path } => {
                 self.suspended = Some(Phase::Suspended { reason, path });
-                self.report_early = true;
-                Input::Suspended(true)
+                return self.rest_or_go_on();
             }
             Event::Resumed => {
                 self.suspended = None;
-                self.report_early = true;
-                Input::Suspended(false)
+                return self.rest_or_go_on();
             }
         };
         self.handle(input);
+    }
+
+    /// Nothing is asked of peers while nothing can be written.
+    fn rest_or_go_on(&mut self) {
+        self.report_early = true;
+        let rests = self.suspended.is_some() || self.moving.is_going_on();
+        self.handle(Input::Suspended(rests));
     }
 
     /// Has lost pieces verified again.
