@@ -360,7 +360,7 @@ mod tests {
                         torrent.replace(with_bytes(bytes));
                     },
                     5 if followers.len() < 3 => followers.push((board.follow(), BTreeMap::new())),
-                    _ => if let Some((changes, known)) = followers.iter_mut().nth(usize::try_from(number).unwrap()) {
+                    _ => if let Some((changes, known)) = followers.get_mut(usize::try_from(number).unwrap()) {
                         let news = look(changes);
                         for &(torrent, bytes, ended) in &news {
                             if ended {

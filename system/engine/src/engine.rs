@@ -20,7 +20,7 @@ use crate::torrent::{Inbox, ToTorrent};
 use crate::tracker::{Standing, Totals, TrackerClient};
 use crate::web_seed::Mirror;
 use crate::worker::{Pool, Workers};
-use shoal_metainfo::{InfoHashes, Metainfo};
+use shoal_metainfo::{FileIndex, InfoHashes, Metainfo};
 use shoal_session::{Settings, TorrentKey};
 use shoal_storage::{Disk, Storage, StorageConfig, StorageError};
 use shoal_transport::{
@@ -29,6 +29,7 @@ use shoal_transport::{
 };
 use shoal_wire::PeerId;
 use shoal_wire::mse::EncryptionPolicy;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -133,6 +134,8 @@ pub struct AddTorrent {
     pub metainfo: Arc<Metainfo>,
     /// The folder that its top-level name is in. Must exist.
     pub directory: PathBuf,
+    /// Files that have other paths below it than the metainfo says.
+    pub renamed: BTreeMap<FileIndex, PathBuf>,
     /// How much each file of the metainfo is wanted; `None` is all as usual. Where nothing is fetched, it means nothing.
     pub priorities: Option<Vec<FilePriority>>,
     /// Fetch pieces in order.
@@ -179,6 +182,7 @@ impl AddTorrent {
         AddTorrent {
             metainfo,
             directory,
+            renamed: BTreeMap::new(),
             priorities: None,
             sequential: false,
             first_last: false,
@@ -547,6 +551,7 @@ impl EngineHandle {
             limiter: limiter.clone(),
             wishes,
             web_seeds: start::web_seeds(&add),
+            moves: Vec::new(),
             shown: Shown::new(snapshot, self.board.post(id, watched.clone())),
             tasks: self.tasks.clone(),
             rng,

@@ -391,6 +391,8 @@ impl MagnetTask {
             | ToTorrent::Checked(_)
             | ToTorrent::Selected(_)
             | ToTorrent::Command(_) => {}
+            // There are no files yet.
+            ToTorrent::Relocate(_) | ToTorrent::Relocated => {}
         }
     }
 

@@ -10,6 +10,7 @@ use crate::magnet::{AddMagnet, MagnetHandle};
 use crate::mailbox::Mailbox;
 use crate::priorities::{self, FilePriority, Wishes};
 use crate::register::Registration;
+use crate::relocate::Relocate;
 use crate::session::ToSession;
 use crate::snapshot::{Phase, Shown};
 use crate::torrent::{self, Inbox, MAX_EVENTS, OnDisk, Parts, ToTorrent, TorrentId, TorrentTask};
@@ -28,6 +29,9 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+/// The most moves that wait for the end of a check; each is a person's wish.
+const MAX_MOVES: usize = 16;
+
 /// The most peers that a person names before a torrent runs: more than a torrent keeps in mind.
 const MAX_NAMED_PEERS: usize = 2_000;
 
@@ -35,6 +39,7 @@ const MAX_NAMED_PEERS: usize = 2_000;
 pub(crate) fn content_spec(add: &AddTorrent, wanted: &[bool]) -> ContentSpec {
     ContentSpec {
         journal: add.journal.clone(),
+        renamed: add.renamed.clone(),
         mode: if add.seed_only {
             Mode::Seed
         } else {
@@ -182,6 +187,8 @@ pub(crate) struct Starting {
     pub(crate) limiter: TorrentLimiter,
     pub(crate) wishes: Wishes,
     pub(crate) web_seeds: Vec<Place>,
+    /// Moves that wait for the end of the check.
+    pub(crate) moves: Vec<Relocate>,
     pub(crate) shown: Shown,
     pub(crate) tasks: TaskTracker,
     pub(crate) rng: fastrand::Rng,
@@ -218,6 +225,11 @@ impl Starting {
             let others = resumed.have.iter().collect();
             self.check_these(add, others, &mut have).await?;
         }
+        // Of those for which there is no room any more, whoever asked learns that nothing comes of them.
+        for relocate in std::mem::take(&mut self.moves) {
+            let relocate = ToTorrent::Relocate(Box::new(relocate));
+            drop(self.inbox.sender().try_send(relocate));
+        }
         Some(have)
     }
 
@@ -251,6 +263,10 @@ impl Starting {
                         return None;
                     }
                     ToTorrent::Command(command) => doubts_all |= self.remember(*command, add).await,
+                    // Of those that are too many, whoever asked learns that nothing comes of them.
+                    ToTorrent::Relocate(relocate) if self.moves.len() < MAX_MOVES => {
+                        self.moves.push(*relocate);
+                    }
                     // Nobody else speaks to it yet.
                     _ => {}
                 },

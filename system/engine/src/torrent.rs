@@ -21,6 +21,7 @@ use crate::mailbox::Mailbox;
 use crate::priorities::Wishes;
 use crate::recheck::Rechecks;
 use crate::register::Registration;
+use crate::relocate::{Moving, Relocate};
 use crate::session::{FromSession, ToSession};
 use crate::snapshot::{Phase, Shown};
 use crate::tracker::Trackers;
@@ -72,6 +73,10 @@ pub(crate) enum ToTorrent {
     Command(Box<Command>),
     /// Storage has the files that are wanted, or not.
     Selected(Result<(), StorageError>),
+    /// Files are to be elsewhere.
+    Relocate(Box<Relocate>),
+    /// They are, or that failed.
+    Relocated,
     Stop,
 }
 
@@ -199,6 +204,7 @@ pub(crate) struct TorrentTask {
     session_max_connections: u32,
     /// Why nothing can be written, while that is so.
     suspended: Option<Phase>,
+    moving: Moving,
     /// What the session is to be told at the end of the turn.
     up: Vec<shoal_session::Input>,
     next_report: Moment,
@@ -228,6 +234,7 @@ impl TorrentTask {
             selecting: Selecting::default(),
             session_max_connections: u32::MAX,
             suspended: None,
+            moving: Moving::default(),
             up: Vec::new(),
             report_early: false,
             downloaded_bytes: 0,
@@ -333,8 +340,21 @@ impl TorrentTask {
             ToTorrent::Command(_) if self.stopping => {}
             ToTorrent::Command(command) => self.obey(*command),
             ToTorrent::Selected(outcome) => self.on_selected(outcome),
+            ToTorrent::Relocate(relocate) => {
+                let content = &self.parts.on_disk.content;
+                if !self.stopping {
+                    self.moving
+                        .begin(*relocate, content, self.parts.inbox.sender());
+                    self.rest_or_go_on();
+                }
+            }
+            ToTorrent::Relocated => {
+                self.moving.end();
+                self.rest_or_go_on();
+            }
             ToTorrent::Stop => {
                 self.stopping = true;
+                self.moving.cancel();
                 self.update_trackers();
                 self.parts.trackers.stop();
                 self.parts.dht = None;
@@ -370,16 +390,21 @@ impl TorrentTask {
             Event::Dropped { piece } => Input::Dropped { piece },
             Event::Suspended { reason, path } => {
                 self.suspended = Some(Phase::Suspended { reason, path });
-                self.report_early = true;
-                Input::Suspended(true)
+                return self.rest_or_go_on();
             }
             Event::Resumed => {
                 self.suspended = None;
-                self.report_early = true;
-                Input::Suspended(false)
+                return self.rest_or_go_on();
             }
         };
         self.handle(input);
+    }
+
+    /// Nothing is asked of peers while nothing can be written.
+    fn rest_or_go_on(&mut self) {
+        self.report_early = true;
+        let rests = self.suspended.is_some() || self.moving.is_going_on();
+        self.handle(Input::Suspended(rests));
     }
 
     /// Has lost pieces verified again.

@@ -72,6 +72,9 @@ impl TorrentTask {
             let (checked, total) = verifying.progress();
             return Phase::Checking { checked, total };
         }
+        if let Some(moving) = self.moving.phase() {
+            return moving;
+        }
         let running = if self.torrent.is_complete() && !self.unchecked {
             Phase::Seeding
         } else {
@@ -105,6 +108,7 @@ impl TorrentTask {
         let from_web: u64 = web_seeds.iter().map(|seed| seed.download_rate).sum();
         self.parts.shown.replace(Snapshot {
             phase: self.phase(),
+            location: Some(self.parts.on_disk.content.location()),
             complete: missing_bytes == 0
                 && !self.unchecked
                 && self.failed.is_none()
