@@ -51,14 +51,18 @@
 //! Invariant: one owner for each state. What goes up (connection to torrent to session) travels over bounded channels and may
 //! wait; what goes down never waits.
 
+mod admission;
 mod allowance;
 mod carried;
+mod changes;
 mod clock;
+mod command;
 mod connect;
 mod dht;
 mod dials;
 mod door;
 mod engine;
+mod handle;
 mod hashes;
 mod inbound;
 mod local;
@@ -68,6 +72,7 @@ mod mse;
 mod outbound;
 mod peer;
 mod ports;
+mod priorities;
 mod recheck;
 mod register;
 mod relocate;
@@ -81,20 +86,24 @@ mod web_seed;
 mod whole;
 mod worker;
 
+pub use admission::{AddressFilter, MAX_BANS};
+pub use changes::{Change, Changes, MAX_BRIEF};
+pub use command::CommandError;
 pub use dht::{DhtConfig, DhtRouter};
 pub use engine::{
     AddTorrent, Engine, EngineConfig, EngineError, EngineHandle, PeerTransports, PortMapping,
-    TorrentHandle,
 };
+pub use handle::TorrentHandle;
 pub use magnet::{AddMagnet, FoundTorrent, MagnetError, MagnetHandle, MagnetSnapshot};
+pub use priorities::FilePriority;
 pub use scrape::{MAX_SCRAPED_TRACKERS, Scrapes};
 pub use shoal_dht::Settings as DhtSettings;
-pub use shoal_session::{SeedingPolicy, Settings as SessionSettings, Slots};
-pub use shoal_storage::{Fate, Removed};
+pub use shoal_session::{SeedingPolicy, Settings as SessionSettings, Slots, TorrentKey};
+pub use shoal_storage::{Fate, Location, Progress, Removed};
 pub use shoal_swarm::metadata::search::Standing as SearchStanding;
 pub use shoal_swarm::web_session::content_range;
 pub use shoal_tracker::{Error as TrackerError, ScrapeCounts, ScrapeReply};
-pub use shoal_transport::{Mapped, MappingProtocol};
+pub use shoal_transport::{LimitGroup, MAX_LIMIT_GROUPS, Mapped, MappingProtocol, RateLimits};
 pub use shoal_wire::mse::EncryptionPolicy;
 pub use snapshot::{PeerLine, Phase, Snapshot, TrackerLine, WebSeedLine};
 pub use web_seed::{Mirror, Version};

@@ -1,8 +1,10 @@
 //! What a torrent shows of itself: a value, replaced as a whole, that anybody may look at without the engine waiting.
 
-use shoal_storage::Reason;
+use crate::changes::Post;
+use shoal_storage::{Location, Reason};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// What a torrent is doing.
@@ -29,6 +31,13 @@ pub enum Phase {
         /// What could not be written.
         path: PathBuf,
     },
+    /// Files are being moved. Peers are served meanwhile, and nothing is asked of them.
+    Moving {
+        /// Bytes that are in the new place.
+        done_bytes: u64,
+        /// Bytes that are to be.
+        total_bytes: u64,
+    },
     /// It ended, and nothing moves any more.
     Stopped,
     /// It cannot go on: what happened.
@@ -40,6 +49,8 @@ pub enum Phase {
 pub struct Snapshot {
     /// What it is doing.
     pub phase: Phase,
+    /// Where its files are, once it runs. Not where it was said to be, where that was not heard of.
+    pub location: Option<Arc<Location>>,
     /// Every wanted piece is verified; of a torrent that only seeds, every piece.
     pub complete: bool,
     /// Bytes of wanted pieces.
@@ -123,27 +134,48 @@ pub struct TrackerLine {
 
 /// The owner's end of a torrent's snapshot.
 ///
-/// Invariant: whoever watches learns the end, also where the owner was cut off.
+/// Invariant: whoever watches learns the end, also where the owner was cut off; whoever follows all torrents learns of each change.
 #[derive(Debug)]
-pub(crate) struct Shown(watch::Sender<Snapshot>);
+pub(crate) struct Shown {
+    /// Goes first: whoever sees that the sender is gone finds the torrent gone.
+    post: Post,
+    sender: watch::Sender<Snapshot>,
+}
 
 impl Shown {
-    pub(crate) fn new(sender: watch::Sender<Snapshot>) -> Self {
-        Shown(sender)
+    pub(crate) fn new(sender: watch::Sender<Snapshot>, post: Post) -> Self {
+        Shown { post, sender }
     }
 
+    /// Whoever watches is woken by news alone.
     pub(crate) fn replace(&self, snapshot: Snapshot) {
-        self.0.send_replace(snapshot);
+        self.change(|shown| {
+            *shown != snapshot && {
+                *shown = snapshot;
+                true
+            }
+        });
     }
 
     pub(crate) fn phase(&self, phase: Phase) {
-        self.0.send_modify(|snapshot| snapshot.phase = phase);
+        self.change(|shown| {
+            shown.phase != phase && {
+                shown.phase = phase;
+                true
+            }
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Snapshot) -> bool) {
+        if self.sender.send_if_modified(change) {
+            self.post.changed();
+        }
     }
 }
 
 impl Drop for Shown {
     fn drop(&mut self) {
-        if !matches!(self.0.borrow().phase, Phase::Stopped) {
+        if !matches!(self.sender.borrow().phase, Phase::Stopped) {
             let what = "it was cut off before it had taken its leave";
             self.phase(Phase::Failed(what.to_owned()));
         }

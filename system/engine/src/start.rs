@@ -2,34 +2,44 @@
 //!
 //! Invariant: before a torrent runs, people are the only ones who can speak to it.
 
+use crate::command::{Command, CommandError};
 use crate::connect::Introduction;
 use crate::engine::{AddTorrent, Environment};
 use crate::hashes::{FileSpan, HashServer};
 use crate::magnet::{AddMagnet, MagnetHandle};
 use crate::mailbox::Mailbox;
+use crate::priorities::{self, FilePriority, Wishes};
 use crate::register::Registration;
+use crate::relocate::Relocate;
 use crate::session::ToSession;
 use crate::snapshot::{Phase, Shown};
 use crate::torrent::{self, Inbox, MAX_EVENTS, OnDisk, Parts, ToTorrent, TorrentId, TorrentTask};
 use crate::tracker::{Announcer, Standing, Totals, TrackerTask, Trackers};
-use crate::web_seed::{Asked, Place};
+use crate::web_seed::{self, Asked, Place};
 use bytes::Bytes;
 use shoal_machine::Machine;
 use shoal_metainfo::metainfo::TrackerUrl;
 use shoal_metainfo::{Bitfield, FileIndex, Metainfo, PieceIndex};
 use shoal_storage::{ContentSpec, Event, Mode, Storage, StorageError};
-use shoal_swarm::torrent::{Input, Origin, Priority, Torrent, TorrentConfig};
-use shoal_transport::OriginClass;
+use shoal_swarm::torrent::{DEFAULT_MAX_CONNECTIONS, Input, Origin, Torrent, TorrentConfig};
+use shoal_transport::{OriginClass, TorrentLimiter};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+/// The most moves that wait for the end of a check; each is a person's wish.
+const MAX_MOVES: usize = 16;
+
+/// The most peers that a person names before a torrent runs: more than a torrent keeps in mind.
+const MAX_NAMED_PEERS: usize = 2_000;
+
 /// What storage is to know of the content of a torrent.
 pub(crate) fn content_spec(add: &AddTorrent, wanted: &[bool]) -> ContentSpec {
     ContentSpec {
         journal: add.journal.clone(),
+        renamed: add.renamed.clone(),
         mode: if add.seed_only {
             Mode::Seed
         } else {
@@ -47,28 +57,6 @@ pub(crate) fn open(storage: &Storage, spec: ContentSpec) -> Result<OnDisk, Stora
     Ok(OnDisk { content, events })
 }
 
-/// How much each piece is wanted, where these files are. Whoever only seeds fetches nothing.
-fn priorities(add: &AddTorrent, wanted: &[bool]) -> Vec<Priority> {
-    let metainfo = &add.metainfo;
-    let pieces = metainfo.layout().piece_count() as usize;
-    if add.seed_only {
-        return vec![Priority::Skip; pieces];
-    }
-    // Also those of nothing but padding: without them, the torrent would never be whole.
-    if wanted.iter().all(|&wanted| wanted) {
-        return vec![Priority::Normal; pieces];
-    }
-    let mut priorities = vec![Priority::Skip; pieces];
-    for ((index, file), &wanted) in (0..).zip(metainfo.files()).zip(wanted) {
-        if wanted && !file.padding {
-            for piece in metainfo.pieces_of(FileIndex(index)) {
-                priorities[piece as usize] = Priority::Normal;
-            }
-        }
-    }
-    priorities
-}
-
 /// What answers hash requests.
 pub(crate) fn hash_server(metainfo: &Metainfo) -> HashServer {
     let piece_length = metainfo.layout().piece_length();
@@ -83,11 +71,14 @@ pub(crate) fn hash_server(metainfo: &Metainfo) -> HashServer {
     HashServer::new(Arc::new(metainfo.verifier().clone()), piece_length, spans)
 }
 
-/// The torrent's own trackers, then those that the user named, each in a tier of its own. Nobody else knows the name of content
-/// without a torrent.
+/// The torrent's own trackers, then those that the user named, each in a tier of its own; or those that the user named in place of all. Nobody
+/// else knows the name of content without a torrent.
 fn tiers(add: &AddTorrent) -> Vec<Vec<Url>> {
     if add.metainfo.is_plain() {
         return Vec::new();
+    }
+    if let Some(tiers) = &add.tiers {
+        return tiers.clone();
     }
     let parse = |tier: &Vec<TrackerUrl>| -> Vec<Url> {
         let urls = tier.iter().map(|tracker| tracker.url.parse());
@@ -96,6 +87,19 @@ fn tiers(add: &AddTorrent) -> Vec<Vec<Url>> {
     let own = add.metainfo.trackers().iter().map(parse);
     let named = add.trackers.iter().map(|tracker| vec![tracker.clone()]);
     own.chain(named).collect()
+}
+
+/// The trackers that are the user's word.
+fn named_by_user(add: &AddTorrent) -> Vec<Url> {
+    let Some(tiers) = &add.tiers else {
+        return add.trackers.clone();
+    };
+    let own: BTreeSet<&str> = (add.metainfo.trackers().iter().flatten())
+        .map(|tracker| tracker.url.as_str())
+        .collect();
+    let others = tiers.iter().flatten();
+    let others = others.filter(|url| !own.contains(url.as_str()));
+    others.cloned().collect()
 }
 
 /// The trackers of a magnet link, each a tier of its own, then those that the user named.
@@ -108,7 +112,7 @@ pub(crate) fn magnet_tiers(add: &AddMagnet) -> Vec<Vec<Url>> {
 }
 
 /// The web seeds and mirrors that the user named, then the torrent's own, each once.
-fn web_seeds(add: &AddTorrent) -> Vec<Place> {
+pub(crate) fn web_seeds(add: &AddTorrent) -> Vec<Place> {
     let own = |urls: &[String], asked: fn(Url) -> Asked| -> Vec<Place> {
         let urls = urls.iter().filter_map(|url| url.parse().ok());
         let origin = OriginClass::Metainfo;
@@ -136,6 +140,34 @@ fn web_seeds(add: &AddTorrent) -> Vec<Place> {
     places
 }
 
+/// For each file that storage has, whether it is wanted.
+///
+/// # Errors
+/// Where there is not one priority for each file of the metainfo.
+pub(crate) fn selection(
+    metainfo: &Metainfo,
+    files: &[FilePriority],
+) -> Result<Vec<bool>, CommandError> {
+    let all = metainfo.files();
+    if files.len() != all.len() {
+        return Err(CommandError::Priorities {
+            files: all.len(),
+            given: files.len(),
+        });
+    }
+    let stored = all.iter().zip(priorities::wanted(files));
+    let stored = stored.filter(|(file, _)| file.symlink.is_none());
+    Ok(stored.map(|(_, wanted)| wanted).collect())
+}
+
+/// How much each piece is wanted. Whoever only seeds fetches nothing.
+fn piece_priorities(add: &AddTorrent, wishes: &Wishes) -> Vec<FilePriority> {
+    if add.seed_only {
+        return vec![FilePriority::Skip; add.metainfo.layout().piece_count() as usize];
+    }
+    wishes.of_pieces(&add.metainfo)
+}
+
 /// How a torrent came here.
 pub(crate) enum Entrance {
     /// By its metainfo.
@@ -152,6 +184,11 @@ pub(crate) struct Starting {
     pub(crate) entrance: Entrance,
     pub(crate) on_disk: OnDisk,
     pub(crate) inbox: Inbox,
+    pub(crate) limiter: TorrentLimiter,
+    pub(crate) wishes: Wishes,
+    pub(crate) web_seeds: Vec<Place>,
+    /// Moves that wait for the end of the check.
+    pub(crate) moves: Vec<Relocate>,
     pub(crate) shown: Shown,
     pub(crate) tasks: TaskTracker,
     pub(crate) rng: fastrand::Rng,
@@ -159,10 +196,10 @@ pub(crate) struct Starting {
 
 impl Starting {
     /// Runs the torrent until it has ended.
-    pub(crate) async fn run(mut self, add: AddTorrent, wanted: Vec<bool>) {
+    pub(crate) async fn run(mut self, mut add: AddTorrent) {
         let resumed_pieces = self.on_disk.content.resumed().have.count();
-        match self.check(&add).await {
-            Some(have) => self.run_with(add, &wanted, have, resumed_pieces).await,
+        match self.check(&mut add).await {
+            Some(have) => self.run_with(add, have, resumed_pieces).await,
             None => {
                 torrent::close(&mut self.on_disk).await;
                 drop(self.entrance);
@@ -172,17 +209,41 @@ impl Starting {
     }
 
     /// Finds out which pieces are there; `None` where the torrent was stopped meanwhile.
-    async fn check(&mut self, add: &AddTorrent) -> Option<Bitfield> {
-        let content = &self.on_disk.content;
+    async fn check(&mut self, add: &mut AddTorrent) -> Option<Bitfield> {
+        let content = self.on_disk.content.clone();
         if add.trust {
             return Some(content.trust());
         }
         let resumed = content.resumed().clone();
-        let mut have = resumed.have;
-        let check = content.verify(resumed.suspect);
-        let mut checked = 0;
-        while checked < check.total() {
-            let total = check.total();
+        let mut have = resumed.have.clone();
+        let doubts_all = self.check_these(add, resumed.suspect, &mut have).await?;
+        if doubts_all {
+            // Those that were not read just now.
+            for piece in resumed.have.iter() {
+                have.remove(piece);
+            }
+            let others = resumed.have.iter().collect();
+            self.check_these(add, others, &mut have).await?;
+        }
+        // Of those for which there is no room any more, whoever asked learns that nothing comes of them.
+        for relocate in std::mem::take(&mut self.moves) {
+            let relocate = ToTorrent::Relocate(Box::new(relocate));
+            drop(self.inbox.sender().try_send(relocate));
+        }
+        Some(have)
+    }
+
+    /// Checks these pieces, and notes those that are right. Whether a person wants everything to be read meanwhile; `None` where the
+    /// torrent was stopped.
+    async fn check_these(
+        &mut self,
+        add: &mut AddTorrent,
+        pieces: Vec<PieceIndex>,
+        have: &mut Bitfield,
+    ) -> Option<bool> {
+        let check = self.on_disk.content.verify(pieces);
+        let (mut checked, total, mut doubts_all) = (0, check.total(), false);
+        while checked < total {
             self.shown.phase(Phase::Checking { checked, total });
             tokio::select! {
                 event = self.on_disk.events.recv() => match event {
@@ -196,32 +257,87 @@ impl Starting {
                     Some(_) => {}
                     None => return None,
                 },
-                message = self.inbox.receive() => if matches!(message, ToTorrent::Stop) {
-                    check.cancel();
-                    return None;
+                message = self.inbox.receive() => match message {
+                    ToTorrent::Stop => {
+                        check.cancel();
+                        return None;
+                    }
+                    ToTorrent::Command(command) => doubts_all |= self.remember(*command, add).await,
+                    // Of those that are too many, whoever asked learns that nothing comes of them.
+                    ToTorrent::Relocate(relocate) if self.moves.len() < MAX_MOVES => {
+                        self.moves.push(*relocate);
+                    }
+                    // Nobody else speaks to it yet.
+                    _ => {}
                 },
             }
         }
-        Some(have)
+        Some(doubts_all)
     }
 
-    async fn run_with(
-        mut self,
-        add: AddTorrent,
-        wanted: &[bool],
-        have: Bitfield,
-        resumed_pieces: u32,
-    ) {
+    /// What a person says before it runs is what it will run with. Whether everything is to be read again.
+    async fn remember(&mut self, command: Command, add: &mut AddTorrent) -> bool {
+        match command {
+            Command::Priorities(files, reply) => {
+                let outcome = self.select(&add.metainfo, files).await;
+                drop(reply.send(outcome));
+            }
+            Command::Sequential(sequential) => add.sequential = sequential,
+            Command::FirstLast(first_last) => self.wishes.first_last = first_last,
+            Command::SuperSeed(super_seed) => add.super_seed = super_seed,
+            Command::Peers(peers) => {
+                let room = MAX_NAMED_PEERS.saturating_sub(add.peers.len());
+                add.peers.extend(peers.into_iter().take(room));
+            }
+            Command::MaxConnections(most) => add.max_connections = most,
+            Command::MaxUploads(most) => add.max_uploads = most,
+            Command::Trackers(tiers) => add.tiers = Some(tiers),
+            // They are announced to as soon as it runs.
+            Command::Reannounce(_) => {}
+            Command::AddWebSeed(url, reply) => {
+                let all = &mut self.web_seeds;
+                drop(reply.send(web_seed::add(all, Place::named(url))));
+            }
+            Command::RemoveWebSeed(url) => self.web_seeds.retain(|place| !place.is_at(&url)),
+            Command::Verify(reply) => {
+                let can_tell = add.metainfo.verifier().can_tell();
+                let outcome = if can_tell {
+                    Ok(())
+                } else {
+                    Err(CommandError::NoHashes)
+                };
+                drop(reply.send(outcome));
+                return can_tell;
+            }
+        }
+        false
+    }
+
+    async fn select(
+        &mut self,
+        metainfo: &Metainfo,
+        files: Vec<FilePriority>,
+    ) -> Result<(), CommandError> {
+        let wanted = selection(metainfo, &files)?;
+        let content = self.on_disk.content.clone();
+        let selecting = tokio::task::spawn_blocking(move || content.select(&wanted));
+        selecting.await.map_err(|_| CommandError::Gone)??;
+        self.wishes.files = files;
+        Ok(())
+    }
+
+    async fn run_with(mut self, add: AddTorrent, have: Bitfield, resumed_pieces: u32) {
         let metainfo = &add.metainfo;
         let layout = Arc::new(metainfo.layout().clone());
         let mut torrent = Torrent::new(TorrentConfig {
             layout: Arc::clone(&layout),
             have,
-            priorities: priorities(&add, wanted),
+            priorities: piece_priorities(&add, &self.wishes),
             sequential: add.sequential,
             our_peer_id: self.introduction.peer_id.0,
             seed: self.rng.u64(..),
-            max_connections: self.environment.max_connections,
+            // Before anybody is let in, the session says how many a torrent may have.
+            max_connections: add.max_connections.unwrap_or(DEFAULT_MAX_CONNECTIONS),
             private: metainfo.is_private(),
             exchange: self.environment.exchanges_peers(metainfo),
             super_seed: add.super_seed,
@@ -245,7 +361,7 @@ impl Starting {
                     self.introduction,
                     Announces {
                         tiers: &tiers(&add),
-                        named_by_user: add.trackers.clone(),
+                        named_by_user: named_by_user(&add),
                         totals: Totals::of(&torrent.progress()),
                         standing: Standing::of(&torrent),
                     },
@@ -258,6 +374,9 @@ impl Starting {
             }
             Entrance::Search(search) => search.hand_over().await.map(|mut met| {
                 met.trackers.begin(&torrent);
+                if let Some(tiers) = &add.tiers {
+                    met.trackers.replace(tiers.clone());
+                }
                 for (address, origin) in met.candidates {
                     candidates.entry(origin).or_default().push(address);
                 }
@@ -284,7 +403,6 @@ impl Starting {
             let is_seed = torrent.have().is_full();
             dht.join(swarms, is_seed, metainfo.nodes(), &sender)
         });
-        let limiter = self.environment.transport.limiter().torrent(add.limits);
         let parts = Parts {
             id: self.id,
             environment: self.environment,
@@ -295,12 +413,15 @@ impl Starting {
             info: Bytes::copy_from_slice(metainfo.raw_info()),
             on_disk: self.on_disk,
             hashes: Arc::new(hash_server(metainfo)),
-            limiter,
+            limiter: self.limiter,
             inbox: self.inbox,
             mailbox,
             trackers,
             dht,
-            web_seeds: web_seeds(&add),
+            web_seeds: self.web_seeds,
+            wishes: self.wishes,
+            max_connections: add.max_connections,
+            max_uploads: add.max_uploads,
             shown: self.shown,
             seed_only: add.seed_only,
             resumed_pieces,

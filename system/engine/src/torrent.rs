@@ -3,31 +3,37 @@
 //!
 //! Invariant: this loop never waits for a connection or for storage; both may wait for it.
 
+mod commands;
 mod connections;
 mod report;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod web_seeds;
 
+use crate::command::Command;
 use crate::connect::{Introduction, Ready};
 use crate::dht::Membership;
 use crate::dials::Dials;
 use crate::engine::Environment;
 use crate::hashes::HashServer;
 use crate::mailbox::Mailbox;
+use crate::priorities::Wishes;
 use crate::recheck::Rechecks;
 use crate::register::Registration;
+use crate::relocate::{Moving, Relocate};
 use crate::session::{FromSession, ToSession};
 use crate::snapshot::{Phase, Shown};
 use crate::tracker::Trackers;
 use crate::web_seed::Place;
 use crate::whole;
 use bytes::Bytes;
+use commands::Selecting;
 use connections::{Peer, PlainRemotes};
 use shoal_machine::{Machine, Moment, Sighting, earliest};
 use shoal_metainfo::{Layout, Metainfo};
 use shoal_session::TorrentKey;
-use shoal_storage::{Content, Event};
+use shoal_storage::{Content, Event, StorageError};
 use shoal_swarm::torrent::{Input, Origin, Output, Torrent};
 use shoal_swarm::{FromPeer, PeerKey};
 use shoal_transport::TorrentLimiter;
@@ -35,6 +41,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use verify::Verifying;
 use web_seeds::WebSeeds;
 
 /// Names a torrent within its engine.
@@ -62,6 +69,14 @@ pub(crate) enum ToTorrent {
     WebSeedNews(PeerKey, String),
     /// Whether whole files are what was promised of them.
     Checked(Result<(), String>),
+    /// What a person asks for.
+    Command(Box<Command>),
+    /// Storage has the files that are wanted, or not.
+    Selected(Result<(), StorageError>),
+    /// Files are to be elsewhere.
+    Relocate(Box<Relocate>),
+    /// They are, or that failed.
+    Relocated,
     Stop,
 }
 
@@ -158,6 +173,11 @@ pub(crate) struct Parts {
     /// Its being looked for in the DHT, where that may be.
     pub(crate) dht: Option<Membership>,
     pub(crate) web_seeds: Vec<Place>,
+    pub(crate) wishes: Wishes,
+    /// The most connections, where a person says so.
+    pub(crate) max_connections: Option<u32>,
+    /// The most peers that are served, where a person says so.
+    pub(crate) max_uploads: Option<u32>,
     pub(crate) shown: Shown,
     pub(crate) seed_only: bool,
     pub(crate) resumed_pieces: u32,
@@ -176,8 +196,15 @@ pub(crate) struct TorrentTask {
     dials: Dials,
     plain: PlainRemotes,
     rechecks: Rechecks,
+    /// Everything is being read again.
+    verifying: Option<Verifying>,
+    /// Other priorities that storage is to know of first.
+    selecting: Selecting,
+    /// The most connections of any torrent.
+    session_max_connections: u32,
     /// Why nothing can be written, while that is so.
     suspended: Option<Phase>,
+    moving: Moving,
     /// What the session is to be told at the end of the turn.
     up: Vec<shoal_session::Input>,
     next_report: Moment,
@@ -203,7 +230,11 @@ impl TorrentTask {
             dials: Dials::default(),
             plain: PlainRemotes::default(),
             rechecks: Rechecks::default(),
+            verifying: None,
+            selecting: Selecting::default(),
+            session_max_connections: u32::MAX,
             suspended: None,
+            moving: Moving::default(),
             up: Vec::new(),
             report_early: false,
             downloaded_bytes: 0,
@@ -221,9 +252,13 @@ impl TorrentTask {
         for ready in met {
             self.connected(ready);
         }
+        if self.parts.max_uploads.is_some() {
+            self.limit_uploads();
+        }
         self.start_web_seeds();
         self.check_whole();
         loop {
+            self.begin_verifying();
             self.recheck();
             self.report();
             for input in std::mem::take(&mut self.up) {
@@ -301,8 +336,25 @@ impl TorrentTask {
             ToTorrent::Seen(sighting) => self.up.push(shoal_session::Input::Seen(sighting)),
             ToTorrent::WebSeedNews(peer, news) => self.web_seeds.on_news(peer, news),
             ToTorrent::Checked(outcome) => self.on_checked(outcome),
+            // Whoever waits for an answer learns that there is none.
+            ToTorrent::Command(_) if self.stopping => {}
+            ToTorrent::Command(command) => self.obey(*command),
+            ToTorrent::Selected(outcome) => self.on_selected(outcome),
+            ToTorrent::Relocate(relocate) => {
+                let content = &self.parts.on_disk.content;
+                if !self.stopping {
+                    self.moving
+                        .begin(*relocate, content, self.parts.inbox.sender());
+                    self.rest_or_go_on();
+                }
+            }
+            ToTorrent::Relocated => {
+                self.moving.end();
+                self.rest_or_go_on();
+            }
             ToTorrent::Stop => {
                 self.stopping = true;
+                self.moving.cancel();
                 self.update_trackers();
                 self.parts.trackers.stop();
                 self.parts.dht = None;
@@ -325,6 +377,9 @@ impl TorrentTask {
                 self.rechecks.lost(piece);
                 Input::Lost { piece }
             }
+            Event::Checked { piece, right } if self.reads_everything() => {
+                return self.verified_again(piece, right);
+            }
             Event::Checked { piece, right } => {
                 if !self.rechecks.checked(piece, right) {
                     return;
@@ -335,20 +390,29 @@ impl TorrentTask {
             Event::Dropped { piece } => Input::Dropped { piece },
             Event::Suspended { reason, path } => {
                 self.suspended = Some(Phase::Suspended { reason, path });
-                self.report_early = true;
-                Input::Suspended(true)
+                return self.rest_or_go_on();
             }
             Event::Resumed => {
                 self.suspended = None;
-                self.report_early = true;
-                Input::Suspended(false)
+                return self.rest_or_go_on();
             }
         };
         self.handle(input);
     }
 
+    /// Nothing is asked of peers while nothing can be written.
+    fn rest_or_go_on(&mut self) {
+        self.report_early = true;
+        let rests = self.suspended.is_some() || self.moving.is_going_on();
+        self.handle(Input::Suspended(rests));
+    }
+
     /// Has lost pieces verified again.
     fn recheck(&mut self) {
+        // Where everything is read, these come after it, as they were lost since they were read.
+        if self.verifying.is_some() {
+            return;
+        }
         let due = self.rechecks.due();
         if !due.is_empty() && !self.stopping {
             // It goes on by itself and tells of each piece.
@@ -373,6 +437,12 @@ impl TorrentTask {
                 self.handle(Input::OurAddress(SocketAddr::new(ip, port)));
             }
             FromSession::Unchoked(peers) => self.handle(Input::Unchoked(peers)),
+            FromSession::MaxConnections(most) => {
+                self.session_max_connections = most;
+                self.limit_connections();
+            }
+            FromSession::Shed(count) => self.handle(Input::Shed(count)),
+            FromSession::Review => self.send_forbidden_away(),
             // Content without a torrent is nobody else's business.
             FromSession::Incoming(_) if self.parts.metainfo.is_plain() => self.disconnected(),
             FromSession::Incoming(ready) => self.connected(*ready),

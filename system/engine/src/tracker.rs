@@ -19,6 +19,7 @@ use shoal_tracker::{
     ScrapeReply,
 };
 use shoal_transport::OriginClass;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, watch};
@@ -88,7 +89,7 @@ impl Standing {
 }
 
 /// What a torrent tells this driver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum ToTrackers {
     WantsCandidates,
     Stands(Standing),
@@ -96,6 +97,10 @@ enum ToTrackers {
     WasComplete,
     /// The torrent is in this swarm too.
     Join(InfoHash),
+    /// These tiers in place of all.
+    Replace(Vec<Vec<Url>>),
+    /// A person wants an announce: to one, or to all.
+    Reannounce(Option<Url>),
     Stop,
 }
 
@@ -129,6 +134,7 @@ impl Trackers {
             standing,
             schedules,
             tiers: tiers.to_vec(),
+            named_since: Vec::new(),
             dice,
             mailbox: mailbox.clone(),
             torrent,
@@ -176,6 +182,16 @@ impl Trackers {
         self.mailbox.push(ToTrackers::Join(swarm), separate);
     }
 
+    /// These tiers in place of all: those that were not there are the user's word.
+    pub(crate) fn replace(&self, tiers: Vec<Vec<Url>>) {
+        self.mailbox.push(ToTrackers::Replace(tiers), separate);
+    }
+
+    /// A person wants an announce: to one, or to all.
+    pub(crate) fn reannounce(&self, tracker: Option<Url>) {
+        self.mailbox.push(ToTrackers::Reannounce(tracker), separate);
+    }
+
     /// Takes leave.
     pub(crate) fn stop(&self) {
         self.mailbox.push(ToTrackers::Stop, separate);
@@ -201,7 +217,7 @@ pub(crate) struct Announcer {
     pub(crate) port: OurPort,
     pub(crate) key: u32,
     pub(crate) totals: Arc<Totals>,
-    /// The trackers that the user named; all others the torrent did.
+    /// The trackers that the user named; all others that were there from the start the torrent did.
     pub(crate) named_by_user: Vec<Url>,
 }
 
@@ -225,6 +241,8 @@ pub(crate) struct TrackerTask {
     schedules: Vec<Schedule>,
     /// For the schedules of swarms that it turns out to be in.
     tiers: Vec<Vec<Url>>,
+    /// Those among them that a person named while it ran.
+    named_since: Vec<Url>,
     dice: fastrand::Rng,
     mailbox: Mailbox<ToTrackers>,
     torrent: mpsc::Sender<ToTorrent>,
@@ -284,6 +302,8 @@ impl TrackerTask {
             ToTrackers::WasComplete => self.all(&Input::WasComplete),
             ToTrackers::Join(swarm) if !self.leaving => self.join(swarm),
             ToTrackers::Join(_) => {}
+            ToTrackers::Replace(tiers) => self.replace(tiers),
+            ToTrackers::Reannounce(tracker) => self.all(&Input::Reannounce(tracker)),
             ToTrackers::Stop if self.leaving => {}
             ToTrackers::Stop => {
                 self.leaving = true;
@@ -294,6 +314,27 @@ impl TrackerTask {
                 self.all(&Input::Stop);
             }
         }
+    }
+
+    fn replace(&mut self, tiers: Vec<Vec<Url>>) {
+        let known: BTreeSet<&Url> = self.tiers.iter().flatten().collect();
+        let new = tiers.iter().flatten().filter(|url| !known.contains(url));
+        let new: Vec<Url> = new.cloned().collect();
+        self.named_since.extend(new);
+        let kept: BTreeSet<&Url> = tiers.iter().flatten().collect();
+        self.named_since.retain(|url| kept.contains(url));
+        self.all(&Input::Replace(tiers.clone()));
+        self.tiers = tiers;
+    }
+
+    /// The tracker, and on whose word it is spoken to.
+    fn target(&self, url: Url) -> Target {
+        let named = self.around.named_by_user.contains(&url) || self.named_since.contains(&url);
+        let origin = match named {
+            true => OriginClass::User,
+            false => OriginClass::Metainfo,
+        };
+        Target { url, origin }
     }
 
     fn join(&mut self, swarm: InfoHash) {
@@ -358,6 +399,7 @@ impl TrackerTask {
                 info_hash,
                 give_up_at,
             } => {
+                let tracker = self.target(tracker);
                 let request = self.requests.spawn(async move {
                     let result = around.scrape(tracker, info_hash, give_up_at, rng).await;
                     Answered(at, Answer::Scrape(id, result))
@@ -373,13 +415,15 @@ impl TrackerTask {
                 tracker_id,
                 give_up_at,
             } => {
+                let tracker = self.target(tracker);
                 let announce = around.request(info_hash, event, num_want, tracker_id);
                 let request = self.requests.spawn(async move {
                     let port = announce.port;
                     let result = around.announce(tracker, announce, give_up_at, rng).await;
                     Answered(at, Answer::Announce(id, port, result))
                 });
-                (request, !self.leaving && event != Some(Event::Completed))
+                let matters = matches!(event, Some(Event::Completed | Event::Stopped));
+                (request, !self.leaving && !matters)
             }
         };
         if may_be_dropped {
@@ -433,35 +477,25 @@ impl Announcer {
         }
     }
 
-    /// The tracker, and on whose word it is spoken to.
-    fn target(&self, url: Url) -> Target {
-        let origin = if self.named_by_user.contains(&url) {
-            OriginClass::User
-        } else {
-            OriginClass::Metainfo
-        };
-        Target { url, origin }
-    }
-
     async fn announce(
         &self,
-        tracker: Url,
+        tracker: Target,
         request: AnnounceRequest,
         give_up_at: Moment,
         rng: fastrand::Rng,
     ) -> Result<(AnnounceReply, Option<Sighting>), Error> {
-        let (tracker, within) = (self.target(tracker), give_up_at.since(self.clock.now()));
+        let within = give_up_at.since(self.clock.now());
         self.client.announce(&tracker, request, within, rng).await
     }
 
     async fn scrape(
         &self,
-        tracker: Url,
+        tracker: Target,
         info_hash: InfoHash,
         give_up_at: Moment,
         rng: fastrand::Rng,
     ) -> Result<ScrapeReply, Error> {
-        let (tracker, within) = (self.target(tracker), give_up_at.since(self.clock.now()));
+        let within = give_up_at.since(self.clock.now());
         self.client
             .scrape(&tracker, &[info_hash], within, rng)
             .await

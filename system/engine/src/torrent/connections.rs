@@ -165,6 +165,9 @@ impl TorrentTask {
 
     /// A handshake is done: the machine says whether the connection stays.
     pub(super) fn connected(&mut self, ready: Ready) {
+        if !self.parts.environment.admission.allows(ready.address.ip()) {
+            return self.turned_away(&ready);
+        }
         if ready.key.is_some() {
             self.dial_ended(true);
             if !ready.disguised {
@@ -211,6 +214,17 @@ impl TorrentTask {
                 }
             }
         });
+    }
+
+    /// Its address was forbidden after its handshake had begun. The socket closes when `ready` is dropped.
+    fn turned_away(&mut self, ready: &Ready) {
+        match ready.key {
+            Some(peer) => {
+                self.dial_ended(false);
+                self.handle(Input::DialFailed { peer });
+            }
+            None => self.disconnected(),
+        }
     }
 
     fn surroundings(&self, ready: &Ready) -> Surroundings {

@@ -51,6 +51,10 @@ impl TorrentTask {
 
     /// What the next announces are to say.
     pub(super) fn update_trackers(&mut self) {
+        // What is not read again yet is not lost.
+        if self.verifying.is_some() {
+            return;
+        }
         let (uploaded, downloaded) = (self.uploaded_bytes, self.downloaded_bytes);
         self.parts
             .trackers
@@ -63,6 +67,13 @@ impl TorrentTask {
     fn phase(&self) -> Phase {
         if let Some(reason) = &self.failed {
             return Phase::Failed(reason.clone());
+        }
+        if let Some(verifying) = &self.verifying {
+            let (checked, total) = verifying.progress();
+            return Phase::Checking { checked, total };
+        }
+        if let Some(moving) = self.moving.phase() {
+            return moving;
         }
         let running = if self.torrent.is_complete() && !self.unchecked {
             Phase::Seeding
@@ -97,7 +108,11 @@ impl TorrentTask {
         let from_web: u64 = web_seeds.iter().map(|seed| seed.download_rate).sum();
         self.parts.shown.replace(Snapshot {
             phase: self.phase(),
-            complete: missing_bytes == 0 && !self.unchecked && self.failed.is_none(),
+            location: Some(self.parts.on_disk.content.location()),
+            complete: missing_bytes == 0
+                && !self.unchecked
+                && self.failed.is_none()
+                && self.verifying.is_none(),
             wanted_bytes,
             wanted_verified_bytes: wanted_bytes - missing_bytes,
             verified_bytes: progress.have_bytes,

@@ -1,9 +1,12 @@
 //! The books that a torrent keeps with its session.
 
 use super::*;
+use crate::admission::Admission;
+use crate::changes::Board;
 use crate::clock::Clock;
 use crate::engine::AddTorrent;
 use crate::ports::OurPort;
+use crate::priorities::FilePriority;
 use crate::register::Register;
 use crate::snapshot::Snapshot;
 use crate::start;
@@ -49,7 +52,7 @@ fn still() -> Still {
         port: OurPort::new(clock, None, None).1,
         local: None,
         dht: None,
-        max_connections: DEFAULT_MAX_CONNECTIONS,
+        admission: Admission::default(),
         isolated: true,
         encryption: EncryptionPolicy::default(),
     };
@@ -111,7 +114,13 @@ fn still() -> Still {
         trackers,
         dht: None,
         web_seeds: Vec::new(),
-        shown: Shown::new(watch::channel(Snapshot::default()).0),
+        wishes: Wishes {
+            files: vec![FilePriority::Normal],
+            first_last: false,
+        },
+        max_connections: None,
+        max_uploads: None,
+        shown: shown(id),
         seed_only: false,
         resumed_pieces: 0,
     };
@@ -120,6 +129,11 @@ fn still() -> Still {
         _workers: workers,
         _target: target,
     }
+}
+
+fn shown(id: TorrentKey) -> Shown {
+    let (sender, watched) = watch::channel(Snapshot::default());
+    Shown::new(sender, Board::default().post(id, watched))
 }
 
 fn dials_that_ended(task: &TorrentTask) -> usize {

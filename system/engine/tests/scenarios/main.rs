@@ -7,6 +7,7 @@
 )]
 
 mod changed;
+mod commands;
 mod crowd;
 mod dht;
 mod disk;
