@@ -5,6 +5,7 @@
 use crate::carried::Carried;
 use crate::mse::Line;
 use crate::register::Register;
+use crate::route::RouteId;
 use crate::torrent::TorrentId;
 use shoal_metainfo::{InfoHash, InfoHashes};
 use shoal_swarm::PeerKey;
@@ -45,6 +46,8 @@ pub(crate) struct Ready {
 pub(crate) struct Introduction {
     pub(crate) hashes: InfoHashes,
     pub(crate) peer_id: PeerId,
+    /// Where it is, and alone to be found.
+    pub(crate) route: RouteId,
     /// We take part in the DHT, and the torrent may be known there.
     pub(crate) dht: bool,
     /// Strangers who name it are answered. Whoever knows a URL can tell the name of content without a torrent, and is not to learn that

@@ -4,8 +4,7 @@ use crate::admission::{AddressFilter, Admission, MAX_BANS};
 use crate::changes::{Board, Changes};
 use crate::clock::Clock;
 use crate::connect::{Introduction, Ready};
-use crate::dht::{self, Acquaintance, DhtConfig, DhtPeers, DhtTask};
-use crate::door;
+use crate::dht::{Acquaintance, DhtConfig, DhtPeers};
 use crate::handle::TorrentHandle;
 use crate::local::LocalPeers;
 use crate::magnet::{self, AddMagnet, MagnetHandle, MagnetTask};
@@ -13,6 +12,7 @@ use crate::mailbox::Mailbox;
 use crate::ports::OurPort;
 use crate::priorities::{self, FilePriority, Wishes};
 use crate::register::{Register, Registration};
+use crate::route::{self, Ground, MAX_ROUTES, RouteConfig, RouteId, Routes};
 use crate::session::{SessionTask, ToSession};
 use crate::snapshot::{Shown, Snapshot};
 use crate::start::{self, Entrance, Starting};
@@ -24,8 +24,8 @@ use shoal_metainfo::{FileIndex, InfoHashes, Metainfo};
 use shoal_session::{Settings, TorrentKey};
 use shoal_storage::{Disk, Storage, StorageConfig, StorageError};
 use shoal_transport::{
-    LimitGroup, Listener, Mapped, OriginClass, OtherDatagrams, PeerDialer, RateLimits, Transport,
-    TransportConfig, TransportError, UtpEndpoint, WantedPort,
+    LimitGroup, Mapped, OriginClass, PeerDialer, RateLimits, Transport, TransportConfig,
+    TransportError,
 };
 use shoal_wire::PeerId;
 use shoal_wire::mse::EncryptionPolicy;
@@ -76,6 +76,18 @@ pub enum EngineError {
         "the disk takes too long: what is done is done, and what is left goes with a second attempt"
     )]
     SlowDisk,
+    /// There is no such route, and no other one is taken instead.
+    #[error("there is no route `{0}`: make it, or give the torrent another one")]
+    NoRoute(String),
+    /// The route is just being changed.
+    #[error("the route `{0}` is being changed: try again in a moment")]
+    RouteInChange(String),
+    /// There are as many routes as there can be.
+    #[error("there are {MAX_ROUTES} routes, which is the most: remove one")]
+    TooManyRoutes,
+    /// The search went by another route.
+    #[error("the search for it went by another route: search anew")]
+    OtherRoute,
     /// The engine was stopped meanwhile.
     #[error("the engine has stopped")]
     Stopped,
@@ -173,6 +185,8 @@ pub struct AddTorrent {
     pub max_connections: Option<u32>,
     /// The most peers that are served at a time, in the same way.
     pub max_uploads: Option<u32>,
+    /// The route that everything of it takes, and nothing another; `None` is the engine's own.
+    pub route: Option<String>,
 }
 
 impl AddTorrent {
@@ -201,6 +215,7 @@ impl AddTorrent {
             limit_groups: Vec::new(),
             max_connections: None,
             max_uploads: None,
+            route: None,
         }
     }
 
@@ -221,6 +236,8 @@ impl AddTorrent {
 pub(crate) struct Environment {
     pub(crate) clock: Clock,
     pub(crate) pool: Pool,
+    /// Which route all of this is of.
+    pub(crate) route: RouteId,
     pub(crate) transport: Transport,
     pub(crate) dialer: PeerDialer,
     pub(crate) trackers: TrackerClient,
@@ -258,6 +275,12 @@ impl Environment {
         local.filter(|_| !metainfo.is_private() && !metainfo.is_plain())
     }
 
+    /// Why nothing leaves at present, if that is so.
+    pub(crate) fn no_route(&self) -> Option<String> {
+        let why = self.transport.shut_because();
+        why.map(|why| why.to_string())
+    }
+
     /// What to say and to hear about the DHT on a connection, where both sides take part.
     pub(crate) fn acquaint(&self, us: Introduction, ready: &Ready) -> Option<Acquaintance> {
         let dht = self.dht.as_ref().filter(|_| us.dht && ready.dht)?;
@@ -275,19 +298,24 @@ pub struct Engine {
 /// Adds torrents to an engine that somebody else owns. Clones are of the same engine; once that has been stopped, nothing can be added.
 #[derive(Clone)]
 pub struct EngineHandle {
-    pub(crate) environment: Environment,
+    /// Of the own route as it began: of it, only what all routes share is used here.
+    pub(crate) environment: Arc<Environment>,
     register: Register,
     tasks: TaskTracker,
+    pub(crate) routes: Routes,
     torrents: Arc<Torrents>,
     board: Board,
 }
+
+/// A torrent or search, and the route that it is on.
+type Running = (RouteId, mpsc::Sender<ToTorrent>);
 
 /// All that were added.
 struct Torrents {
     next_id: AtomicU64,
     seeds: Mutex<fastrand::Rng>,
     /// Whom to tell of the end; `None` once they have been told.
-    running: Mutex<Option<Vec<mpsc::Sender<ToTorrent>>>>,
+    running: Mutex<Option<Vec<Running>>>,
 }
 
 impl Engine {
@@ -312,85 +340,27 @@ impl Engine {
             Some(disk) => Storage::start_on(config.storage, disk),
             None => Storage::start(config.storage),
         }?;
-        let isolated = config.transport.isolated;
-        let transport = Transport::start(config.transport)?;
-        let keeping = transport.clone();
-        pool.next().spawn(async move { keeping.keep().await });
         let admission = Admission::default();
         let (session_task, session) = SessionTask::new(clock, config.session, seeds.u64(..));
         pool.next().spawn(session_task.run());
-        let register = Register::default();
-        // Listeners belong to the event loop that they are made on.
-        let entrance = pool.next();
-        let (peers_over, port_mapping) = (config.peers_over, config.port_mapping);
-        let datagrams_too = config.dht.is_some();
-        let opening = {
-            let transport = transport.clone();
-            entrance.spawn(async move { open(&transport, peers_over, datagrams_too) })
-        };
-        let opened = opening.await.map_err(|_| EngineError::Stopped)??;
-        let (dialer, listeners) = (opened.dialer, opened.listeners);
-        let mut listening: Vec<SocketAddr> = listeners.iter().map(Listener::local_addr).collect();
-        let wanted = wanted_ports(&listeners, port_mapping);
-        // uTP has the ports of TCP.
-        listening.dedup();
-        for listener in listeners {
-            let guests = door::Guests {
-                register: register.clone(),
-                session: session.clone(),
-                admission: admission.clone(),
-                policy: config.encryption,
-            };
-            entrance.spawn(door::stand(listener, guests));
-        }
-        let mapper = wanted.and_then(|(address, wanted)| transport.port_mapper(address, wanted));
-        let local_port = listening.first().map(SocketAddr::port);
-        let (ports, port) = OurPort::new(clock, local_port, mapper);
-        let tasks = TaskTracker::new();
-        if let Some(ports) = ports {
-            tasks.spawn_on(ports.run(), pool.next());
-        }
-        let dht = config.dht.map(|config| {
-            let parts = dht::Parts {
-                clock,
-                transport: transport.clone(),
-                config,
-                sockets: opened.datagrams,
-                session: session.clone(),
-                port: port.clone(),
-                implied_port: peers_over != PeerTransports::Tcp,
-                secret: secret()?,
-                rng: seeds.fork(),
-            };
-            let (task, dht) = DhtTask::new(parts);
-            tasks.spawn_on(task.run(), entrance);
-            Ok::<_, EngineError>(dht)
-        });
-        let dht = dht.transpose()?;
-        // Where others cannot connect there is nothing to announce to them.
-        let reachable = listening.iter().find(|address| !address.ip().is_loopback());
-        let local = reachable.map(|&first| {
-            let (transport, dht) = (transport.clone(), dht.clone());
-            let (task, local) =
-                LocalPeers::new(clock, transport, first, &listening, dht, &mut seeds);
-            pool.next().spawn(task.run());
-            local
-        });
-        let environment = Environment {
+        let ground = Ground {
             clock,
             pool,
-            trackers: TrackerClient::new(clock, transport.clone()),
-            transport,
-            dialer,
             storage,
             session,
-            port,
-            local,
-            dht,
             admission,
             encryption: config.encryption,
-            isolated,
+            register: Register::default(),
+            tasks: TaskTracker::new(),
         };
+        let own = RouteConfig {
+            transport: config.transport,
+            peers_over: config.peers_over,
+            port_mapping: config.port_mapping,
+            dht: config.dht,
+        };
+        let opened = route::open(&ground, RouteId::OWN, own, seeds.fork()).await?;
+        let (environment, listening) = (Arc::clone(&opened.environment), opened.listening.clone());
         let torrents = Torrents {
             next_id: AtomicU64::new(1),
             seeds: Mutex::new(seeds),
@@ -401,8 +371,9 @@ impl Engine {
             listening,
             handle: EngineHandle {
                 environment,
-                register,
-                tasks,
+                register: ground.register.clone(),
+                tasks: ground.tasks.clone(),
+                routes: Routes::new(ground, opened),
                 torrents: Arc::new(torrents),
                 board: Board::default(),
             },
@@ -415,7 +386,7 @@ impl Engine {
         self.handle.clone()
     }
 
-    /// Where peers may connect.
+    /// Where peers may connect, over the engine's own route as it began.
     #[must_use]
     pub fn listening(&self) -> &[SocketAddr] {
         &self.listening
@@ -424,13 +395,13 @@ impl Engine {
     /// What the router passes on to us, if it does: the port that others are told, and the address that it says is ours.
     #[must_use]
     pub fn mapped(&self) -> Option<Mapped> {
-        self.handle.environment.port.mapped()
+        self.handle.own_route().port.mapped()
     }
 
-    /// The network, for those who fetch something else through the same policy and binding.
+    /// The network of the engine's own route as it is now, for those who fetch something else through the same policy and binding.
     #[must_use]
-    pub fn transport(&self) -> &Transport {
-        &self.handle.environment.transport
+    pub fn transport(&self) -> Transport {
+        self.handle.own_route().transport.clone()
     }
 
     /// As [`EngineHandle::add`].
@@ -458,18 +429,19 @@ impl Engine {
             tasks,
             torrents,
             board,
+            routes,
             ..
         } = self.handle;
         board.close();
         let torrents = lock(&torrents.running).take().unwrap_or_default();
         let leave = async {
-            environment.port.leave();
-            for torrent in torrents {
+            let routes = routes.end();
+            routes.iter().for_each(|route| route.port.leave());
+            for (_, torrent) in torrents {
                 drop(torrent.send(ToTorrent::Stop).await);
             }
-            if let Some(dht) = &environment.dht {
-                dht.stop();
-            }
+            let dhts = routes.iter().filter_map(|route| route.dht.as_ref());
+            dhts.for_each(DhtPeers::stop);
             tasks.close();
             tasks.wait().await;
         };
@@ -477,7 +449,7 @@ impl Engine {
         if tokio::time::timeout(within * 3 / 4, leave).await.is_err() {
             tracing::warn!("not everything ended in time; it is cut off");
         }
-        let (workers, storage) = (self.workers, environment.storage);
+        let (workers, storage) = (self.workers, environment.storage.clone());
         let (done, ended) = oneshot::channel::<()>();
         // On a thread of its own: a disk that does not answer keeps it, and must not keep the caller's runtime.
         let thread = thread::Builder::new().name("shoal-end".to_owned());
@@ -500,15 +472,20 @@ impl EngineHandle {
     /// # Errors
     /// Before the first byte moves: where the target cannot be used, the priorities do not fit, or the torrent is here already.
     pub async fn add(&self, mut add: AddTorrent) -> Result<TorrentHandle, EngineError> {
+        let environment = self.routes.of(add.route.as_deref())?;
         // What no torrent describes has no peers.
         if !add.metainfo.is_plain() {
-            self.environment.port.map();
+            environment.port.map();
         }
         let files = file_priorities(&add)?;
         let mut rng = lock(&self.torrents.seeds).fork();
         let hashes = add.metainfo.info_hashes();
-        let dht = self.environment.dht_for(&add.metainfo).is_some();
+        let dht = environment.dht_for(&add.metainfo).is_some();
         let (id, introduction, entrance) = match add.search.take() {
+            // Its connections go another way.
+            Some(search) if search.introduction.route != environment.route => {
+                return Err(EngineError::OtherRoute);
+            }
             Some(search) => {
                 let introduction = Introduction {
                     hashes,
@@ -520,7 +497,7 @@ impl EngineHandle {
             None => {
                 let is_public = !add.metainfo.is_plain();
                 let (id, introduction, registration) =
-                    self.register(hashes, dht, is_public, &mut rng)?;
+                    self.register(hashes, environment.route, dht, is_public, &mut rng)?;
                 (id, introduction, Entrance::New(registration))
             }
         };
@@ -537,14 +514,14 @@ impl EngineHandle {
         let inbox = Inbox::new();
         let sender = inbox.sender();
         let (snapshot, watched) = watch::channel(Snapshot::default());
-        let limiter = self.environment.transport.limiter().torrent(add.limits);
+        let limiter = environment.transport.limiter().torrent(add.limits);
         limiter.set_groups(&add.limit_groups);
         let wishes = Wishes {
             files,
             first_last: add.first_last,
         };
         let starting = Starting {
-            environment: self.environment.clone(),
+            environment: Environment::clone(&environment),
             id,
             introduction,
             entrance,
@@ -560,7 +537,7 @@ impl EngineHandle {
         };
         self.tasks
             .spawn_on(starting.run(add), self.environment.pool.next());
-        self.keep(sender.clone())?;
+        self.keep(environment.route, sender.clone())?;
         Ok(TorrentHandle {
             id,
             sender,
@@ -574,19 +551,19 @@ impl EngineHandle {
     /// # Errors
     /// Where the torrent is here already, under one of the link's info hashes.
     pub async fn add_magnet(&self, add: AddMagnet) -> Result<MagnetHandle, EngineError> {
+        let environment = self.routes.of(add.route.as_deref())?;
         let mut rng = lock(&self.torrents.seeds).fork();
         let known = add.known.as_ref().map(|known| &known.metainfo);
         let hashes = known.map(|metainfo| metainfo.info_hashes());
         let hashes = hashes.unwrap_or(add.magnet.info_hashes);
         let dht = match known {
-            Some(metainfo) => self.environment.dht_for(metainfo),
-            None => self.environment.dht.as_ref(),
+            Some(metainfo) => environment.dht_for(metainfo),
+            None => environment.dht.as_ref(),
         };
         let (id, introduction, registration) =
-            self.register(hashes, dht.is_some(), true, &mut rng)?;
+            self.register(hashes, environment.route, dht.is_some(), true, &mut rng)?;
         let inbox = Inbox::new();
         let sender = inbox.sender();
-        let environment = self.environment.clone();
         let (task, trackers) = start::announce(
             &environment,
             introduction,
@@ -615,12 +592,12 @@ impl EngineHandle {
             mailbox,
             trackers,
             limiter: limiter.torrent(RateLimits::default()),
-            environment,
+            environment: Environment::clone(&environment),
         };
         let (task, handle) = MagnetTask::new(parts, add, rng.u64(..));
         self.tasks
             .spawn_on(task.run(), self.environment.pool.next());
-        self.keep(sender)?;
+        self.keep(environment.route, sender)?;
         Ok(handle)
     }
 
@@ -690,6 +667,7 @@ impl EngineHandle {
     fn register(
         &self,
         hashes: InfoHashes,
+        route: RouteId,
         dht: bool,
         is_public: bool,
         rng: &mut fastrand::Rng,
@@ -698,6 +676,7 @@ impl EngineHandle {
         let introduction = Introduction {
             hashes,
             peer_id: PeerId::generate(rng),
+            route,
             dht,
             is_public,
         };
@@ -709,110 +688,53 @@ impl EngineHandle {
     /// Keeps a torrent that does not run from being added.
     pub(crate) fn reserve(&self, hashes: InfoHashes) -> Result<Registration, EngineError> {
         let mut rng = lock(&self.torrents.seeds).fork();
-        let (_, _, registration) = self.register(hashes, false, false, &mut rng)?;
+        let route = RouteId::OWN;
+        let (_, _, registration) = self.register(hashes, route, false, false, &mut rng)?;
         Ok(registration)
     }
 
     /// Remembers whom to tell of the end.
     ///
     /// # Errors
-    /// It has come already, and this torrent goes with the engine's threads.
-    fn keep(&self, torrent: mpsc::Sender<ToTorrent>) -> Result<(), EngineError> {
+    /// It has come already, and this torrent goes with the engine's threads; or that of its route, and it is told.
+    fn keep(&self, route: RouteId, torrent: mpsc::Sender<ToTorrent>) -> Result<(), EngineError> {
         let mut running = lock(&self.torrents.running);
         let running = running.as_mut().ok_or(EngineError::Stopped)?;
+        if !self.routes.is_open(route) {
+            // Nobody else has told it anything yet.
+            drop(torrent.try_send(ToTorrent::Stop));
+            return Err(EngineError::NoRoute(ENDED_ROUTE.to_owned()));
+        }
         // Now and then, as there may be thousands.
         if running.len() == running.capacity() {
-            running.retain(|torrent| !torrent.is_closed());
+            running.retain(|(_, torrent)| !torrent.is_closed());
         }
-        running.push(torrent);
+        running.push((route, torrent));
         Ok(())
     }
-}
 
-/// What peers connect to, and what they are dialled with.
-struct Opened {
-    dialer: PeerDialer,
-    listeners: Vec<Listener>,
-    /// What comes to the UDP sockets besides.
-    datagrams: Vec<OtherDatagrams>,
-}
-
-/// Opens it, with UDP sockets only where something speaks UDP.
-fn open(
-    transport: &Transport,
-    over: PeerTransports,
-    datagrams_too: bool,
-) -> Result<Opened, TransportError> {
-    let mut listeners = transport.listen()?;
-    if over == PeerTransports::Tcp {
-        let mut datagrams = match datagrams_too {
-            true => transport.datagrams(&listeners)?,
-            false => Vec::new(),
-        };
-        keep_reachable(&mut datagrams, listeners.len());
-        return Ok(Opened {
-            dialer: PeerDialer::Tcp(transport.clone()),
-            listeners,
-            datagrams,
-        });
+    /// The torrents and searches on this route.
+    pub(crate) fn on_route(&self, route: RouteId) -> Vec<mpsc::Sender<ToTorrent>> {
+        let running = lock(&self.torrents.running);
+        let all = running.iter().flatten();
+        let there = all.filter(|(other, _)| *other == route);
+        there.map(|(_, torrent)| torrent.clone()).collect()
     }
-    let (utp, endpoints) = transport.utp(&listeners)?;
-    let count = listeners.len();
-    let (mut over_utp, mut datagrams): (Vec<Listener>, _) = endpoints
-        .into_iter()
-        .map(
-            |UtpEndpoint {
-                 listener, others, ..
-             }| (listener, others),
-        )
-        .unzip();
-    over_utp.truncate(count);
-    keep_reachable(&mut datagrams, count);
-    let dialer = match over {
-        PeerTransports::Utp => {
-            listeners.clear();
-            PeerDialer::Utp(utp)
-        }
-        _ => PeerDialer::Both(transport.clone(), utp),
-    };
-    listeners.extend(over_utp);
-    listeners.sort_by_key(Listener::local_addr);
-    Ok(Opened {
-        dialer,
-        listeners,
-        datagrams,
-    })
-}
 
-/// Of the sockets, those at the addresses where peers connect, which are the first. Where that is nowhere, all.
-fn keep_reachable(datagrams: &mut Vec<OtherDatagrams>, listeners: usize) {
-    if listeners > 0 {
-        datagrams.truncate(listeners);
+    /// Dice for somebody new.
+    pub(crate) fn dice(&self) -> fastrand::Rng {
+        lock(&self.torrents.seeds).fork()
+    }
+
+    /// The own route as it is now; where it was removed, what is left of it, over which nothing leaves.
+    fn own_route(&self) -> Arc<Environment> {
+        let own = self.routes.of(None);
+        own.unwrap_or_else(|_| Arc::clone(&self.environment))
     }
 }
 
-/// What others must not guess.
-fn secret() -> Result<[u8; 32], EngineError> {
-    let mut secret = [0; 32];
-    getrandom::fill(&mut secret).map_err(|error| EngineError::Random(error.into()))?;
-    Ok(secret)
-}
-
-/// Where we listen for IPv4, and the port there that the router is to pass on: that of TCP, and of UDP where it is the same.
-fn wanted_ports(listeners: &[Listener], mapping: PortMapping) -> Option<(SocketAddr, WantedPort)> {
-    let mut addresses = listeners.iter().map(Listener::local_addr);
-    let address = addresses.find(|address| address.is_ipv4() && !address.ip().is_loopback())?;
-    let there = |utp| {
-        let mut listeners = listeners.iter();
-        listeners.any(|listener| listener.is_utp() == utp && listener.local_addr() == address)
-    };
-    let wanted = WantedPort {
-        port: address.port(),
-        tcp: there(false),
-        udp: there(true),
-    };
-    (mapping == PortMapping::Asked).then_some((address, wanted))
-}
+/// What is said of a route that ended while somebody was to go by it.
+const ENDED_ROUTE: &str = "the one that it was to take";
 
 /// Held for a push, a swap or a number, never across an await.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

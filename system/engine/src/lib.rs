@@ -76,6 +76,7 @@ mod priorities;
 mod recheck;
 mod register;
 mod relocate;
+mod route;
 mod scrape;
 mod session;
 mod snapshot;
@@ -96,6 +97,7 @@ pub use engine::{
 pub use handle::TorrentHandle;
 pub use magnet::{AddMagnet, FoundTorrent, MagnetError, MagnetHandle, MagnetSnapshot};
 pub use priorities::FilePriority;
+pub use route::{MAX_ROUTES, OWN_ROUTE, RouteConfig, RouteLine};
 pub use scrape::{MAX_SCRAPED_TRACKERS, Scrapes};
 pub use shoal_dht::Settings as DhtSettings;
 pub use shoal_session::{SeedingPolicy, Settings as SessionSettings, Slots, TorrentKey};

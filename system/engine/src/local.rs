@@ -248,18 +248,21 @@ mod tests {
             isolated: true,
             ..TransportConfig::default()
         };
-        let mut engine = Engine::start(EngineConfig {
+        let engine = Engine::start(EngineConfig {
             transport,
             workers: 1,
             ..EngineConfig::default()
         })
         .await
         .unwrap();
-        let (clock, transport) = (engine.handle.environment.clock, engine.transport().clone());
+        let (clock, transport) = (engine.handle.environment.clock, engine.transport());
         let mut rng = fastrand::Rng::with_seed(1);
         let address = SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), 6881));
         let (task, local) = LocalPeers::new(clock, transport, address, &[address], None, &mut rng);
-        engine.handle.environment.local = Some(local);
+        engine
+            .handle
+            .routes
+            .edit_own(|environment| environment.local = Some(local));
         let file = format!("d4:info{info}e").into_bytes();
         let metainfo = Arc::new(Metainfo::parse(&file, Limits::LOCAL).unwrap());
         let add = AddMagnet {
@@ -270,6 +273,7 @@ mod tests {
                 metainfo,
                 file: file.into(),
             }),
+            route: None,
         };
         let search = engine.add_magnet(add).await.unwrap();
         // Whoever reports has joined where it does.

@@ -60,6 +60,8 @@ pub struct AddMagnet {
     /// The torrent, where it is known from before: then nothing is searched for, and it is to go on with the link's trackers and
     /// peers.
     pub known: Option<FoundTorrent>,
+    /// The route that the search takes, and the torrent after it; `None` is the engine's own.
+    pub route: Option<String>,
 }
 
 /// Why a magnet link leads to no torrent.

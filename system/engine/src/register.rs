@@ -3,6 +3,7 @@
 //! Invariant: a name, in the clear or as encrypted handshakes have it, belongs to one torrent; both go when the torrent goes.
 
 use crate::connect::Introduction;
+use crate::route::RouteId;
 use crate::torrent::TorrentId;
 use shoal_metainfo::InfoHash;
 use shoal_wire::mse::SkeyHash;
@@ -14,6 +15,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Register {
     names: Arc<RwLock<Names>>,
+    /// Strangers who came this way find the torrents that are on it; `None` is no way, and finds none.
+    way: Option<RouteId>,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +57,14 @@ impl Names {
 }
 
 impl Register {
+    /// The same register, for those who ask for a torrent over this route.
+    pub(crate) fn on(&self, route: RouteId) -> Register {
+        Register {
+            names: Arc::clone(&self.names),
+            way: Some(route),
+        }
+    }
+
     /// Enters a torrent under all its names; `None` where one of them is taken.
     pub(crate) fn enter(&self, id: TorrentId, introduction: Introduction) -> Option<Registration> {
         let mut names = self.write();
@@ -87,13 +98,17 @@ impl Register {
     pub(crate) fn find(&self, name: InfoHash) -> Option<(TorrentId, Introduction)> {
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
         let found = names.torrents.get(&name).copied();
-        found.filter(|(_, introduction)| introduction.is_public)
+        found.filter(|(_, introduction)| {
+            introduction.is_public && self.way == Some(introduction.route)
+        })
     }
 
     /// The torrent that an encrypted handshake means.
     pub(crate) fn find_hashed(&self, hash: SkeyHash) -> Option<InfoHash> {
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
-        names.hashed.get(&hash).copied()
+        let name = names.hashed.get(&hash).copied()?;
+        drop(names);
+        self.find(name).map(|_| name)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Names> {

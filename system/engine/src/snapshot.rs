@@ -49,6 +49,8 @@ pub enum Phase {
 pub struct Snapshot {
     /// What it is doing.
     pub phase: Phase,
+    /// Why nothing of it can leave or come, where its route has ended for a while. It goes on by itself.
+    pub no_route: Option<String>,
     /// Where its files are, once it runs. Not where it was said to be, where that was not heard of.
     pub location: Option<Arc<Location>>,
     /// Every wanted piece is verified; of a torrent that only seeds, every piece.

@@ -58,6 +58,8 @@ pub struct TransportConfig {
     pub isolated: bool,
     /// Limits of all torrents together.
     pub limits: RateLimits,
+    /// The limits of another transport, which hold for both together, in place of `limits`.
+    pub limiter: Option<Limiter>,
     /// How long a peer or an HTTP server has to answer a dial.
     pub connect_timeout: Duration,
     /// How long a look-up may take.
@@ -76,6 +78,7 @@ impl Default for TransportConfig {
             allow_net: Vec::new(),
             isolated: false,
             limits: RateLimits::default(),
+            limiter: None,
             // Two lost SYNs cost 1 s and 2 s; who needs a third is no peer worth a half-open slot.
             connect_timeout: Duration::from_secs(10),
             resolve_timeout: Duration::from_secs(10),
@@ -259,7 +262,10 @@ impl Transport {
                 allow_net: config.allow_net,
                 isolated: config.isolated,
             },
-            limiter: Limiter::new(config.limits),
+            limiter: match config.limiter {
+                Some(limiter) => limiter,
+                None => Limiter::new(config.limits),
+            },
             connect_timeout: config.connect_timeout,
             resolve_timeout: config.resolve_timeout,
             resolver: config.resolver,

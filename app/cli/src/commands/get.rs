@@ -166,7 +166,7 @@ fn explain(site: &str, error: &HttpError) -> String {
         HttpError::TooLarge { .. } => {
             format!("{error}; check the URL, or download the file and name that")
         }
-        HttpError::Downgrade { .. } => error.to_string(),
+        HttpError::Downgrade { .. } | HttpError::Shut { .. } => error.to_string(),
         HttpError::UnsupportedScheme(_)
         | HttpError::Resolve(_)
         | HttpError::NoCertificateAuthorities => format!("{site}: {error}"),

@@ -312,6 +312,7 @@ fn begin(
             peers: entry.peers.clone(),
             trackers: trackers.iter().filter_map(|url| url.parse().ok()).collect(),
             known: None,
+            route: None,
         })),
     }
 }

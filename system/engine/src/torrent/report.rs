@@ -108,6 +108,7 @@ impl TorrentTask {
         let from_web: u64 = web_seeds.iter().map(|seed| seed.download_rate).sum();
         self.parts.shown.replace(Snapshot {
             phase: self.phase(),
+            no_route: self.parts.environment.no_route(),
             location: Some(self.parts.on_disk.content.location()),
             complete: missing_bytes == 0
                 && !self.unchecked

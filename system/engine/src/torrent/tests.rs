@@ -8,6 +8,7 @@ use crate::engine::AddTorrent;
 use crate::ports::OurPort;
 use crate::priorities::FilePriority;
 use crate::register::Register;
+use crate::route::RouteId;
 use crate::snapshot::Snapshot;
 use crate::start;
 use crate::tracker::{Announcer, Standing, Totals, TrackerClient};
@@ -46,6 +47,7 @@ fn still() -> Still {
         pool: workers.pool(),
         trackers: TrackerClient::new(clock, transport.clone()),
         dialer: PeerDialer::Tcp(transport.clone()),
+        route: RouteId::OWN,
         transport,
         storage: Storage::start(StorageConfig::default()).unwrap(),
         session,
@@ -59,6 +61,7 @@ fn still() -> Still {
     let introduction = Introduction {
         hashes: metainfo.info_hashes(),
         peer_id: PeerId([1; 20]),
+        route: RouteId::OWN,
         dht: false,
         is_public: true,
     };

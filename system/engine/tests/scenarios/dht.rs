@@ -294,6 +294,7 @@ async fn search(engine: &Engine, sample: &Sample, peers: Vec<SocketAddr>) -> Mag
         peers,
         trackers: Vec::new(),
         known: None,
+        route: None,
     };
     engine.add_magnet(add).await.unwrap()
 }

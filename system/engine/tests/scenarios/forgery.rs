@@ -172,6 +172,7 @@ async fn by_a_magnet_link() {
         peers: Vec::new(),
         trackers: Vec::new(),
         known: None,
+        route: None,
     });
     let _search = search.await.unwrap();
     witness.is_met().await;

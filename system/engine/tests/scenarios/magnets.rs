@@ -23,6 +23,7 @@ fn magnet(hashes: InfoHashes, peers: &[SocketAddr]) -> AddMagnet {
         peers: peers.to_vec(),
         trackers: Vec::new(),
         known: None,
+        route: None,
     }
 }
 

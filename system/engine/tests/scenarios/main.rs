@@ -21,6 +21,7 @@ mod magnets;
 mod places;
 mod remote;
 mod rig;
+mod routes;
 mod sockets;
 mod split;
 mod stopping;

@@ -190,6 +190,7 @@ async fn a_tracker_does_not_hear_that_what_was_there_before_its_magnet_was_compl
             metainfo: Arc::clone(&sample.metainfo),
             file: Arc::from([]),
         }),
+        route: None,
     };
     let search = engine.add_magnet(add).await.unwrap();
     tracker.hears(1, "event=started").await;

@@ -588,6 +588,7 @@ fn by_files(sample: &Sample, sources: Vec<Url>) -> AddMagnet {
         peers: Vec::new(),
         trackers: Vec::new(),
         known: None,
+        route: None,
     }
 }
 

@@ -60,6 +60,7 @@ pub(super) async fn find(
             peers: args.network.peers.clone(),
             trackers: args.network.trackers.clone(),
             known,
+            route: None,
         })
         .await?;
     let found = wait(&mut search, args.metadata_timeout, output).await?;
