@@ -11,9 +11,11 @@ use crate::lab::Lab;
 use crate::process::{Process, eventually, output_of};
 use crate::program::Program;
 use anyhow::Result;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::process::Command;
 use std::time::Duration;
 
@@ -156,28 +158,17 @@ impl Internet {
             host,
             inside,
         };
-        let gateway = Ipv4Addr::new(10, number, 0, 1);
-        let [router, host] = [home.router.id(), home.host.id()];
+        let router = home.router.id();
         run(&mut ip(&format!(
             "link add net{number} type veth peer name wan netns {router}"
         )))?;
         run(&mut ip(&format!("link set net{number} master net up")))?;
         home.in_router(&format!("address add {outside}/24 dev wan"))?;
-        home.in_router(&format!(
-            "link add lan type veth peer name eth netns {host}"
-        ))?;
-        home.in_router(&format!("address add {gateway}/24 dev lan"))?;
-        for link in ["lo", "wan", "lan"] {
+        for link in ["lo", "wan"] {
             home.in_router(&format!("link set {link} up"))?;
         }
-        for arranged in [
-            "link set lo up".to_owned(),
-            format!("address add {inside}/24 dev eth"),
-            "link set eth up".to_owned(),
-            format!("route add default via {gateway}"),
-        ] {
-            run(&mut within(&home.host, &ip(&arranged)))?;
-        }
+        run(&mut within(&home.host, &ip("link set lo up")))?;
+        home.plug_in()?;
         let forward = "echo 1 > /proc/sys/net/ipv4/ip_forward";
         let mut shell = Command::new("sh");
         shell.args(["-c", forward]);
@@ -215,6 +206,63 @@ impl Home {
     #[must_use]
     pub fn on_host(&self, command: &Command) -> Command {
         within(&self.host, command)
+    }
+
+    /// Connects the host with its router, by an interface `eth`, over which it sends what it sends anywhere.
+    ///
+    /// # Errors
+    ///
+    /// It is connected.
+    pub fn plug_in(&self) -> Result<()> {
+        self.connect("lan", "eth", 0, 10)
+    }
+
+    /// Takes the host from its router: the interface is gone.
+    ///
+    /// # Errors
+    ///
+    /// It was not connected.
+    pub fn unplug(&self) -> Result<()> {
+        self.in_router("link del lan")
+    }
+
+    /// Gives the host another interface, `alt`, over which it sends what it cannot send over the first.
+    ///
+    /// # Errors
+    ///
+    /// It has one.
+    pub fn add_second_way(&self) -> Result<()> {
+        self.connect("lan2", "alt", 1, 100)
+    }
+
+    fn connect(&self, near: &str, far: &str, net: u8, metric: u32) -> Result<()> {
+        let [a, b, _, last] = self.inside.octets();
+        let (gateway, inside) = (Ipv4Addr::new(a, b, net, 1), Ipv4Addr::new(a, b, net, last));
+        let host = self.host.id();
+        self.in_router(&format!(
+            "link add {near} type veth peer name {far} netns {host}"
+        ))?;
+        self.in_router(&format!("address add {gateway}/24 dev {near}"))?;
+        self.in_router(&format!("link set {near} up"))?;
+        for arranged in [
+            format!("address add {inside}/24 dev {far}"),
+            format!("link set {far} up"),
+            format!("route add default via {gateway} metric {metric}"),
+        ] {
+            run(&mut within(&self.host, &ip(&arranged)))?;
+        }
+        Ok(())
+    }
+
+    /// Has this thread, and those that it starts, be on the host.
+    ///
+    /// # Errors
+    ///
+    /// The system does not let us.
+    pub fn enter(&self) -> Result<()> {
+        let place = File::open(format!("/proc/{}/ns/net", self.host.id()))?;
+        move_into_link_name_space(place.as_fd(), Some(LinkNameSpaceType::Network))?;
+        Ok(())
     }
 
     /// Starts the program that maps ports for hosts that ask, by these protocols.

@@ -56,6 +56,8 @@ pub struct Proxy {
 struct Life {
     is_over: Arc<AtomicBool>,
     streams: Arc<Mutex<Vec<TcpStream>>>,
+    /// Those of them that others have opened.
+    clients: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 #[derive(Clone)]
@@ -97,6 +99,12 @@ impl Proxy {
             *counts.entry(wish.clone()).or_insert(0) += 1;
         }
         counts
+    }
+
+    /// Whether nobody is connected to it.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        lock(&self.life.clients).iter().all(has_ended)
     }
 
     /// Whether it was asked for that.
@@ -181,6 +189,7 @@ impl Work {
     fn serve(&self, stream: TcpStream) -> Result<()> {
         stream.set_nonblocking(false)?;
         self.keep(&stream)?;
+        lock(&self.life.clients).push(stream.try_clone()?);
         let mut first = [0];
         stream.peek(&mut first)?;
         match first[0] {
@@ -424,6 +433,18 @@ fn splice(stream: TcpStream, onward: TcpStream) -> Result<()> {
     drop(to.shutdown(Shutdown::Write));
     drop(back.join());
     Ok(())
+}
+
+/// Whether the other end has closed a connection.
+fn has_ended(stream: &TcpStream) -> bool {
+    use rustix::net::{RecvFlags, recv};
+    let mut byte = [0];
+    let peeked = recv(stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    match peeked {
+        Ok((0, _)) => true,
+        Ok(_) => false,
+        Err(error) => error != rustix::io::Errno::AGAIN,
+    }
 }
 
 fn read<const N: usize>(stream: &mut impl Read) -> Result<[u8; N]> {

@@ -3,18 +3,27 @@
 //! The home's host counts what it sends anywhere but to the proxy. Each scenario that finds nothing there has a counterpart without the
 //! proxy, in which the same programs do the same and are seen.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
+use shoal_engine::{
+    AddTorrent, DhtConfig, Engine, EngineConfig, OWN_ROUTE, RouteConfig, TorrentHandle,
+};
 use shoal_interop::nat::{Home, Internet, Nat};
 use shoal_interop::proxy::{Door, Proxy, Wish};
 use shoal_interop::{
     Content, Kind, Lab, Maker, Origin, Process, Program, Recipe, Shape, Tracker, TrackerKind,
     eventually, isolated, output_of, shoal,
 };
+use shoal_metainfo::Metainfo;
+use shoal_metainfo::bencode::Limits;
+use shoal_transport::{RateLimits, TransportConfig};
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(44, 1, 1, 101)), 1080);
@@ -25,6 +34,8 @@ const ORIGIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(44, 1, 1, 10
 /// A contact of the DHT that nobody is.
 const ROUTER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(44, 1, 1, 105)), 6881);
 const NEEDS: &[Program] = &[Program::Nft, Program::BittorrentTracker, Program::Nginx];
+
+const SECOND_PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(44, 1, 1, 106)), 1080);
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const DONE_WITHIN: Duration = Duration::from_secs(120);
@@ -42,6 +53,14 @@ const WITNESS: &str = "table inet witness {
         ip protocol { tcp, udp } update @astray { meta l4proto . ip daddr . th dport }
         ip protocol igmp counter name others
         meta nfproto ipv6 meta l4proto { tcp, udp } counter name others
+    }
+}";
+
+/// What the host sends by its second interface.
+const SECOND_WITNESS: &str = "table inet second {
+    counter leaked { }
+    chain out { type filter hook output priority 0;
+        oifname alt meta l4proto { tcp, udp, igmp } counter name leaked
     }
 }";
 
@@ -168,6 +187,22 @@ impl Stage {
         Ok(astray)
     }
 
+    fn rules(&self, lab: &Lab, rules: &str) -> Result<()> {
+        let file = lab.path("more.nft");
+        fs::write(&file, rules)?;
+        let mut nft = Command::new(Program::Nft.find()?);
+        output_of(&mut self.home.on_host(nft.arg("-f").arg(&file)))?;
+        Ok(())
+    }
+
+    /// Whether anything left by the second interface.
+    fn has_leaked(&self) -> Result<bool> {
+        let mut nft = Command::new(Program::Nft.find()?);
+        nft.args(["list", "counter", "inet", "second", "leaked"]);
+        let listed = output_of(&mut self.home.on_host(&nft))?;
+        Ok(!listed.contains("packets 0 bytes 0"))
+    }
+
     /// Waits until all these were seen.
     fn wait_astray(&self, expected: &[String]) -> Result<()> {
         let mut seen = BTreeSet::new();
@@ -217,7 +252,7 @@ fn everything_of_a_torrent_goes_through_its_socks5_proxy() -> Result<()> {
             let (leech, folder) = stage.leech(lab, &options)?;
             wait_complete(&leech)?;
             stage.content.check(&folder)?;
-            std::thread::sleep(WATCHED_FOR);
+            thread::sleep(WATCHED_FOR);
             ensure!(!leech.said().contains("a word"), "the password is shown");
             leech.stop();
         }
@@ -304,7 +339,7 @@ fn peers_come_over_tcp_through_every_proxy_and_over_utp_through_socks5() -> Resu
             let proxy = format!("{scheme}://{PROXY}");
             let options = ["--proxy", &proxy, "--transport", "utp"];
             let (leech, _) = stage.leech(lab, &options)?;
-            std::thread::sleep(WATCHED_FOR);
+            thread::sleep(WATCHED_FOR);
             ensure!(
                 scheme != "socks4" || !is_complete(&leech),
                 "SOCKS4 knows no names"
@@ -336,7 +371,7 @@ fn while_its_proxy_is_dead_nothing_leaves_and_when_it_returns_all_goes_on() -> R
         })?;
         stage.proxy.kill();
         let before = stage.proxy.asked();
-        std::thread::sleep(WATCHED_FOR * 2);
+        thread::sleep(WATCHED_FOR * 2);
         stage.nothing_went_astray()?;
         for (leech, _) in &leeches {
             ensure!(!is_complete(leech), "too fast for a test");
@@ -362,10 +397,203 @@ fn who_is_not_let_in_by_the_proxy_does_not_go_around_it() -> Result<()> {
             let proxy = format!("{scheme}://{PROXY}");
             leeches.push(stage.leech(lab, &["--proxy", &proxy, "--peer", &seed])?);
         }
-        std::thread::sleep(WATCHED_FOR);
+        thread::sleep(WATCHED_FOR);
         stage.nothing_went_astray()?;
         ensure!(leeches.iter().all(|(leech, _)| !is_complete(leech)));
         ensure!(stage.proxy.asked().is_empty(), "{:#?}", stage.proxy.asked());
         Ok(())
     })
+}
+
+#[test]
+fn when_its_interface_goes_nothing_leaves_by_another_and_when_it_is_back_all_goes_on() -> Result<()>
+{
+    isolated(NEEDS, |lab| {
+        let stage = Stage::build(lab, None)?;
+        stage.home.add_second_way()?;
+        stage.rules(lab, SECOND_WITNESS)?;
+        let tracker = format!("udp://{TRACKER}/announce");
+        let slowly = ["--download-limit", "250K", "--tracker", &tracker];
+        let start = |options: &[&str]| stage.bare_leech(lab, &[&slowly[..], options].concat());
+        let mut leeches = Vec::new();
+        for transport in ["tcp", "utp"] {
+            leeches.push(start(&["--bind", "eth", "--transport", transport])?);
+        }
+        let begun = |leeches: &[(Process, PathBuf)]| {
+            eventually(READY_WITHIN, "some of the content", || {
+                Ok(leeches
+                    .iter()
+                    .all(|(leech, _)| leech.said().contains("progress")))
+            })
+        };
+        begun(&leeches)?;
+        thread::sleep(WATCHED_FOR / 2);
+        stage.home.unplug()?;
+        thread::sleep(WATCHED_FOR * 2);
+        ensure!(
+            !stage.has_leaked()?,
+            "something left by the other interface"
+        );
+        for (leech, _) in &leeches {
+            ensure!(!is_complete(leech), "too fast for a test");
+        }
+        stage.home.plug_in()?;
+        for (leech, folder) in leeches {
+            wait_complete(&leech)?;
+            stage.content.check(&folder)?;
+            leech.stop();
+        }
+        ensure!(
+            !stage.has_leaked()?,
+            "something left by the other interface"
+        );
+        // Whoever is bound to nothing goes by whatever there is.
+        let (_free, _) = start(&[])?;
+        stage.home.unplug()?;
+        eventually(READY_WITHIN, "what leaves unbound", || stage.has_leaked())
+    })
+}
+
+/// What an engine on the host does with its routes while a torrent runs.
+async fn change_routes(
+    torrent: &Path,
+    folder: &Path,
+    log: &Mutex<Vec<&'static str>>,
+    proxies: [SocketAddr; 2],
+) -> Result<()> {
+    let metainfo = Metainfo::parse(&fs::read(torrent)?, Limits::LOCAL)?;
+    let metainfo = Arc::new(metainfo);
+    let through = |proxy: SocketAddr| -> Result<RouteConfig> {
+        let proxy = format!("socks5://{proxy}").parse()?;
+        Ok(RouteConfig {
+            transport: TransportConfig {
+                proxy: Some(proxy),
+                ..TransportConfig::default()
+            },
+            dht: Some(DhtConfig::default()),
+            ..RouteConfig::default()
+        })
+    };
+    let own = through(proxies[0])?;
+    let engine = Engine::start(EngineConfig {
+        transport: own.transport,
+        dht: own.dht,
+        workers: 2,
+        ..EngineConfig::default()
+    });
+    let engine = engine.await?;
+    let slowly = RateLimits {
+        down_bytes_per_s: NonZeroU64::new(100_000),
+        ..RateLimits::default()
+    };
+    let add = || {
+        let mut add = AddTorrent::new(Arc::clone(&metainfo), folder.to_path_buf());
+        add.peers = vec![SEED];
+        add.limits = slowly;
+        add
+    };
+    let moves = |torrent: TorrentHandle| async move {
+        let mut watch = torrent.watch();
+        let moved = watch.wait_for(|state| state.downloaded_bytes > 0);
+        tokio::time::timeout(READY_WITHIN, moved).await??;
+        anyhow::Ok(())
+    };
+    let mark = |what| {
+        log.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(what);
+    };
+    moves(engine.add(add()).await?).await?;
+    mark("over the first");
+    engine
+        .handle()
+        .set_route(OWN_ROUTE, through(proxies[1])?)
+        .await?;
+    mark("changed");
+    tokio::time::sleep(WATCHED_FOR).await;
+    moves(engine.add(add()).await?).await?;
+    mark("over the second");
+    engine.handle().remove_route(OWN_ROUTE).await?;
+    ensure!(engine.add(add()).await.is_err(), "it runs without a route");
+    mark("removed");
+    tokio::time::sleep(WATCHED_FOR).await;
+    engine.stop(Duration::from_secs(5)).await;
+    Ok(())
+}
+
+#[test]
+fn while_settings_change_nothing_leaves_but_by_what_holds() -> Result<()> {
+    isolated(NEEDS, |lab| {
+        let stage = Stage::build(lab, None)?;
+        let arranged = format!("address add {}/24 dev net", SECOND_PROXY.ip());
+        output_of(Command::new("ip").args(arranged.split(' ')))?;
+        let names = [("tracker.example", TRACKER), ("origin.example", ORIGIN)];
+        let names = names.map(|(name, address)| (name.to_owned(), address.ip()));
+        let second = Proxy::start(
+            SECOND_PROXY,
+            Door {
+                login: None,
+                names: names.into(),
+            },
+        )?;
+        let (folder, log) = (lab.folder("target")?, Mutex::new(Vec::new()));
+        let count = |proxy: &Proxy| proxy.asked().values().sum::<usize>();
+        let to_second = |one: &String| one.contains(&SECOND_PROXY.ip().to_string());
+        thread::scope(|scope| -> Result<()> {
+            let running = scope.spawn(|| -> Result<()> {
+                stage.home.enter()?;
+                let runtime = tokio::runtime::Builder::new_multi_thread();
+                let runtime = { runtime }.worker_threads(1).enable_all().build()?;
+                runtime.block_on(change_routes(
+                    &stage.torrent,
+                    &folder,
+                    &log,
+                    [PROXY, SECOND_PROXY],
+                ))
+            });
+            let wait = |what: &'static str| {
+                eventually(DONE_WITHIN, what, || {
+                    ensure!(
+                        !running.is_finished() || log_has(&log, what),
+                        "it has ended"
+                    );
+                    Ok(log_has(&log, what))
+                })
+            };
+            wait("over the first")?;
+            stage.nothing_went_astray()?;
+            wait("changed")?;
+            // No connection over the first is left, and none over the second has begun.
+            ensure!(
+                stage.proxy.is_idle(),
+                "the first proxy still has connections"
+            );
+            let before = count(&stage.proxy);
+            thread::sleep(WATCHED_FOR / 4);
+            stage.nothing_went_astray()?;
+            wait("over the second")?;
+            ensure!(count(&stage.proxy) == before, "{:#?}", stage.proxy.asked());
+            ensure!(count(&second) > 0, "the second proxy was asked for nothing");
+            wait("removed")?;
+            ensure!(second.is_idle(), "the second proxy still has connections");
+            let (before, astray) = (count(&second), stage.astray()?);
+            ensure!(
+                astray.iter().all(to_second),
+                "another way went: {astray:#?}"
+            );
+            running.join().map_err(|_| anyhow!("it panicked"))??;
+            ensure!(count(&second) == before, "{:#?}", second.asked());
+            let astray = stage.astray()?;
+            ensure!(
+                astray.iter().all(to_second),
+                "another way went: {astray:#?}"
+            );
+            Ok(())
+        })
+    })
+}
+
+fn log_has(log: &Mutex<Vec<&'static str>>, what: &str) -> bool {
+    let log = log.lock().unwrap_or_else(PoisonError::into_inner);
+    log.contains(&what)
 }

@@ -601,10 +601,10 @@ impl Transport {
                     source,
                 };
                 let socket = sockets::udp_to(*address, &route.binding).map_err(io_error)?;
-                Ok(UdpChannel::new(socket, hold))
+                Ok(UdpChannel::new(socket, &hold))
             }
             (Some(proxy), _) => {
-                let channel = UdpChannel::relayed(route, &target, self.connect_timeout(), hold);
+                let channel = UdpChannel::relayed(self, &target, &hold);
                 channel.map_err(|source| ProxyFailure::of(proxy, target.clone(), source))
             }
             (None, Endpoint::Name(name, _)) => Err(DialError::NameRefused(NameRefusal {
@@ -658,6 +658,10 @@ impl Transport {
     #[must_use]
     pub fn proxy(&self) -> Option<&Proxy> {
         self.inner.route.proxy.as_ref()
+    }
+
+    pub(crate) fn route(&self) -> &Route {
+        &self.inner.route
     }
 
     pub(crate) fn http_clients(&self) -> &Clients {

@@ -20,7 +20,28 @@ pub(crate) struct Hold {
     _alive: watch::Receiver<()>,
 }
 
+/// What a way says of its end to whoever does not keep it from having gone: a socket that lies in wait to be used again.
+#[derive(Clone, Debug)]
+pub(crate) struct Ending(CancellationToken);
+
+impl Ending {
+    /// Whether nothing more may be sent.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    /// The work, unless the way ends before.
+    pub(crate) async fn during<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.0.run_until_cancelled(work).await
+    }
+}
+
 impl Hold {
+    /// Its end, without a part in it.
+    pub(crate) fn ending(&self) -> Ending {
+        Ending(self.over.child_token())
+    }
+
     /// Whether nothing more may be sent.
     pub(crate) fn is_over(&self) -> bool {
         self.over.is_cancelled()

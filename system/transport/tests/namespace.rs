@@ -233,6 +233,7 @@ async fn what_was_made_on_a_device_that_went_ends_and_begins_anew_when_it_is_bac
         let bound = bound.clone();
         async move { bound.keep().await }
     });
+    let mut channels = Vec::new();
     let nobody = "10.9.0.7:7".parse().unwrap();
     let user = OriginClass::User;
     for _ in 0..2 {
@@ -263,6 +264,8 @@ async fn what_was_made_on_a_device_that_went_ends_and_begins_anew_when_it_is_bac
         assert!(ours.try_read(&mut [0; 8]).is_err());
         assert!(ours.try_write(b"leak").is_err());
         assert!(channel.is_over() && channel.send(b"leak").await.is_err());
+        // The channel lies in wait, and keeps nothing from going on.
+        channels.push(channel);
         drop(ours);
         theirs.kill().unwrap();
         theirs.wait().unwrap();
