@@ -333,6 +333,9 @@ pub(crate) struct NetworkArgs {
     /// [default: the address of --listen if it is a single one, or else any]
     #[arg(long, value_name = "ADDR|IFACE", value_parser = parse_binding)]
     bind: Option<Binding>,
+    /// A name server to ask instead of the system's, which does not follow --bind: this one is asked over the same way as all else
+    #[arg(long = "dns", value_name = "ADDR[:PORT]", value_parser = parse_name_server, conflicts_with = "proxy")]
+    pub(crate) name_servers: Vec<SocketAddr>,
     /// The proxy that everything goes through, or nothing goes at all: socks4://, socks4a://, socks5:// or http://, a name where it wants
     /// one, its address and port. Names are looked up by it. Nobody can connect to us then, and uTP and the DHT work with socks5 alone
     #[arg(
@@ -373,6 +376,9 @@ const DHT_ROUTERS: [&str; 3] = [
     "router.bittorrent.com:6881",
     "dht.transmissionbt.com:6881",
 ];
+
+/// Where name servers listen (RFC 1035 section 4.2).
+const DNS_PORT: u16 = 53;
 
 impl NetworkArgs {
     /// Whom to ask for the first contacts of the DHT; `None` where it is off.
@@ -516,6 +522,14 @@ fn parse_peer(text: &str) -> Result<SocketAddr, String> {
 fn parse_router(text: &str) -> Result<Contact, String> {
     let contact = Contact::parse(text);
     contact.ok_or_else(|| "write a name or an address and a port, like dht.example:6881".to_owned())
+}
+
+fn parse_name_server(text: &str) -> Result<SocketAddr, String> {
+    let address = text
+        .parse::<IpAddr>()
+        .map(|ip| SocketAddr::new(ip, DNS_PORT));
+    let address = address.or_else(|_| text.parse());
+    address.map_err(|_| "write an address, such as 10.8.0.1".to_owned())
 }
 
 fn parse_binding(text: &str) -> Result<Binding, String> {
@@ -686,6 +700,16 @@ mod tests {
             assert_eq!(transport(&format!("--transport {name}")), expected);
         }
         assert!(read("shoal get x --transport pigeon").is_err());
+    }
+
+    #[test]
+    fn name_servers_are_addresses_and_have_the_usual_port() {
+        let servers =
+            network("shoal get x --dns 10.8.0.1 --dns [fd00::1]:5353 --dns fd00::2").name_servers;
+        let expected = ["10.8.0.1:53", "[fd00::1]:5353", "[fd00::2]:53"];
+        assert_eq!(servers, expected.map(|text| text.parse().unwrap()));
+        assert!(read("shoal get x --dns dns.example").is_err());
+        assert!(read("shoal get x --dns 10.8.0.1 --proxy socks5://10.0.0.1:1").is_err());
     }
 
     #[test]

@@ -68,6 +68,7 @@ fn config(network: &NetworkArgs, listen: Vec<SocketAddr>, dht: Option<DhtConfig>
         transport: TransportConfig {
             listen,
             binding: network.binding(),
+            name_servers: network.name_servers.clone(),
             allow_net: network.allow_net.clone(),
             isolated: network.is_isolated(),
             limits: network.limits(),

@@ -454,6 +454,31 @@ fn when_its_interface_goes_nothing_leaves_by_another_and_when_it_is_back_all_goe
     })
 }
 
+#[test]
+fn names_are_asked_for_over_the_interface_where_a_server_is_named() -> Result<()> {
+    isolated(NEEDS, |lab| {
+        let stage = Stage::build(lab, None)?;
+        stage.home.add_second_way()?;
+        stage.rules(lab, SECOND_WITNESS)?;
+        // The system's resolver is where only the second interface leads.
+        fs::write(lab.path("resolv.conf"), "nameserver 10.1.1.1\n")?;
+        let server = ROUTER.ip().to_string();
+        let bound = ["--bind", "eth"];
+        let named = [&bound[..], &["--dns", &server]].concat();
+        let (leech, _) = stage.leech(lab, &named)?;
+        stage.wait_astray(&[format!("udp . {server} . 53")])?;
+        thread::sleep(WATCHED_FOR);
+        ensure!(
+            !stage.has_leaked()?,
+            "something left by the other interface"
+        );
+        leech.stop();
+        // Where none is named, the system asks whom it asks.
+        let (_leech, _) = stage.leech(lab, &bound)?;
+        eventually(READY_WITHIN, "what the system asks", || stage.has_leaked())
+    })
+}
+
 /// What an engine on the host does with its routes while a torrent runs.
 async fn change_routes(
     torrent: &Path,

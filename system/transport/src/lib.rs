@@ -5,7 +5,8 @@
 //! Invariant: no packet leaves that the policy table ([`policy`]) did not allow, and no socket is opened outside the
 //! configured [`Binding`]: where a bind is impossible the operation fails, it never falls back to another route.
 //! Under a [`Proxy`], nobody else is sent anything, nothing listens, and names are looked up by the proxy or not at all.
-//! Without one, the one thing that does not follow the binding is the system's own name resolution, which [`Resolve`] replaces.
+//! Without one, names are looked up by the servers that a person names, over the binding; where none is named, the one thing that does not
+//! follow it is the system's own name resolution, which [`Resolve`] replaces.
 
 pub mod http;
 pub mod ip_net;
@@ -20,6 +21,7 @@ mod dialer;
 mod interfaces;
 mod listener;
 mod multicast;
+mod name_server;
 mod peer_stream;
 mod port_mapping;
 mod redirect;

@@ -18,6 +18,7 @@ use crate::ip_net::IpNet;
 use crate::limiter::{Limiter, RateLimits};
 use crate::listener::Listener;
 use crate::multicast::Multicast;
+use crate::name_server;
 use crate::peer_stream::PeerStream;
 use crate::policy::{NameRefusal, OriginClass, Policy, Protocol, Refusal, RefusalReason};
 use crate::proxy::{Endpoint, Proxy, ProxyError, ProxyProtocol};
@@ -64,8 +65,10 @@ pub struct TransportConfig {
     pub connect_timeout: Duration,
     /// How long a look-up may take.
     pub resolve_timeout: Duration,
-    /// Who resolves names.
+    /// Who resolves names, where no server is named.
     pub resolver: Arc<dyn Resolve>,
+    /// Who is asked for names, under the binding as all else. Nobody knows more of names than they, not even this machine's files.
+    pub name_servers: Vec<SocketAddr>,
 }
 
 impl Default for TransportConfig {
@@ -83,6 +86,7 @@ impl Default for TransportConfig {
             connect_timeout: Duration::from_secs(10),
             resolve_timeout: Duration::from_secs(10),
             resolver: Arc::new(SystemResolver::default()),
+            name_servers: Vec::new(),
         }
     }
 }
@@ -215,6 +219,7 @@ struct Inner {
     connect_timeout: Duration,
     resolve_timeout: Duration,
     resolver: Arc<dyn Resolve>,
+    name_servers: Vec<SocketAddr>,
     http_clients: Clients,
     ways: Ways,
 }
@@ -269,6 +274,7 @@ impl Transport {
             connect_timeout: config.connect_timeout,
             resolve_timeout: config.resolve_timeout,
             resolver: config.resolver,
+            name_servers: config.name_servers,
             http_clients: Clients::default(),
             ways: Ways::new(absent),
         };
@@ -812,13 +818,21 @@ impl Transport {
                 host: host.to_owned(),
             });
         }
-        if let Err(why) = self.hold() {
-            let host = host.to_owned();
-            return Err(ResolveError::Shut { host, why });
-        }
+        let shut = |why| ResolveError::Shut {
+            host: host.to_owned(),
+            why,
+        };
+        let hold = self.hold().map_err(shut)?;
+        let looking = async {
+            match &self.inner.name_servers[..] {
+                [] => self.inner.resolver.lookup(host).await,
+                servers => Box::pin(name_server::look_up(servers, host, self.binding())).await,
+            }
+        };
         let after = self.inner.resolve_timeout;
-        let mut found = tokio::time::timeout(after, self.inner.resolver.lookup(host))
-            .await
+        let found = hold.during(tokio::time::timeout(after, looking)).await;
+        let mut found = found
+            .ok_or_else(|| shut("the route has ended".into()))?
             .map_err(|_| ResolveError::TimedOut {
                 host: host.to_owned(),
                 after,
