@@ -95,7 +95,12 @@ impl Stage {
         fs::write(&rules, WITNESS)?;
         let mut nft = Command::new(Program::Nft.find()?);
         output_of(&mut home.on_host(nft.arg("-f").arg(&rules)))?;
-        let names = [("tracker.example", TRACKER), ("origin.example", ORIGIN)];
+        let names = [
+            ("tracker.example", TRACKER),
+            ("origin.example", ORIGIN),
+            // The seed takes part.
+            ("router.example", SEED),
+        ];
         let names = names.map(|(name, address)| (name.to_owned(), address.ip()));
         let door = Door {
             login,
@@ -159,6 +164,7 @@ impl Stage {
         let mut command = shoal::command(&["get", "--seed-time", "1h"])?;
         command.arg(torrent).arg("-o").arg(&folder);
         command.args(["--dht-router", &ROUTER.to_string()]);
+        command.args(["--dht-router", &format!("router.example:{}", SEED.port())]);
         command.arg("--state-dir").arg(lab.folder("state")?);
         command.args(options);
         command.env("SHOAL_LOG", "shoal_engine=debug,shoal_transport=debug");
@@ -267,6 +273,7 @@ fn everything_of_a_torrent_goes_through_its_socks5_proxy() -> Result<()> {
             (Wish::Datagram, TRACKER.to_string()),
             (Wish::Datagram, SEED.to_string()),
             (Wish::Datagram, ROUTER.to_string()),
+            (Wish::Datagram, format!("router.example:{}", SEED.port())),
         ] {
             let asked = stage.proxy.asked();
             ensure!(
@@ -552,7 +559,12 @@ fn while_settings_change_nothing_leaves_but_by_what_holds() -> Result<()> {
         let stage = Stage::build(lab, None)?;
         let arranged = format!("address add {}/24 dev net", SECOND_PROXY.ip());
         output_of(Command::new("ip").args(arranged.split(' ')))?;
-        let names = [("tracker.example", TRACKER), ("origin.example", ORIGIN)];
+        let names = [
+            ("tracker.example", TRACKER),
+            ("origin.example", ORIGIN),
+            // The seed takes part.
+            ("router.example", SEED),
+        ];
         let names = names.map(|(name, address)| (name.to_owned(), address.ip()));
         let second = Proxy::start(
             SECOND_PROXY,

@@ -209,13 +209,14 @@ impl Datagrams {
     }
 
     /// Where a datagram for `target` is sent, and what stands before it; `None` where it cannot be sent.
-    pub(crate) fn envelope(&self, target: SocketAddr) -> Option<(SocketAddr, Vec<u8>)> {
+    pub(crate) fn envelope(&self, target: &Endpoint) -> Option<(SocketAddr, Vec<u8>)> {
         if self.hold.is_over() {
             return None;
         }
-        match &self.relay {
-            None => Some((target, Vec::new())),
-            Some(relay) => Some((relay.now()?, datagram::head(&target.into()).ok()?)),
+        match (&self.relay, target) {
+            (None, Endpoint::Address(target)) => Some((*target, Vec::new())),
+            (None, Endpoint::Name(..)) => None,
+            (Some(relay), _) => Some((relay.now()?, datagram::head(target).ok()?)),
         }
     }
 
@@ -235,7 +236,7 @@ impl Datagrams {
     }
 
     /// Sends one datagram.
-    pub(crate) async fn send_to(&self, bytes: &[u8], target: SocketAddr) -> io::Result<()> {
+    pub(crate) async fn send_to(&self, bytes: &[u8], target: &Endpoint) -> io::Result<()> {
         let Some((destination, mut head)) = self.envelope(target) else {
             return Err(way::over());
         };

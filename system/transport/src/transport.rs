@@ -184,6 +184,14 @@ pub enum DialError {
         /// What the system said.
         source: io::Error,
     },
+    /// The system, or the way there, takes no datagram.
+    #[error("cannot send to {target}: {source}")]
+    Unsent {
+        /// Whom it was for.
+        target: Endpoint,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The proxy is not there, or does not connect.
     #[error(transparent)]
     Proxy(#[from] Box<ProxyFailure>),
@@ -594,32 +602,22 @@ impl Transport {
         let target = match target.into() {
             Endpoint::Address(address) => self.checked(address, origin, protocol)?.into(),
             Endpoint::Name(name, port) => {
-                self.inner.policy.check_name(&name, origin, protocol)?;
+                self.checked_name(&name, origin, protocol)?;
                 Endpoint::Name(name, port)
             }
         };
         let hold = self.hold().map_err(DialError::Shut)?;
-        let route = &self.inner.route;
-        match (&route.proxy, &target) {
-            (None, Endpoint::Address(address)) => {
-                let io_error = |source| DialError::Io {
-                    target: *address,
-                    source,
-                };
-                let socket = sockets::udp_to(*address, &route.binding).map_err(io_error)?;
-                Ok(UdpChannel::new(socket, &hold))
-            }
-            (Some(proxy), _) => {
-                let channel = UdpChannel::relayed(self, &target, &hold);
-                channel.map_err(|source| ProxyFailure::of(proxy, target.clone(), source))
-            }
-            (None, Endpoint::Name(name, _)) => Err(DialError::NameRefused(NameRefusal {
-                host: name.clone(),
-                origin,
-                protocol,
-                reason: RefusalReason::Unusable,
-            })),
+        if let Some(proxy) = self.proxy() {
+            let channel = UdpChannel::relayed(self, &target, &hold);
+            return channel.map_err(|why| ProxyFailure::of(proxy, target, why));
         }
+        let Endpoint::Address(target) = target else {
+            // Names have passed only where there is a proxy.
+            return Err(self.shut_meanwhile());
+        };
+        let socket = sockets::udp_to(target, self.binding());
+        let socket = socket.map_err(|source| DialError::Io { target, source })?;
+        Ok(UdpChannel::new(socket, &hold))
     }
 
     /// Everybody on the local networks who listens to `group`; nobody (`None`) in isolation, under a proxy, and in a family that the
@@ -843,6 +841,24 @@ impl Transport {
             })?;
         found.truncate(resolver::MAX_ADDRESSES_PER_NAME);
         Ok(found)
+    }
+
+    /// What has to hold of a name that a proxy is to look up.
+    pub(crate) fn checked_name(
+        &self,
+        name: &str,
+        origin: OriginClass,
+        protocol: Protocol,
+    ) -> Result<(), NameRefusal> {
+        if self.proxy().is_none() {
+            return Err(NameRefusal {
+                host: name.to_owned(),
+                origin,
+                protocol,
+                reason: RefusalReason::Unusable,
+            });
+        }
+        self.inner.policy.check_name(name, origin, protocol)
     }
 
     /// What every dial has in common before its socket exists.

@@ -25,6 +25,7 @@ use tokio::time::{sleep, timeout};
 use crate::listener::Listener;
 use crate::peer_stream::PeerStream;
 use crate::policy::{OriginClass, Protocol};
+use crate::proxy::Endpoint;
 use crate::relay::Datagrams;
 use crate::transport::{DialError, Place, Transport};
 use crate::tunnel::ThroughProxy;
@@ -118,6 +119,24 @@ impl OtherDatagrams {
         datagram: &[u8],
     ) -> Result<(), DialError> {
         let target = self.transport.checked(target, origin, Protocol::Peer)?;
+        self.send_on(target.into(), datagram).await
+    }
+
+    /// The same to a name, which the proxy looks up. Whoever answers, its answer is from an address. Without a proxy, names are for
+    /// [`Transport::resolve`].
+    pub async fn send_to_name(
+        &self,
+        name: &str,
+        port: u16,
+        origin: OriginClass,
+        datagram: &[u8],
+    ) -> Result<(), DialError> {
+        self.transport.checked_name(name, origin, Protocol::Peer)?;
+        self.send_on(Endpoint::Name(name.to_owned(), port), datagram)
+            .await
+    }
+
+    async fn send_on(&self, target: Endpoint, datagram: &[u8]) -> Result<(), DialError> {
         let socket = self.socket.borrow().clone();
         let socket = socket.ok_or_else(|| self.transport.shut_meanwhile())?;
         if let Some(relay) = socket.relay()
@@ -126,8 +145,8 @@ impl OtherDatagrams {
             // Whatever comes of it, the next lines see.
             drop(timeout(FIRST_ASSOCIATION, relay.ready()).await);
         }
-        let sent = socket.send_to(datagram, target).await;
-        sent.map_err(|source| DialError::Io { target, source })
+        let sent = socket.send_to(datagram, &target).await;
+        sent.map_err(|source| DialError::Unsent { target, source })
     }
 }
 

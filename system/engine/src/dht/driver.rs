@@ -9,7 +9,8 @@ use crate::mailbox::Mailbox;
 use crate::ports::OurPort;
 use crate::session::ToSession;
 use crate::torrent::ToTorrent;
-use shoal_dht::{Announce, Dht, Family, Handle, Input, Output, Saved, Settings};
+use shoal_dht::krpc::{Body, Message, Method, Query, TransactionId, decode, encode};
+use shoal_dht::{Announce, Dht, Family, Handle, Id, Input, Output, Saved, Settings};
 use shoal_machine::{Machine, Moment, earliest};
 use shoal_metainfo::InfoHash;
 use shoal_metainfo::metainfo::Contact;
@@ -18,7 +19,7 @@ use shoal_swarm::torrent::Origin;
 use shoal_transport::policy::Protocol;
 use shoal_transport::{OriginClass, OtherDatagrams, Transport};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -29,6 +30,9 @@ const FIRST_BYTE: u8 = b'd';
 
 /// How long to wait where a router's name stands for nothing: the network may not be there yet.
 const RESOLVE_AGAIN: Duration = Duration::from_secs(60);
+
+/// Names whose addresses only their answers tell.
+const MAX_UNMET: usize = 64;
 
 /// Addresses of routers that the user named which are remembered as such.
 const MAX_NAMED: usize = 64;
@@ -140,6 +144,15 @@ struct Swarm {
     search: Option<Handle>,
 }
 
+/// A contact that has not answered yet.
+struct Unmet {
+    contact: Contact,
+    origin: OriginClass,
+    is_router: bool,
+    /// What its answer will repeat.
+    transaction: TransactionId,
+}
+
 struct Driver {
     clock: Clock,
     transport: Transport,
@@ -160,6 +173,10 @@ struct Driver {
     next_handle: u64,
     /// Routers that the user named: those may be anywhere.
     named: BTreeSet<SocketAddr>,
+    /// Those known by name alone, under a proxy that looks names up and tells nobody: they are asked whether they are there.
+    unmet: Vec<Unmet>,
+    /// When they are asked again.
+    ask_at: Option<Moment>,
     saving: Option<JoinHandle<()>>,
     has_stopped: bool,
 }
@@ -199,6 +216,8 @@ impl Driver {
             searches: BTreeMap::new(),
             next_handle: 0,
             named: BTreeSet::new(),
+            unmet: Vec::new(),
+            ask_at: None,
             saving: None,
             has_stopped: false,
         }
@@ -208,6 +227,10 @@ impl Driver {
     fn begin(&mut self, contacts: Vec<SocketAddr>) {
         self.bootstrap(contacts, false);
         for router in self.config.routers.clone() {
+            if self.is_only_a_name(&router.contact) {
+                self.ask_by_name(router.contact, router.origin, true);
+                continue;
+            }
             let (transport, knows) = (self.transport.clone(), self.knows.clone());
             tokio::spawn(async move {
                 while !resolve(&transport, &router.contact, router.origin, &knows, true).await {
@@ -224,7 +247,9 @@ impl Driver {
         while !self.has_stopped {
             self.search();
             self.carry_out().await;
+            self.ask_unmet().await;
             let deadline = earliest(self.machine.deadline(), self.due_at());
+            let deadline = earliest(deadline, self.ask_at);
             let mut mail = Vec::new();
             let [v4, v6] = &mut self.sockets;
             tokio::select! {
@@ -252,9 +277,75 @@ impl Driver {
     }
 
     fn datagram(&mut self, from: SocketAddr, bytes: Vec<u8>) {
-        if bytes.first() == Some(&FIRST_BYTE) {
-            self.tell(Input::Datagram { from, bytes });
+        if bytes.first() != Some(&FIRST_BYTE) {
+            return;
         }
+        match self.met(&bytes) {
+            Some(met) => self.learn(match met.is_router {
+                true => Known::Routers(vec![from], met.origin),
+                false => Known::Contacts(vec![from]),
+            }),
+            None => self.tell(Input::Datagram { from, bytes }),
+        }
+    }
+
+    /// Whether no address comes of a contact but by its own answer.
+    fn is_only_a_name(&self, contact: &Contact) -> bool {
+        self.transport.proxy().is_some() && contact.host.parse::<IpAddr>().is_err()
+    }
+
+    fn ask_by_name(&mut self, contact: Contact, origin: OriginClass, is_router: bool) {
+        let is_there = self.unmet.iter().any(|unmet| unmet.contact == contact);
+        if is_there || self.unmet.len() >= MAX_UNMET {
+            return;
+        }
+        let transaction = self.rng.u64(..).to_be_bytes();
+        self.unmet.push(Unmet {
+            contact,
+            origin,
+            is_router,
+            transaction: TransactionId::from(transaction),
+        });
+        self.ask_at = Some(self.clock.now());
+    }
+
+    /// Asks those who are due. Under a proxy, over the first socket: the proxy chooses the family.
+    async fn ask_unmet(&mut self) {
+        let now = self.clock.now();
+        if self.ask_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.ask_at = (!self.unmet.is_empty()).then_some(now + RESOLVE_AGAIN);
+        let Some(socket) = self.sockets.iter().flatten().next() else {
+            return;
+        };
+        for unmet in &self.unmet {
+            let query = Query {
+                id: Id::from(InfoHash(std::array::from_fn(|_| self.rng.u8(..)))),
+                read_only: true,
+                method: Method::Ping,
+            };
+            let ping = encode(&Message {
+                transaction: unmet.transaction.clone(),
+                body: Body::Query(query),
+            });
+            let (host, port) = (&unmet.contact.host, unmet.contact.port);
+            if let Err(error) = socket.send_to_name(host, port, unmet.origin, &ping).await {
+                tracing::debug!(%error, "a contact to begin with cannot be asked");
+            }
+        }
+    }
+
+    /// Whose answer this is, of those who were asked by name.
+    fn met(&mut self, bytes: &[u8]) -> Option<Unmet> {
+        if self.unmet.is_empty() {
+            return None;
+        }
+        let message = decode(bytes).ok()?;
+        let is_reply = matches!(message.body, Body::Reply(_));
+        let mut unmet = self.unmet.iter();
+        let at = unmet.position(|unmet| is_reply && unmet.transaction == message.transaction)?;
+        Some(self.unmet.remove(at))
     }
 
     fn bootstrap(&mut self, addresses: Vec<SocketAddr>, are_routers: bool) {
@@ -319,6 +410,11 @@ impl Driver {
                 }
             }
             ToDht::Nodes(nodes) => {
+                let is_only_a_name = |node: &Contact| self.is_only_a_name(node);
+                let (names, nodes): (Vec<_>, Vec<_>) = nodes.into_iter().partition(is_only_a_name);
+                for name in names {
+                    self.ask_by_name(name, OriginClass::Metainfo, false);
+                }
                 let (transport, knows) = (self.transport.clone(), self.knows.clone());
                 tokio::spawn(async move {
                     for node in nodes {
@@ -498,11 +594,10 @@ async fn load(path: PathBuf) -> Saved {
 mod tests {
     use super::*;
     use crate::dht::DhtRouter;
-    use shoal_dht::Id;
-    use shoal_dht::krpc::{Body, Message, Reply, decode, encode};
+    use shoal_dht::krpc::Reply;
     use shoal_machine::Sighting;
     use shoal_transport::TransportConfig;
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::Ipv4Addr;
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const THERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));

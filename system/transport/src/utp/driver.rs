@@ -424,7 +424,7 @@ impl<'a> Driver<'a> {
             let connection = key.and_then(|key| self.connections.get(&key));
             let max_segments = self.state.max_gso_segments();
             // What finds no association is lost, as on the network.
-            if let Some((destination, head)) = self.socket.envelope(remote) {
+            if let Some((destination, head)) = self.socket.envelope(&remote.into()) {
                 let batch = &mut self.batch;
                 goes = batch.append(destination, &head, &datagram, max_segments, |payload| {
                     if let Some(connection) = connection.filter(|_| !payload.is_empty()) {
