@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use tokio::net::UdpSocket;
 use tokio::sync::{OnceCell, oneshot};
 
-use crate::proxy::{Endpoint, datagram};
+use crate::proxy::{Endpoint, Handshake, datagram};
 use crate::relay::Association;
 use crate::sockets;
 use crate::transport::Transport;
@@ -73,6 +73,10 @@ impl UdpChannel {
         target: &Endpoint,
         hold: &Hold,
     ) -> Result<Self, ThroughProxy> {
+        if let Some(proxy) = transport.proxy() {
+            // Whether it can be asked at all is said at once.
+            Handshake::associate(proxy)?;
+        }
         let remote = OnceLock::new();
         if let Endpoint::Address(address) = target {
             remote.get_or_init(|| *address);
