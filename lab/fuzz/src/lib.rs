@@ -154,6 +154,17 @@ pub const TARGETS: &[Target] = &[
         ],
     },
     Target {
+        name: "name_server",
+        run: proxy::name_server,
+        words: &[
+            b"\x07\x08\x81\x80\0\x01\0\x01\0\0\0\0",
+            b"\x01a\x07example\0\0\x01\0\x01",
+            b"\x01a\x07example\0\0\x1c\0\x01",
+            b"\xc0\x0c\0\x01\0\x01\0\0\0\x09\0\x04\x01\x02\x03\x04",
+            b"\xc0\x0c\0\x05\0\x01\0\0\0\x09\0\x02\xc0\x0c",
+        ],
+    },
+    Target {
         name: "names",
         run: metainfo::names,
         words: &[

@@ -1,7 +1,9 @@
-//! Proxies that answer anything, in any pieces, and datagrams that say they come through one.
+//! Proxies that answer anything, in any pieces, datagrams that say they come through one, and name servers.
 //!
 //! Invariant: as for the whole crate.
 
+use shoal_transport::AddressFamily;
+use shoal_transport::name_server::{self, Answer};
 use shoal_transport::proxy::{Endpoint, Handshake, Proxy, ProxyError, datagram};
 
 /// Without a login and with one, by each protocol.
@@ -66,5 +68,37 @@ pub fn proxy(input: &[u8]) {
         let mut wrapped = datagram::head(&from.into()).expect("an address can be said");
         wrapped.extend_from_slice(payload);
         assert_eq!(datagram::unwrap(&wrapped), Some((from, payload)));
+    }
+}
+
+/// What answers a question has the question in it, and no more addresses than it has room for.
+pub fn name_server(input: &[u8]) {
+    let [family, rest @ ..] = input else {
+        return;
+    };
+    let family = match family % 2 {
+        0 => AddressFamily::V4,
+        _ => AddressFamily::V6,
+    };
+    let question = name_server::question([7, 8], "a.example", family);
+    let question = question.expect("it can be asked for");
+    if let Some(Answer::Addresses(addresses)) = name_server::answer(&question, rest, family) {
+        assert!(
+            rest.len() >= question.len() + addresses.len() * 12,
+            "it has too many"
+        );
+        assert!(
+            addresses
+                .iter()
+                .all(|address| family.holds(*address) || address.is_ipv6())
+        );
+    }
+    if let Ok(name) = std::str::from_utf8(rest)
+        && let Some(question) = name_server::question([0, 0], name, family)
+    {
+        assert!(
+            question.len() <= rest.len() + 18,
+            "it asks for more than was named"
+        );
     }
 }

@@ -85,6 +85,7 @@ replay!(
     metainfo,
     metalink,
     mse,
+    name_server,
     names,
     peer_session,
     proxy,

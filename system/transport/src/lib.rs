@@ -11,6 +11,7 @@
 pub mod http;
 pub mod ip_net;
 pub mod limiter;
+pub mod name_server;
 pub mod policy;
 pub mod proxy;
 
@@ -21,7 +22,6 @@ mod dialer;
 mod interfaces;
 mod listener;
 mod multicast;
-mod name_server;
 mod peer_stream;
 mod port_mapping;
 mod redirect;

@@ -36,8 +36,9 @@ const WANTS_RECURSION: u8 = 0x01;
 const NO_SUCH_NAME: u8 = 3;
 
 /// What a server says.
-#[derive(Debug, PartialEq, Eq)]
-enum Answer {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The addresses of the wanted family, at most as many as are considered. There may be none.
     Addresses(Vec<IpAddr>),
     /// It is to be asked over TCP.
     Cut,
@@ -53,8 +54,9 @@ const fn record_type(family: AddressFamily) -> [u8; 2] {
     }
 }
 
-/// A question; `None` where the name cannot be asked for.
-fn question(number: [u8; 2], host: &str, family: AddressFamily) -> Option<Vec<u8>> {
+/// A question under a number; `None` where the name cannot be asked for.
+#[must_use]
+pub fn question(number: [u8; 2], host: &str, family: AddressFamily) -> Option<Vec<u8>> {
     let mut bytes = number.to_vec();
     bytes.extend_from_slice(&[WANTS_RECURSION, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
     for label in host.strip_suffix('.').unwrap_or(host).split('.') {
@@ -72,7 +74,8 @@ fn question(number: [u8; 2], host: &str, family: AddressFamily) -> Option<Vec<u8
 }
 
 /// What a message says to this question; `None` where it is no answer to it.
-fn answer(question: &[u8], message: &[u8], family: AddressFamily) -> Option<Answer> {
+#[must_use]
+pub fn answer(question: &[u8], message: &[u8], family: AddressFamily) -> Option<Answer> {
     let (head, rest) = message.split_at_checked(HEAD_BYTES)?;
     let asked = question.get(HEAD_BYTES..)?;
     if head[..2] != question[..2] || head[2] & IS_ANSWER == 0 || head[4..6] != [0, 1] {
