@@ -52,6 +52,8 @@ pub(crate) struct Entry {
     pub(crate) wish: Wish,
     /// That a person named, in this life of the node.
     pub(crate) peers: Vec<SocketAddr>,
+    /// Its files are taken for right at the next run.
+    pub(crate) trust: bool,
     pub(crate) added_at: i64,
     pub(crate) completed_at: Option<i64>,
     pub(crate) options: TorrentOptions,
@@ -100,6 +102,7 @@ impl Entry {
             sequential,
             wish,
             peers: Vec::new(),
+            trust: false,
             added_at,
             completed_at,
             options,
@@ -187,8 +190,8 @@ impl Entry {
                 Wish::Forced => queue::Wish::Forced,
             },
             work: match self.completed_at {
-                Some(_) => queue::Work::Seed,
-                None => queue::Work::Download,
+                None if !self.options.seed_only => queue::Work::Download,
+                _ => queue::Work::Seed,
             },
             limits,
             gave_enough: self.share.gave_enough,
@@ -342,7 +345,12 @@ impl Entry {
             uploaded_bytes: totals.uploaded_bytes,
             download_rate_bytes_per_s: rate(|snapshot| snapshot.download_rate),
             upload_rate_bytes_per_s: rate(|snapshot| snapshot.upload_rate),
+            wasted_bytes: rate(|snapshot| snapshot.wasted_bytes),
+            failed_pieces: rate(|snapshot| snapshot.failed_pieces),
             peers,
+            seeds: snapshot.as_ref().map_or(0, |snapshot| {
+                snapshot.peers.iter().filter(|peer| peer.seed).count()
+            }),
             added_at: self.added_at,
             completed_at: self.completed_at,
         }

@@ -79,6 +79,7 @@ impl Session {
         entry.run_number += 1;
         entry.run = Run::Beginning;
         let begin = begin(entry, &self.journals, &self.settings.add_trackers, search);
+        entry.trust = false;
         let (run, engine, news) = (entry.run_number, self.engine.handle(), self.news.clone());
         let at_once = Arc::clone(&self.at_once);
         // A disk that does not answer keeps this task, and not the session.
@@ -291,6 +292,8 @@ fn begin(
 ) -> Begin {
     // Those of a private torrent are its own alone (BEP 27).
     let trackers = if entry.is_private() { &[] } else { trackers };
+    let trackers = entry.options.more_trackers.iter().chain(trackers);
+    let trackers = trackers.filter_map(|url| url.parse().ok()).collect();
     match &entry.source {
         Source::Metainfo(metainfo) => {
             let mut add = AddTorrent::new(Arc::clone(metainfo), entry.directory.clone());
@@ -299,7 +302,9 @@ fn begin(
             add.limits = entry.own_rates();
             add.preallocate = entry.options.preallocate;
             add.super_seed = entry.options.super_seed;
-            add.trackers = trackers.iter().filter_map(|url| url.parse().ok()).collect();
+            add.trackers = trackers;
+            add.seed_only = entry.options.seed_only;
+            add.trust = entry.trust;
             add.peers = entry.peers.clone();
             add.journal = Some(journal(entry, journals));
             add.search = search;
@@ -308,7 +313,7 @@ fn begin(
         Source::Magnet(magnet) => Begin::Magnet(Box::new(AddMagnet {
             magnet: (**magnet).clone(),
             peers: entry.peers.clone(),
-            trackers: trackers.iter().filter_map(|url| url.parse().ok()).collect(),
+            trackers,
             known: None,
         })),
     }
