@@ -223,6 +223,42 @@ impl Journal {
         Ok((journal, fresh))
     }
 
+    /// Writes the journal of a content that is not open, of which these records are all that is known: whole, or not at all. `false`
+    /// where it has one already. A journal of something else is set aside, as in [`Journal::open`].
+    pub(crate) fn found(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        identity: Identity,
+        records: &[Record],
+    ) -> Result<bool, StorageError> {
+        let fail = |error| StorageError::io(path, error);
+        let file = lock(path, true)?.ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?;
+        if parse(&file, identity).map_err(fail)?.is_some() {
+            return Ok(false);
+        }
+        if file.metadata().map_err(fail)?.len() > 0 {
+            fs::copy(path, with_suffix(path, BAD)).map_err(fail)?;
+        }
+        let mut knowledge = Knowledge::new(Bitfield::empty(identity.piece_count));
+        for (at, &record) in (0..).zip(records) {
+            knowledge.learn(at, record);
+        }
+        let mut journal = Journal {
+            disk,
+            file: Arc::new(file),
+            path: path.to_owned(),
+            identity,
+            end: 0,
+            records: 0,
+            knowledge,
+            written_at: Instant::now(),
+            pending: BTreeMap::new(),
+            mtime_ns: 0,
+        };
+        journal.rewrite().map_err(fail)?;
+        Ok(true)
+    }
+
     pub(crate) const fn knowledge(&self) -> &Knowledge {
         &self.knowledge
     }
