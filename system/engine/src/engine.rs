@@ -18,7 +18,7 @@ use crate::web_seed::Mirror;
 use crate::worker::{Pool, Workers};
 use shoal_metainfo::{FileIndex, InfoHashes, Metainfo};
 use shoal_session::{Settings, TorrentKey};
-use shoal_storage::{Disk, Storage, StorageConfig, StorageError};
+use shoal_storage::{Disk, Reason, Storage, StorageConfig, StorageError};
 use shoal_transport::{
     Listener, Mapped, OriginClass, OtherDatagrams, PeerDialer, RateLimits, Transport,
     TransportConfig, TransportError, UtpEndpoint, WantedPort,
@@ -72,6 +72,18 @@ pub enum EngineError {
     /// The engine was stopped meanwhile.
     #[error("the engine has stopped")]
     Stopped,
+}
+
+impl EngineError {
+    /// Why the disk does not do what it was asked for, where that may change: then the same is worth trying again.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            EngineError::Storage(error) => error.reason(),
+            EngineError::SlowDisk => Some(Reason::Unreachable),
+            _ => None,
+        }
+    }
 }
 
 /// Over what peers are spoken to.
@@ -141,6 +153,8 @@ pub struct AddTorrent {
     pub trust: bool,
     /// Reserve the room when opening.
     pub preallocate: bool,
+    /// Take files that are missing for gone and fetch them again, as a person wants it; otherwise it is refused to add the torrent.
+    pub accept_missing: bool,
     /// Where completion is remembered; `None` is nowhere.
     pub journal: Option<PathBuf>,
     /// Peers that the user named.
@@ -172,6 +186,7 @@ impl AddTorrent {
             super_seed: false,
             trust: false,
             preallocate: false,
+            accept_missing: false,
             journal: None,
             peers: Vec::new(),
             trackers: Vec::new(),

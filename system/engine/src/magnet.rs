@@ -385,7 +385,7 @@ impl MagnetTask {
             // Connections of a search speak to it elsewhere, and it has neither origins nor files.
             ToTorrent::Peer(..) | ToTorrent::WebSeedNews(..) | ToTorrent::Checked(_) => {}
             // There are no files yet.
-            ToTorrent::Relocate(_) | ToTorrent::Relocated => {}
+            ToTorrent::Relocate(_) | ToTorrent::Relocated | ToTorrent::AcceptMissing(_) => {}
         }
     }
 

@@ -37,6 +37,7 @@ pub(crate) fn content_spec(add: &AddTorrent, wanted: &[bool]) -> ContentSpec {
             Mode::Download
         },
         preallocate: add.preallocate,
+        accept_missing: add.accept_missing,
         ..ContentSpec::new(&add.metainfo, add.directory.clone(), wanted)
     }
 }

@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use shoal_metainfo::{PieceIndex, Verdict, hasher};
 
 use crate::event::Event;
+use crate::files::{Failure, Look};
 use crate::inner::Inner;
 use crate::journal::Record;
 use crate::lockstep::{Lane, READ_AHEAD, hash_lanes};
+use crate::reason::Reason;
 use crate::shared::Job;
 
 /// A list of pieces to check. Each runner takes as many pieces at a time as are hashed together, so that pieces in the making
@@ -127,16 +129,53 @@ impl Inner {
         for &piece in pieces {
             let twice = claims.iter().any(|claim| claim.piece == piece);
             if !twice && let Some(claim) = self.claim(piece) {
-                self.files.look(self.layout.range_of(piece));
+                self.files.look_first(self.layout.range_of(piece));
                 claims.push(claim);
             }
         }
-        let right = self.right_on_disk(&claims, scratch);
+        let mut right = self.right_on_disk(&claims, scratch);
         for claim in claims {
-            self.conclude(&claim, right.contains(&claim.piece));
+            let is_right = right.contains(&claim.piece);
+            if !is_right && self.is_out_of_reach(claim.piece) {
+                // Nothing was learned: it counts as what it did before.
+                right.extend(claim.had.then_some(claim.piece));
+                if !claim.had {
+                    self.release(&mut self.state(), claim.piece);
+                }
+            } else {
+                self.conclude(&claim, is_right);
+            }
         }
         self.rested.notify_all();
         right
+    }
+
+    /// Whether a piece is not right only because a file of it is missing or cannot be looked at. Of one that was not known to have been
+    /// there, nothing is missing.
+    fn is_out_of_reach(self: &Arc<Self>, piece: PieceIndex) -> bool {
+        let known = self.state().have.get(piece) || self.resumed.is_suspect(piece);
+        if !known {
+            return false;
+        }
+        let slots = self.files.places(self.layout.range_of(piece));
+        let slots: Vec<usize> = slots.filter_map(|place| place.slot).collect();
+        let is_there = |slot: usize| match self.files.look(slot, 0, true) {
+            Look::Same | Look::Changed => true,
+            Look::Missing => {
+                self.miss(slot);
+                false
+            }
+            Look::Unknown(error) => {
+                let path = self.files.full_path(slot);
+                let reason = self.reason_of(&Failure { path, error });
+                if reason == Reason::VolumeMissing {
+                    self.vanish();
+                }
+                // What a medium does not give any more is lost.
+                reason.is_of_the_medium()
+            }
+        };
+        self.is_absent(piece) || !slots.into_iter().all(is_there)
     }
 
     fn claim(&self, piece: PieceIndex) -> Option<Claim> {

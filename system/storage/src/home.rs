@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::absence::Whereabouts;
 use crate::disk::Root;
 use crate::spec::{FileSpec, Location};
 
@@ -15,6 +16,10 @@ pub(crate) struct Home {
     pub(crate) root: Root,
     /// Of the root; `None` where it cannot be known.
     pub(crate) device: Option<u64>,
+    /// Device and inode, likewise.
+    pub(crate) identity: Option<(u64, u64)>,
+    /// Likewise.
+    pub(crate) whereabouts: Option<Whereabouts>,
     pub(crate) location: Arc<Location>,
     /// Of the file with fragments, below the root.
     parts: PathBuf,
@@ -24,9 +29,25 @@ impl Home {
     pub(crate) fn new(root: Root, location: Location, parts: PathBuf) -> Self {
         Home {
             device: root.device().ok(),
+            identity: root.identity().ok(),
+            whereabouts: Whereabouts::of(&root, &location.directory).ok(),
             root,
             location: Arc::new(location),
             parts,
+        }
+    }
+
+    /// The same place with its directory opened again, or, for a root that is gone, known to be missing.
+    pub(crate) fn with(&self, root: Root) -> Self {
+        Home {
+            device: root.device().ok().or(self.device),
+            identity: root.identity().ok().or(self.identity),
+            whereabouts: Whereabouts::of(&root, &self.location.directory)
+                .ok()
+                .or(self.whereabouts),
+            root,
+            location: Arc::clone(&self.location),
+            parts: self.parts.clone(),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Invariant: bytes that failed verification, or are not verified yet, are never handed out; a verified piece is recorded
 //! only after its bytes were written.
 
+mod absence;
 mod advance;
 pub mod author;
 mod check;
@@ -21,6 +22,7 @@ mod note;
 mod open;
 mod partial;
 mod pool;
+mod reason;
 mod relocate;
 mod remove;
 mod shared;
@@ -41,8 +43,9 @@ pub use check::Check;
 pub use content::{Content, Resumed, Stored};
 pub use disk::{Access, Disk, Root};
 pub use error::{ReadError, StorageError};
-pub use event::{Event, Reason};
+pub use event::Event;
 pub use pool::BlockBuffer;
+pub use reason::Reason;
 pub use relocate::Progress;
 pub use remove::{Fate, Removed};
 pub use source::{Reads, Segment, Source};

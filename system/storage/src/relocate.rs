@@ -617,7 +617,8 @@ impl Inner {
             }
         }
         self.files.homes.settle(Arc::clone(&mover.to));
-        let records = prints_of(&mover.note);
+        let mut records = prints_of(&mover.note);
+        records.extend(mover.to.whereabouts.map(Record::Root));
         if let Some(journal) = self.journal().as_mut()
             && let Err(error) = journal.append_all(&records)
         {

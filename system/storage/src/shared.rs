@@ -3,7 +3,8 @@
 //! Invariant: a piece, a sync, a spill and each runner of a check is in the queue at most once, pieces that wait for company
 //! included, so that the queue is bounded by the pieces that are in the making and the threads.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -25,6 +26,9 @@ use crate::spec::StorageConfig;
 /// others to be hashed beside.
 const TICK: Duration = Duration::from_millis(100);
 
+/// Directories are looked at each time that so many of the pauses have passed after which a failed write is tried again.
+const PAUSES: u32 = 4;
+
 /// How long the end waits for threads: none should be busy for longer than one operation on a disk takes.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -41,6 +45,10 @@ pub(crate) enum Job {
     Sync(Arc<Inner>),
     /// Record and tell that these pieces are lost.
     Lost(Arc<Inner>, Vec<PieceIndex>),
+    /// Look whether what is missing is back.
+    Look(Arc<Inner>),
+    /// Look whether the directories of all contents are still there.
+    Volumes,
 }
 
 #[derive(Debug)]
@@ -57,6 +65,7 @@ pub(crate) struct Shared {
     ended: Condvar,
     contents: Mutex<Vec<Weak<Inner>>>,
     spill_queued: AtomicBool,
+    volumes_queued: AtomicBool,
     next_content: AtomicU64,
 }
 
@@ -120,6 +129,7 @@ impl Shared {
             ended: Condvar::new(),
             contents: Mutex::default(),
             spill_queued: AtomicBool::new(false),
+            volumes_queued: AtomicBool::new(false),
             next_content: AtomicU64::new(0),
         });
         for index in 0..=threads {
@@ -234,6 +244,8 @@ impl Shared {
                 Job::Check(work) => work.step(&mut scratch),
                 Job::Sync(content) => content.sync_in_background(),
                 Job::Lost(content, pieces) => content.record_lost(&pieces),
+                Job::Look(content) => content.look_for_return(),
+                Job::Volumes => self.look_at_volumes(),
             }
         }
     }
@@ -275,10 +287,37 @@ impl Shared {
         }
     }
 
+    /// Finds volumes that are gone: each directory is looked at once, however many contents are in it.
+    fn look_at_volumes(&self) {
+        let mut directories: BTreeMap<PathBuf, Vec<Arc<Inner>>> = BTreeMap::new();
+        for content in self.contents() {
+            let directory = &content.files.homes.now().location.directory;
+            match directories.get_mut(directory) {
+                Some(contents) => contents.push(content),
+                None => drop(directories.insert(directory.clone(), vec![content])),
+            }
+        }
+        for contents in directories.values() {
+            let Some(first) = contents.first() else {
+                continue;
+            };
+            if !first.is_root_there() {
+                contents.iter().for_each(|content| content.look_at_volume());
+            }
+        }
+        self.volumes_queued.store(false, Ordering::Release);
+    }
+
     fn keep_house(self: &Arc<Self>) {
+        let mut looked_at = Instant::now();
         loop {
             let contents = self.contents();
             let now = Instant::now();
+            let due = now.saturating_duration_since(looked_at) >= self.config.retry_pause * PAUSES;
+            if due && !contents.is_empty() && !self.volumes_queued.swap(true, Ordering::AcqRel) {
+                looked_at = now;
+                self.push(Job::Volumes);
+            }
             for content in &contents {
                 content.tick(now);
             }

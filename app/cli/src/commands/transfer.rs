@@ -151,8 +151,10 @@ impl Transfer<'_> {
             .show(&Event::Listening(Listening { addresses }))?;
         let (engine, output) = (self.engine, &mut *self.output);
         let adding = async {
-            let add = prepare.prepare(engine, output).await?;
+            let mut add = prepare.prepare(engine, output).await?;
             let (metainfo, directory) = (Arc::clone(&add.metainfo), add.directory.clone());
+            // Whoever gives the command after files were deleted asks for them.
+            add.accept_missing = true;
             let handle = engine.add(add).await?;
             Ok::<_, Failure>((Reporter::new(&metainfo, &directory, purpose), handle))
         };

@@ -1,5 +1,6 @@
 //! Scenarios over whole contents, most of them with a disk that fails.
 
+mod absence;
 mod chaos;
 mod faults;
 mod relocation;
