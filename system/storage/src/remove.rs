@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 
+use crate::absence::Whereabouts;
 use crate::disk::{self, Disk, Root};
 use crate::error::StorageError;
 use crate::files::{Failure, parts_name};
@@ -91,6 +92,13 @@ pub(crate) fn remove(
         None => None,
     };
     let known = journal.as_ref().and_then(|(_, known)| known.as_ref());
+    let whereabouts = Whereabouts::of(&root, &location.directory);
+    if let (Some(before), Ok(now)) = (known.and_then(|known| known.root), whereabouts)
+        && before.is_elsewhere(now)
+        && !has_any(&root, spec, &location)
+    {
+        return Err(StorageError::VolumeMissing(location.directory));
+    }
     let trash = match fate {
         Fate::Deleted => None,
         Fate::Trashed { home } => Some(Trash::open(&location.directory, &root, home.as_deref())?),
@@ -133,6 +141,12 @@ pub(crate) fn remove_folders<'a>(
         }
     }
     (removed, failures)
+}
+
+/// Whether any file of the content is there.
+fn has_any(root: &Root, spec: &ContentSpec, location: &Location) -> bool {
+    let mut files = spec.files.iter().filter(|file| !file.padding);
+    files.any(|file| matches!(root.inspect(location.path_of(file)), Ok(Some(_))))
 }
 
 /// Whether a folder stays because it should: it is not empty, is none any more, or something is mounted there.
