@@ -194,7 +194,11 @@ impl Starting {
                             have.insert(piece);
                         }
                     }
-                    // Nothing was verified that could be lost, and nothing received that could be anything else.
+                    // Its drive went and came back, and it had not been synced.
+                    Some(Event::Lost { piece }) => {
+                        have.remove(piece);
+                    }
+                    // Nothing was received that could be anything else.
                     Some(_) => {}
                     None => return None,
                 },

@@ -130,10 +130,11 @@ impl Inner {
         }
         {
             let mut state = self.state();
-            if matches!(state.absent, Some(Absent::Volume(_))) {
+            if state.is_volume_absent() {
                 return;
             }
             state.absent = Some(Absent::Volume(now_ns()));
+            state.absences += 1;
             let path = home.location.directory.clone();
             self.set_suspended(&mut state, Reason::VolumeMissing, path);
         }
@@ -270,7 +271,7 @@ impl Inner {
         for slot in self.slots_with_pieces() {
             let path = home.path(self.files.specs().get(slot));
             let metadata = home.root.open_existing(path).and_then(|f| f.metadata());
-            match metadata.map(|metadata| Fingerprint::of(&metadata)) {
+            match metadata.map(|metadata| home.print(&metadata)) {
                 Ok(print) if self.is_as_before(slot, print, since_ns) => {}
                 Ok(_) => changed.push(slot),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -287,6 +288,7 @@ impl Inner {
         self.files.forget_writes();
         let unsynced = self.journal().as_ref().map(|j| j.knowledge().unsynced());
         self.lose(unsynced.unwrap_or_default().into_iter());
+        self.give_up_spilled();
         for slot in changed {
             self.lose_file(slot);
         }
@@ -298,6 +300,20 @@ impl Inner {
         state.absent = Some(Absent::Files(missing));
         self.set_suspended(&mut state, Reason::FilesMissing, first.unwrap_or_default());
         false
+    }
+
+    /// Blocks of unfinished pieces that were written before the drive went may not have arrived, and nobody is to be blamed for that.
+    fn give_up_spilled(self: &Arc<Self>) {
+        let mut state = self.state();
+        let spilled = state.partials.iter().filter(|(_, p)| p.has_spilled());
+        let spilled: Vec<PieceIndex> = spilled.map(|(&piece, _)| piece).collect();
+        for piece in spilled {
+            match state.partials.get_mut(&piece) {
+                Some(partial) if partial.busy => partial.reset(self.verifier.hasher(piece)),
+                _ => drop(state.partials.remove(&piece)),
+            }
+            self.emit(&mut state, Event::Dropped { piece });
+        }
     }
 
     fn is_as_before(&self, slot: usize, print: Fingerprint, since_ns: i64) -> bool {
@@ -318,7 +334,7 @@ impl Inner {
     /// Takes files that are gone for lost, as a person wants it: see [`crate::Content::accept_missing`].
     pub(crate) fn accept_missing(self: &Arc<Self>) -> Result<(), StorageError> {
         self.look_at_volume();
-        if matches!(self.state().absent, Some(Absent::Volume(_))) {
+        if self.state().is_volume_absent() {
             let home = self.files.homes.now();
             return Err(StorageError::VolumeMissing(home.location.directory.clone()));
         }

@@ -80,17 +80,18 @@ impl CheckWork {
         if self.cancelled.load(Ordering::Relaxed) {
             return;
         }
-        {
+        let absences = {
             let mut state = self.content.state();
             if state.closing || self.content.events.is_closed() {
                 return;
             }
-            if state.is_crowded() {
-                state.parked = true;
+            if state.is_crowded() || state.is_volume_absent() {
+                state.parked |= state.is_crowded();
                 state.parked_checks.push(Arc::clone(&self));
                 return;
             }
-        }
+            state.absences
+        };
         let lanes = hasher::lanes(self.content.verifier.needs());
         let first = self.next.fetch_add(lanes, Ordering::Relaxed);
         let rest = self.pieces.get(first..).unwrap_or_default();
@@ -100,12 +101,33 @@ impl CheckWork {
         }
         let content = Arc::clone(&self.content);
         let right = content.check_pieces(pieces, scratch);
+        // What was not right on a drive that went meanwhile tells nothing.
+        let went = content.state().absences != absences;
+        let mut again = Vec::new();
         for &piece in pieces {
-            self.checked.fetch_add(1, Ordering::Relaxed);
             let right = right.contains(&piece);
+            if went && !right {
+                again.push(piece);
+                continue;
+            }
+            self.checked.fetch_add(1, Ordering::Relaxed);
             content.emit(&mut content.state(), Event::Checked { piece, right });
         }
+        if !again.is_empty() {
+            content.shared.push(Job::Check(Arc::new(self.of(again))));
+        }
         content.shared.push(Job::Check(self));
+    }
+
+    /// Another part of the same check.
+    fn of(&self, pieces: Vec<PieceIndex>) -> CheckWork {
+        CheckWork {
+            content: Arc::clone(&self.content),
+            pieces,
+            next: AtomicUsize::new(0),
+            cancelled: Arc::clone(&self.cancelled),
+            checked: Arc::clone(&self.checked),
+        }
     }
 }
 

@@ -231,6 +231,23 @@ impl Root {
         Ok((stat.st_dev, stat.st_ino))
     }
 
+    /// Whether files keep their inode numbers from one mount to the next. FAT and exFAT have none, so that the kernel makes some up; what
+    /// a program does (FUSE) is its own affair.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(crate) fn has_lasting_inodes(&self) -> io::Result<bool> {
+        /// From linux/magic.h.
+        const FAT: i128 = 0x4d44;
+        const EXFAT: i128 = 0x2011_bab0;
+        const FUSE: i128 = 0x6573_5546;
+        let kind = i128::from(rustix::fs::fstatfs(self.fd()?)?.f_type);
+        Ok(![FAT, EXFAT, FUSE].contains(&kind))
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn has_lasting_inodes(&self) -> io::Result<bool> {
+        self.fd().map(|_| true).map_err(io::Error::from)
+    }
+
     /// How many bytes there is room for; `None` where the file system does not count.
     pub(crate) fn free_bytes(&self) -> io::Result<Option<u64>> {
         let stat = rustix::fs::fstatvfs(self.fd()?)?;

@@ -4,7 +4,7 @@
 //! byte at its address in the address space: nothing in it moves or is reused, so that a source into it stays right.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
 use std::ops::Range;
@@ -278,6 +278,10 @@ impl Files {
         self.homes.with(slot, place)
     }
 
+    fn print(&self, slot: usize, metadata: &Metadata) -> Fingerprint {
+        self.homes.with(slot, |home| home.print(metadata))
+    }
+
     /// What is in the place of the file, see [`Root::inspect`].
     pub(crate) fn inspect(&self, slot: usize) -> io::Result<Option<Stat>> {
         let inspect = |home: &Home| home.root.inspect(home.path(self.specs.get(slot)));
@@ -288,7 +292,7 @@ impl Files {
     pub(crate) fn look_at(&self, slot: usize) -> io::Result<Fingerprint> {
         let open = |home: &Home| home.root.open_existing(home.path(self.specs.get(slot)));
         let metadata = self.homes.with(slot, open)?.metadata()?;
-        Ok(Fingerprint::of(&metadata))
+        Ok(self.print(slot, &metadata))
     }
 
     /// What the file looked like when it was last looked at, if nothing was written since.
@@ -456,7 +460,7 @@ impl Files {
             *state.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen {
                 at: Some(Instant::now()),
                 size: metadata.len(),
-                print: Some((writes, Fingerprint::of(&metadata))),
+                print: Some((writes, self.print(slot, &metadata))),
             };
         }
     }
@@ -535,7 +539,7 @@ impl Files {
             };
         }
         let quiet = quiet && started == state.started.load(Ordering::Acquire);
-        let print = Fingerprint::of(&metadata);
+        let print = self.print(slot, &metadata);
         let before = seen.print.filter(|&(writes, _)| quiet && writes == started);
         let same = before.is_none_or(|(_, before)| before == print);
         *seen = Seen {
@@ -608,7 +612,7 @@ impl Files {
         };
         let metadata = file.metadata().ok()?;
         let quiet = quiet && started == state.started.load(Ordering::Acquire);
-        quiet.then(|| Fingerprint::of(&metadata))
+        quiet.then(|| self.print(slot, &metadata))
     }
 
     /// The files with bytes that are not synced; they are taken for synced from here on.

@@ -78,6 +78,8 @@ pub(crate) struct State {
     pub(crate) moving: bool,
     /// What is missing, so that nothing is written either.
     pub(crate) absent: Option<Absent>,
+    /// How often the directory was missing.
+    pub(crate) absences: u64,
     /// Whether a thread is to look for it.
     pub(crate) look_queued: bool,
 }
@@ -113,6 +115,7 @@ impl State {
             closing: false,
             moving: false,
             absent: None,
+            absences: 0,
             look_queued: false,
         }
     }
@@ -163,6 +166,11 @@ impl State {
         let before = self.suspended.replace(Suspension { reason, retry_at });
         let now = self.suspended.as_ref().map(|suspension| &suspension.reason);
         before.map(|before| before.reason).as_ref() != now
+    }
+
+    /// Whether nothing can be read or written because the directory is not there.
+    pub(crate) const fn is_volume_absent(&self) -> bool {
+        matches!(self.absent, Some(Absent::Volume(_)))
     }
 
     /// The next attempt is then.

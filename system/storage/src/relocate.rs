@@ -249,7 +249,7 @@ impl Mover<'_> {
             let file = self.to.root.open_existing(new);
             let metadata = file.and_then(|file| file.metadata());
             let metadata = metadata.map_err(|error| self.failure(&self.to, new, error))?;
-            Ok((slot, Fingerprint::of(&metadata)))
+            Ok((slot, self.to.print(&metadata)))
         };
         self.note.slots.iter().map(print).collect()
     }
@@ -498,10 +498,14 @@ impl Inner {
             moved = self.commit(&mut mover);
         }
         if let Err(error) = moved {
-            // Where this fails as well, files stay where they are, and are found there.
-            mover.undo()?;
-            self.files.homes.settle(Arc::clone(&mover.from));
-            return Err(error);
+            let undone = mover.undo();
+            if mover.note.copied || undone.is_ok() {
+                // Copies that could not be cleared away are in nobody's way, and are tried again when the content is opened next.
+                self.files.homes.settle(Arc::clone(&mover.from));
+                return Err(error);
+            }
+            // Files stay where they are, and are found there.
+            return undone;
         }
         // What is left is tried again when the content is opened next.
         if mover.clear_old() {

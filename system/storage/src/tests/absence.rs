@@ -50,19 +50,17 @@ async fn a_directory_that_goes_is_missing_and_nothing_is_lost_when_it_is_back() 
     // An empty folder in its place is not it.
     fs::create_dir(world.target()).unwrap();
     let check = rig.content.verify(world.layout.pieces().collect());
-    for _ in 0..count {
-        let event = rig.next().await;
-        assert!(
-            matches!(event, Event::Checked { right: true, .. }),
-            "{event:?}"
-        );
-    }
-    assert_eq!(check.checked(), count);
     assert!(rig.have(&world).is_clear());
     assert_eq!(fs::read_dir(world.target()).unwrap().count(), 0);
     fs::remove_dir(world.target()).unwrap();
+    assert_eq!(check.checked(), 0, "it waits");
     fs::rename(&away, world.target()).unwrap();
     assert!(resumed(&mut rig).await.is_empty());
+    for _ in 0..count {
+        let event = rig.next().await;
+        let right = matches!(event, Event::Checked { right: true, .. });
+        assert!(right, "{event:?}");
+    }
     assert_eq!(rig.have(&world).count(), count);
     rig.content.close().unwrap();
     drop(rig);
@@ -92,6 +90,81 @@ async fn what_is_received_while_the_directory_is_missing_is_written_when_it_is_b
     rig.complete(&world).await;
     rig.content.close().unwrap();
     world.assert_on_disk(&[true; 6]);
+}
+
+#[tokio::test]
+async fn a_check_that_a_drive_goes_under_is_carried_on_when_it_is_back() {
+    for round in 0..20 {
+        let world = World::new();
+        let rig = complete(&world).await;
+        rig.content.close().unwrap();
+        drop(rig);
+        // Nothing is known, so that all is to be checked.
+        fs::remove_file(world.journal()).unwrap();
+        let mut rig = Rig::open(world.spec());
+        let suspect = rig.content.resumed().suspect.clone();
+        let count = suspect.len();
+        assert_eq!(count, world.layout.piece_count() as usize);
+        let away = world.dir.path().join("away");
+        let check = rig.content.verify(suspect);
+        let before = rig.events.recv().await.unwrap();
+        assert!(matches!(before, Event::Checked { right: true, .. }));
+        fs::rename(world.target(), &away).unwrap();
+        rig.content.inner.look_at_volume();
+        if round % 2 == 0 {
+            tokio::task::yield_now().await;
+        }
+        fs::rename(&away, world.target()).unwrap();
+        let (mut checked, mut right) = (1, 1);
+        while checked < count {
+            match rig.next().await {
+                Event::Checked { right: is, .. } => {
+                    checked += 1;
+                    right += usize::from(is);
+                }
+                // What was right and not synced is to be looked at once more.
+                Event::Lost { .. } | Event::Suspended { .. } | Event::Resumed => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((right, check.checked() as usize), (count, count));
+    }
+}
+
+#[tokio::test]
+async fn blocks_that_left_memory_before_a_drive_went_are_fetched_again_and_nobody_is_blamed() {
+    let world = World::new();
+    let tiny = crate::StorageConfig {
+        cache_bytes: 1,
+        ..config()
+    };
+    let mut rig = Rig::open_on(world.spec(), tiny, FaultyDisk::sound()).unwrap();
+    let blocks = world.blocks(PieceIndex(3));
+    for &block in &blocks[..3] {
+        rig.write(block, world.block(block)).await;
+    }
+    let mut held = Vec::new();
+    while held.len() < 16 {
+        held.push(rig.storage.lease().await);
+    }
+    drop(held);
+    assert_eq!(rig.storage.stats().blocks_spilled, 3);
+    let away = world.dir.path().join("away");
+    fs::rename(world.target(), &away).unwrap();
+    assert_eq!(suspended(&mut rig).await, Reason::VolumeMissing);
+    // They had not arrived.
+    let file = fs::File::options().write(true).open(away.join("top/d"));
+    let file = file.unwrap();
+    let modified = file.metadata().unwrap().modified().unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0; 50_000], 0).unwrap();
+    file.set_modified(modified).unwrap();
+    fs::rename(&away, world.target()).unwrap();
+    let dropped = Event::Dropped {
+        piece: PieceIndex(3),
+    };
+    assert_eq!(resumed(&mut rig).await, [dropped]);
+    rig.write_piece(&world, 3).await;
+    assert!(rig.await_verified(1).await.is_empty());
 }
 
 #[tokio::test]
