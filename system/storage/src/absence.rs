@@ -21,7 +21,6 @@ use crate::journal::Fingerprint;
 use crate::map;
 use crate::open::MTIME_TOLERANCE_NS;
 use crate::reason::Reason;
-use crate::shared::Job;
 use crate::trash::top_of;
 
 /// On which volume a directory is, so that it can be told later whether it still is.
@@ -135,11 +134,11 @@ impl Inner {
             }
             state.absent = Some(Absent::Volume(now_ns()));
             state.absences += 1;
-            let path = home.location.directory.clone();
-            self.set_suspended(&mut state, Reason::VolumeMissing, path);
         }
+        let path = home.location.directory.clone();
         self.files.homes.settle(Arc::new(home.with(Root::gone())));
         self.files.close_all();
+        self.set_suspended(&mut self.state(), Reason::VolumeMissing, path);
     }
 
     /// A file of which pieces are verified is not there any more.
@@ -192,13 +191,6 @@ impl Inner {
         }
     }
 
-    /// Has what is missing looked for.
-    pub(crate) fn look_later(self: &Arc<Self>, state: &mut State) {
-        if !std::mem::replace(&mut state.look_queued, true) {
-            self.shared.push(Job::Look(Arc::clone(self)));
-        }
-    }
-
     /// Looks whether what was missing is back, and goes on if it is.
     pub(crate) fn look_for_return(self: &Arc<Self>) {
         let missing = match &self.state().absent {
@@ -211,14 +203,10 @@ impl Inner {
             Some(Err(since_ns)) => self.is_volume_back(since_ns),
             Some(Ok(slots)) => self.are_files_back(&slots),
         };
-        let mut state = self.state();
-        state.look_queued = false;
         if back {
+            let mut state = self.state();
             state.absent = None;
             self.resume(&mut state);
-        } else {
-            let retry_at = Instant::now() + self.shared.config.retry_pause;
-            state.put_off(retry_at);
         }
     }
 

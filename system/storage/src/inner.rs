@@ -80,8 +80,6 @@ pub(crate) struct State {
     pub(crate) absent: Option<Absent>,
     /// How often the directory was missing.
     pub(crate) absences: u64,
-    /// Whether a thread is to look for it.
-    pub(crate) look_queued: bool,
 }
 
 /// Writing is stopped until the next attempt.
@@ -116,7 +114,6 @@ impl State {
             moving: false,
             absent: None,
             absences: 0,
-            look_queued: false,
         }
     }
 
@@ -171,13 +168,6 @@ impl State {
     /// Whether nothing can be read or written because the directory is not there.
     pub(crate) const fn is_volume_absent(&self) -> bool {
         matches!(self.absent, Some(Absent::Volume(_)))
-    }
-
-    /// The next attempt is then.
-    pub(crate) fn put_off(&mut self, retry_at: Instant) {
-        if let Some(suspension) = &mut self.suspended {
-            suspension.retry_at = retry_at;
-        }
     }
 }
 
@@ -343,7 +333,7 @@ impl Inner {
 
     fn retry(self: &Arc<Self>, state: &mut State) {
         if state.absent.is_some() {
-            return self.look_later(state);
+            return;
         }
         let waiting = state.partials.iter_mut().find(|(_, partial)| partial.right);
         match waiting {

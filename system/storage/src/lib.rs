@@ -47,7 +47,7 @@ pub use event::Event;
 pub use pool::BlockBuffer;
 pub use reason::Reason;
 pub use relocate::Progress;
-pub use remove::{Fate, Removed};
+pub use remove::{Fate, Removed, forget};
 pub use source::{Reads, Segment, Source};
 pub use spec::{ContentSpec, FileSpec, Location, Mode, StorageConfig};
 pub use trash::home_trash;

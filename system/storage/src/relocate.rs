@@ -719,6 +719,12 @@ pub(crate) fn settle(
     let read = || Note::read(&path).map_err(|error| StorageError::io(&path, error));
     match read()? {
         None => return Ok(None),
+        // Somebody forgot the torrent, and begins anew.
+        Some(note) if note.stage == Stage::Settled && !journal::is_begun(journal) => {
+            let forgotten = disk.note(&path, None);
+            forgotten.map_err(|error| StorageError::io(&path, error))?;
+            return Ok(None);
+        }
         Some(note) if note.stage == Stage::Settled => return Ok(Some(Settlement { note, path })),
         Some(_) => {}
     }

@@ -165,6 +165,15 @@ fn is_in_use(error: &io::Error) -> bool {
         .any(|reason| code == Some(reason.raw_os_error()))
 }
 
+/// Removes the journal at `path`, which nobody uses, with what lies beside it: whoever opens the content next knows nothing of it. What
+/// is not there is removed already.
+///
+/// # Errors
+/// What the system says.
+pub fn forget(path: &Path) -> Result<(), StorageError> {
+    remove_journal(path, true)
+}
+
 /// The journal goes last, so that a removal that was cut off can be carried on.
 fn remove_journal(path: &Path, exists: bool) -> Result<(), StorageError> {
     let [new, bad] = journal::beside(path);

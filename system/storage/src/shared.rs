@@ -45,10 +45,6 @@ pub(crate) enum Job {
     Sync(Arc<Inner>),
     /// Record and tell that these pieces are lost.
     Lost(Arc<Inner>, Vec<PieceIndex>),
-    /// Look whether what is missing is back.
-    Look(Arc<Inner>),
-    /// Look whether the directories of all contents are still there.
-    Volumes,
 }
 
 #[derive(Debug)]
@@ -62,10 +58,10 @@ pub(crate) struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
     tick: Condvar,
+    volumes: Condvar,
     ended: Condvar,
     contents: Mutex<Vec<Weak<Inner>>>,
     spill_queued: AtomicBool,
-    volumes_queued: AtomicBool,
     next_content: AtomicU64,
 }
 
@@ -126,26 +122,22 @@ impl Shared {
             queue: Mutex::default(),
             wake: Condvar::new(),
             tick: Condvar::new(),
+            volumes: Condvar::new(),
             ended: Condvar::new(),
             contents: Mutex::default(),
             spill_queued: AtomicBool::new(false),
-            volumes_queued: AtomicBool::new(false),
             next_content: AtomicU64::new(0),
         });
-        for index in 0..=threads {
+        let works = std::iter::repeat_n(("storage", Shared::work as fn(&Arc<Self>)), threads);
+        let others = [
+            ("storage-clock", Shared::keep_house as fn(&Arc<Self>)),
+            ("storage-volumes", Shared::watch_volumes),
+        ];
+        for (name, work) in works.chain(others) {
             let here = Arc::clone(&shared);
-            let name = if index < threads {
-                "storage"
-            } else {
-                "storage-clock"
-            };
             shared.lock().running += 1;
             let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || {
-                if index < here.threads {
-                    here.work();
-                } else {
-                    here.keep_house();
-                }
+                work(&here);
                 here.lock().running -= 1;
                 here.ended.notify_all();
             });
@@ -244,8 +236,6 @@ impl Shared {
                 Job::Check(work) => work.step(&mut scratch),
                 Job::Sync(content) => content.sync_in_background(),
                 Job::Lost(content, pieces) => content.record_lost(&pieces),
-                Job::Look(content) => content.look_for_return(),
-                Job::Volumes => self.look_at_volumes(),
             }
         }
     }
@@ -305,19 +295,33 @@ impl Shared {
                 contents.iter().for_each(|content| content.look_at_volume());
             }
         }
-        self.volumes_queued.store(false, Ordering::Release);
+    }
+
+    /// Finds what went and what came back. On a thread of its own: a share whose server does not answer keeps whoever looks at it.
+    fn watch_volumes(self: &Arc<Self>) {
+        for round in 1_u32.. {
+            let queue = self.lock();
+            if queue.closed {
+                return;
+            }
+            let pause = self.config.retry_pause;
+            drop(self.volumes.wait_timeout(queue, pause));
+            if self.is_closed() {
+                return;
+            }
+            for content in self.contents() {
+                content.look_for_return();
+            }
+            if round.is_multiple_of(PAUSES) {
+                self.look_at_volumes();
+            }
+        }
     }
 
     fn keep_house(self: &Arc<Self>) {
-        let mut looked_at = Instant::now();
         loop {
             let contents = self.contents();
             let now = Instant::now();
-            let due = now.saturating_duration_since(looked_at) >= self.config.retry_pause * PAUSES;
-            if due && !contents.is_empty() && !self.volumes_queued.swap(true, Ordering::AcqRel) {
-                looked_at = now;
-                self.push(Job::Volumes);
-            }
             for content in &contents {
                 content.tick(now);
             }
@@ -346,6 +350,7 @@ impl Shared {
         );
         self.wake.notify_all();
         self.tick.notify_all();
+        self.volumes.notify_all();
         let until = Instant::now() + SHUTDOWN_PATIENCE;
         while queue.running > 0 {
             let left = until.saturating_duration_since(Instant::now());

@@ -385,6 +385,28 @@ async fn a_content_that_is_closed_goes_back_and_a_closed_one_moves() {
 }
 
 #[tokio::test]
+async fn a_content_that_was_forgotten_is_begun_where_it_is_said_to_be() {
+    for all in [true, false] {
+        let world = World::new();
+        let mut rig = Rig::open(world.spec());
+        rig.complete(&world).await;
+        relocate(&rig.content, at(&other(&world))).await.unwrap();
+        rig.content.close().unwrap();
+        drop(rig);
+        if all {
+            crate::forget(&world.journal()).unwrap();
+            assert_eq!(files_in(world.dir.path()).len(), 5);
+        } else {
+            fs::remove_file(world.journal()).unwrap();
+        }
+        let mut rig = Rig::open(world.spec());
+        assert!(rig.content.resumed().fresh && rig.content.resumed().relocated.is_none());
+        rig.complete(&world).await;
+        world.assert_on_disk(&[true; 6]);
+    }
+}
+
+#[tokio::test]
 async fn what_was_moved_is_removed_where_it_is() {
     let world = World::new();
     let mut rig = Rig::open(world.spec());
