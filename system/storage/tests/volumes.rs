@@ -46,7 +46,10 @@ fn among_mounts<F: Future<Output = ()>>(name: &str, body: impl FnOnce() -> F) {
     }
     let namespace = || {
         let mut command = Command::new("unshare");
-        command.args(["--map-root-user", "--mount"]);
+        if !rustix::process::geteuid().is_root() {
+            command.arg("--map-root-user");
+        }
+        command.arg("--mount");
         command
     };
     let possible = namespace()
@@ -60,7 +63,7 @@ fn among_mounts<F: Future<Output = ()>>(name: &str, body: impl FnOnce() -> F) {
     );
     let child = namespace()
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
+        .args(["--exact", name, "--nocapture", "--include-ignored"])
         .env(INSIDE, "1")
         .output()
         .unwrap();
@@ -413,5 +416,53 @@ fn a_content_moves_to_another_volume_if_there_is_room_and_into_the_trash_of_that
         assert!(trash.join("files/top/file-1").exists() && is_empty(&first));
         let note = fs::read_to_string(trash.join("info/top.trashinfo")).unwrap();
         assert!(note.contains("\nPath=top\n"), "{note}");
+    });
+}
+
+#[test]
+#[ignore = "needs root and loop devices"]
+fn a_disk_that_is_taken_out_is_let_go_and_goes_on_as_another_device() {
+    let name = "a_disk_that_is_taken_out_is_let_go_and_goes_on_as_another_device";
+    among_mounts(name, || async {
+        let world = World::new();
+        let image = world.dir.path().join("image");
+        fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+        let (image, point) = (image.to_str().unwrap(), world.folder("point"));
+        let point_text = point.to_str().unwrap();
+        system("mkfs.ext4", &["-q", image]);
+        let mount = || system("mount", &["-o", "loop", image, point_text]);
+        mount();
+        let mut rig = world.open(&point).unwrap();
+        rig.write(&world, 0..8).await;
+        rig.verified(8).await;
+        rig.content.sync().unwrap();
+        system("umount", &["--lazy", point_text]);
+        assert_eq!(rig.suspended().await, (0, Reason::VolumeMissing));
+        let is_held = || {
+            let devices = Command::new("losetup").args(["-j", image]).output();
+            !devices.unwrap().stdout.is_empty()
+        };
+        // Nothing of it is open any more.
+        while is_held() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // The number that it had is another's.
+        let other = world.dir.path().join("other");
+        fs::File::create(&other).unwrap().set_len(1 << 20).unwrap();
+        let other = other.to_str().unwrap();
+        system("losetup", &["--find", other]);
+        mount();
+        assert_eq!(rig.resumed().await, 0);
+        let devices = Command::new("losetup").args(["-j", other]).output();
+        let devices = String::from_utf8(devices.unwrap().stdout).unwrap();
+        system("losetup", &["--detach", devices.split(':').next().unwrap()]);
+        assert_eq!(rig.have(&world), 8);
+        rig.write(&world, 8..PIECES).await;
+        rig.verified(PIECES - 8).await;
+        rig.content.close().unwrap();
+        drop(rig);
+        let rig = world.open(&point).unwrap();
+        let resumed = rig.content.resumed();
+        assert_eq!((resumed.have.count(), resumed.suspect.len()), (PIECES, 0));
     });
 }
