@@ -63,6 +63,22 @@ pub(crate) enum Absent {
     Files(BTreeSet<usize>),
 }
 
+/// Whether a disk was pulled out under the file system on it, which stays mounted and knows nothing of that but that reading fails.
+/// Says no where that cannot be told.
+#[cfg(target_os = "linux")]
+fn is_device_gone(device: u64) -> bool {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let devices = Path::new("/sys/dev/block");
+    // File systems without a disk have numbers of this kind.
+    let has_disk = major != 0;
+    has_disk && devices.is_dir() && !devices.join(format!("{major}:{minor}")).exists()
+}
+
+#[cfg(not(target_os = "linux"))]
+const fn is_device_gone(_device: u64) -> bool {
+    false
+}
+
 fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
@@ -95,6 +111,9 @@ impl Inner {
         };
         match Root::new(&home.location.directory) {
             Ok(root) if root.identity().is_ok_and(|now| now == before) => {
+                if is_device_gone(before.0) {
+                    return false;
+                }
                 if home.root.identity().is_err() && !self.files.homes.is_split() {
                     self.files.close_all();
                     self.files.homes.settle(Arc::new(home.with(root)));
@@ -103,10 +122,9 @@ impl Inner {
             }
             // What cannot be looked at now is not known to be gone.
             Err(error) => {
-                !matches!(
-                    Reason::of(&error, &home.location.directory),
-                    Reason::VolumeMissing
-                ) && error.kind() != io::ErrorKind::NotFound
+                let gone = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+                let reason = Reason::of(&error, &home.location.directory);
+                reason != Reason::VolumeMissing && !gone.contains(&error.kind())
             }
             Ok(_) => false,
         }
@@ -250,7 +268,7 @@ impl Inner {
         let known = known.or(before.whereabouts);
         let here = Whereabouts::of(&root, directory);
         let Ok(here) = here else { return false };
-        if known.is_some_and(|known| known.is_elsewhere(here)) {
+        if known.is_some_and(|known| known.is_elsewhere(here)) || is_device_gone(here.device) {
             return false;
         }
         let home = Arc::new(before.with(root));
@@ -268,8 +286,8 @@ impl Inner {
                 Err(_) => return false,
             }
         }
-        // An empty folder is no drive.
-        if !missing.is_empty() && here.inode != known.map_or(0, |known| known.inode) {
+        // Another drive in the same place, or a folder in place of one.
+        if !missing.is_empty() && known.is_some_and(|known| known.device != here.device) {
             return false;
         }
         self.files.homes.settle(home);
@@ -365,6 +383,23 @@ impl Inner {
                 };
                 self.lose(self.layout.pieces().filter(uses_parts));
             }
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn a_disk_that_is_there_is_told_from_one_that_is_not() {
+        for path in ["/", "/proc", "/tmp"] {
+            assert!(!is_device_gone(std::fs::metadata(path).unwrap().dev()));
+        }
+        // Where no driver has that number.
+        if Path::new("/sys/dev/block").is_dir() {
+            assert!(is_device_gone(rustix::fs::makedev(4_000, 1)));
         }
     }
 }

@@ -179,6 +179,7 @@ impl Inner {
         if !known {
             return false;
         }
+        self.look_at_volume();
         let slots = self.files.places(self.layout.range_of(piece));
         let slots: Vec<usize> = slots.filter_map(|place| place.slot).collect();
         let is_there = |slot: usize| match self.files.look(slot, 0, true) {

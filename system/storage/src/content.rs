@@ -195,7 +195,8 @@ impl Content {
     /// are all pieces of a file of it that changed. Events follow.
     pub fn doubt(&self, piece: PieceIndex) {
         let inner = &self.inner;
-        let mut reachable = true;
+        inner.look_at_volume();
+        let mut reachable = !inner.is_absent(piece);
         for place in inner.files.places(inner.layout.range_of(piece)) {
             if let Some(slot) = place.slot {
                 let look = inner.look(slot, place.offset + place.len, true);

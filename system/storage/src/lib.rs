@@ -18,6 +18,7 @@ mod inner;
 mod journal;
 mod lockstep;
 mod map;
+mod mover;
 mod note;
 mod open;
 mod partial;

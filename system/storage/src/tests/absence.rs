@@ -47,12 +47,16 @@ async fn a_directory_that_goes_is_missing_and_nothing_is_lost_when_it_is_back() 
     assert!(rig.have(&world).is_clear());
     let refused = rig.content.accept_missing();
     assert!(matches!(refused, Err(StorageError::VolumeMissing(_))));
-    // An empty folder in its place is not it.
+    // An empty folder in its place on the same volume: somebody deleted the files, or so it looks.
     fs::create_dir(world.target()).unwrap();
-    let check = rig.content.verify(world.layout.pieces().collect());
+    assert_eq!(suspended(&mut rig).await, Reason::FilesMissing);
     assert!(rig.have(&world).is_clear());
     assert_eq!(fs::read_dir(world.target()).unwrap().count(), 0);
     fs::remove_dir(world.target()).unwrap();
+    rig.content.inner.look_for_return();
+    assert_eq!(suspended(&mut rig).await, Reason::VolumeMissing);
+    let check = rig.content.verify(world.layout.pieces().collect());
+    assert!(rig.have(&world).is_clear());
     assert_eq!(check.checked(), 0, "it waits");
     fs::rename(&away, world.target()).unwrap();
     assert!(resumed(&mut rig).await.is_empty());
