@@ -161,14 +161,7 @@ impl Inner {
 
     /// A file of which pieces are verified is not there any more.
     pub(crate) fn miss(&self, slot: usize) {
-        let had = {
-            let state = self.state();
-            let spec = self.files.specs().get(slot);
-            spec.is_some_and(|spec| {
-                map::pieces_of(spec, &self.layout).any(|piece| state.have.get(piece))
-            })
-        };
-        if !had {
+        if !self.has_pieces_of(slot) {
             return;
         }
         if !self.is_root_there() {
@@ -187,6 +180,15 @@ impl Inner {
                 self.set_suspended(&mut state, Reason::FilesMissing, path);
             }
         }
+    }
+
+    /// Whether verified pieces are in the file.
+    fn has_pieces_of(&self, slot: usize) -> bool {
+        let Some(spec) = self.files.specs().get(slot) else {
+            return false;
+        };
+        let state = self.state();
+        map::pieces_of(spec, &self.layout).any(|piece| state.have.get(piece))
     }
 
     /// Whether it cannot be told what a piece is, because a file of it is not there.
@@ -233,11 +235,14 @@ impl Inner {
             self.vanish();
             return false;
         }
+        // What has no pieces any more is not missed.
+        let missed = slots.iter().filter(|&&slot| self.has_pieces_of(slot));
+        let missed: Vec<usize> = missed.copied().collect();
         let is_there = |&slot: &usize| self.files.look_at(slot).is_ok();
-        if !slots.iter().all(is_there) {
+        if !missed.iter().all(is_there) {
             return false;
         }
-        for &slot in slots {
+        for slot in missed {
             let print = self.files.look_at(slot).ok();
             if print.is_none() || self.recorded(slot) != print {
                 self.lose_file(slot);
@@ -350,10 +355,17 @@ impl Inner {
                 _ => {}
             }
         }
-        let mut state = self.state();
-        state.absent = None;
-        self.resume(&mut state);
+        self.stop_waiting();
         Ok(())
+    }
+
+    /// Files that are missing are not waited for any more.
+    pub(crate) fn stop_waiting(self: &Arc<Self>) {
+        let mut state = self.state();
+        if matches!(state.absent, Some(Absent::Files(_))) {
+            state.absent = None;
+            self.resume(&mut state);
+        }
     }
 
     /// Looks at the file before `place` in it is handed out.

@@ -23,6 +23,8 @@ pub(crate) struct CheckWork {
     next: AtomicUsize,
     cancelled: Arc<AtomicBool>,
     checked: Arc<AtomicU32>,
+    /// What is missing is taken for gone.
+    accepts_missing: bool,
 }
 
 /// A check that is going on. Dropping it does not stop it; closing the content does, and so does dropping the receiver of
@@ -35,8 +37,12 @@ pub struct Check {
 }
 
 impl Check {
-    /// Checks `pieces` of `content`.
-    pub(crate) fn start(content: &Arc<Inner>, pieces: Vec<PieceIndex>) -> Check {
+    /// Checks `pieces` of `content`; `accepts_missing` where files that are missing are taken for gone.
+    pub(crate) fn start(
+        content: &Arc<Inner>,
+        pieces: Vec<PieceIndex>,
+        accepts_missing: bool,
+    ) -> Check {
         let check = Check {
             cancelled: Arc::default(),
             checked: Arc::default(),
@@ -49,6 +55,7 @@ impl Check {
             next: AtomicUsize::new(0),
             cancelled: Arc::clone(&check.cancelled),
             checked: Arc::clone(&check.checked),
+            accepts_missing,
         });
         for _ in 0..runners {
             content.shared.push(Job::Check(Arc::clone(&work)));
@@ -100,7 +107,7 @@ impl CheckWork {
             return;
         }
         let content = Arc::clone(&self.content);
-        let right = content.check_pieces(pieces, scratch);
+        let right = content.check_pieces(pieces, self.accepts_missing, scratch);
         // What was not right on a drive that went meanwhile tells nothing.
         let went = content.state().absences != absences;
         let mut again = Vec::new();
@@ -127,6 +134,7 @@ impl CheckWork {
             next: AtomicUsize::new(0),
             cancelled: Arc::clone(&self.cancelled),
             checked: Arc::clone(&self.checked),
+            accepts_missing: self.accepts_missing,
         }
     }
 }
@@ -145,6 +153,7 @@ impl Inner {
     fn check_pieces(
         self: &Arc<Self>,
         pieces: &[PieceIndex],
+        accepts_missing: bool,
         scratch: &mut Vec<u8>,
     ) -> Vec<PieceIndex> {
         let mut claims: Vec<Claim> = Vec::with_capacity(pieces.len());
@@ -158,7 +167,7 @@ impl Inner {
         let mut right = self.right_on_disk(&claims, scratch);
         for claim in claims {
             let is_right = right.contains(&claim.piece);
-            if !is_right && self.is_out_of_reach(claim.piece) {
+            if !is_right && self.is_out_of_reach(claim.piece, accepts_missing) {
                 // Nothing was learned: it counts as what it did before.
                 right.extend(claim.had.then_some(claim.piece));
                 if !claim.had {
@@ -174,7 +183,7 @@ impl Inner {
 
     /// Whether a piece is not right only because a file of it is missing or cannot be looked at. Of one that was not known to have been
     /// there, nothing is missing.
-    fn is_out_of_reach(self: &Arc<Self>, piece: PieceIndex) -> bool {
+    fn is_out_of_reach(self: &Arc<Self>, piece: PieceIndex, accepts_missing: bool) -> bool {
         let known = self.state().have.get(piece) || self.resumed.is_suspect(piece);
         if !known {
             return false;
@@ -184,6 +193,7 @@ impl Inner {
         let slots: Vec<usize> = slots.filter_map(|place| place.slot).collect();
         let is_there = |slot: usize| match self.files.look(slot, 0, true) {
             Look::Same | Look::Changed => true,
+            Look::Missing if accepts_missing => true,
             Look::Missing => {
                 self.miss(slot);
                 false
@@ -198,7 +208,11 @@ impl Inner {
                 reason.is_of_the_medium()
             }
         };
-        self.is_absent(piece) || !slots.into_iter().all(is_there)
+        let absent = match accepts_missing {
+            true => self.state().is_volume_absent(),
+            false => self.is_absent(piece),
+        };
+        absent || !slots.into_iter().all(is_there)
     }
 
     fn claim(&self, piece: PieceIndex) -> Option<Claim> {

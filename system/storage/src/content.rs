@@ -80,7 +80,14 @@ impl Content {
     /// out right is verified from then on, and one that turns out wrong no longer. A piece of which blocks were received
     /// is not read and counts as wrong.
     pub fn verify(&self, pieces: Vec<PieceIndex>) -> Check {
-        Check::start(&self.inner, pieces)
+        Check::start(&self.inner, pieces, false)
+    }
+
+    /// As [`Content::verify`] of all pieces, as a person asks for it: pieces of files that are missing are wrong, and those files are not
+    /// waited for any more ([`crate::Reason::FilesMissing`]). A drive that is missing is.
+    pub fn recheck(&self) -> Check {
+        self.inner.stop_waiting();
+        Check::start(&self.inner, self.inner.layout.pieces().collect(), true)
     }
 
     /// Takes every piece for right whose files reach that far, without reading them. Returns the pieces that are to be had.

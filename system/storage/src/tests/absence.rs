@@ -282,6 +282,36 @@ async fn a_person_can_take_what_is_gone_for_lost_and_have_it_downloaded_again() 
 }
 
 #[tokio::test]
+async fn a_recheck_takes_missing_files_for_gone_whether_they_were_waited_for_or_not() {
+    for waited_for in [false, true] {
+        let world = World::new();
+        let mut rig = complete(&world).await;
+        let count = world.layout.piece_count();
+        fs::remove_file(world.file("top/d")).unwrap();
+        if waited_for {
+            rig.content.doubt(PieceIndex(count - 1));
+            assert_eq!(suspended(&mut rig).await, Reason::FilesMissing);
+        }
+        let check = rig.content.recheck();
+        let (mut checked, mut right) = (0, 0);
+        let mut goes_on = !waited_for;
+        while checked < count || !goes_on {
+            match rig.next().await {
+                Event::Checked { right: is, .. } => {
+                    checked += 1;
+                    right += u32::from(is);
+                }
+                Event::Resumed => goes_on = true,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((check.checked(), right), (count, count - 4));
+        rig.complete(&world).await;
+        world.assert_on_disk(&[true; 6]);
+    }
+}
+
+#[tokio::test]
 async fn a_directory_that_is_missing_when_it_is_opened_is_no_new_beginning() {
     let world = World::new();
     let rig = complete(&world).await;
