@@ -8,7 +8,6 @@ use shoal_engine::{MagnetSnapshot, Phase, Snapshot, TorrentHandle};
 use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
 use shoal_session::queue::{self, ShareLimit, Standing};
 use shoal_session::rules::Told;
-use shoal_storage::Reason;
 use shoal_store::{NewTorrent, Removing, ShareState, StoredTorrent, TorrentOptions, Totals, Wish};
 use shoal_transport::RateLimits;
 use std::net::SocketAddr;
@@ -303,12 +302,16 @@ impl Entry {
             Phase::Checking { .. } => (State::Checking, None),
             Phase::Downloading => (State::Downloading, None),
             Phase::Seeding => (State::Seeding, None),
-            Phase::Suspended { reason, path } => {
-                let why = match reason {
-                    Reason::Full => "the disk is full; make room, and it goes on",
-                    Reason::Failing(why) => why,
-                };
-                (State::Suspended, Some(format!("{}: {why}", path.display())))
+            Phase::Suspended { reason, path } => (
+                State::Suspended,
+                Some(format!("{}: {reason}", path.display())),
+            ),
+            Phase::Moving {
+                done_bytes,
+                total_bytes,
+            } => {
+                let what = format!("files are being moved: {done_bytes} of {total_bytes} bytes");
+                (State::Suspended, Some(what))
             }
             Phase::Stopped => (State::Stopping, None),
             Phase::Failed(why) => (State::Failed, Some(why.clone())),

@@ -16,15 +16,16 @@ use crate::torrent::{Inbox, ToTorrent};
 use crate::tracker::{Standing, Totals, TrackerClient};
 use crate::web_seed::Mirror;
 use crate::worker::{Pool, Workers};
-use shoal_metainfo::{InfoHashes, Metainfo};
+use shoal_metainfo::{FileIndex, InfoHashes, Metainfo};
 use shoal_session::{Settings, TorrentKey};
-use shoal_storage::{Disk, Storage, StorageConfig, StorageError};
+use shoal_storage::{Disk, Reason, Storage, StorageConfig, StorageError};
 use shoal_transport::{
     Listener, Mapped, OriginClass, OtherDatagrams, PeerDialer, RateLimits, Transport,
     TransportConfig, TransportError, UtpEndpoint, WantedPort,
 };
 use shoal_wire::PeerId;
 use shoal_wire::mse::EncryptionPolicy;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -71,6 +72,18 @@ pub enum EngineError {
     /// The engine was stopped meanwhile.
     #[error("the engine has stopped")]
     Stopped,
+}
+
+impl EngineError {
+    /// Why the disk does not do what it was asked for, where that may change: then the same is worth trying again.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            EngineError::Storage(error) => error.reason(),
+            EngineError::SlowDisk => Some(Reason::Unreachable),
+            _ => None,
+        }
+    }
 }
 
 /// Over what peers are spoken to.
@@ -126,6 +139,8 @@ pub struct AddTorrent {
     pub metainfo: Arc<Metainfo>,
     /// The folder that its top-level name is in. Must exist.
     pub directory: PathBuf,
+    /// Files that have other paths below it than the metainfo says.
+    pub renamed: BTreeMap<FileIndex, PathBuf>,
     /// For each file of the metainfo, whether it is wanted; `None` is all. Where nothing is fetched, it means nothing.
     pub selection: Option<Vec<bool>>,
     /// Fetch pieces in order.
@@ -138,6 +153,8 @@ pub struct AddTorrent {
     pub trust: bool,
     /// Reserve the room when opening.
     pub preallocate: bool,
+    /// Take files that are missing for gone and fetch them again, as a person wants it; otherwise it is refused to add the torrent.
+    pub accept_missing: bool,
     /// Where completion is remembered; `None` is nowhere.
     pub journal: Option<PathBuf>,
     /// Peers that the user named.
@@ -162,12 +179,14 @@ impl AddTorrent {
         AddTorrent {
             metainfo,
             directory,
+            renamed: BTreeMap::new(),
             selection: None,
             sequential: false,
             seed_only: false,
             super_seed: false,
             trust: false,
             preallocate: false,
+            accept_missing: false,
             journal: None,
             peers: Vec::new(),
             trackers: Vec::new(),
@@ -712,7 +731,7 @@ pub(crate) fn wanted_files(add: &AddTorrent) -> Result<Vec<bool>, EngineError> {
 /// A torrent that runs. Clones are the same torrent.
 #[derive(Clone, Debug)]
 pub struct TorrentHandle {
-    sender: mpsc::Sender<ToTorrent>,
+    pub(crate) sender: mpsc::Sender<ToTorrent>,
     watched: watch::Receiver<Snapshot>,
 }
 

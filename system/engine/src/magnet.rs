@@ -384,6 +384,8 @@ impl MagnetTask {
             ToTorrent::Stop => self.stop(),
             // Connections of a search speak to it elsewhere, and it has neither origins nor files.
             ToTorrent::Peer(..) | ToTorrent::WebSeedNews(..) | ToTorrent::Checked(_) => {}
+            // There are no files yet.
+            ToTorrent::Relocate(_) | ToTorrent::Relocated | ToTorrent::AcceptMissing(_) => {}
         }
     }
 

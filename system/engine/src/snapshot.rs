@@ -1,8 +1,9 @@
 //! What a torrent shows of itself: a value, replaced as a whole, that anybody may look at without the engine waiting.
 
-use shoal_storage::Reason;
+use shoal_storage::{Location, Reason};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// What a torrent is doing.
@@ -29,6 +30,13 @@ pub enum Phase {
         /// What could not be written.
         path: PathBuf,
     },
+    /// Files are being moved. Peers are served meanwhile, and nothing is asked of them.
+    Moving {
+        /// Bytes that are in the new place.
+        done_bytes: u64,
+        /// Bytes that are to be.
+        total_bytes: u64,
+    },
     /// It ended, and nothing moves any more.
     Stopped,
     /// It cannot go on: what happened.
@@ -40,6 +48,8 @@ pub enum Phase {
 pub struct Snapshot {
     /// What it is doing.
     pub phase: Phase,
+    /// Where its files are, once it runs. Not where it was said to be, where that was not heard of.
+    pub location: Option<Arc<Location>>,
     /// Every wanted piece is verified; of a torrent that only seeds, every piece.
     pub complete: bool,
     /// Bytes of wanted pieces.

@@ -30,12 +30,14 @@ use url::Url;
 pub(crate) fn content_spec(add: &AddTorrent, wanted: &[bool]) -> ContentSpec {
     ContentSpec {
         journal: add.journal.clone(),
+        renamed: add.renamed.clone(),
         mode: if add.seed_only {
             Mode::Seed
         } else {
             Mode::Download
         },
         preallocate: add.preallocate,
+        accept_missing: add.accept_missing,
         ..ContentSpec::new(&add.metainfo, add.directory.clone(), wanted)
     }
 }
@@ -180,7 +182,7 @@ impl Starting {
         let resumed = content.resumed().clone();
         let mut have = resumed.have;
         let check = content.verify(resumed.suspect);
-        let mut checked = 0;
+        let (mut checked, mut moves) = (0, Vec::new());
         while checked < check.total() {
             let total = check.total();
             self.shown.phase(Phase::Checking { checked, total });
@@ -192,15 +194,27 @@ impl Starting {
                             have.insert(piece);
                         }
                     }
-                    // Nothing was verified that could be lost, and nothing received that could be anything else.
+                    // Its drive went and came back, and it had not been synced.
+                    Some(Event::Lost { piece }) => {
+                        have.remove(piece);
+                    }
+                    // Nothing was received that could be anything else.
                     Some(_) => {}
                     None => return None,
                 },
-                message = self.inbox.receive() => if matches!(message, ToTorrent::Stop) {
-                    check.cancel();
-                    return None;
+                message = self.inbox.receive() => match message {
+                    ToTorrent::Stop => {
+                        check.cancel();
+                        return None;
+                    }
+                    ToTorrent::Relocate(relocate) => moves.push(relocate),
+                    _ => {}
                 },
             }
+        }
+        // Of those for which there is no room any more, whoever asked learns that nothing comes of them.
+        for relocate in moves {
+            drop(self.inbox.sender().try_send(ToTorrent::Relocate(relocate)));
         }
         Some(have)
     }

@@ -12,11 +12,12 @@ mod web_seeds;
 use crate::connect::{Introduction, Ready};
 use crate::dht::Membership;
 use crate::dials::Dials;
-use crate::engine::Environment;
+use crate::engine::{EngineError, Environment};
 use crate::hashes::HashServer;
 use crate::mailbox::Mailbox;
 use crate::recheck::Rechecks;
 use crate::register::Registration;
+use crate::relocate::{self, Moving, Relocate};
 use crate::session::{FromSession, ToSession};
 use crate::snapshot::{Phase, Shown};
 use crate::tracker::Trackers;
@@ -34,7 +35,7 @@ use shoal_transport::TorrentLimiter;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use web_seeds::WebSeeds;
 
 /// Names a torrent within its engine.
@@ -62,6 +63,12 @@ pub(crate) enum ToTorrent {
     WebSeedNews(PeerKey, String),
     /// Whether whole files are what was promised of them.
     Checked(Result<(), String>),
+    /// Files are to be elsewhere.
+    Relocate(Box<Relocate>),
+    /// They are, or that failed.
+    Relocated,
+    /// Missing files are to be taken for lost.
+    AcceptMissing(oneshot::Sender<Result<(), EngineError>>),
     Stop,
 }
 
@@ -178,6 +185,7 @@ pub(crate) struct TorrentTask {
     rechecks: Rechecks,
     /// Why nothing can be written, while that is so.
     suspended: Option<Phase>,
+    moving: Moving,
     /// What the session is to be told at the end of the turn.
     up: Vec<shoal_session::Input>,
     next_report: Moment,
@@ -204,6 +212,7 @@ impl TorrentTask {
             plain: PlainRemotes::default(),
             rechecks: Rechecks::default(),
             suspended: None,
+            moving: Moving::default(),
             up: Vec::new(),
             report_early: false,
             downloaded_bytes: 0,
@@ -301,8 +310,24 @@ impl TorrentTask {
             ToTorrent::Seen(sighting) => self.up.push(shoal_session::Input::Seen(sighting)),
             ToTorrent::WebSeedNews(peer, news) => self.web_seeds.on_news(peer, news),
             ToTorrent::Checked(outcome) => self.on_checked(outcome),
+            ToTorrent::Relocate(relocate) => {
+                let content = &self.parts.on_disk.content;
+                if !self.stopping {
+                    self.moving
+                        .begin(*relocate, content, self.parts.inbox.sender());
+                    self.rest_or_go_on();
+                }
+            }
+            ToTorrent::AcceptMissing(reply) => {
+                relocate::accept_missing(&self.parts.on_disk.content, reply);
+            }
+            ToTorrent::Relocated => {
+                self.moving.end();
+                self.rest_or_go_on();
+            }
             ToTorrent::Stop => {
                 self.stopping = true;
+                self.moving.cancel();
                 self.update_trackers();
                 self.parts.trackers.stop();
                 self.parts.dht = None;
@@ -335,16 +360,21 @@ impl TorrentTask {
             Event::Dropped { piece } => Input::Dropped { piece },
             Event::Suspended { reason, path } => {
                 self.suspended = Some(Phase::Suspended { reason, path });
-                self.report_early = true;
-                Input::Suspended(true)
+                return self.rest_or_go_on();
             }
             Event::Resumed => {
                 self.suspended = None;
-                self.report_early = true;
-                Input::Suspended(false)
+                return self.rest_or_go_on();
             }
         };
         self.handle(input);
+    }
+
+    /// Nothing is asked of peers while nothing can be written.
+    fn rest_or_go_on(&mut self) {
+        self.report_early = true;
+        let rests = self.suspended.is_some() || self.moving.is_going_on();
+        self.handle(Input::Suspended(rests));
     }
 
     /// Has lost pieces verified again.

@@ -3,19 +3,20 @@
 use smallvec::SmallVec;
 use std::io;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use shoal_metainfo::{BLOCK_LENGTH, Bitfield, Block, BlockIndex, PieceIndex};
+use shoal_metainfo::{BLOCK_LENGTH, Bitfield, Block, BlockIndex, FileIndex, PieceIndex};
 
 use crate::Storage;
 use crate::check::Check;
 use crate::error::{ReadError, StorageError};
-use crate::files::Failure;
+use crate::files::{Failure, Look};
 use crate::inner::Inner;
-use crate::map;
 use crate::pool::BlockBuffer;
+use crate::relocate::Progress;
 use crate::source::{Segment, Source};
-use crate::spec::Mode;
+use crate::spec::{Location, Mode};
 
 /// What the journal knew when the content was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,9 @@ pub struct Resumed {
     pub suspect: Vec<PieceIndex>,
     /// Whether there was no journal to go by.
     pub fresh: bool,
+    /// Where the files are, if they were moved from where they were looked for: to be remembered. They are looked for there as long as
+    /// they are opened in the old place.
+    pub relocated: Option<Location>,
 }
 
 impl Resumed {
@@ -76,7 +80,14 @@ impl Content {
     /// out right is verified from then on, and one that turns out wrong no longer. A piece of which blocks were received
     /// is not read and counts as wrong.
     pub fn verify(&self, pieces: Vec<PieceIndex>) -> Check {
-        Check::start(&self.inner, pieces)
+        Check::start(&self.inner, pieces, false)
+    }
+
+    /// As [`Content::verify`] of all pieces, as a person asks for it: pieces of files that are missing are wrong, and those files are not
+    /// waited for any more ([`crate::Reason::FilesMissing`]). A drive that is missing is.
+    pub fn recheck(&self) -> Check {
+        self.inner.stop_waiting();
+        Check::start(&self.inner, self.inner.layout.pieces().collect(), true)
     }
 
     /// Takes every piece for right whose files reach that far, without reading them. Returns the pieces that are to be had.
@@ -85,11 +96,11 @@ impl Content {
         let there = |piece: &PieceIndex| {
             let mut places = inner.files.places(inner.layout.range_of(*piece));
             places.all(|place| {
-                place.slot.is_none_or(|slot| {
-                    inner
-                        .files
-                        .is_unchanged(slot, place.offset + place.len, false)
-                })
+                let end = place.offset + place.len;
+                let look = |slot| inner.files.look(slot, end, false);
+                place
+                    .slot
+                    .is_none_or(|slot| matches!(look(slot), Look::Same))
             })
         };
         let pieces: Vec<PieceIndex> = inner.layout.pieces().filter(there).collect();
@@ -121,12 +132,15 @@ impl Content {
             .places(start + u64::from(begin)..start + u64::from(end))
         {
             if let Some(slot) = place.slot {
-                if !inner
-                    .files
-                    .is_unchanged(slot, place.offset + place.len, false)
-                {
-                    self.lose_file(slot);
-                    return Err(ReadError::Changed(inner.files.full_path(slot)));
+                let path = || inner.files.full_path(slot);
+                match inner.look(slot, place.offset + place.len, false) {
+                    Look::Same => {}
+                    Look::Changed => return Err(ReadError::Changed(path())),
+                    Look::Missing => return Err(ReadError::Missing(path())),
+                    Look::Unknown(source) => {
+                        let path = path();
+                        return Err(ReadError::Io { path, source });
+                    }
                 }
                 let segment = inner.files.segment(place);
                 segments.push(segment.map_err(|error| inner.files.failure(slot, error))?);
@@ -188,31 +202,27 @@ impl Content {
     /// are all pieces of a file of it that changed. Events follow.
     pub fn doubt(&self, piece: PieceIndex) {
         let inner = &self.inner;
+        inner.look_at_volume();
+        let mut reachable = !inner.is_absent(piece);
         for place in inner.files.places(inner.layout.range_of(piece)) {
-            if let Some(slot) = place.slot
-                && !inner
-                    .files
-                    .is_unchanged(slot, place.offset + place.len, true)
-            {
-                self.lose_file(slot);
+            if let Some(slot) = place.slot {
+                let look = inner.look(slot, place.offset + place.len, true);
+                reachable &= matches!(look, Look::Same | Look::Changed);
             }
         }
-        inner.lose(std::iter::once(piece));
+        // What is missing may come back.
+        if reachable {
+            inner.lose(std::iter::once(piece));
+        }
     }
 
-    fn lose_file(&self, slot: usize) {
-        let inner = &self.inner;
-        inner.files.reconsider(slot);
-        match inner.files.specs().get(slot) {
-            Some(spec) => inner.lose(map::pieces_of(spec, &inner.layout)),
-            None => {
-                let uses_parts = |piece: &PieceIndex| {
-                    let mut places = inner.files.places(inner.layout.range_of(*piece));
-                    places.any(|place| place.slot == Some(slot))
-                };
-                inner.lose(inner.layout.pieces().filter(uses_parts));
-            }
-        }
+    /// Takes files that are missing ([`crate::Reason::FilesMissing`]) for gone, as a person wants it: their pieces are lost, and can be
+    /// written anew. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Where their volume is missing.
+    pub fn accept_missing(&self) -> Result<(), StorageError> {
+        self.inner.accept_missing()
     }
 
     /// Changes which files are wanted. Fragments of a file that becomes wanted move from the parts file into it, so that
@@ -230,6 +240,63 @@ impl Content {
             crate::open::create_empty(&self.inner.files, wanted)?;
         }
         Ok(())
+    }
+
+    /// Where the files are.
+    #[must_use]
+    pub fn location(&self) -> Arc<Location> {
+        Arc::clone(&self.inner.files.homes.now().location)
+    }
+
+    /// Where the files are to be with one of them at another `path` below the directory.
+    ///
+    /// # Errors
+    /// Where there is no such file.
+    pub fn with_file_at(&self, file: FileIndex, path: PathBuf) -> Result<Location, StorageError> {
+        let specs = self.inner.files.specs();
+        let spec = specs.iter().find(|spec| spec.index == file);
+        let spec = spec.ok_or(StorageError::NoFile(path.clone()))?;
+        let mut location = (*self.location()).clone();
+        location.rename(spec, path);
+        Ok(location)
+    }
+
+    /// Where the files are to be with those of the folder `old` in the folder `new`, both below the directory.
+    ///
+    /// # Errors
+    /// Where no file is in the folder.
+    pub fn with_folder_at(&self, old: &Path, new: &Path) -> Result<Location, StorageError> {
+        let before = self.location();
+        let mut location = (*before).clone();
+        let mut found = false;
+        for spec in self.inner.files.specs() {
+            if let Ok(rest) = before.path_of(spec).strip_prefix(old)
+                && !rest.as_os_str().is_empty()
+            {
+                found = true;
+                location.rename(spec, new.join(rest));
+            }
+        }
+        match found {
+            true => Ok(location),
+            false => Err(StorageError::NoFile(old.to_owned())),
+        }
+    }
+
+    /// Moves the files to another place, in another directory, under other names, or both. Blocks on the disk for as long as that takes.
+    /// What is there can be read all the time; what is received meanwhile is written afterwards. On the same volume files are renamed. On
+    /// another one they are copied, synced and compared by length, and the old ones go when all new ones are there.
+    ///
+    /// Whatever happens, also to the process, all of the content is in the old place or in the new one afterwards: where it was opened
+    /// with a journal, opening it in the old place again finds it ([`Resumed::relocated`]). Where there is none, a process that is
+    /// killed leaves its files in both.
+    ///
+    /// # Errors
+    /// Everything is as it was, but for the last: a path that is not plain or is there already (nothing is ever overwritten), a directory
+    /// that is missing or cannot be written to, no room, a disk that fails, [`close`](Self::close) (`Cancelled`), another move that is
+    /// going on (`Moving`); and where the disk does not even let go back, files are in both places and can be read and written there.
+    pub fn relocate(&self, to: Location, progress: &Progress) -> Result<(), StorageError> {
+        self.inner.relocate(to, progress)
     }
 
     /// Makes everything verified so far survive a power failure. Blocks on the disk.
@@ -253,7 +320,7 @@ impl Content {
 impl From<Failure> for ReadError {
     fn from(failure: Failure) -> Self {
         match failure.error.kind() {
-            io::ErrorKind::NotFound => ReadError::Changed(failure.path),
+            io::ErrorKind::NotFound => ReadError::Missing(failure.path),
             _ => ReadError::Io {
                 path: failure.path,
                 source: failure.error,

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use shoal_metainfo::PieceIndex;
 
+use crate::reason::Reason;
+
 /// Why content could not be opened, hashed or kept.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
@@ -26,6 +28,28 @@ pub enum StorageError {
     /// A file at a path of the content that does not look like its own.
     #[error("{}: left where it is, because its length is not the torrent's; remove it if you do not need it", .0.display())]
     Foreign(PathBuf),
+    /// A file or folder that is to be renamed and is none of the content's.
+    #[error("{}: there is no such file or folder in the torrent", .0.display())]
+    NoFile(PathBuf),
+    /// A path that a file was to get and that something has.
+    #[error("{}: refused, because something is there already; move it away or choose another place", .0.display())]
+    Occupied(PathBuf),
+    /// Files were to be copied to where there is no room for them.
+    #[error(
+        "{}: there is room for {free_bytes} bytes, and {needed_bytes} are needed; make room or choose another place",
+        directory.display()
+    )]
+    NoRoom {
+        /// Where to.
+        directory: PathBuf,
+        /// So much the files take.
+        needed_bytes: u64,
+        /// So much is free.
+        free_bytes: u64,
+    },
+    /// The files are being moved.
+    #[error("{}: the files are being moved; try again when they are there", .0.display())]
+    Moving(PathBuf),
     /// A path that is absolute, empty, or has a component such as `..`.
     #[error("{}: refused, because it is not a plain relative path", .0.display())]
     Path(PathBuf),
@@ -47,8 +71,19 @@ pub enum StorageError {
     /// The caller cancelled the work.
     #[error("cancelled")]
     Cancelled,
+    /// The directory, or the volume that it was on when something was downloaded there, is not there.
+    #[error("{}: {}", .0.display(), Reason::VolumeMissing)]
+    VolumeMissing(PathBuf),
+    /// Files of which pieces were verified are not there any more.
+    #[error("{}, and {others} more: {}", first.display(), Reason::FilesMissing)]
+    FilesMissing {
+        /// One of them.
+        first: PathBuf,
+        /// How many others there are.
+        others: usize,
+    },
     /// Any other failure of the file system.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), Reason::of(source, path))]
     Io {
         /// What the operation was about.
         path: PathBuf,
@@ -58,6 +93,21 @@ pub enum StorageError {
 }
 
 impl StorageError {
+    /// Why the disk does not do what it was asked for, where it is the disk and may change: then the same is worth trying again.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            StorageError::NoDirectory(_) | StorageError::VolumeMissing(_) => {
+                Some(Reason::VolumeMissing)
+            }
+            StorageError::FilesMissing { .. } => Some(Reason::FilesMissing),
+            StorageError::NoRoom { .. } => Some(Reason::Full),
+            StorageError::ReadOnly(_) => Some(Reason::Denied),
+            StorageError::Io { path, source } => Some(Reason::of(source, path)),
+            _ => None,
+        }
+    }
+
     pub(crate) fn io(path: impl Into<PathBuf>, source: io::Error) -> Self {
         StorageError::Io {
             path: path.into(),
@@ -78,8 +128,11 @@ pub enum ReadError {
     /// A file of the piece was changed, truncated or removed by somebody else; `Lost` events follow.
     #[error("{}: the file was changed by somebody else", .0.display())]
     Changed(PathBuf),
+    /// A file of the piece, or its volume, is not there; [`crate::Event::Suspended`] follows.
+    #[error("{}: the file is missing", .0.display())]
+    Missing(PathBuf),
     /// Any other failure of the file system.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), Reason::of(source, path))]
     Io {
         /// The file.
         path: PathBuf,

@@ -4,20 +4,22 @@
 //! byte at its address in the address space: nothing in it moves or is reused, so that a source into it stays right.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::fs::Advice;
+use rustix::fs::{Advice, Stat};
+use rustix::io::Errno;
 use shoal_metainfo::InfoHash;
 
-use crate::disk::{self, Access, Disk, Root};
+use crate::disk::{self, Access, Disk};
+use crate::home::{Home, Homes};
 use crate::journal::Fingerprint;
 use crate::map::FileMap;
 use crate::source::Segment;
@@ -102,12 +104,19 @@ impl Handles {
         &self,
         key: Key,
         writable: bool,
-        open: impl FnOnce() -> io::Result<File>,
+        open: impl Fn() -> io::Result<File>,
     ) -> io::Result<Arc<File>> {
         if let Some(file) = self.lock().touch(key, writable) {
             return Ok(file);
         }
-        let file = Arc::new(open()?);
+        let file = match open() {
+            Err(error) if is_exhausted(&error) => {
+                self.close_half();
+                open()?
+            }
+            opened => opened?,
+        };
+        let file = Arc::new(file);
         let mut known = self.lock();
         known.keep(key, Arc::clone(&file), writable);
         let mut closed = Vec::new();
@@ -121,6 +130,18 @@ impl Handles {
         drop(known);
         drop(closed);
         Ok(file)
+    }
+
+    /// Closes the files that were not used for longest: others need what the system has left.
+    fn close_half(&self) {
+        let mut known = self.lock();
+        let mut closed = Vec::new();
+        for _ in 0..known.files.len().div_ceil(2) {
+            let oldest = known.by_use.pop_first();
+            closed.extend(oldest.and_then(|(_, oldest)| known.files.remove(&oldest)));
+        }
+        drop(known);
+        drop(closed);
     }
 
     /// The file, if it is open.
@@ -144,6 +165,12 @@ impl Handles {
     }
 }
 
+/// Whether the process, or the system, can have no more files open.
+fn is_exhausted(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(code, Some(Errno::MFILE | Errno::NFILE))
+}
+
 /// A part of a range: in the file `slot`, or zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -151,6 +178,19 @@ pub(crate) struct Place {
     pub(crate) slot: Option<usize>,
     pub(crate) offset: u64,
     pub(crate) len: u64,
+}
+
+/// What a look at a file showed.
+#[derive(Debug)]
+pub(crate) enum Look {
+    /// Nothing else than before.
+    Same,
+    /// Somebody changed it, or put something else in its place.
+    Changed,
+    /// It is not there.
+    Missing,
+    /// That cannot be told.
+    Unknown(io::Error),
 }
 
 /// An operation on a file failed.
@@ -164,15 +204,11 @@ pub(crate) struct Failure {
 #[derive(Debug)]
 pub(crate) struct Files {
     content: u64,
-    pub(crate) root: Root,
-    /// Of the root; `None` where it cannot be known.
-    device: Option<u64>,
-    directory: PathBuf,
-    disk: Arc<dyn Disk>,
+    pub(crate) homes: Homes,
+    pub(crate) disk: Arc<dyn Disk>,
     handles: Arc<Handles>,
     specs: Vec<FileSpec>,
     map: FileMap,
-    parts: PathBuf,
     mode: Mode,
     /// One for each file, and one for the parts file.
     states: Vec<FileState>,
@@ -205,7 +241,7 @@ impl Files {
         content: u64,
         spec: ContentSpec,
         map: FileMap,
-        root: Root,
+        home: Home,
         disk: Arc<dyn Disk>,
         handles: Arc<Handles>,
     ) -> Self {
@@ -213,10 +249,7 @@ impl Files {
         states.resize_with(spec.files.len() + 1, FileState::default);
         Files {
             content,
-            device: root.device().ok(),
-            root,
-            parts: parts_name(spec.info_hash),
-            directory: spec.directory,
+            homes: Homes::new(home),
             disk,
             handles,
             specs: spec.files,
@@ -235,14 +268,81 @@ impl Files {
         self.specs.len()
     }
 
-    /// Relative to the directory.
-    pub(crate) fn relative(&self, slot: usize) -> &Path {
-        self.specs.get(slot).map_or(&self.parts, |spec| &spec.path)
-    }
-
     /// For messages.
     pub(crate) fn full_path(&self, slot: usize) -> PathBuf {
-        self.directory.join(self.relative(slot))
+        let place = |home: &Home| {
+            home.location
+                .directory
+                .join(home.path(self.specs.get(slot)))
+        };
+        self.homes.with(slot, place)
+    }
+
+    fn print(&self, slot: usize, metadata: &Metadata) -> Fingerprint {
+        self.homes.with(slot, |home| home.print(metadata))
+    }
+
+    /// What is in the place of the file, see [`Root::inspect`].
+    pub(crate) fn inspect(&self, slot: usize) -> io::Result<Option<Stat>> {
+        let inspect = |home: &Home| home.root.inspect(home.path(self.specs.get(slot)));
+        self.homes.with(slot, inspect)
+    }
+
+    /// What the file looks like, without it being held open.
+    pub(crate) fn look_at(&self, slot: usize) -> io::Result<Fingerprint> {
+        let open = |home: &Home| home.root.open_existing(home.path(self.specs.get(slot)));
+        let metadata = self.homes.with(slot, open)?.metadata()?;
+        Ok(self.print(slot, &metadata))
+    }
+
+    /// What the file looked like when it was last looked at, if nothing was written since.
+    pub(crate) fn last_seen(&self, slot: usize) -> Option<Fingerprint> {
+        let state = &self.states[slot];
+        let seen = state.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let started = state.started.load(Ordering::Acquire);
+        let (writes, print) = seen.print?;
+        (writes == started).then_some(print)
+    }
+
+    /// Closes the file.
+    pub(crate) fn close(&self, slot: usize) {
+        self.handles.forget((self.content, slot));
+    }
+
+    /// Closes all files.
+    pub(crate) fn close_all(&self) {
+        self.handles.forget_content(self.content);
+    }
+
+    /// What was written and not synced is not known to have arrived.
+    pub(crate) fn forget_writes(&self) {
+        for state in &self.states {
+            state.dirty.store(false, Ordering::Release);
+            *state.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen::default();
+        }
+    }
+
+    /// Moves the file as `how` does it; `copied` where what is there then is another file of the same bytes.
+    pub(crate) fn move_file(
+        &self,
+        slot: usize,
+        to_next: bool,
+        copied: bool,
+        how: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let seen = self.states[slot].seen.lock();
+        let mut seen = seen.unwrap_or_else(PoisonError::into_inner);
+        self.homes.move_file(slot, to_next, || {
+            how()?;
+            if copied {
+                self.handles.forget((self.content, slot));
+            }
+            Ok::<(), io::Error>(())
+        })?;
+        if copied {
+            *seen = Seen::default();
+        }
+        Ok(())
     }
 
     pub(crate) fn is_placed(&self, slot: usize) -> bool {
@@ -282,21 +382,24 @@ impl Files {
         if write && self.mode == Mode::Seed {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        self.handles.get((self.content, slot), write, || {
-            let Some(spec) = self.specs.get(slot) else {
-                return self
-                    .disk
-                    .open(&self.root, &self.parts, access(write, false));
-            };
-            let file = self
-                .disk
-                .open(&self.root, &spec.path, access(write, spec.executable))?;
+        let spec = self.specs.get(slot);
+        let open = |home: &Home| {
+            let executable = spec.is_some_and(|spec| spec.executable);
+            let (path, access) = (home.path(spec), access(write, executable));
+            let file = self.disk.open(&home.root, path, access)?;
             // A file has its full length from the start, so that one that is shorter was cut by somebody.
-            if write && !whole && file.metadata()?.len() < spec.length {
+            if let Some(spec) = spec
+                && write
+                && !whole
+                && file.metadata()?.len() < spec.length
+            {
                 self.disk.set_len(&file, spec.length)?;
             }
             Ok(file)
-        })
+        };
+        let key = (self.content, slot);
+        self.homes
+            .with(slot, |home| self.handles.get(key, write, || open(home)))
     }
 
     /// Writes consecutive `chunks` from `address` on, by one operation for each file where the system allows.
@@ -352,12 +455,12 @@ impl Files {
         if let Ok(metadata) = file.metadata()
             && writes == state.started.load(Ordering::Acquire)
         {
-            let beside = self.device == Some(metadata.dev());
+            let beside = self.homes.now().device == Some(metadata.dev());
             state.beside_root.store(beside, Ordering::Release);
             *state.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen {
                 at: Some(Instant::now()),
                 size: metadata.len(),
-                print: Some((writes, Fingerprint::of(&metadata))),
+                print: Some((writes, self.print(slot, &metadata))),
             };
         }
     }
@@ -414,19 +517,29 @@ impl Files {
 
     /// Whether the file is still what we left, as far as its state tells, and reaches to `end`. Looks at most once in
     /// [`LOOK_INTERVAL`] unless `now` says otherwise.
-    pub(crate) fn is_unchanged(&self, slot: usize, end: u64, now: bool) -> bool {
+    pub(crate) fn look(&self, slot: usize, end: u64, now: bool) -> Look {
         let state = &self.states[slot];
         let mut seen = state.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = seen.at.is_some_and(|at| at.elapsed() < LOOK_INTERVAL);
         if fresh && !now && end <= seen.size {
-            return true;
+            return Look::Same;
         }
         let started = state.started.load(Ordering::Acquire);
         let quiet = started == state.finished.load(Ordering::Acquire);
-        let metadata = self.open(slot, false).and_then(|file| file.metadata());
-        let Ok(metadata) = metadata else { return false };
+        let metadata = match self.open(slot, false).and_then(|file| file.metadata()) {
+            Ok(metadata) => metadata,
+            Err(error) => return self.why_not(slot, error),
+        };
+        if metadata.nlink() == 0 {
+            // It may have been replaced by another one.
+            return match self.inspect(slot) {
+                Ok(None) => self.why_not(slot, io::ErrorKind::NotFound.into()),
+                Ok(Some(_)) => Look::Changed,
+                Err(error) => self.why_not(slot, error),
+            };
+        }
         let quiet = quiet && started == state.started.load(Ordering::Acquire);
-        let print = Fingerprint::of(&metadata);
+        let print = self.print(slot, &metadata);
         let before = seen.print.filter(|&(writes, _)| quiet && writes == started);
         let same = before.is_none_or(|(_, before)| before == print);
         *seen = Seen {
@@ -434,18 +547,36 @@ impl Files {
             size: metadata.len(),
             print: quiet.then_some((started, print)),
         };
-        same && metadata.nlink() > 0 && end <= metadata.len()
+        match same && end <= metadata.len() {
+            true => Look::Same,
+            false => Look::Changed,
+        }
+    }
+
+    /// What it means that the file cannot be opened.
+    fn why_not(&self, slot: usize, error: io::Error) -> Look {
+        let code = error.raw_os_error().map(Errno::from_raw_os_error);
+        match code {
+            // Fragments are fetched again: nobody would know what to bring back.
+            _ if slot == self.parts_slot() && error.kind() == io::ErrorKind::NotFound => {
+                Look::Changed
+            }
+            _ if error.kind() == io::ErrorKind::NotFound => Look::Missing,
+            // Something else is in its place.
+            Some(Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::INVAL) => Look::Changed,
+            _ => Look::Unknown(error),
+        }
     }
 
     /// Notes what the files of a range look like that were not looked at yet. To be called before the range is verified:
     /// whatever changes in them afterwards is noticed.
-    pub(crate) fn look(&self, range: Range<u64>) {
+    pub(crate) fn look_first(&self, range: Range<u64>) {
         for slot in self.places(range).filter_map(|place| place.slot) {
             let seen = self.states[slot].seen.lock();
             let known = seen.unwrap_or_else(PoisonError::into_inner).at.is_some();
             if !known {
                 // There is nothing yet that it could differ from.
-                let _same = self.is_unchanged(slot, 0, false);
+                let _same = self.look(slot, 0, false);
             }
         }
     }
@@ -481,7 +612,7 @@ impl Files {
         };
         let metadata = file.metadata().ok()?;
         let quiet = quiet && started == state.started.load(Ordering::Acquire);
-        quiet.then(|| Fingerprint::of(&metadata))
+        quiet.then(|| self.print(slot, &metadata))
     }
 
     /// The files with bytes that are not synced; they are taken for synced from here on.
@@ -501,10 +632,10 @@ impl Files {
     /// which costs what others wrote there too, but not two operations a file.
     pub(crate) fn sync_all(&self, slots: &[usize]) -> Result<(), Failure> {
         let at_once = slots.len() >= MANY_FILES
-            && match self.disk.sync_all(&self.root) {
+            && match self.disk.sync_all(&self.homes.now().root) {
                 Err(error) if error.kind() != io::ErrorKind::Unsupported => {
                     return Err(Failure {
-                        path: self.directory.clone(),
+                        path: self.homes.now().location.directory.clone(),
                         error,
                     });
                 }
@@ -532,7 +663,8 @@ impl Files {
     /// Removes the parts file; sources into it that are still around stay right.
     pub(crate) fn remove_parts(&self) -> io::Result<()> {
         self.handles.forget((self.content, self.parts_slot()));
-        match self.disk.remove(&self.root, &self.parts) {
+        let remove = |home: &Home| self.disk.remove(&home.root, home.path(None));
+        match self.homes.with(self.parts_slot(), remove) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }

@@ -18,11 +18,12 @@ use std::io::{self, IoSlice, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use rustix::fs::FlockOperation;
 use shoal_metainfo::{Bitfield, InfoHash, PieceIndex};
 
+use crate::absence::Whereabouts;
 use crate::disk::{self, Disk};
 use crate::error::StorageError;
 
@@ -68,6 +69,8 @@ pub(crate) enum Record {
     Unsafe,
     /// What the file looks like.
     Fingerprint(u32, Fingerprint),
+    /// Where the directory is.
+    Root(Whereabouts),
     /// From here on the file's fragments are in the file, not in the parts file.
     Placed(u32),
     /// Somebody uses the journal.
@@ -83,6 +86,7 @@ pub(crate) struct Knowledge {
     pub(crate) suspect: BTreeSet<PieceIndex>,
     pub(crate) placed: BTreeSet<u32>,
     pub(crate) fingerprints: BTreeMap<u32, Fingerprint>,
+    pub(crate) root: Option<Whereabouts>,
     /// Whether the last record is `Closed`.
     pub(crate) closed: bool,
     /// Pieces that are not synced, with the place of their record.
@@ -97,6 +101,7 @@ impl Knowledge {
             suspect: BTreeSet::new(),
             placed: BTreeSet::new(),
             fingerprints: BTreeMap::new(),
+            root: None,
             closed: false,
             unsynced: Vec::new(),
             unsafe_now: false,
@@ -130,6 +135,7 @@ impl Knowledge {
             Record::Fingerprint(file, fingerprint) => {
                 self.fingerprints.insert(file, fingerprint);
             }
+            Record::Root(root) => self.root = Some(root),
             Record::Placed(file) => {
                 self.placed.insert(file);
             }
@@ -144,6 +150,11 @@ impl Knowledge {
                 self.suspect.insert(piece);
             }
         }
+    }
+
+    /// The pieces that no `Synced` record covers.
+    pub(crate) fn unsynced(&self) -> Vec<PieceIndex> {
+        self.unsynced.iter().map(|&(_, piece)| piece).collect()
     }
 
     pub(crate) fn has_unsynced(&self) -> bool {
@@ -217,7 +228,10 @@ impl Journal {
         if rebooted || journal.knowledge.unsafe_now {
             journal.knowledge.suspect_unsynced();
             journal.rewrite().map_err(fail)?;
-        } else {
+            // Files are compared with when it was last written, also where this attempt to open comes to nothing.
+            let modified = Duration::from_nanos(mtime_ns.unsigned_abs());
+            let _ = journal.file.set_modified(UNIX_EPOCH + modified);
+        } else if journal.file.metadata().map_err(fail)?.len() != end {
             journal.file.set_len(end).map_err(fail)?;
         }
         Ok((journal, fresh))
@@ -350,6 +364,7 @@ impl Journal {
             .placed
             .iter()
             .map(|&file| Record::Placed(file))
+            .chain(known.root.map(Record::Root))
             .chain(
                 known
                     .fingerprints
@@ -418,6 +433,11 @@ pub(crate) fn peek(
     };
     let contents = parse(&file, identity).map_err(|error| StorageError::io(path, error))?;
     Ok(Some((file, contents.map(|(knowledge, ..)| knowledge))))
+}
+
+/// Whether there is a journal at `path` in which something is written.
+pub(crate) fn is_begun(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0)
 }
 
 /// Where a journal is put while it replaces the one at `path`, and where one of something else is set aside.
@@ -536,6 +556,10 @@ fn encode(record: &Record) -> Vec<u8> {
         Record::Placed(file) => (7, file, 0, 0, 0),
         Record::Opened => (8, 0, 0, 0, 0),
         Record::Closed => (9, 0, 0, 0, 0),
+        Record::Root(root) => {
+            let mount = i64::from_ne_bytes(root.mount.to_ne_bytes());
+            (10, 0, root.device, mount, root.inode)
+        }
     };
     let mut bytes = Vec::with_capacity(RECORD_BYTES);
     bytes.extend_from_slice(&[kind, 0, 0, 0]);
@@ -572,6 +596,11 @@ fn decode(bytes: &[u8; RECORD_BYTES]) -> Option<Record> {
         7 => Record::Placed(index),
         8 => Record::Opened,
         9 => Record::Closed,
+        10 => Record::Root(Whereabouts {
+            device: a,
+            mount: u64::from_le_bytes(*b),
+            inode: u64::from_le_bytes(*c),
+        }),
         _ => return None,
     })
 }

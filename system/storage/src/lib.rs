@@ -3,6 +3,7 @@
 //! Invariant: bytes that failed verification, or are not verified yet, are never handed out; a verified piece is recorded
 //! only after its bytes were written.
 
+mod absence;
 mod adopt;
 mod advance;
 pub mod author;
@@ -13,13 +14,18 @@ mod disk;
 mod error;
 mod event;
 mod files;
+mod home;
 mod inner;
 mod journal;
 mod lockstep;
 mod map;
+mod mover;
+mod note;
 mod open;
 mod partial;
 mod pool;
+mod reason;
+mod relocate;
 mod remove;
 mod shared;
 mod source;
@@ -40,11 +46,13 @@ pub use check::Check;
 pub use content::{Content, Resumed, Stored};
 pub use disk::{Access, Disk, Root};
 pub use error::{ReadError, StorageError};
-pub use event::{Event, Reason};
+pub use event::Event;
 pub use pool::BlockBuffer;
-pub use remove::{Fate, Removed};
+pub use reason::Reason;
+pub use relocate::Progress;
+pub use remove::{Fate, Removed, forget};
 pub use source::{Reads, Segment, Source};
-pub use spec::{ContentSpec, FileSpec, Mode, StorageConfig};
+pub use spec::{ContentSpec, FileSpec, Location, Mode, StorageConfig};
 pub use trash::home_trash;
 
 use shared::Shared;
@@ -160,6 +168,20 @@ impl Storage {
     ) -> Result<Removed, StorageError> {
         let disk = &self.shared().disk;
         remove::remove(disk.as_ref(), spec, fate, cancelled)
+    }
+
+    /// As [`Content::relocate`], for a content that is not open. Where it has no journal, nothing is known to be its own, and nothing is
+    /// moved.
+    ///
+    /// # Errors
+    /// The same, and as [`Storage::open`].
+    pub fn relocate(
+        &self,
+        spec: ContentSpec,
+        to: Location,
+        progress: &Progress,
+    ) -> Result<(), StorageError> {
+        relocate::relocate_closed(self.shared(), spec, to, progress)
     }
 
     /// Counters since the start.

@@ -3,11 +3,13 @@
 //! Invariant: whatever is refused is refused before a byte of content is written.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::OsStr;
 use std::io;
-use std::path::{Component, Path};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
+use rustix::io::Errno;
 use shoal_metainfo::{Bitfield, Layout, PieceIndex};
 use tokio::sync::mpsc;
 
@@ -15,21 +17,23 @@ use crate::content::Resumed;
 use crate::disk::{self, Root};
 use crate::error::StorageError;
 use crate::event::Event;
-use crate::files::Files;
+use crate::files::{Files, parts_name};
+use crate::home::Home;
 use crate::inner::{Inner, State, SyncState, journal_index};
-use crate::journal::{self, Fingerprint, Identity, Journal, Record};
+use crate::journal::{self, Identity, Journal, Record};
 use crate::map::{self, FileMap};
+use crate::relocate;
 use crate::shared::Shared;
 use crate::spec::{ContentSpec, Mode};
 
 /// A file may be this much younger than the journal: a piece is written before its record is, and file systems count time
 /// coarsely.
-const MTIME_TOLERANCE_NS: i64 = 2_000_000_000;
+pub(crate) const MTIME_TOLERANCE_NS: i64 = 2_000_000_000;
 
 /// Opens the content, see [`crate::Storage::open`].
 pub(crate) fn open(
     shared: &Arc<Shared>,
-    spec: ContentSpec,
+    mut spec: ContentSpec,
     events: mpsc::Sender<Event>,
 ) -> Result<Arc<Inner>, StorageError> {
     if spec.wanted.len() != spec.files.len() {
@@ -39,16 +43,30 @@ pub(crate) fn open(
         return Err(StorageError::Spec("its hashes are not one for each piece"));
     }
     let map = FileMap::new(&spec.files, &spec.layout)?;
-    let root = open_root(&spec)?;
+    spec.location().check(&spec.files)?;
+    let settlement = relocate::settle(shared.disk.as_ref(), &spec)?;
+    let relocated = settlement.as_ref().and_then(|s| s.relocated(&spec));
+    if let Some(location) = &relocated {
+        location.check(&spec.files)?;
+        spec.directory.clone_from(&location.directory);
+        spec.renamed.clone_from(&location.renamed);
+    }
     let ContentSpec {
         info_hash, mode, ..
     } = spec;
+    let used_before = match &spec.journal {
+        Some(path) => journal::is_begun(path),
+        None => false,
+    };
+    let (root, writable) = open_root(&spec, used_before)?;
+    let home = Home::new(root, spec.location(), parts_name(info_hash));
     let (layout, verifier) = (Arc::clone(&spec.layout), Arc::clone(&spec.verifier));
     let (wanted, preallocates) = (spec.wanted.clone(), spec.preallocate);
+    let accept_missing = spec.accept_missing;
     let journal_path = spec.journal.clone();
     let id = shared.next_content();
     let (disk, handles) = (Arc::clone(&shared.disk), Arc::clone(&shared.handles));
-    let files = Files::new(id, spec, map, root, Arc::clone(&disk), handles);
+    let files = Files::new(id, spec, map, home, Arc::clone(&disk), handles);
     let vacant = is_vacant(&files)?;
     for (slot, file) in files.specs().iter().enumerate() {
         if !vacant && wanted[slot] && !file.padding {
@@ -62,9 +80,23 @@ pub(crate) fn open(
                 piece_count: layout.piece_count(),
                 boot: journal::boot_id(),
             };
-            let (mut journal, fresh) = Journal::open(disk, &path, identity)?;
-            let resumed = resume(&files, &layout, &mut journal, fresh);
-            let resumed = resumed.map_err(|error| StorageError::io(path, error))?;
+            let (mut journal, fresh) = Journal::open(Arc::clone(&disk), &path, identity)?;
+            let fail = |error| StorageError::io(&path, error);
+            if let Some(settlement) = &settlement {
+                // What copies look like is known before they are looked at.
+                journal.append_all(&settlement.records()).map_err(fail)?;
+                let acknowledged = settlement.acknowledge(disk.as_ref(), relocated.is_some());
+                acknowledged.map_err(fail)?;
+            }
+            let absence = Absence {
+                vacant,
+                accepted: accept_missing,
+            };
+            let resumed = resume(&files, &layout, &mut journal, fresh, absence)?;
+            let resumed = Resumed {
+                relocated,
+                ..resumed
+            };
             (Some(journal), resumed)
         }
         None => {
@@ -72,6 +104,7 @@ pub(crate) fn open(
                 have: Bitfield::empty(layout.piece_count()),
                 suspect: Vec::new(),
                 fresh: true,
+                relocated: None,
             };
             (None, nothing)
         }
@@ -98,6 +131,7 @@ pub(crate) fn open(
         resumed,
         events,
         fence: RwLock::new(()),
+        relocating: Mutex::new(()),
         syncing: Mutex::new(SyncState::default()),
         state: Mutex::new(state),
         rested: Condvar::new(),
@@ -107,7 +141,7 @@ pub(crate) fn open(
         inner.resumed.suspect = inner.survey()?;
     }
     let inner = Arc::new(inner);
-    if mode == Mode::Download {
+    if writable {
         create_empty(&inner.files, &wanted)?;
         if preallocates {
             preallocate(&inner.files, &wanted)?;
@@ -117,13 +151,19 @@ pub(crate) fn open(
     Ok(inner)
 }
 
-fn open_root(spec: &ContentSpec) -> Result<Root, StorageError> {
-    let root = root(&spec.directory)?;
-    if spec.mode == Mode::Download && !root.is_writable() {
+/// The directory, and whether it can be written to, as one must be that nothing was downloaded to before.
+fn open_root(spec: &ContentSpec, used_before: bool) -> Result<(Root, bool), StorageError> {
+    let root = match root(&spec.directory) {
+        Err(StorageError::NoDirectory(directory)) if used_before => {
+            return Err(StorageError::VolumeMissing(directory));
+        }
+        root => root?,
+    };
+    let writable = spec.mode == Mode::Download && root.is_writable();
+    if spec.mode == Mode::Download && !writable && !used_before {
         return Err(StorageError::ReadOnly(spec.directory.clone()));
     }
-    check_paths(spec)?;
-    Ok(root)
+    Ok((root, writable))
 }
 
 /// The directory that a content lies in.
@@ -136,35 +176,21 @@ pub(crate) fn root(directory: &Path) -> Result<Root, StorageError> {
     })
 }
 
-/// Refuses paths that lead out of the directory.
-pub(crate) fn check_paths(spec: &ContentSpec) -> Result<(), StorageError> {
-    for file in &spec.files {
-        let mut components = file.path.components();
-        let plain = components.all(|component| matches!(component, Component::Normal(_)));
-        if !plain || file.path.as_os_str().is_empty() {
-            return Err(StorageError::Path(file.path.clone()));
-        }
-    }
-    Ok(())
-}
-
 /// Whether nothing of the content is there, going by the files and folders directly below the root: of a torrent with
 /// 100,000 files that is usually one.
 fn is_vacant(files: &Files) -> Result<bool, StorageError> {
-    if !matches!(
-        files.root.inspect(files.relative(files.parts_slot())),
-        Ok(None)
-    ) {
+    if !matches!(files.inspect(files.parts_slot()), Ok(None)) {
         return Ok(false);
     }
     let mut known: Option<&OsStr> = None;
+    let home = files.homes.now();
     for (slot, file) in files.specs().iter().enumerate() {
-        let first = file.path.iter().next();
+        let first = home.path(Some(file)).iter().next();
         if first.is_none() || first == known {
             continue;
         }
         known = first;
-        match files.root.inspect(Path::new(first.unwrap_or_default())) {
+        match home.root.inspect(Path::new(first.unwrap_or_default())) {
             Ok(None) => {}
             Ok(Some(_)) => return Ok(false),
             // What stands in the way is said by file.
@@ -177,7 +203,7 @@ fn is_vacant(files: &Files) -> Result<bool, StorageError> {
 /// Refuses a path that is not a regular file or leads through something that is not a folder.
 fn inspect(files: &Files, slot: usize) -> Result<Option<rustix::fs::Stat>, StorageError> {
     let path = files.full_path(slot);
-    match files.root.inspect(files.relative(slot)) {
+    match files.inspect(slot) {
         Ok(Some(stat)) if !disk::is_regular(&stat) => Err(StorageError::NotAFile(path)),
         Ok(stat) => Ok(stat),
         Err(error) if disk::is_link(&error) => Err(StorageError::Link(path)),
@@ -218,15 +244,26 @@ fn preallocate(files: &Files, wanted: &[bool]) -> Result<(), StorageError> {
 struct Health {
     size: u64,
     changed: bool,
+    missing: bool,
 }
 
-/// What the journal says and the files do not contradict.
+/// What is to be made of files that are not there.
+#[derive(Clone, Copy, Debug)]
+struct Absence {
+    /// None of them is.
+    vacant: bool,
+    /// They are taken for gone.
+    accepted: bool,
+}
+
+/// What the journal says and the files do not contradict. Refuses to take what is missing for lost.
 fn resume(
     files: &Files,
     layout: &Layout,
     journal: &mut Journal,
     fresh: bool,
-) -> io::Result<Resumed> {
+    absence: Absence,
+) -> Result<Resumed, StorageError> {
     for &slot in &journal.knowledge().placed {
         if (slot as usize) < files.specs().len() {
             files.set_placed(slot as usize);
@@ -244,9 +281,10 @@ fn resume(
         let (mut gone, mut changed) = (false, false);
         for place in files.places(layout.range_of(piece)) {
             let Some(slot) = place.slot else { continue };
-            let health = *health
-                .entry(slot)
-                .or_insert_with(|| examine(files, journal, slot));
+            let health = match health.entry(slot) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(entry) => *entry.insert(examine(files, journal, slot)?),
+            };
             gone |= place.offset + place.len > health.size;
             changed |= health.changed;
         }
@@ -256,23 +294,52 @@ fn resume(
             records.push(Record::Suspect(piece));
         }
     }
+    let missing = health.iter().filter(|(_, health)| health.missing);
+    let missing: Vec<usize> = missing.map(|(&slot, _)| slot).collect();
+    let home = files.homes.now();
+    let root = journal.knowledge().root;
+    let moved = root.zip(home.whereabouts);
+    let elsewhere = moved.is_some_and(|(before, now)| before.is_elsewhere(now));
+    // Whatever a person says of files: nothing is written below where a volume was mounted.
+    if elsewhere && (absence.vacant || !missing.is_empty()) {
+        let directory = home.location.directory.clone();
+        return Err(StorageError::VolumeMissing(directory));
+    }
+    if let Some(&first) = missing.first().filter(|_| !absence.accepted) {
+        return Err(StorageError::FilesMissing {
+            first: files.full_path(first),
+            others: missing.len() - 1,
+        });
+    }
+    let here = home.whereabouts.filter(|&here| root != Some(here));
+    records.extend(here.map(Record::Root));
     // The journal becomes younger than the files here, which is why it has to remember what is suspect.
     records.push(Record::Opened);
-    journal.append_all(&records)?;
+    let recorded = journal.append_all(&records);
+    recorded.map_err(|error| StorageError::io(journal.path(), error))?;
     Ok(Resumed {
         have: journal.knowledge().have.clone(),
         suspect: journal.knowledge().suspect.iter().copied().collect(),
         fresh,
+        relocated: None,
     })
 }
 
-fn examine(files: &Files, journal: &Journal, slot: usize) -> Health {
-    let print = fingerprint(files, files.relative(slot));
-    let Some(print) = print else {
-        return Health {
-            size: 0,
-            changed: true,
-        };
+fn examine(files: &Files, journal: &Journal, slot: usize) -> Result<Health, StorageError> {
+    let gone = Health {
+        size: 0,
+        changed: true,
+        missing: false,
+    };
+    let print = match files.look_at(slot) {
+        Ok(print) => print,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Fragments are fetched again: nobody would know what to bring back.
+            let missing = slot != files.parts_slot();
+            return Ok(Health { missing, ..gone });
+        }
+        Err(error) if is_replaced(&error) => return Ok(gone),
+        Err(error) => return Err(StorageError::io(files.full_path(slot), error)),
     };
     let before = journal
         .knowledge()
@@ -283,17 +350,20 @@ fn examine(files: &Files, journal: &Journal, slot: usize) -> Health {
         Some(before) if before.inode != print.inode => true,
         _ => print.mtime_ns > journal.mtime_ns.saturating_add(MTIME_TOLERANCE_NS),
     };
-    Health {
+    Ok(Health {
         size: print.size,
         changed,
-    }
+        missing: false,
+    })
 }
 
-fn fingerprint(files: &Files, path: &Path) -> Option<Fingerprint> {
-    let file = files.root.open_existing(path).ok()?;
-    file.metadata()
-        .ok()
-        .map(|metadata| Fingerprint::of(&metadata))
+/// Whether something else is where a file was.
+fn is_replaced(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(
+        code,
+        Some(Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::INVAL)
+    )
 }
 
 impl Inner {
@@ -306,7 +376,7 @@ impl Inner {
             places.all(|place| {
                 place.slot.is_none_or(|slot| {
                     let size = sizes.entry(slot).or_insert_with(|| {
-                        let print = fingerprint(&self.files, self.files.relative(slot));
+                        let print = self.files.look_at(slot);
                         print.map_or(0, |print| print.size)
                     });
                     place.offset + place.len <= *size
@@ -325,6 +395,7 @@ impl Inner {
     /// Sees to it that the bytes of the wanted files are in the files themselves. A file that was placed once stays so,
     /// wanted or not. `inspected` says that nothing that must not be there is.
     pub(crate) fn place(&self, wanted: &[bool], inspected: bool) -> Result<(), StorageError> {
+        let _still = self.keep_still()?;
         let _fence = self.fence.write().unwrap_or_else(PoisonError::into_inner);
         let specs = self.files.specs();
         let mut slots = Vec::new();

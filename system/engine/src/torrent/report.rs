@@ -64,6 +64,9 @@ impl TorrentTask {
         if let Some(reason) = &self.failed {
             return Phase::Failed(reason.clone());
         }
+        if let Some(moving) = self.moving.phase() {
+            return moving;
+        }
         let running = if self.torrent.is_complete() && !self.unchecked {
             Phase::Seeding
         } else {
@@ -97,6 +100,7 @@ impl TorrentTask {
         let from_web: u64 = web_seeds.iter().map(|seed| seed.download_rate).sum();
         self.parts.shown.replace(Snapshot {
             phase: self.phase(),
+            location: Some(self.parts.on_disk.content.location()),
             complete: missing_bytes == 0 && !self.unchecked && self.failed.is_none(),
             wanted_bytes,
             wanted_verified_bytes: wanted_bytes - missing_bytes,
