@@ -50,6 +50,8 @@ pub(crate) struct Entry {
     pub(crate) due: bool,
     /// Of all runs before this one.
     totals: Totals,
+    /// What the database has of it.
+    pub(crate) written: Totals,
     pub(crate) run: Run,
     pub(crate) run_number: u64,
     /// Why it cannot go on.
@@ -88,6 +90,7 @@ impl Entry {
             completed_at,
             due: false,
             totals,
+            written: totals,
             run: Run::Idle,
             run_number: 0,
             failure: None,

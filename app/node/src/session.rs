@@ -237,7 +237,7 @@ impl Session {
                 Some(stop) = stopped.recv() => break stop,
                 () = until(self.started, deadline) => self.tell(queue::Input::Tick),
                 _ = look.tick() => self.tell_progress(),
-                _ = write.tick() => self.write_totals(&totals(&self.entries)).await,
+                _ = write.tick() => self.write_totals(&unwritten(&self.entries)).await,
                 else => return,
             }
         };
@@ -255,7 +255,7 @@ impl Session {
         } = self;
         // What is shown of a torrent goes on until the engine has ended.
         engine.stop(within).await;
-        write_totals(&database, &totals(&entries)).await;
+        write_totals(&database, &unwritten(&entries)).await;
         database.close().await;
     }
 
@@ -526,13 +526,16 @@ impl Session {
         };
         match news {
             News::Completed => {
-                let at = unix_now();
-                entry.completed_at.get_or_insert(at);
                 let totals = entry.totals();
-                if let Err(error) = self.database.completed(id, at).await {
-                    tracing::warn!(%error, "a completion is not written down");
+                // Most that run were complete in an earlier life of the node, which is written down.
+                if entry.completed_at.is_none() {
+                    let at = unix_now();
+                    entry.completed_at = Some(at);
+                    if let Err(error) = self.database.completed(id, at).await {
+                        tracing::warn!(%error, "a completion is not written down");
+                    }
+                    self.write_totals(&[(id, totals)]).await;
                 }
-                self.write_totals(&[(id, totals)]).await;
                 self.tell(queue::Input::Work(key(id), queue::Work::Seed));
             }
             News::Ended => {
@@ -575,8 +578,14 @@ impl Session {
         self.begin(id, Some(search));
     }
 
-    async fn write_totals(&self, totals: &[(i64, Totals)]) {
-        write_totals(&self.database, totals).await;
+    async fn write_totals(&mut self, totals: &[(i64, Totals)]) {
+        if write_totals(&self.database, totals).await {
+            for (id, totals) in totals {
+                if let Some(entry) = self.entries.get_mut(id) {
+                    entry.written = *totals;
+                }
+            }
+        }
     }
 }
 
@@ -596,17 +605,27 @@ async fn until(started: Instant, deadline: Option<Moment>) {
     }
 }
 
-/// Where that fails, the next time has it.
-async fn write_totals(database: &Database, totals: &[(i64, Totals)]) {
-    if let Err(error) = database.totals(totals).await {
+/// Whether that was done. Where not, the next time has it.
+async fn write_totals(database: &Database, totals: &[(i64, Totals)]) -> bool {
+    if totals.is_empty() {
+        return true;
+    }
+    let written = database.totals(totals).await;
+    if let Err(error) = &written {
         tracing::warn!(%error, "what torrents have moved is not written down");
     }
+    written.is_ok()
 }
 
-fn totals(entries: &BTreeMap<i64, Entry>) -> Vec<(i64, Totals)> {
+/// What has changed since it was written down.
+fn unwritten(entries: &BTreeMap<i64, Entry>) -> Vec<(i64, Totals)> {
     let runs = |entry: &&Entry| !matches!(entry.run, Run::Idle) && !entry.removed;
     let entries = entries.values().filter(runs);
-    entries.map(|entry| (entry.id, entry.totals())).collect()
+    entries
+        .map(|entry| (entry.id, entry.totals(), entry.written))
+        .filter(|(_, totals, written)| totals != written)
+        .map(|(id, totals, _)| (id, totals))
+        .collect()
 }
 
 fn journal(entry: &Entry, journals: &Path) -> PathBuf {

@@ -60,6 +60,8 @@ pub enum What {
     SmallFiles,
     /// Memory for each of 500 peers
     ManyPeers,
+    /// 10,000 torrents that nobody asks for
+    ManyTorrents,
     /// A disk that takes 20 MB/s
     SlowDisk,
     /// Instructions of the piece picker
@@ -152,6 +154,6 @@ mod tests {
         let read = |line: &str| Arguments::parse_from(line.split(' ')).scenarios();
         assert_eq!(read("bench v2 pairs v2"), [What::Pairs, What::V2]);
         assert_eq!(read("bench page"), []);
-        assert_eq!(read("bench all page v2").len(), 12);
+        assert_eq!(read("bench all page v2").len(), 13);
     }
 }

@@ -14,6 +14,7 @@ pub mod picking;
 pub mod report;
 pub mod room;
 pub mod scenario;
+mod shelf;
 mod slow_disk;
 pub mod target;
 mod transfer;

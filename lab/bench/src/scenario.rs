@@ -4,6 +4,7 @@ mod distribution;
 mod fan;
 mod hashing;
 mod many_peers;
+mod many_torrents;
 mod pairs;
 mod picker;
 mod rc4;
@@ -25,6 +26,7 @@ use std::process::Command;
 use std::time::Duration;
 
 pub(crate) use distribution::name as distribution_name;
+pub(crate) use many_torrents::name as many_torrents_name;
 pub(crate) use pairs::{FLOOR, name as pair};
 pub(crate) use picker::name as picker_name;
 pub(crate) use utp::OVER_UTP;
@@ -107,6 +109,7 @@ pub fn run(lab: &Lab, arguments: &Arguments) -> Result<()> {
             What::Hashing => hashing::run(&run),
             What::SmallFiles => small_files::run(&run),
             What::ManyPeers => many_peers::run(&run),
+            What::ManyTorrents => many_torrents::run(&run),
             What::SlowDisk => slow_disk::run(&run),
             What::Picker => picker::run(&run),
             What::Distribution => distribution::run(&run),

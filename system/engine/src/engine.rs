@@ -11,7 +11,7 @@ use crate::ports::OurPort;
 use crate::register::{Register, Registration};
 use crate::session::{SessionTask, ToSession};
 use crate::snapshot::{Shown, Snapshot};
-use crate::start::{self, Entrance, Starting};
+use crate::start::{self, Entrance, Order, Starting};
 use crate::torrent::{Inbox, ToTorrent};
 use crate::tracker::{Standing, Totals, TrackerClient};
 use crate::web_seed::Mirror;
@@ -175,7 +175,6 @@ impl AddTorrent {
 }
 
 /// What all torrents of an engine use.
-#[derive(Clone)]
 pub(crate) struct Environment {
     pub(crate) clock: Clock,
     pub(crate) pool: Pool,
@@ -233,7 +232,7 @@ pub struct Engine {
 /// Adds torrents to an engine that somebody else owns. Clones are of the same engine; once that has been stopped, nothing can be added.
 #[derive(Clone)]
 pub struct EngineHandle {
-    pub(crate) environment: Environment,
+    pub(crate) environment: Arc<Environment>,
     register: Register,
     tasks: TaskTracker,
     torrents: Arc<Torrents>,
@@ -350,7 +349,7 @@ impl Engine {
             workers,
             listening,
             handle: EngineHandle {
-                environment,
+                environment: Arc::new(environment),
                 register,
                 tasks,
                 torrents: Arc::new(torrents),
@@ -424,7 +423,7 @@ impl Engine {
         if tokio::time::timeout(within * 3 / 4, leave).await.is_err() {
             tracing::warn!("not everything ended in time; it is cut off");
         }
-        let (workers, storage) = (self.workers, environment.storage);
+        let (workers, storage) = (self.workers, environment.storage.clone());
         let (done, ended) = oneshot::channel::<()>();
         // On a thread of its own: a disk that does not answer keeps it, and must not keep the caller's runtime.
         let thread = thread::Builder::new().name("shoal-end".to_owned());
@@ -485,7 +484,7 @@ impl EngineHandle {
         let sender = inbox.sender();
         let (snapshot, watched) = watch::channel(Snapshot::default());
         let starting = Starting {
-            environment: self.environment.clone(),
+            environment: Arc::clone(&self.environment),
             id,
             introduction,
             entrance,
@@ -493,10 +492,10 @@ impl EngineHandle {
             inbox,
             shown: Shown::new(snapshot),
             tasks: self.tasks.clone(),
-            rng,
         };
+        let order = Box::new(Order { add, wanted, rng });
         self.tasks
-            .spawn_on(starting.run(add, wanted), self.environment.pool.next());
+            .spawn_on(starting.run(order), self.environment.pool.next());
         self.keep(sender.clone())?;
         Ok(TorrentHandle { sender, watched })
     }
@@ -518,7 +517,7 @@ impl EngineHandle {
             self.register(hashes, dht.is_some(), true, &mut rng)?;
         let inbox = Inbox::new();
         let sender = inbox.sender();
-        let environment = self.environment.clone();
+        let environment = Arc::clone(&self.environment);
         let (task, trackers) = start::announce(
             &environment,
             introduction,

@@ -259,7 +259,8 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(1);
         let address = SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), 6881));
         let (task, local) = LocalPeers::new(clock, transport, address, &[address], None, &mut rng);
-        engine.handle.environment.local = Some(local);
+        let environment = Arc::get_mut(&mut engine.handle.environment).unwrap();
+        environment.local = Some(local);
         let file = format!("d4:info{info}e").into_bytes();
         let metainfo = Arc::new(Metainfo::parse(&file, Limits::LOCAL).unwrap());
         let add = AddMagnet {

@@ -156,7 +156,7 @@ pub(crate) struct Met {
 /// What a search is put together from, besides its machine.
 pub(crate) struct Parts {
     pub(crate) id: TorrentId,
-    pub(crate) environment: Environment,
+    pub(crate) environment: Arc<Environment>,
     pub(crate) introduction: Introduction,
     pub(crate) register: Register,
     pub(crate) registration: Registration,

@@ -132,8 +132,22 @@ impl Shown {
         Shown(sender)
     }
 
+    #[cfg(test)]
+    pub(crate) fn watch(&self) -> watch::Receiver<Snapshot> {
+        self.0.subscribe()
+    }
+
+    /// Whoever watches is woken by news alone.
     pub(crate) fn replace(&self, snapshot: Snapshot) {
-        self.0.send_replace(snapshot);
+        self.0.send_if_modified(|old| {
+            let news = *old != snapshot;
+            *old = snapshot;
+            news
+        });
+    }
+
+    pub(crate) fn trackers(&self, lines: Vec<TrackerLine>) {
+        self.0.send_modify(|snapshot| snapshot.trackers = lines);
     }
 
     pub(crate) fn phase(&self, phase: Phase) {
@@ -143,7 +157,8 @@ impl Shown {
 
 impl Drop for Shown {
     fn drop(&mut self) {
-        if !matches!(self.0.borrow().phase, Phase::Stopped) {
+        let told = matches!(self.0.borrow().phase, Phase::Stopped | Phase::Failed(_));
+        if !told {
             let what = "it was cut off before it had taken its leave";
             self.phase(Phase::Failed(what.to_owned()));
         }

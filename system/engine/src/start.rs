@@ -2,7 +2,7 @@
 //!
 //! Invariant: before a torrent runs, people are the only ones who can speak to it.
 
-use crate::connect::Introduction;
+use crate::connect::{Introduction, Ready};
 use crate::engine::{AddTorrent, Environment};
 use crate::hashes::{FileSpan, HashServer};
 use crate::magnet::{AddMagnet, MagnetHandle};
@@ -10,9 +10,12 @@ use crate::mailbox::Mailbox;
 use crate::register::Registration;
 use crate::session::ToSession;
 use crate::snapshot::{Phase, Shown};
-use crate::torrent::{self, Inbox, MAX_EVENTS, OnDisk, Parts, ToTorrent, TorrentId, TorrentTask};
+use crate::torrent::{
+    self, Counts, Inbox, MAX_EVENTS, OnDisk, Parts, Resting, ToTorrent, TorrentId, TorrentTask, Woken,
+};
 use crate::tracker::{Announcer, Standing, Totals, TrackerTask, Trackers};
 use crate::web_seed::{Asked, Place};
+use crate::whole;
 use bytes::Bytes;
 use shoal_machine::Machine;
 use shoal_metainfo::metainfo::TrackerUrl;
@@ -21,6 +24,7 @@ use shoal_storage::{ContentSpec, Event, Mode, Storage, StorageError};
 use shoal_swarm::torrent::{Input, Origin, Priority, Torrent, TorrentConfig};
 use shoal_transport::OriginClass;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -144,9 +148,44 @@ pub(crate) enum Entrance {
     Search(MagnetHandle),
 }
 
+/// What a person ordered, for as long as the torrent is here.
+pub(crate) struct Order {
+    pub(crate) add: AddTorrent,
+    /// For each file, whether it is wanted.
+    pub(crate) wanted: Vec<bool>,
+    pub(crate) rng: fastrand::Rng,
+}
+
+impl Order {
+    /// The machine of the torrent, which has these pieces.
+    fn machine(&mut self, environment: &Environment, us: Introduction, have: Bitfield) -> Torrent {
+        let add = &self.add;
+        Torrent::new(TorrentConfig {
+            layout: Arc::new(add.metainfo.layout().clone()),
+            have,
+            priorities: priorities(add, &self.wanted),
+            sequential: add.sequential,
+            our_peer_id: us.peer_id.0,
+            seed: self.rng.u64(..),
+            max_connections: environment.max_connections,
+            private: add.metainfo.is_private(),
+            exchange: environment.exchanges_peers(&add.metainfo),
+            super_seed: add.super_seed,
+        })
+    }
+
+    /// Whether the torrent may be at rest. What a person named is not forgotten, whole files are not read again each time, and what was
+    /// shown to peers piece by piece is not to be shown anew.
+    fn may_rest(&self) -> bool {
+        let add = &self.add;
+        let keeps_nothing = add.peers.is_empty() && !add.super_seed && !add.trust;
+        keeps_nothing && !add.metainfo.is_plain() && !whole::is_promised(&add.metainfo)
+    }
+}
+
 /// A torrent that is opened and does not run yet.
 pub(crate) struct Starting {
-    pub(crate) environment: Environment,
+    pub(crate) environment: Arc<Environment>,
     pub(crate) id: TorrentId,
     pub(crate) introduction: Introduction,
     pub(crate) entrance: Entrance,
@@ -154,78 +193,59 @@ pub(crate) struct Starting {
     pub(crate) inbox: Inbox,
     pub(crate) shown: Shown,
     pub(crate) tasks: TaskTracker,
-    pub(crate) rng: fastrand::Rng,
+}
+
+/// A torrent that begins to run, or goes on.
+struct Begun {
+    task: Box<TorrentTask>,
+    /// Connections that exist already.
+    met: Vec<Ready>,
+    /// What was said to it and not heard.
+    said: Option<ToTorrent>,
 }
 
 impl Starting {
-    /// Runs the torrent until it has ended.
-    pub(crate) async fn run(mut self, add: AddTorrent, wanted: Vec<bool>) {
+    /// Runs the torrent until it has ended. What a stage of its life takes is given back at its end, so that a torrent at rest is as
+    /// small as what is left of it.
+    pub(crate) async fn run(self, mut order: Box<Order>) {
+        let mut begun = Box::pin(self.begin(&mut order)).await;
+        while let Some(Begun { task, met, said }) = begun {
+            let Some(mut resting) = Box::pin(task.run(met, said)).await else {
+                return;
+            };
+            let woken = resting.wait().await;
+            begun = Box::pin(wake(resting, woken, &mut order)).await;
+        }
+    }
+
+    /// Finds out what is there and enters; `None` where the torrent was stopped meanwhile.
+    async fn begin(mut self, order: &mut Order) -> Option<Begun> {
         let resumed_pieces = self.on_disk.content.resumed().have.count();
-        match self.check(&add).await {
-            Some(have) => self.run_with(add, &wanted, have, resumed_pieces).await,
-            None => {
-                torrent::close(&mut self.on_disk).await;
-                drop(self.entrance);
-                self.shown.phase(Phase::Stopped);
-            }
-        }
+        let checked = check(
+            &order.add,
+            &mut self.on_disk,
+            &mut self.inbox,
+            &self.shown,
+        );
+        let Some(have) = checked.await else {
+            torrent::close(&mut self.on_disk).await;
+            drop(self.entrance);
+            self.shown.phase(Phase::Stopped);
+            return None;
+        };
+        self.enter(order, have, resumed_pieces).await
     }
 
-    /// Finds out which pieces are there; `None` where the torrent was stopped meanwhile.
-    async fn check(&mut self, add: &AddTorrent) -> Option<Bitfield> {
-        let content = &self.on_disk.content;
-        if add.trust {
-            return Some(content.trust());
-        }
-        let resumed = content.resumed().clone();
-        let mut have = resumed.have;
-        let check = content.verify(resumed.suspect);
-        let mut checked = 0;
-        while checked < check.total() {
-            let total = check.total();
-            self.shown.phase(Phase::Checking { checked, total });
-            tokio::select! {
-                event = self.on_disk.events.recv() => match event {
-                    Some(Event::Checked { piece, right }) => {
-                        checked += 1;
-                        if right {
-                            have.insert(piece);
-                        }
-                    }
-                    // Nothing was verified that could be lost, and nothing received that could be anything else.
-                    Some(_) => {}
-                    None => return None,
-                },
-                message = self.inbox.receive() => if matches!(message, ToTorrent::Stop) {
-                    check.cancel();
-                    return None;
-                },
-            }
-        }
-        Some(have)
-    }
-
-    async fn run_with(
+    /// Makes it known to the session, to trackers and to others who look for peers.
+    async fn enter(
         mut self,
-        add: AddTorrent,
-        wanted: &[bool],
+        order: &mut Order,
         have: Bitfield,
         resumed_pieces: u32,
-    ) {
+    ) -> Option<Begun> {
+        let mut torrent = order.machine(&self.environment, self.introduction, have);
+        let Order { add, rng, .. } = order;
         let metainfo = &add.metainfo;
-        let layout = Arc::new(metainfo.layout().clone());
-        let mut torrent = Torrent::new(TorrentConfig {
-            layout: Arc::clone(&layout),
-            have,
-            priorities: priorities(&add, wanted),
-            sequential: add.sequential,
-            our_peer_id: self.introduction.peer_id.0,
-            seed: self.rng.u64(..),
-            max_connections: self.environment.max_connections,
-            private: metainfo.is_private(),
-            exchange: self.environment.exchanges_peers(metainfo),
-            super_seed: add.super_seed,
-        });
         // What no torrent describes has no peers.
         let named = if metainfo.is_plain() {
             Vec::new()
@@ -239,17 +259,16 @@ impl Starting {
                 // Where the session is gone the engine stops.
                 let added = ToSession::Added(self.id, mailbox.clone());
                 drop(self.environment.session.send(added).await);
-                let (sender, rng) = (self.inbox.sender(), &mut self.rng);
                 let (task, trackers) = announce(
                     &self.environment,
                     self.introduction,
                     Announces {
-                        tiers: &tiers(&add),
+                        tiers: &tiers(add),
                         named_by_user: add.trackers.clone(),
                         totals: Totals::of(&torrent.progress()),
                         standing: Standing::of(&torrent),
                     },
-                    sender,
+                    self.inbox.sender(),
                     rng,
                 );
                 self.tasks
@@ -268,45 +287,161 @@ impl Starting {
         let Some((registration, mailbox, trackers, met)) = entered else {
             // The search was stopped, and with it the torrent.
             torrent::close(&mut self.on_disk).await;
-            return self.shown.phase(Phase::Stopped);
+            self.shown.phase(Phase::Stopped);
+            return None;
         };
         for (origin, addresses) in candidates {
             let now = self.environment.clock.now();
             torrent.handle(now, Input::Candidates { origin, addresses });
         }
-        // Until the torrent has ended.
+        let (swarms, sender) = (self.introduction.hashes, self.inbox.sender());
         let local = self.environment.local_for(metainfo);
-        let _announced =
-            local.map(|local| local.join(self.introduction.hashes.swarms(), &self.inbox.sender()));
-        let sender = self.inbox.sender();
+        let local = local.map(|local| local.join(swarms.swarms(), &sender));
         let dht = self.environment.dht_for(metainfo).map(|dht| {
-            let swarms = self.introduction.hashes.swarms();
             let is_seed = torrent.have().is_full();
-            dht.join(swarms, is_seed, metainfo.nodes(), &sender)
+            dht.join(swarms.swarms(), is_seed, metainfo.nodes(), &sender)
         });
-        let limiter = self.environment.transport.limiter().torrent(add.limits);
-        let parts = Parts {
+        let resting = Resting {
             id: self.id,
-            environment: self.environment,
             introduction: self.introduction,
             registration,
             metainfo: Arc::clone(metainfo),
-            layout,
-            info: Bytes::copy_from_slice(metainfo.raw_info()),
-            on_disk: self.on_disk,
-            hashes: Arc::new(hash_server(metainfo)),
-            limiter,
+            limiter: self.environment.transport.limiter().torrent(add.limits),
+            environment: self.environment,
             inbox: self.inbox,
             mailbox,
             trackers,
             dht,
-            web_seeds: web_seeds(&add),
+            local,
             shown: self.shown,
-            seed_only: add.seed_only,
-            resumed_pieces,
+            counts: Counts::new(resumed_pieces),
+            ours: [None; 2],
         };
-        TorrentTask::new(parts, torrent).run(met).await;
+        let (parts, counts, _) = parts(resting, self.on_disk, order);
+        Some(Begun {
+            task: Box::new(TorrentTask::new(parts, torrent, counts)),
+            met,
+            said: None,
+        })
     }
+}
+
+/// Opens the content again, and finds out whether everything is still there; `None` where the torrent ends.
+async fn wake(resting: Box<Resting>, woken: Woken, order: &mut Order) -> Option<Begun> {
+    let mut resting = *resting;
+    let (met, said) = match woken {
+        Woken::Visited(visitors) => (visitors, None),
+        Woken::By(message) => (Vec::new(), Some(message)),
+        Woken::Stopped => {
+            resting.end(Phase::Stopped).await;
+            return None;
+        }
+    };
+    let storage = resting.environment.storage.clone();
+    let spec = content_spec(&order.add, &order.wanted);
+    let opening = tokio::task::spawn_blocking(move || open(&storage, spec));
+    let mut on_disk = match opening.await {
+        Ok(Ok(on_disk)) => on_disk,
+        Ok(Err(error)) => {
+            resting.end(Phase::Failed(error.to_string())).await;
+            return None;
+        }
+        // The engine ends.
+        Err(_) => return None,
+    };
+    let checked = check(
+        &order.add,
+        &mut on_disk,
+        &mut resting.inbox,
+        &resting.shown,
+    );
+    let Some(have) = checked.await else {
+        torrent::close(&mut on_disk).await;
+        resting.end(Phase::Stopped).await;
+        return None;
+    };
+    let torrent = order.machine(&resting.environment, resting.introduction, have);
+    let (parts, counts, ours) = parts(resting, on_disk, order);
+    Some(Begun {
+        task: Box::new(TorrentTask::awake(parts, torrent, counts, ours)),
+        met,
+        said,
+    })
+}
+
+/// Puts together what was kept and what is had anew.
+fn parts(
+    resting: Resting,
+    on_disk: OnDisk,
+    order: &Order,
+) -> (Parts, Counts, [Option<IpAddr>; 2]) {
+    let Resting {
+        metainfo,
+        counts,
+        ours,
+        ..
+    } = resting;
+    let parts = Parts {
+        id: resting.id,
+        environment: resting.environment,
+        introduction: resting.introduction,
+        registration: resting.registration,
+        layout: Arc::new(metainfo.layout().clone()),
+        info: Bytes::copy_from_slice(metainfo.raw_info()),
+        on_disk,
+        hashes: Arc::new(hash_server(&metainfo)),
+        metainfo,
+        limiter: resting.limiter,
+        inbox: resting.inbox,
+        mailbox: resting.mailbox,
+        trackers: resting.trackers,
+        dht: resting.dht,
+        local: resting.local,
+        web_seeds: web_seeds(&order.add),
+        shown: resting.shown,
+        seed_only: order.add.seed_only,
+        may_rest: order.may_rest(),
+    };
+    (parts, counts, ours)
+}
+
+/// Finds out which pieces are there; `None` where the torrent was stopped meanwhile.
+async fn check(
+    add: &AddTorrent,
+    on_disk: &mut OnDisk,
+    inbox: &mut Inbox,
+    shown: &Shown,
+) -> Option<Bitfield> {
+    let content = &on_disk.content;
+    if add.trust {
+        return Some(content.trust());
+    }
+    let resumed = content.resumed().clone();
+    let mut have = resumed.have;
+    let check = content.verify(resumed.suspect);
+    let mut checked = 0;
+    while checked < check.total() {
+        let total = check.total();
+        shown.phase(Phase::Checking { checked, total });
+        tokio::select! {
+            event = on_disk.events.recv() => match event {
+                Some(Event::Checked { piece, right }) => {
+                    checked += 1;
+                    if right {
+                        have.insert(piece);
+                    }
+                }
+                // Nothing was verified that could be lost, and nothing received that could be anything else.
+                Some(_) => {}
+                None => return None,
+            },
+            message = inbox.receive() => if matches!(message, ToTorrent::Stop) {
+                check.cancel();
+                return None;
+            },
+        }
+    }
+    Some(have)
 }
 
 /// What the trackers of a torrent are to hear.

@@ -5,6 +5,7 @@
 
 mod connections;
 mod report;
+mod rest;
 #[cfg(test)]
 mod tests;
 mod web_seeds;
@@ -14,6 +15,7 @@ use crate::dht::Membership;
 use crate::dials::Dials;
 use crate::engine::Environment;
 use crate::hashes::HashServer;
+use crate::local;
 use crate::mailbox::Mailbox;
 use crate::recheck::Rechecks;
 use crate::register::Registration;
@@ -24,15 +26,17 @@ use crate::web_seed::Place;
 use crate::whole;
 use bytes::Bytes;
 use connections::{Peer, PlainRemotes};
+use report::REPORT_INTERVAL;
+pub(crate) use rest::{Resting, Woken};
 use shoal_machine::{Machine, Moment, Sighting, earliest};
 use shoal_metainfo::{Layout, Metainfo};
 use shoal_session::TorrentKey;
 use shoal_storage::{Content, Event};
-use shoal_swarm::torrent::{Input, Origin, Output, Torrent};
+use shoal_swarm::torrent::{Input, Origin, Output, Progress, Torrent};
 use shoal_swarm::{FromPeer, PeerKey};
 use shoal_transport::TorrentLimiter;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use web_seeds::WebSeeds;
@@ -142,7 +146,7 @@ pub(crate) async fn close(on_disk: &mut OnDisk) -> Vec<Event> {
 /// What a torrent is put together from, besides its machine.
 pub(crate) struct Parts {
     pub(crate) id: TorrentId,
-    pub(crate) environment: Environment,
+    pub(crate) environment: Arc<Environment>,
     pub(crate) introduction: Introduction,
     pub(crate) registration: Registration,
     pub(crate) metainfo: Arc<Metainfo>,
@@ -157,10 +161,42 @@ pub(crate) struct Parts {
     pub(crate) trackers: Trackers,
     /// Its being looked for in the DHT, where that may be.
     pub(crate) dht: Option<Membership>,
+    /// Its being announced on the local network, where that may be.
+    pub(crate) local: Option<local::Membership>,
     pub(crate) web_seeds: Vec<Place>,
     pub(crate) shown: Shown,
     pub(crate) seed_only: bool,
-    pub(crate) resumed_pieces: u32,
+    /// Whether it may be at rest when there is nothing to do.
+    pub(crate) may_rest: bool,
+}
+
+/// What has come of a torrent since it was added.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    resumed_pieces: u32,
+    downloaded_bytes: u64,
+    uploaded_bytes: u64,
+    /// In earlier times of being awake.
+    wasted_bytes: u64,
+    failed_pieces: u64,
+    lost_pieces: u64,
+}
+
+impl Counts {
+    pub(crate) fn new(resumed_pieces: u32) -> Self {
+        Counts {
+            resumed_pieces,
+            ..Counts::default()
+        }
+    }
+
+    fn wasted_with(&self, progress: &Progress) -> u64 {
+        self.wasted_bytes + progress.wasted_bytes + progress.failed_bytes
+    }
+
+    fn add_waste(&mut self, progress: &Progress) {
+        self.wasted_bytes = self.wasted_with(progress);
+    }
 }
 
 /// The driver.
@@ -180,23 +216,31 @@ pub(crate) struct TorrentTask {
     suspended: Option<Phase>,
     /// What the session is to be told at the end of the turn.
     up: Vec<shoal_session::Input>,
-    next_report: Moment,
+    /// `None` where there is nothing to tell that was not told.
+    next_report: Option<Moment>,
+    last_report: Moment,
+    /// The session knows of peers.
+    reported_peers: bool,
     /// Something happened that the session or a person need not wait for until the next report.
     report_early: bool,
-    downloaded_bytes: u64,
-    uploaded_bytes: u64,
-    failed_pieces: u64,
-    lost_pieces: u64,
+    counts: Counts,
+    /// Where the world sees us, the last word of each family.
+    ours: [Option<IpAddr>; 2],
+    /// Until when it is not at rest.
+    awake_until: Moment,
     stopping: bool,
 }
 
 impl TorrentTask {
-    pub(crate) fn new(mut parts: Parts, torrent: Torrent) -> Self {
+    pub(crate) fn new(mut parts: Parts, torrent: Torrent, counts: Counts) -> Self {
+        let now = parts.environment.clock.now();
         TorrentTask {
             unchecked: whole::is_promised(&parts.metainfo),
             failed: None,
             web_seeds: WebSeeds::new(std::mem::take(&mut parts.web_seeds)),
-            next_report: parts.environment.clock.now(),
+            next_report: Some(now),
+            last_report: now,
+            reported_peers: false,
             parts,
             torrent,
             peers: BTreeMap::new(),
@@ -206,18 +250,38 @@ impl TorrentTask {
             suspended: None,
             up: Vec::new(),
             report_early: false,
-            downloaded_bytes: 0,
-            uploaded_bytes: 0,
-            failed_pieces: 0,
-            lost_pieces: 0,
+            counts,
+            ours: [None; 2],
+            awake_until: now,
             stopping: false,
         }
     }
 
-    /// Runs until it was stopped and its last connection has gone. `met` are connections that exist already and count as such.
-    pub(crate) async fn run(mut self, met: Vec<Ready>) {
+    /// The torrent as it was when it went to rest, awake for a while.
+    pub(crate) fn awake(
+        parts: Parts,
+        torrent: Torrent,
+        counts: Counts,
+        ours: [Option<IpAddr>; 2],
+    ) -> Self {
+        let mut task = TorrentTask::new(parts, torrent, counts);
+        task.awake_until = task.last_report + rest::AWAKE_FOR;
+        for ip in ours.into_iter().flatten() {
+            task.seen_at(ip);
+        }
+        task
+    }
+
+    /// Runs until it was stopped and its last connection has gone, or until it goes to rest. `met` are connections that exist already
+    /// and count as such, `said` is what was said to it and not heard.
+    pub(crate) async fn run(
+        mut self: Box<Self>,
+        met: Vec<Ready>,
+        said: Option<ToTorrent>,
+    ) -> Option<Box<Resting>> {
         // What was said before it ran, such as where its first peers are.
         self.drain();
+        said.into_iter().for_each(|message| self.hear(message));
         for ready in met {
             self.connected(ready);
         }
@@ -232,7 +296,14 @@ impl TorrentTask {
             if self.stopping && self.peers.is_empty() {
                 break;
             }
+            let now = self.parts.environment.clock.now();
+            if self.rests_at().is_some_and(|at| at <= now) {
+                return Some(Box::new(self.go_to_rest().await));
+            }
             self.turn().await;
+            // Something may be new, which is told a second after the last news at the earliest.
+            let at = self.last_report + REPORT_INTERVAL;
+            self.next_report.get_or_insert(at);
         }
         let removed = shoal_session::Input::Removed(self.parts.id);
         self.tell_session(removed).await;
@@ -243,6 +314,7 @@ impl TorrentTask {
         // Whoever sees that it has stopped may add it again.
         drop(self.parts.registration);
         self.parts.shown.phase(Phase::Stopped);
+        None
     }
 
     /// Where the session is gone the engine stops, and there is nothing left to decide.
@@ -251,9 +323,15 @@ impl TorrentTask {
         drop(session.send(ToSession::Torrent(input)).await);
     }
 
+    /// When there is something to do that nobody asks for.
+    fn deadline(&self) -> Option<Moment> {
+        let own = earliest(self.next_report, self.rests_at());
+        earliest(self.torrent.deadline(), own)
+    }
+
     /// Waits for one thing and deals with it, and with what else is there.
     async fn turn(&mut self) {
-        let deadline = earliest(self.torrent.deadline(), Some(self.next_report));
+        let deadline = self.deadline();
         let mut mail = Vec::new();
         tokio::select! {
             message = self.parts.inbox.receive() => {
@@ -279,6 +357,8 @@ impl TorrentTask {
                     self.decided(message);
                 }
             }
+            // What they say is in the next report.
+            () = self.parts.trackers.changed() => {}
             () = self.parts.environment.clock.sleep_until(deadline) => self.handle(Input::Tick),
         }
     }
@@ -317,13 +397,14 @@ impl TorrentTask {
         let input = match event {
             Event::Verified { piece, blocks } => Input::Verified { piece, blocks },
             Event::Failed { piece, bad, blocks } => {
-                self.failed_pieces += 1;
+                self.counts.failed_pieces += 1;
                 Input::Failed { piece, bad, blocks }
             }
             Event::Lost { piece } => {
-                self.lost_pieces += 1;
+                self.counts.lost_pieces += 1;
                 self.rechecks.lost(piece);
-                Input::Lost { piece }
+                self.handle(Input::Lost { piece });
+                return self.start_web_seeds();
             }
             Event::Checked { piece, right } => {
                 if !self.rechecks.checked(piece, right) {
@@ -367,16 +448,20 @@ impl TorrentTask {
                     self.dial_ended(false);
                 }
             }
-            FromSession::OurAddress(ip) => {
-                // Without a port of ours, nobody dials us: peers at one address have no say in each other's order.
-                let port = self.parts.environment.port.announced().unwrap_or(0);
-                self.handle(Input::OurAddress(SocketAddr::new(ip, port)));
-            }
+            FromSession::OurAddress(ip) => self.seen_at(ip),
             FromSession::Unchoked(peers) => self.handle(Input::Unchoked(peers)),
             // Content without a torrent is nobody else's business.
             FromSession::Incoming(_) if self.parts.metainfo.is_plain() => self.disconnected(),
             FromSession::Incoming(ready) => self.connected(*ready),
         }
+    }
+
+    /// The world sees us there.
+    fn seen_at(&mut self, ip: IpAddr) {
+        rest::remember(&mut self.ours, ip);
+        // Without a port of ours, nobody dials us: peers at one address have no say in each other's order.
+        let port = self.parts.environment.port.announced().unwrap_or(0);
+        self.handle(Input::OurAddress(SocketAddr::new(ip, port)));
     }
 
     /// One input and all its outputs.

@@ -178,9 +178,17 @@ impl Trackers {
         self.mailbox.push(ToTrackers::Stop, separate);
     }
 
+    /// Waits until something is new in [`Trackers::lines`].
+    pub(crate) async fn changed(&mut self) {
+        if self.lines.changed().await.is_err() {
+            // Leave is taken of all, and nothing will be new.
+            std::future::pending().await
+        }
+    }
+
     /// How things stand with each tracker of each swarm.
-    pub(crate) fn lines(&self) -> Vec<TrackerLine> {
-        self.lines.borrow().clone()
+    pub(crate) fn lines(&mut self) -> Vec<TrackerLine> {
+        self.lines.borrow_and_update().clone()
     }
 }
 
@@ -265,7 +273,12 @@ impl TrackerTask {
                 // Peers that are told of the old one do not get here: trackers hear of the new one as soon as they let us.
                 () = port.changed() => self.all(&Input::WantsCandidates),
             }
-            self.lines.send_replace(self.status());
+            let status = self.status();
+            self.lines.send_if_modified(|lines| {
+                let news = *lines != status;
+                *lines = status;
+                news
+            });
         }
     }
 

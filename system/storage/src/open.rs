@@ -246,8 +246,11 @@ fn resume(
             records.push(Record::Suspect(piece));
         }
     }
-    // The journal becomes younger than the files here, which is why it has to remember what is suspect.
-    records.push(Record::Opened);
+    // Of a content that is whole and as it was closed there is nothing to remember until something of it is lost. Otherwise the
+    // journal becomes younger than the files here, which is why it has to remember what is suspect.
+    if !(records.is_empty() && known.closed && known.have.is_full()) {
+        records.push(Record::Opened);
+    }
     journal.append_all(&records)?;
     Ok(Resumed {
         have: journal.knowledge().have.clone(),

@@ -123,7 +123,7 @@ impl TorrentTask {
                 ..peer.report
             };
             let last = std::mem::replace(&mut peer.report, known);
-            self.downloaded_bytes += known.downloaded_bytes - last.downloaded_bytes;
+            self.counts.downloaded_bytes += known.downloaded_bytes - last.downloaded_bytes;
         }
     }
 
@@ -131,10 +131,11 @@ impl TorrentTask {
     fn count(&mut self, peer: PeerKey, report: Report) {
         if let Some(peer) = self.peers.get_mut(&peer) {
             let last = std::mem::replace(&mut peer.report, report);
-            self.downloaded_bytes += report
+            self.counts.downloaded_bytes += report
                 .downloaded_bytes
                 .saturating_sub(last.downloaded_bytes);
-            self.uploaded_bytes += report.uploaded_bytes.saturating_sub(last.uploaded_bytes);
+            self.counts.uploaded_bytes +=
+                report.uploaded_bytes.saturating_sub(last.uploaded_bytes);
         }
     }
 

@@ -1,22 +1,25 @@
 //! What a torrent says of itself: to the session, to its trackers, and to whoever looks.
 
-use super::TorrentTask;
+use super::{Counts, TorrentTask};
 use crate::snapshot::{PeerLine, Phase, Snapshot};
 use shoal_session::{Candidate, PeerId};
 use std::time::Duration;
 
-/// How often peers are reported to the session and the snapshot is renewed.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often peers are reported to the session and the snapshot is renewed, at most.
+pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl TorrentTask {
-    /// Once a second, and when something happened that should be known at once.
+    /// Once a second while there are peers or news, and when something happened that should be known at once. Without peers and news
+    /// there is nothing to be woken for.
     pub(super) fn report(&mut self) {
         let now = self.parts.environment.clock.now();
-        if now < self.next_report && !self.report_early {
+        let is_due = self.next_report.is_some_and(|at| at <= now);
+        if !is_due && !self.report_early {
             return;
         }
         self.report_early = false;
-        self.next_report = now + REPORT_INTERVAL;
+        self.last_report = now;
+        self.next_report = (!self.peers.is_empty()).then(|| now + REPORT_INTERVAL);
         self.report_peers();
         self.update_trackers();
         self.show();
@@ -24,6 +27,10 @@ impl TorrentTask {
 
     /// The peers to the session, which decides who is choked.
     fn report_peers(&mut self) {
+        let any = self.torrent.peer_count() > 0;
+        if !std::mem::replace(&mut self.reported_peers, any) && !any {
+            return;
+        }
         let (torrent, seeding) = (self.parts.id, self.torrent.is_complete());
         let pieces = u64::from(self.parts.layout.piece_count().max(1));
         let peers = self
@@ -51,7 +58,11 @@ impl TorrentTask {
 
     /// What the next announces are to say.
     pub(super) fn update_trackers(&mut self) {
-        let (uploaded, downloaded) = (self.uploaded_bytes, self.downloaded_bytes);
+        let Counts {
+            uploaded_bytes: uploaded,
+            downloaded_bytes: downloaded,
+            ..
+        } = self.counts;
         self.parts
             .trackers
             .update(uploaded, downloaded, &self.torrent);
@@ -73,7 +84,7 @@ impl TorrentTask {
     }
 
     /// Renews the snapshot.
-    pub(super) fn show(&self) {
+    pub(super) fn show(&mut self) {
         let progress = self.torrent.progress();
         // Whoever only seeds has told the machine that nothing is wanted.
         let (wanted_bytes, missing_bytes) = if self.parts.seed_only {
@@ -95,6 +106,7 @@ impl TorrentTask {
             .collect();
         let web_seeds = self.web_seed_lines();
         let from_web: u64 = web_seeds.iter().map(|seed| seed.download_rate).sum();
+        let trackers = self.parts.trackers.lines();
         self.parts.shown.replace(Snapshot {
             phase: self.phase(),
             complete: missing_bytes == 0 && !self.unchecked && self.failed.is_none(),
@@ -102,18 +114,18 @@ impl TorrentTask {
             wanted_verified_bytes: wanted_bytes - missing_bytes,
             verified_bytes: progress.have_bytes,
             verified_pieces: progress.have_pieces,
-            resumed_pieces: self.parts.resumed_pieces,
-            downloaded_bytes: self.downloaded_bytes,
-            uploaded_bytes: self.uploaded_bytes,
-            wasted_bytes: progress.wasted_bytes + progress.failed_bytes,
-            failed_pieces: self.failed_pieces,
-            lost_pieces: self.lost_pieces,
+            resumed_pieces: self.counts.resumed_pieces,
+            downloaded_bytes: self.counts.downloaded_bytes,
+            uploaded_bytes: self.counts.uploaded_bytes,
+            wasted_bytes: self.counts.wasted_with(&progress),
+            failed_pieces: self.counts.failed_pieces,
+            lost_pieces: self.counts.lost_pieces,
             rechecking_pieces: self.rechecks.under_way(),
             download_rate: from_web + peers.iter().map(|peer| peer.download_rate).sum::<u64>(),
             upload_rate: peers.iter().map(|peer| peer.upload_rate).sum(),
             peers,
             web_seeds,
-            trackers: self.parts.trackers.lines(),
+            trackers,
         });
     }
 }

@@ -51,6 +51,11 @@ impl WebSeeds {
         (active < MAX_ACTIVE).then(next)?
     }
 
+    /// Whether one was asked.
+    pub(super) fn any_begun(&self) -> bool {
+        self.0.iter().any(|entry| entry.begun)
+    }
+
     fn of(&mut self, key: PeerKey) -> Option<&mut Entry> {
         self.0.iter_mut().find(|entry| entry.key == Some(key))
     }
@@ -72,8 +77,10 @@ impl WebSeeds {
 impl TorrentTask {
     /// Begins to ask the next web seeds, as far as there is room.
     pub(super) fn start_web_seeds(&mut self) {
+        // Whoever has everything asks nobody.
         while !self.stopping
             && !self.parts.seed_only
+            && !self.torrent.is_complete()
             && let Some(at) = self.web_seeds.next()
         {
             self.start_web_seed(at);
