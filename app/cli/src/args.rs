@@ -3,6 +3,7 @@
 //! Invariant: what leaves here is well-formed by itself. Whether it fits a torrent, the disk or the network is decided
 //! where those are known.
 
+mod node;
 mod selection;
 
 use std::collections::BTreeSet;
@@ -25,6 +26,10 @@ use crate::exit::{Exit, Failure};
 use crate::output::{self, Format};
 use crate::units;
 
+pub(crate) use node::{
+    AddArgs, CategoryArgs, CategoryDo, LimitArgs, ListArgs, NamedArgs, QueueArgs, RemoveArgs,
+    RenameArgs, RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey, TagArgs, TagDo, UpArgs,
+};
 pub(crate) use selection::{Selection, numbered};
 
 /// Publish and fetch files over a peer-to-peer network
@@ -81,14 +86,22 @@ pub(crate) enum Command {
     Check(CheckArgs),
     Up(Box<UpArgs>),
     Add(Box<AddArgs>),
-    /// Show the torrents of the running node
-    List(NodeArgs),
+    /// Show torrents of the running node
+    List(ListArgs),
     /// Let torrents of the running node rest, also after its next start
     Pause(NamedArgs),
-    /// Let torrents of the running node go on; those that had failed begin anew
+    /// Let torrents of the running node go on when it is their turn; those that had failed begin anew
     Resume(NamedArgs),
-    /// Forget torrents of the running node; their files stay where they are
-    Rm(NamedArgs),
+    /// Let torrents of the running node run whatever its queue and share limits say; `resume` takes it back
+    Start(NamedArgs),
+    Queue(QueueArgs),
+    Limit(LimitArgs),
+    Share(ShareArgs),
+    Category(CategoryArgs),
+    Tag(TagArgs),
+    Rename(RenameArgs),
+    Rm(RemoveArgs),
+    Settings(SettingsArgs),
     /// Print the manual page, for `man -l -`
     Man,
     /// Print completions for a shell
@@ -246,72 +259,6 @@ pub(crate) struct SeedArgs {
     pub(crate) super_seed: bool,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
-    #[command(flatten)]
-    pub(crate) state: StateArgs,
-}
-
-/// Run a node: a session of torrents that goes on where it was
-///
-/// Torrents are added and looked at with `shoal add`, `list`, `pause`, `resume` and `rm`, which speak to it over a socket in its state
-/// folder that only this user can open. Runs until Ctrl-C or SIGTERM.
-#[derive(Debug, Args)]
-#[command(mut_arg("peers", |arg| arg.hide(true)), mut_arg("trackers", |arg| arg.hide(true)))]
-pub(crate) struct UpArgs {
-    /// Without the web app
-    #[arg(long, required = true)]
-    pub(crate) headless: bool,
-    /// The most downloads that run at once; those of which hardly a byte comes do not count, and `all` is no limit
-    #[arg(long, value_name = "N|all", default_value = "3", value_parser = parse_most)]
-    pub(crate) max_downloads: Most,
-    /// The most seeds that run at once, likewise; they take turns
-    #[arg(long, value_name = "N|all", default_value = "all", value_parser = parse_most)]
-    pub(crate) max_seeds: Most,
-    #[command(flatten)]
-    pub(crate) network: NetworkArgs,
-    #[command(flatten)]
-    pub(crate) state: StateArgs,
-}
-
-/// Give a torrent to the running node
-///
-/// It downloads what is missing and seeds until it is paused or removed.
-#[derive(Debug, Args)]
-pub(crate) struct AddArgs {
-    /// A torrent file, or a magnet link
-    #[arg(value_name = "FILE|MAGNET")]
-    pub(crate) source: OsString,
-    /// The folder to download into; the torrent's own file or folder is, or comes to be, there
-    #[arg(short, long, value_name = "DIR", default_value = ".")]
-    pub(crate) output: PathBuf,
-    /// Only these files, by their numbers in `shoal show`, such as 1,3-5; not with a magnet link, which may have a selection of its own
-    #[arg(long, value_name = "FILES")]
-    pub(crate) select: Option<Selection>,
-    /// Fetch from the beginning to the end
-    #[arg(long)]
-    pub(crate) sequential: bool,
-    /// Do not start it yet
-    #[arg(long)]
-    pub(crate) paused: bool,
-    /// A peer to connect to
-    #[arg(long = "peer", value_name = "ADDR:PORT", value_parser = parse_peer)]
-    pub(crate) peers: Vec<SocketAddr>,
-    #[command(flatten)]
-    pub(crate) state: StateArgs,
-}
-
-/// Which node.
-#[derive(Debug, Args)]
-pub(crate) struct NodeArgs {
-    #[command(flatten)]
-    pub(crate) state: StateArgs,
-}
-
-/// Which torrents of which node.
-#[derive(Debug, Args)]
-pub(crate) struct NamedArgs {
-    /// Torrents, by their numbers or names in `shoal list`, or by six or more digits of their info hashes; `all` is every one
-    #[arg(value_name = "TORRENT", required = true)]
-    pub(crate) torrents: Vec<String>,
     #[command(flatten)]
     pub(crate) state: StateArgs,
 }
@@ -482,20 +429,6 @@ pub(crate) struct StateArgs {
         hide_env_values = true
     )]
     pub(crate) state_dir: Option<PathBuf>,
-}
-
-/// How many at the most; `None` is no limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Most(pub(crate) Option<u32>);
-
-fn parse_most(text: &str) -> Result<Most, String> {
-    match text {
-        "all" => Ok(Most(None)),
-        number => match number.parse() {
-            Ok(most) => Ok(Most(Some(most))),
-            Err(_) => Err("write a number, or `all`".to_owned()),
-        },
-    }
 }
 
 fn parse_tracker_text(text: &str) -> Result<String, String> {

@@ -1,77 +1,11 @@
-//! Sizes, rates and times: as people write them on a command line, and as they read them.
+//! Sizes, rates and times as people read them. How they write them is the same everywhere: [`shoal_node::values`].
 
 use std::fmt;
-use std::num::NonZeroU64;
-use std::time::Duration;
+
+pub(crate) use shoal_node::values::{parse_piece_length, parse_rate, parse_ratio, parse_time};
 
 /// The binary units, largest last; each is 1024 of the one before.
 const BINARY: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-
-/// A number of bytes: `65536`, `16KiB`, `1M` (powers of 1024), `500kB`, `2MB` (powers of 1000).
-pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
-    let (number, unit) = split(text);
-    let factor = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "ki" | "kib" => 1 << 10,
-        "m" | "mi" | "mib" => 1 << 20,
-        "g" | "gi" | "gib" => 1 << 30,
-        "kb" => 1_000,
-        "mb" => 1_000_000,
-        "gb" => 1_000_000_000,
-        _ => return Err("write a size like 65536, 16KiB, 1M or 2GB".to_owned()),
-    };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| "write a size like 65536, 16KiB, 1M or 2GB".to_owned())?;
-    number
-        .checked_mul(factor)
-        .ok_or_else(|| "the size is too large".to_owned())
-}
-
-/// As [`parse_size`], for the length of a piece.
-pub(crate) fn parse_piece_length(text: &str) -> Result<u32, String> {
-    let size = parse_size(text)?;
-    u32::try_from(size).map_err(|_| "no piece is as long as that".to_owned())
-}
-
-/// Bytes a second: a size, with or without `/s` behind it.
-pub(crate) fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
-    let size = parse_size(text.strip_suffix("/s").unwrap_or(text))?;
-    NonZeroU64::new(size).ok_or_else(|| "a limit of 0 would stop everything".to_owned())
-}
-
-/// A time: `90` or `90s`, `10m`, `2h`, `1d`.
-pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
-    let (number, unit) = split(text);
-    let factor = match unit {
-        "" | "s" => 1,
-        "m" | "min" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        _ => return Err("write a time like 90s, 10m, 2h or 1d".to_owned()),
-    };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| "write a time like 90s, 10m, 2h or 1d".to_owned())?;
-    let seconds = number.checked_mul(factor);
-    Ok(Duration::from_secs(
-        seconds.ok_or_else(|| "the time is too long".to_owned())?,
-    ))
-}
-
-/// A share ratio: a number above 0.
-pub(crate) fn parse_ratio(text: &str) -> Result<f64, String> {
-    let ratio = text.parse().ok().filter(|ratio: &f64| ratio.is_finite());
-    ratio
-        .filter(|&ratio| ratio > 0.0)
-        .ok_or_else(|| "write a number above 0, like 1.5".to_owned())
-}
-
-fn split(text: &str) -> (&str, &str) {
-    let text = text.trim();
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    (&text[..digits], text[digits..].trim_start())
-}
 
 /// Shows a number of bytes with three or four digits and a binary unit.
 #[derive(Clone, Copy, Debug)]
@@ -162,44 +96,6 @@ impl fmt::Display for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_read_as_people_write_them() {
-        let cases = [
-            ("65536", Some(65_536)),
-            ("16KiB", Some(16_384)),
-            ("1M", Some(1 << 20)),
-            ("2 MiB", Some(2 << 20)),
-            ("500kB", Some(500_000)),
-            ("3g", Some(3 << 30)),
-            ("0", Some(0)),
-            ("", None),
-            ("M", None),
-            ("1X", None),
-            ("-1", None),
-            ("1.5M", None),
-            ("99999999999999999999", None),
-            ("18446744073709551615K", None),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(parse_size(text).ok(), expected, "{text}");
-        }
-        assert!(parse_piece_length("8G").is_err());
-        assert_eq!(parse_rate("1M/s").unwrap().get(), 1 << 20);
-        assert!(parse_rate("0").is_err());
-    }
-
-    #[test]
-    fn times_and_ratios_are_read() {
-        assert_eq!(parse_time("90").unwrap(), Duration::from_secs(90));
-        assert_eq!(parse_time("2h").unwrap(), Duration::from_secs(7_200));
-        assert!(parse_time("5 weeks").is_err());
-        assert!(parse_time("18446744073709551615d").is_err());
-        assert_eq!(parse_ratio("1.5"), Ok(1.5));
-        for bad in ["0", "-1", "nan", "inf", "x"] {
-            assert!(parse_ratio(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn sizes_and_times_are_shown() {

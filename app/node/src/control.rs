@@ -3,7 +3,7 @@
 //! Invariant: no line and no torrent is read that is longer than its bound, and as many connections as there are permits are served at once.
 
 use crate::message::{ErrorKind, Reply, Request};
-use crate::session::{Ask, Node, NodeError};
+use crate::session::{Node, NodeError};
 use shoal_metainfo::metainfo::Limits;
 use shoal_transport::{ControlListener, ControlStream, connect_control};
 use std::io;
@@ -53,8 +53,8 @@ async fn converse(stream: ControlStream, node: &Node) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     while let Some(line) = line(&mut stream, MAX_REQUEST_BYTES).await? {
         let (reply, more) = match serde_json::from_slice(&line) {
-            Ok(request) => match ask(request, &mut stream).await? {
-                Ok(ask) => (answer(node.ask(ask).await), true),
+            Ok(request) => match file(&request, &mut stream).await? {
+                Ok(file) => (answer(node.ask(request, file).await), true),
                 Err(error) => (answer(Err(error)), false),
             },
             Err(error) => {
@@ -73,47 +73,35 @@ async fn converse(stream: ControlStream, node: &Node) -> io::Result<()> {
     Ok(())
 }
 
-fn answer(answer: Result<Vec<crate::message::Torrent>, NodeError>) -> Reply {
-    match answer {
-        Ok(torrents) => Reply::Torrents { torrents },
-        Err(error) => Reply::Error {
-            kind: error.kind(),
-            message: error.to_string(),
-        },
-    }
+fn answer(answer: Result<Reply, NodeError>) -> Reply {
+    answer.unwrap_or_else(|error| Reply::Error {
+        kind: error.kind(),
+        message: error.to_string(),
+    })
 }
 
-/// What a request asks for, with the bytes that follow it.
-async fn ask(
-    request: Request,
+/// The bytes that follow a request.
+async fn file(
+    request: &Request,
     stream: &mut BufReader<ControlStream>,
-) -> io::Result<Result<Ask, NodeError>> {
-    Ok(Ok(match request {
-        Request::Add(add) => {
-            let file = match add.torrent_bytes {
-                Some(bytes) if bytes > Limits::LOCAL.bytes => {
-                    let most = Limits::LOCAL.bytes;
-                    let what = format!("the torrent has {bytes} bytes; {most} are the most");
-                    return Ok(Err(NodeError::Refused(what)));
-                }
-                Some(bytes) => {
-                    let mut file = Vec::new();
-                    let taken = stream.take(bytes as u64).read_to_end(&mut file).await?;
-                    if taken < bytes {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
-                    }
-                    Some(file)
-                }
-                None => None,
-            };
-            Ask::Add(add, file)
-        }
-        Request::List {} => Ask::Show(None),
-        Request::Show { torrents } => Ask::Show(Some(torrents)),
-        Request::Pause { torrents } => Ask::Pause(torrents),
-        Request::Resume { torrents } => Ask::Resume(torrents),
-        Request::Remove { torrents } => Ask::Remove(torrents),
-    }))
+) -> io::Result<Result<Option<Vec<u8>>, NodeError>> {
+    let Request::Add(add) = request else {
+        return Ok(Ok(None));
+    };
+    let Some(bytes) = add.torrent_bytes else {
+        return Ok(Ok(None));
+    };
+    if bytes > Limits::LOCAL.bytes {
+        let most = Limits::LOCAL.bytes;
+        let what = format!("the torrent has {bytes} bytes; {most} are the most");
+        return Ok(Err(NodeError::Refused(what)));
+    }
+    let mut file = Vec::new();
+    let taken = stream.take(bytes as u64).read_to_end(&mut file).await?;
+    if taken < bytes {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(Ok(Some(file)))
 }
 
 /// The next line, without its end; `None` where the stream has ended.
@@ -187,23 +175,19 @@ impl Client {
         }
     }
 
-    /// Asks, and gives the torrents that the answer shows. `file` follows the request.
+    /// Asks, and gives the answer, which is no error. `file` follows the request.
     ///
     /// # Errors
     /// It is not done, or the connection breaks.
-    pub async fn ask(
-        &mut self,
-        request: &Request,
-        file: &[u8],
-    ) -> Result<Vec<crate::message::Torrent>, ClientError> {
+    pub async fn ask(&mut self, request: &Request, file: &[u8]) -> Result<Reply, ClientError> {
         let reply = self.exchange(request, file).await;
         let reply = reply.map_err(|source| ClientError::Broken {
             path: self.path.clone(),
             source,
         })?;
         match reply {
-            Reply::Torrents { torrents } => Ok(torrents),
             Reply::Error { kind, message } => Err(ClientError::Refused { kind, message }),
+            reply => Ok(reply),
         }
     }
 

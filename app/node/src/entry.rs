@@ -3,16 +3,22 @@
 //! Invariant: it runs at most once at a time; each run has a number, and news of an earlier run is not taken for that of a later one.
 
 use crate::message::{State, Torrent};
+use crate::rules_text;
 use shoal_engine::{MagnetSnapshot, Phase, Snapshot, TorrentHandle};
 use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
-use shoal_session::queue;
+use shoal_session::queue::{self, ShareLimit, Standing};
+use shoal_session::rules::Told;
 use shoal_storage::Reason;
-use shoal_store::{NewTorrent, StoredTorrent, Totals, Wish};
+use shoal_store::{NewTorrent, Removing, ShareState, StoredTorrent, TorrentOptions, Totals, Wish};
+use shoal_transport::RateLimits;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use url::Url;
 
 /// What leads to the content.
 pub(crate) enum Source {
@@ -32,6 +38,8 @@ pub(crate) enum Run {
     Running(TorrentHandle, watch::Receiver<Snapshot>),
     /// The engine still has it, and was told to let it go.
     Stopping(watch::Receiver<Snapshot>),
+    /// Its data is being removed.
+    Erasing,
 }
 
 pub(crate) struct Entry {
@@ -46,6 +54,9 @@ pub(crate) struct Entry {
     pub(crate) peers: Vec<SocketAddr>,
     pub(crate) added_at: i64,
     pub(crate) completed_at: Option<i64>,
+    pub(crate) options: TorrentOptions,
+    /// As it was when the node started.
+    pub(crate) share: ShareState,
     /// The queue wants it to run.
     pub(crate) due: bool,
     /// Of all runs before this one.
@@ -58,6 +69,8 @@ pub(crate) struct Entry {
     pub(crate) failure: Option<String>,
     /// It is to be forgotten when it has stopped.
     pub(crate) removed: bool,
+    /// Before that, its data goes.
+    pub(crate) removing: Option<Removing>,
 }
 
 impl Entry {
@@ -67,6 +80,8 @@ impl Entry {
             torrent,
             completed_at,
             totals,
+            share,
+            removing,
         } = stored;
         let NewTorrent {
             info_hashes,
@@ -75,6 +90,7 @@ impl Entry {
             selection,
             sequential,
             added_at,
+            options,
             ..
         } = torrent;
         Entry {
@@ -88,17 +104,23 @@ impl Entry {
             peers: Vec::new(),
             added_at,
             completed_at,
+            options,
+            share,
             due: false,
             totals,
             written: totals,
             run: Run::Idle,
             run_number: 0,
             failure: None,
-            removed: false,
+            removed: removing.is_some(),
+            removing,
         }
     }
 
     pub(crate) fn name(&self) -> String {
+        if let Some(name) = &self.options.name {
+            return name.clone();
+        }
         match &self.source {
             Source::Metainfo(metainfo) => metainfo.name().to_owned(),
             Source::Magnet(magnet) => match &magnet.name {
@@ -112,31 +134,81 @@ impl Entry {
         self.hashes.primary().to_string()
     }
 
+    /// Whether one of its info hashes begins with these digits.
+    pub(crate) fn is_called(&self, digits: &str) -> bool {
+        let v1 = self.hashes.v1().map(|hash| hash.to_string());
+        let v2 = self.hashes.v2().map(|hash| hash.to_string());
+        v1.into_iter()
+            .chain(v2)
+            .any(|name| name.starts_with(digits))
+    }
+
+    /// Peers of it come from its trackers alone (BEP 27).
+    pub(crate) fn is_private(&self) -> bool {
+        match &self.source {
+            Source::Metainfo(metainfo) => metainfo.is_private(),
+            Source::Magnet(_) => false,
+        }
+    }
+
+    /// The hosts of its trackers, without ports.
+    pub(crate) fn tracker_hosts(&self) -> Vec<String> {
+        let urls: Vec<&str> = match (&self.options.trackers, &self.source) {
+            (Some(tiers), _) => tiers.iter().flatten().map(String::as_str).collect(),
+            (None, Source::Metainfo(metainfo)) => {
+                let urls = metainfo.trackers().iter().flatten();
+                urls.map(|tracker| tracker.url.as_str()).collect()
+            }
+            (None, Source::Magnet(magnet)) => {
+                let urls = magnet.trackers.iter();
+                urls.map(|tracker| tracker.url.as_str()).collect()
+            }
+        };
+        let urls = urls.into_iter().filter_map(|url| Url::parse(url).ok());
+        urls.filter_map(|url| url.host_str().map(str::to_owned))
+            .collect()
+    }
+
+    /// The rates that it has of its own.
+    pub(crate) fn own_rates(&self) -> RateLimits {
+        let rate = |told| match told {
+            Told::Some(rate) => NonZeroU64::new(rate),
+            Told::Inherit | Told::None => None,
+        };
+        RateLimits {
+            down_bytes_per_s: rate(self.options.rules.down_bytes_per_s),
+            up_bytes_per_s: rate(self.options.rules.up_bytes_per_s),
+        }
+    }
+
     /// What the queue has to know of it.
-    pub(crate) fn queued(&self) -> queue::Torrent {
+    pub(crate) fn queued(&self, limits: queue::OwnLimits) -> queue::Torrent {
         queue::Torrent {
             wish: match self.wish {
                 Wish::Queued => queue::Wish::Queued,
                 Wish::Paused => queue::Wish::Paused,
+                Wish::Forced => queue::Wish::Forced,
             },
             work: match self.completed_at {
                 Some(_) => queue::Work::Seed,
                 None => queue::Work::Download,
             },
-            limits: queue::OwnLimits::default(),
-            gave_enough: None,
-            beyond_limits: false,
+            limits,
+            gave_enough: self.share.gave_enough,
+            beyond_limits: self.share.beyond_limits,
             progress: queue::Progress {
                 uploaded_bytes: self.totals.uploaded_bytes,
                 downloaded_bytes: self.totals.downloaded_bytes,
                 verified_bytes: self.totals.verified_bytes,
+                seeding: Duration::from_secs(self.share.seeding_s),
+                idle: Duration::from_secs(self.share.idle_s),
                 ..queue::Progress::default()
             },
         }
     }
 
-    /// What moves, where that is news.
-    pub(crate) fn progress(&mut self) -> Option<queue::Progress> {
+    /// What moves, where that is news; not how long it has seeded.
+    pub(crate) fn moved(&mut self) -> Option<queue::Progress> {
         let Run::Running(_, seen) = &mut self.run else {
             return None;
         };
@@ -161,7 +233,7 @@ impl Entry {
         match &self.run {
             Run::Running(handle, _) => Some(handle.watch().borrow().clone()),
             Run::Stopping(watched) => Some(watched.borrow().clone()),
-            Run::Idle | Run::Beginning | Run::Searching(..) => None,
+            Run::Idle | Run::Beginning | Run::Searching(..) | Run::Erasing => None,
         }
     }
 
@@ -202,19 +274,28 @@ impl Entry {
         self.run = Run::Idle;
     }
 
-    fn state(&self, snapshot: Option<&Snapshot>) -> (State, Option<String>) {
+    fn state(
+        &self,
+        snapshot: Option<&Snapshot>,
+        standing: Option<Standing>,
+    ) -> (State, Option<String>) {
         if let Some(why) = &self.failure {
             return (State::Failed, Some(why.clone()));
         }
         let phase = match (&self.run, snapshot) {
             (Run::Searching(..), _) => return (State::Searching, None),
-            (Run::Stopping(_), _) => return (State::Stopping, None),
+            (Run::Stopping(_) | Run::Erasing, _) => return (State::Stopping, None),
             (Run::Beginning, _) => return (State::Starting, None),
             (_, Some(snapshot)) => &snapshot.phase,
             (_, None) => match self.wish {
                 Wish::Paused => return (State::Paused, None),
-                Wish::Queued if self.due => return (State::Starting, None),
-                Wish::Queued => return (State::Queued, None),
+                Wish::Queued | Wish::Forced if self.due => return (State::Starting, None),
+                Wish::Queued | Wish::Forced => match standing {
+                    Some(Standing::GaveEnough(limit)) => {
+                        return (State::Enough, Some(reached(limit).to_owned()));
+                    }
+                    _ => return (State::Queued, None),
+                },
             },
         };
         match phase {
@@ -234,10 +315,10 @@ impl Entry {
         }
     }
 
-    /// What is shown of it.
-    pub(crate) fn line(&self) -> Torrent {
+    /// What is shown of it, where the queue says how it stands; its position is not known here.
+    pub(crate) fn line(&self, standing: Option<Standing>) -> Torrent {
         let snapshot = self.snapshot();
-        let (state, message) = self.state(snapshot.as_ref());
+        let (state, message) = self.state(snapshot.as_ref(), standing);
         let totals = self.totals();
         let peers = match &self.run {
             Run::Searching(_, watched) => {
@@ -253,6 +334,11 @@ impl Entry {
             state,
             message,
             directory: self.directory.to_string_lossy().into_owned(),
+            category: self.options.category.clone(),
+            tags: self.options.tags.clone(),
+            position: None,
+            forced: self.wish == Wish::Forced,
+            rules: rules_text::shown(&self.options.rules),
             wanted_bytes: totals.wanted_bytes,
             verified_bytes: totals.verified_bytes,
             downloaded_bytes: totals.downloaded_bytes,
@@ -262,6 +348,17 @@ impl Entry {
             peers,
             added_at: self.added_at,
             completed_at: self.completed_at,
+        }
+    }
+}
+
+/// Why it rests.
+const fn reached(limit: ShareLimit) -> &'static str {
+    match limit {
+        ShareLimit::Ratio => "it has reached its ratio; `shoal resume` lets it go on",
+        ShareLimit::SeedingTime => "it has seeded for its time; `shoal resume` lets it go on",
+        ShareLimit::IdleTime => {
+            "nobody has asked for anything for its time; `shoal resume` lets it go on"
         }
     }
 }

@@ -7,9 +7,10 @@ mod entry;
 pub mod journal;
 pub mod message;
 mod names;
+mod rules_text;
 mod session;
+mod settings;
+pub mod values;
 
 pub use control::{Client, ClientError, serve};
-pub use shoal_session::queue;
-
-pub use session::{Ask, Node, NodeError, NodeSettings};
+pub use session::{Node, NodeError, NodeSettings};

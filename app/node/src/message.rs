@@ -1,38 +1,208 @@
-//! What is said over the control socket: one JSON object a line. A request that names bytes is followed by them.
+//! What a person's programs say to a node and what it answers. Over the control socket that is one JSON object a line; a request that
+//! names bytes is followed by them.
 //!
-//! Invariant: nothing here is used by the session itself; a line that cannot be read is answered by an error.
+//! Invariant: what is absent of a request means that nothing is said of it.
 
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-/// What a person asks for.
+/// What a person asks for. Which torrents are meant is said as for `shoal list`: numbers, ranges, info hashes, names, `all`,
+/// `category:NAME`, `tag:NAME`, `state:STATE`, `tracker:HOST`, `private:yes`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// A torrent is to be part of the session.
-    Add(Add),
-    /// All torrents.
-    List {},
-    /// Some torrents.
-    Show {
-        /// Names of torrents.
+    Add(Box<Add>),
+    /// What there is; all of it where nothing is named.
+    List {
+        /// Which torrents.
+        #[serde(default)]
         torrents: Vec<String>,
     },
     /// They are to rest.
     Pause {
-        /// Names of torrents.
+        /// Which torrents.
         torrents: Vec<String>,
     },
-    /// They are to run.
+    /// They are to run when it is their turn; those that had failed begin anew.
     Resume {
-        /// Names of torrents.
+        /// Which torrents.
         torrents: Vec<String>,
     },
-    /// They are to be forgotten. Their content stays where it is.
+    /// They are to run, whatever the queue and share limits say.
+    Start {
+        /// Which torrents.
+        torrents: Vec<String>,
+    },
+    /// They are to be forgotten.
     Remove {
-        /// Names of torrents.
+        /// Which torrents.
         torrents: Vec<String>,
+        /// What becomes of their data; absent, it stays where it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        data: Option<Fate>,
     },
+    /// Something else is told of them.
+    Change(Box<Change>),
+    /// They get another place in the queue, and keep their order among themselves.
+    Queue {
+        /// Which torrents.
+        torrents: Vec<String>,
+        /// Where to.
+        to: Shift,
+    },
+    /// The settings of the session.
+    Settings {},
+    /// Some of them change, all or none.
+    Set {
+        /// In this order.
+        assignments: Vec<Assignment>,
+    },
+    /// All categories, all tags, or the session: what torrents take rules from.
+    Carriers {
+        /// Which of them.
+        kind: CarrierKind,
+    },
+    /// One of them is made, or its rules change.
+    SetCarrier {
+        /// What it is.
+        kind: CarrierKind,
+        /// Its name; empty for the session.
+        #[serde(default)]
+        name: String,
+        /// What is said, by word.
+        #[serde(default)]
+        rules: BTreeMap<String, String>,
+    },
+    /// Categories or tags are forgotten, and those below them; torrents stay.
+    RemoveCarriers {
+        /// What they are.
+        kind: CarrierKind,
+        /// Their names.
+        names: Vec<String>,
+    },
+}
+
+/// What becomes of data that is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// Its room is free at once.
+    Delete,
+    /// It lies in the trash of its volume.
+    Trash,
+}
+
+/// What torrents take rules from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CarrierKind {
+    /// Categories, of which a torrent is in one or none.
+    Category,
+    /// Tags, of which it has any number.
+    Tag,
+    /// All torrents.
+    Session,
+}
+
+/// One of what torrents take rules from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carrier {
+    /// Its name; empty for the session.
+    pub name: String,
+    /// What it says, by word: `down`, `up`, `ratio`, `time`, `idle`, `when`, `then`, `folder`, `incomplete`, `route`.
+    pub rules: BTreeMap<String, String>,
+    /// How many torrents it has.
+    pub torrents: usize,
+}
+
+/// Where torrents go in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shift {
+    /// Before all others.
+    Top,
+    /// Past the next before.
+    Up,
+    /// Past the next behind.
+    Down,
+    /// Behind all others.
+    Bottom,
+}
+
+/// Something else that is told of torrents.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Change {
+    /// Which torrents.
+    pub torrents: Vec<String>,
+    /// Another name in the list; empty for the torrent's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Another remark; empty for the torrent's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// The category that they are to be in; empty for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
+    /// The tags that they are to have, and no others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tags: Option<BTreeSet<String>>,
+    /// Tags that they are to have too.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub tags_too: BTreeSet<String>,
+    /// Tags that they are not to have.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub tags_not: BTreeSet<String>,
+    /// Their own rules, by word.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rules: BTreeMap<String, String>,
+}
+
+/// One change of the settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Assignment {
+    /// It gets a value.
+    Set {
+        /// Its name.
+        key: String,
+        /// As a person writes it.
+        value: String,
+    },
+    /// Its list has this too.
+    Insert {
+        /// Its name.
+        key: String,
+        /// One word.
+        value: String,
+    },
+    /// Its list has this no more.
+    Take {
+        /// Its name.
+        key: String,
+        /// One word.
+        value: String,
+    },
+    /// It is as if it had never been set.
+    Reset {
+        /// Its name.
+        key: String,
+    },
+}
+
+/// One setting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// Its name.
+    pub key: String,
+    /// What holds, as a person writes it.
+    pub value: String,
+    /// What would hold if it had never been set.
+    pub default: String,
+    /// What it is for.
+    pub help: String,
 }
 
 /// A torrent to add.
@@ -45,11 +215,34 @@ pub struct Add {
     /// In place of a file, a magnet link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub magnet: Option<String>,
-    /// The folder that its top-level name is, or comes to be, in: an absolute path.
-    pub directory: String,
-    /// It is not to run yet.
+    /// The folder that its top-level name is, or comes to be, in: an absolute path. Absent, it is that of the category, of a tag or
+    /// of the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// Where whoever asks is: the folder where nobody has said another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<String>,
+    /// Whether it is not to run yet; absent is as the session has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+    /// It is to run whatever the queue says.
     #[serde(default)]
-    pub paused: bool,
+    pub force: bool,
+    /// Whether it comes before those that wait; absent is as the session has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top: Option<bool>,
+    /// Another name in the list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The category that it is in, which is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
+    /// Its tags.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub tags: BTreeSet<String>,
+    /// Its own rules, by word.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rules: BTreeMap<String, String>,
     /// For each file whether it is wanted; absent is all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<Vec<bool>>,
@@ -62,13 +255,23 @@ pub struct Add {
 }
 
 /// What the node answers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
 pub enum Reply {
     /// The torrents that were asked for, as they are after what was asked for.
     Torrents {
         /// In the order in which they were added.
         torrents: Vec<Torrent>,
+    },
+    /// Settings.
+    Settings {
+        /// By name.
+        settings: Vec<Setting>,
+    },
+    /// What torrents take rules from.
+    Carriers {
+        /// By name.
+        carriers: Vec<Carrier>,
     },
     /// It cannot be done.
     Error {
@@ -110,6 +313,16 @@ pub struct Torrent {
     pub message: Option<String>,
     /// The folder that its top-level name is in.
     pub directory: String,
+    /// The category that it is in.
+    pub category: Option<String>,
+    /// Its tags.
+    pub tags: BTreeSet<String>,
+    /// Its place among the torrents that are not complete, from 1.
+    pub position: Option<usize>,
+    /// It runs whatever the queue says.
+    pub forced: bool,
+    /// Its own rules, by word.
+    pub rules: BTreeMap<String, String>,
     /// Bytes of what is wanted; 0 while that is not known.
     pub wanted_bytes: u64,
     /// Those that are verified.
@@ -138,6 +351,8 @@ pub enum State {
     Paused,
     /// Others come first.
     Queued,
+    /// It has given as much as its share limits ask for.
+    Enough,
     /// Nobody has told yet what the torrent of its magnet link is.
     Searching,
     /// It is being opened.
@@ -157,12 +372,28 @@ pub enum State {
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: [State; 11] = [
+        State::Paused,
+        State::Queued,
+        State::Enough,
+        State::Searching,
+        State::Starting,
+        State::Checking,
+        State::Downloading,
+        State::Seeding,
+        State::Suspended,
+        State::Stopping,
+        State::Failed,
+    ];
+
     /// The word for it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             State::Paused => "paused",
             State::Queued => "queued",
+            State::Enough => "enough",
             State::Searching => "searching",
             State::Starting => "starting",
             State::Checking => "checking",

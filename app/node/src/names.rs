@@ -1,27 +1,38 @@
-//! How a person names torrents of the session: by number, by the beginning of an info hash, by name, or all of them.
+//! How a person says which torrents: numbers and ranges of them, info hashes, names, or what torrents have in common.
 //!
-//! Invariant: a name leads to one torrent or to none; where it could mean several it is refused.
+//! Invariant: what names one torrent leads to one or to none; where it could mean several it is refused.
 
 use crate::entry::Entry;
+use crate::message::State;
 use crate::session::NodeError;
+use shoal_session::queue::Standing;
+use shoal_session::rules::CategoryName;
 use std::collections::BTreeMap;
 
 /// The word for every torrent.
 const ALL: &str = "all";
 
-/// Fewer digits of an info hash are a number, or too easily another torrent's.
-const LEAST_HASH_DIGITS: usize = 6;
+/// The category or tag of those that have none.
+const NONE: &str = "none";
 
-/// The torrents that these names mean, each once, in the order in which they were added.
+/// Fewer digits of an info hash are a number, or too easily another torrent's.
+const LEAST_HASH_DIGITS: usize = 8;
+
+/// The torrents that these words mean together, each once, in the order in which they were added.
 pub(crate) fn resolve(
     entries: &BTreeMap<i64, Entry>,
-    names: &[String],
+    standing: &dyn Fn(i64) -> Option<Standing>,
+    words: &[String],
 ) -> Result<Vec<i64>, NodeError> {
     let mut ids = Vec::new();
-    for name in names {
-        match name == ALL {
-            true => ids.extend(present(entries).map(|entry| entry.id)),
-            false => ids.push(one(entries, name)?),
+    for word in words {
+        // A name may have commas in it.
+        if let Some(id) = by_name(entries, word)? {
+            ids.push(id);
+            continue;
+        }
+        for part in word.split(',') {
+            meant(entries, standing, part, &mut ids)?;
         }
     }
     ids.sort_unstable();
@@ -34,24 +45,131 @@ fn present(entries: &BTreeMap<i64, Entry>) -> impl Iterator<Item = &Entry> {
     entries.values().filter(|entry| !entry.removed)
 }
 
-fn one(entries: &BTreeMap<i64, Entry>, name: &str) -> Result<i64, NodeError> {
-    let number = name.parse::<i64>().ok();
+fn meant(
+    entries: &BTreeMap<i64, Entry>,
+    standing: &dyn Fn(i64) -> Option<Standing>,
+    word: &str,
+    ids: &mut Vec<i64>,
+) -> Result<(), NodeError> {
+    if word == ALL {
+        ids.extend(present(entries).map(|entry| entry.id));
+        return Ok(());
+    }
+    if let Some((kind, value)) = word.split_once(':')
+        && let Some(common) = in_common(kind, value)?
+    {
+        ids.extend(
+            present(entries)
+                .filter(|entry| common.holds(entry, standing))
+                .map(|entry| entry.id),
+        );
+        return Ok(());
+    }
+    if let Some((first, last)) = range(word) {
+        if first > last {
+            let what = format!("the range {word} ends before it begins");
+            return Err(NodeError::Usage(what));
+        }
+        ids.extend(
+            entries
+                .range(first..=last)
+                .filter(|(_, entry)| !entry.removed)
+                .map(|(id, _)| *id),
+        );
+        return Ok(());
+    }
+    ids.push(one(entries, word)?);
+    Ok(())
+}
+
+fn range(word: &str) -> Option<(i64, i64)> {
+    let (first, last) = word.split_once('-')?;
+    Some((first.parse().ok()?, last.parse().ok()?))
+}
+
+/// What torrents can have in common.
+enum Common<'a> {
+    Category(Option<CategoryName>),
+    Tag(Option<&'a str>),
+    State(State),
+    Tracker(&'a str),
+    Private(bool),
+}
+
+/// `None` where a word with a colon in it means something else.
+fn in_common<'a>(kind: &str, value: &'a str) -> Result<Option<Common<'a>>, NodeError> {
+    let usage = |what: String| Err(NodeError::Usage(what));
+    let common = match kind {
+        "category" if value == NONE => Common::Category(None),
+        "category" => match value.parse::<CategoryName>() {
+            Ok(name) => Common::Category(Some(name)),
+            Err(error) => return usage(error.to_string()),
+        },
+        "tag" => Common::Tag((value != NONE).then_some(value)),
+        "state" => match State::ALL.iter().find(|state| state.name() == value) {
+            Some(state) => Common::State(*state),
+            None => {
+                let names: Vec<&str> = State::ALL.iter().map(|state| state.name()).collect();
+                let names = names.join(", ");
+                return usage(format!("there is no state {value:?}; they are {names}"));
+            }
+        },
+        "tracker" => Common::Tracker(value),
+        "private" => match value {
+            "yes" => Common::Private(true),
+            "no" => Common::Private(false),
+            _ => return usage("write private:yes or private:no".to_owned()),
+        },
+        _ => return Ok(None),
+    };
+    Ok(Some(common))
+}
+
+impl Common<'_> {
+    fn holds(&self, entry: &Entry, standing: &dyn Fn(i64) -> Option<Standing>) -> bool {
+        match self {
+            Common::Category(None) => entry.options.category.is_none(),
+            // Those below it are in it too.
+            Common::Category(Some(name)) => {
+                let own = entry.options.category.as_deref();
+                let own = own.and_then(|own| own.parse::<CategoryName>().ok());
+                own.is_some_and(|own| own.lineage().any(|above| above == name.as_str()))
+            }
+            Common::Tag(None) => entry.options.tags.is_empty(),
+            Common::Tag(Some(tag)) => entry.options.tags.contains(*tag),
+            Common::State(state) => entry.line(standing(entry.id)).state == *state,
+            Common::Tracker(host) => entry.tracker_hosts().iter().any(|tracker| tracker == host),
+            Common::Private(private) => entry.is_private() == *private,
+        }
+    }
+}
+
+fn by_name(entries: &BTreeMap<i64, Entry>, word: &str) -> Result<Option<i64>, NodeError> {
+    let mut matching = present(entries).filter(|entry| entry.name() == word);
+    match (matching.next(), matching.next()) {
+        (Some(entry), None) => Ok(Some(entry.id)),
+        (Some(_), Some(_)) => Err(NodeError::Ambiguous(word.to_owned())),
+        (None, _) => Ok(None),
+    }
+}
+
+fn one(entries: &BTreeMap<i64, Entry>, word: &str) -> Result<i64, NodeError> {
+    let number = word.parse::<i64>().ok();
     if let Some(entry) = number.and_then(|id| entries.get(&id))
         && !entry.removed
     {
         return Ok(entry.id);
     }
-    let hash = name.to_ascii_lowercase();
+    if let Some(id) = by_name(entries, word)? {
+        return Ok(id);
+    }
+    let hash = word.to_ascii_lowercase();
     let like_a_hash =
         hash.len() >= LEAST_HASH_DIGITS && hash.bytes().all(|b| b.is_ascii_hexdigit());
-    let meant = |entry: &Entry| {
-        entry.name() == name || (like_a_hash && entry.hash_text().starts_with(&hash))
-    };
-    let mut matching = present(entries).filter(|entry| meant(entry));
-    let (first, second) = (matching.next(), matching.next());
-    match (first, second) {
+    let mut matching = present(entries).filter(|entry| like_a_hash && entry.is_called(&hash));
+    match (matching.next(), matching.next()) {
         (Some(entry), None) => Ok(entry.id),
-        (Some(_), Some(_)) => Err(NodeError::Ambiguous(name.to_owned())),
-        (None, _) => Err(NodeError::NotFound(name.to_owned())),
+        (Some(_), Some(_)) => Err(NodeError::Ambiguous(word.to_owned())),
+        (None, _) => Err(NodeError::NotFound(word.to_owned())),
     }
 }

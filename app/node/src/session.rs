@@ -3,22 +3,24 @@
 //! Invariant: what a person asked for is in the database before it is done, so that whatever happens in between, the next start goes on
 //! with it. A torrent that is wanted to run and neither runs nor has failed is about to be started.
 
-use crate::entry::{Entry, Run, Source};
-use crate::message::{self, ErrorKind, Torrent};
-use crate::{journal, names};
-use shoal_engine::{
-    AddMagnet, AddTorrent, Engine, EngineError, FoundTorrent, MagnetError, MagnetHandle,
-    TorrentHandle,
-};
+mod adding;
+mod owner;
+mod running;
+mod telling;
+
+use crate::entry::{Entry, Run};
+use crate::message::{ErrorKind, Reply, Request, Torrent};
+use crate::names;
+use crate::settings::Settings;
+use owner::Carriers;
+use running::News;
+use shoal_engine::Engine;
 use shoal_machine::{Machine, Moment};
-use shoal_metainfo::metainfo::Limits;
-use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
 use shoal_session::TorrentKey;
-use shoal_session::queue::{self, Queue, Settings as QueueSettings};
-use shoal_store::{Database, NewTorrent, StoreError, StoredTorrent, Totals, Wish};
+use shoal_session::queue::{self, Queue, ShareLimit, Then};
+use shoal_store::{Database, ShareState, StoreError, Totals, Wish};
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -30,23 +32,14 @@ const MAILBOX: usize = 64;
 /// How often it is written down what torrents have moved: what a power failure may cost of it.
 const WRITE_TOTALS: Duration = Duration::from_secs(60);
 
+/// How often it is written down how long torrents have seeded, which changes all the time for all of them.
+const WRITE_SHARES: Duration = Duration::from_secs(10 * 60);
+
 /// How often the queue hears what moves.
 const TELL_QUEUE: Duration = Duration::from_secs(2);
 
 /// So many torrents are opened at once: more than disks that hang, fewer than the threads that may wait for a disk.
 const BEGIN_AT_ONCE: usize = 64;
-
-/// How soon a torrent is tried again whose name is still in use.
-const BEGIN_AGAIN: Duration = Duration::from_millis(200);
-
-/// More torrents than a session has room for.
-const MAX_TORRENTS: usize = 100_000;
-
-/// A torrent from peers can be larger than a person's file, by the hashes that they give.
-const FOUND: Limits = Limits {
-    bytes: 96 * 1024 * 1024,
-    ..Limits::LOCAL
-};
 
 /// Why the node does not do what it is asked for.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +53,9 @@ pub enum NodeError {
     /// No torrent is called that.
     #[error("no torrent here is called {0:?}; `shoal list` shows what there is")]
     NotFound(String),
+    /// No category or tag is.
+    #[error("there is no {0} {1:?}; make it with `shoal {0} set {1:?}`")]
+    NoCarrier(&'static str, String),
     /// Several are.
     #[error("{0:?} could be more than one torrent; write its number, or more of its info hash")]
     Ambiguous(String),
@@ -78,43 +74,31 @@ impl NodeError {
         match self {
             NodeError::Usage(_) | NodeError::Ambiguous(_) => ErrorKind::Usage,
             NodeError::Refused(_) => ErrorKind::Refused,
-            NodeError::NotFound(_) => ErrorKind::NotFound,
+            NodeError::NotFound(_) | NodeError::NoCarrier(..) => ErrorKind::NotFound,
             NodeError::Store(StoreError::Duplicate) => ErrorKind::Duplicate,
             NodeError::Store(_) | NodeError::Stopped => ErrorKind::Failure,
         }
     }
 }
 
-/// Something that a person asks of the session.
-#[derive(Debug)]
-pub enum Ask {
-    /// A torrent is to be part of it: what, and the bytes of its .torrent file if there are some.
-    Add(message::Add, Option<Vec<u8>>),
-    /// What there is; these alone where some are named.
-    Show(Option<Vec<String>>),
-    /// They are to rest.
-    Pause(Vec<String>),
-    /// They are to run; those that had failed begin anew.
-    Resume(Vec<String>),
-    /// They are to be forgotten.
-    Remove(Vec<String>),
-}
+type Answer = Result<Reply, NodeError>;
 
-type Answer = Result<Vec<Torrent>, NodeError>;
+/// What waits for the session: what is asked, the file that goes with it, and where the answer goes.
+type Asked = (Request, Option<Vec<u8>>, oneshot::Sender<Answer>);
 
-/// Where a session keeps what is no database.
-#[derive(Clone, Debug)]
+/// What a session is told besides what its database says.
+#[derive(Clone, Debug, Default)]
 pub struct NodeSettings {
     /// The folder of completion journals. Must exist.
     pub journals: PathBuf,
-    /// How many torrents run at a time.
-    pub queue: QueueSettings,
+    /// Settings that hold in this life of the node, whatever is stored: by key, as a person writes them.
+    pub overrides: BTreeMap<String, String>,
 }
 
 /// A running node. Clones speak to the same one.
 #[derive(Clone, Debug)]
 pub struct Node {
-    asks: mpsc::Sender<(Ask, oneshot::Sender<Answer>)>,
+    asks: mpsc::Sender<Asked>,
     stop: mpsc::Sender<(Duration, oneshot::Sender<()>)>,
 }
 
@@ -131,30 +115,42 @@ impl Node {
         let (asks, asked) = mpsc::channel(MAILBOX);
         let (stop, stopped) = mpsc::channel(1);
         let (news, heard) = mpsc::channel(MAILBOX);
-        let entries = database.torrents().await?.into_iter();
-        let entries: BTreeMap<i64, Entry> =
-            entries.map(|stored| (stored.id, revived(stored))).collect();
+        let NodeSettings {
+            journals,
+            overrides,
+        } = settings;
+        let mut stored = database.settings().await?;
+        stored.extend(overrides);
+        let settings = Settings::from_stored(&stored);
+        let carriers = Carriers::read(&database).await?;
+        let torrents = database.torrents().await?;
+        let order: Vec<i64> = torrents.iter().map(|torrent| torrent.id).collect();
+        let entries = torrents.into_iter();
+        let entries = entries.map(|stored| (stored.id, adding::revived(stored)));
         let session = Session {
             started: Instant::now(),
-            queue: Queue::new(settings.queue),
+            queue: Queue::new(settings.queue(carriers.session.share_limits())),
             engine,
             database,
+            journals,
             settings,
-            entries,
+            carriers,
+            entries: entries.collect(),
             news,
             at_once: Arc::new(Semaphore::new(BEGIN_AT_ONCE)),
+            reached: Vec::new(),
         };
-        tokio::spawn(session.run(asked, heard, stopped));
+        tokio::spawn(session.run(order, asked, heard, stopped));
         Ok(Node { asks, stop })
     }
 
-    /// Asks for something; the answer shows the torrents that it is about.
+    /// Asks for something; the answer is no error. `file` is the .torrent file of one that is added, if there is one.
     ///
     /// # Errors
     /// It cannot be done, and nothing of it was.
-    pub async fn ask(&self, ask: Ask) -> Answer {
+    pub async fn ask(&self, request: Request, file: Option<Vec<u8>>) -> Answer {
         let (answer, answered) = oneshot::channel();
-        let asked = self.asks.send((ask, answer)).await;
+        let asked = self.asks.send((request, file, answer)).await;
         asked.map_err(|_| NodeError::Stopped)?;
         answered.await.map_err(|_| NodeError::Stopped)?
     }
@@ -168,68 +164,43 @@ impl Node {
     }
 }
 
-/// What the engine is asked to run.
-enum Begin {
-    Torrent(Box<AddTorrent>),
-    Magnet(Box<AddMagnet>),
-}
-
-/// What it runs.
-enum Begun {
-    Torrent(TorrentHandle),
-    Search(MagnetHandle),
-}
-
-/// What the engine came to, of one run of one torrent.
-enum News {
-    /// Everything wanted is there.
-    Completed,
-    /// It has ended.
-    Ended,
-    /// The engine has it, or does not take it.
-    Begun(Result<Begun, EngineError>),
-    /// It could not be started, and now perhaps can.
-    Again,
-    /// What a magnet link means.
-    Found(Box<MagnetHandle>, Result<FoundTorrent, MagnetError>),
-}
-
 struct Session {
     started: Instant,
     queue: Queue,
     engine: Engine,
     database: Database,
-    settings: NodeSettings,
+    journals: PathBuf,
+    settings: Settings,
+    carriers: Carriers,
     entries: BTreeMap<i64, Entry>,
     news: mpsc::Sender<(i64, u64, News)>,
     at_once: Arc<Semaphore>,
+    /// Share limits that were reached, until what follows is done.
+    reached: Vec<(i64, ShareLimit, Then)>,
 }
 
 impl Session {
     async fn run(
         mut self,
-        mut asked: mpsc::Receiver<(Ask, oneshot::Sender<Answer>)>,
+        order: Vec<i64>,
+        mut asked: mpsc::Receiver<Asked>,
         mut heard: mpsc::Receiver<(i64, u64, News)>,
         mut stopped: mpsc::Receiver<(Duration, oneshot::Sender<()>)>,
     ) {
-        let entries = self.entries.values();
-        let queued = entries.map(|entry| (entry.id, entry.queued(), entry.failure.is_some()));
-        let queued: Vec<(i64, queue::Torrent, bool)> = queued.collect();
-        for (id, torrent, failed) in queued {
-            self.tell(queue::Input::Added(key(id), torrent));
-            if failed {
-                self.tell(queue::Input::Failed(key(id)));
-            }
-        }
-        let mut write = tokio::time::interval(WRITE_TOTALS);
-        write.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut look = tokio::time::interval(TELL_QUEUE);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.line_up(order);
+        let every = |period| {
+            let mut ticks = tokio::time::interval(period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        };
+        let mut write = every(WRITE_TOTALS);
+        let mut share = every(WRITE_SHARES);
+        let mut look = every(TELL_QUEUE);
         let (within, done) = loop {
             let deadline = self.queue.deadline();
             tokio::select! {
-                Some((ask, answer)) = asked.recv() => {
-                    let answered = self.hear(ask).await;
+                Some((request, file, answer)) = asked.recv() => {
+                    let answered = self.hear(request, file).await;
                     // Whoever asked may have gone.
                     drop(answer.send(answered));
                 }
@@ -238,15 +209,36 @@ impl Session {
                 () = until(self.started, deadline) => self.tell(queue::Input::Tick),
                 _ = look.tick() => self.tell_progress(),
                 _ = write.tick() => self.write_totals(&unwritten(&self.entries)).await,
+                _ = share.tick() => self.write_shares(None).await,
                 else => return,
             }
+            self.follow_limits().await;
         };
         self.end(within).await;
         // Whoever waits may have gone.
         done.send(()).ok();
     }
 
+    /// Everybody takes a place in the queue.
+    fn line_up(&mut self, order: Vec<i64>) {
+        for id in order {
+            let Some(entry) = self.entries.get(&id) else {
+                continue;
+            };
+            if entry.removed {
+                self.forget(id);
+                continue;
+            }
+            let (queued, failed) = (self.queued(entry), entry.failure.is_some());
+            self.tell(queue::Input::Added(key(id), queued));
+            if failed {
+                self.tell(queue::Input::Failed(key(id)));
+            }
+        }
+    }
+
     async fn end(self, within: Duration) {
+        self.write_shares(None).await;
         let Session {
             engine,
             database,
@@ -259,17 +251,21 @@ impl Session {
         database.close().await;
     }
 
+    fn now(&self) -> Moment {
+        let since = self.started.elapsed().as_nanos();
+        Moment::from_nanos(u64::try_from(since).unwrap_or(u64::MAX))
+    }
+
     /// Tells the queue something, and does what it says.
     fn tell(&mut self, input: queue::Input) {
-        let since = self.started.elapsed().as_nanos();
-        let now = Moment::from_nanos(u64::try_from(since).unwrap_or(u64::MAX));
-        self.queue.handle(now, input);
+        self.queue.handle(self.now(), input);
         while let Some(output) = self.queue.poll() {
             match output {
                 queue::Output::Start(key, _) => self.turn(key, true),
                 queue::Output::Stop(key, _) => self.turn(key, false),
-                // Nobody has set a limit.
-                queue::Output::LimitReached(..) => {}
+                queue::Output::LimitReached(key, limit, then) => {
+                    self.reached.push((id_of(key), limit, then));
+                }
             }
         }
     }
@@ -287,12 +283,87 @@ impl Session {
     }
 
     fn tell_progress(&mut self) {
-        let entries = self.entries.values_mut();
-        let news = entries.filter_map(|entry| Some((entry.id, entry.progress()?)));
-        let news: Vec<(i64, queue::Progress)> = news.collect();
+        let now = self.now();
+        let mut news = Vec::new();
+        for entry in self.entries.values_mut() {
+            let Some(moved) = entry.moved() else {
+                continue;
+            };
+            let stood = self.queue.stored(now, key(entry.id));
+            let stood = stood.map_or_else(Default::default, |torrent| torrent.progress);
+            let idle = match moved.uploaded_bytes > stood.uploaded_bytes {
+                true => Duration::ZERO,
+                false => stood.idle,
+            };
+            let seeding = stood.seeding;
+            let moved = queue::Progress {
+                seeding,
+                idle,
+                ..moved
+            };
+            news.push((entry.id, moved));
+        }
         for (id, progress) in news {
             self.tell(queue::Input::Progress(key(id), progress));
         }
+    }
+
+    async fn hear(&mut self, request: Request, file: Option<Vec<u8>>) -> Answer {
+        let ids = match request {
+            Request::Add(add) => vec![self.add(*add, file).await?],
+            Request::List { torrents } if torrents.is_empty() => {
+                self.entries.keys().copied().collect()
+            }
+            Request::List { torrents } => self.resolve(&torrents)?,
+            Request::Pause { torrents } => self.wish(&torrents, Wish::Paused).await?,
+            Request::Resume { torrents } => self.wish(&torrents, Wish::Queued).await?,
+            Request::Start { torrents } => self.wish(&torrents, Wish::Forced).await?,
+            Request::Remove { torrents, data } => return self.remove(&torrents, data).await,
+            Request::Change(change) => self.change(*change).await?,
+            Request::Queue { torrents, to } => self.shift(&torrents, to).await?,
+            Request::Settings {} => {
+                let settings = self.settings.shown();
+                return Ok(Reply::Settings { settings });
+            }
+            Request::Set { assignments } => return self.set(&assignments).await,
+            Request::Carriers { kind } => return Ok(self.shown_carriers(kind)),
+            Request::SetCarrier { kind, name, rules } => {
+                return self.set_carrier(kind, &name, &rules).await;
+            }
+            Request::RemoveCarriers { kind, names } => {
+                return self.remove_carriers(kind, &names).await;
+            }
+        };
+        Ok(self.torrents(&ids))
+    }
+
+    /// Which torrents are meant.
+    fn resolve(&self, words: &[String]) -> Result<Vec<i64>, NodeError> {
+        let standing = |id| self.queue.standing(key(id));
+        names::resolve(&self.entries, &standing, words)
+    }
+
+    /// What is shown of these.
+    fn torrents(&self, ids: &[i64]) -> Reply {
+        let positions = self.positions();
+        let shown = |id| self.entries.get(id).filter(|entry| !entry.removed);
+        let lines = ids.iter().filter_map(shown).map(|entry| Torrent {
+            position: positions.get(&entry.id).copied(),
+            ..entry.line(self.queue.standing(key(entry.id)))
+        });
+        Reply::Torrents {
+            torrents: lines.collect(),
+        }
+    }
+
+    /// Of the torrents that are not complete, from 1.
+    fn positions(&self) -> BTreeMap<i64, usize> {
+        let order = self.queue.order().into_iter().map(id_of);
+        let incomplete = order.filter(|id| {
+            let entry = self.entries.get(id);
+            entry.is_some_and(|entry| entry.completed_at.is_none())
+        });
+        incomplete.zip(1..).collect()
     }
 
     /// It cannot go on.
@@ -303,279 +374,28 @@ impl Session {
         self.tell(queue::Input::Failed(key(id)));
     }
 
-    async fn hear(&mut self, ask: Ask) -> Answer {
-        let ids = match ask {
-            Ask::Add(add, file) => vec![self.add(add, file).await?],
-            Ask::Show(None) => self.entries.keys().copied().collect(),
-            Ask::Show(Some(named)) => names::resolve(&self.entries, &named)?,
-            Ask::Pause(named) => self.wish(&named, Wish::Paused).await?,
-            Ask::Resume(named) => self.wish(&named, Wish::Queued).await?,
-            Ask::Remove(named) => return self.remove(&named).await,
+    /// How torrents stand with their share limits: of one, or of all that run.
+    async fn write_shares(&self, one: Option<i64>) {
+        let now = self.now();
+        let of = |entry: &Entry| Some((entry.id, self.share_state(now, entry.id)?));
+        let runs = |entry: &&Entry| !matches!(entry.run, Run::Idle) && !entry.removed;
+        let states: Vec<(i64, ShareState)> = match one {
+            Some(id) => self.entries.get(&id).and_then(of).into_iter().collect(),
+            None => self.entries.values().filter(runs).filter_map(of).collect(),
         };
-        let shown = |id| self.entries.get(&id).filter(|entry| !entry.removed);
-        let lines = ids.into_iter().filter_map(shown);
-        Ok(lines.map(Entry::line).collect())
-    }
-
-    async fn add(&mut self, add: message::Add, file: Option<Vec<u8>>) -> Result<i64, NodeError> {
-        if self.entries.len() >= MAX_TORRENTS {
-            let what = format!("there are {MAX_TORRENTS} torrents already; remove some");
-            return Err(NodeError::Refused(what));
-        }
-        let directory = directory(&add.directory)?;
-        let (hashes, source) = source(&add, file.as_deref())?;
-        if let (Source::Metainfo(metainfo), Some(selection)) = (&source, &add.selection)
-            && selection.len() != metainfo.files().len()
-        {
-            let (files, selected) = (metainfo.files().len(), selection.len());
-            let what = format!("the torrent has {files} files, and the selection is of {selected}");
-            return Err(NodeError::Usage(what));
-        }
-        let torrent = NewTorrent {
-            info_hashes: hashes,
-            file,
-            magnet: add.magnet,
-            directory,
-            wish: if add.paused {
-                Wish::Paused
-            } else {
-                Wish::Queued
-            },
-            selection: add.selection,
-            sequential: add.sequential,
-            added_at: unix_now(),
-        };
-        let id = self.database.add_torrent(&torrent).await?;
-        let stored = StoredTorrent {
-            id,
-            torrent,
-            completed_at: None,
-            totals: Totals::default(),
-        };
-        let mut entry = Entry::new(stored, source);
-        entry.peers = add.peers;
-        let queued = entry.queued();
-        self.entries.insert(id, entry);
-        self.tell(queue::Input::Added(key(id), queued));
-        Ok(id)
-    }
-
-    async fn wish(&mut self, named: &[String], wish: Wish) -> Result<Vec<i64>, NodeError> {
-        let ids = names::resolve(&self.entries, named)?;
-        for &id in &ids {
-            self.database.wish(id, wish).await?;
-            if let Some(entry) = self.entries.get_mut(&id) {
-                entry.wish = wish;
-            }
-            match wish {
-                Wish::Paused => self.tell(queue::Input::Wish(key(id), queue::Wish::Paused)),
-                Wish::Queued => {
-                    if let Some(entry) = self.entries.get_mut(&id) {
-                        entry.failure = None;
-                    }
-                    self.tell(queue::Input::Well(key(id)));
-                    self.tell(queue::Input::Wish(key(id), queue::Wish::Queued));
-                }
-            }
-        }
-        Ok(ids)
-    }
-
-    /// The answer shows them as they were.
-    async fn remove(&mut self, named: &[String]) -> Answer {
-        let ids = names::resolve(&self.entries, named)?;
-        let mut lines = Vec::new();
-        for id in ids {
-            self.database.remove_torrent(id).await?;
-            if let Some(entry) = self.entries.get_mut(&id) {
-                lines.push(entry.line());
-                entry.removed = true;
-            }
-            self.tell(queue::Input::Removed(key(id)));
-            self.halt(id);
-            self.forget(id);
-        }
-        Ok(lines)
-    }
-
-    /// Drops an entry that is to be forgotten, once it has stopped, with its journal.
-    fn forget(&mut self, id: i64) {
-        let rests = |entry: &&Entry| entry.removed && matches!(entry.run, Run::Idle);
-        let Some(entry) = self.entries.get(&id).filter(rests) else {
-            return;
-        };
-        // The same torrent may have been added again meanwhile, and goes on with the journal.
-        let same = |other: &Entry| {
-            let name = other.hashes.primary();
-            name == entry.hashes.primary() && other.directory == entry.directory
-        };
-        let mut others = self.entries.values().filter(|other| other.id != id);
-        if !others.any(same) {
-            drop(fs::remove_file(journal(entry, &self.settings.journals)));
-        }
-        self.entries.remove(&id);
-    }
-
-    /// Stops whatever it does.
-    fn halt(&mut self, id: i64) {
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return;
-        };
-        match std::mem::replace(&mut entry.run, Run::Idle) {
-            Run::Searching(task, _) => task.abort(),
-            Run::Running(handle, _) => {
-                entry.run = Run::Stopping(handle.watch());
-                // It hears of it when it has room for messages, and the session does not wait for that.
-                tokio::spawn(async move { handle.stop().await });
-            }
-            other => entry.run = other,
+        if let Err(error) = self.database.shared(&states).await {
+            tracing::warn!(%error, "how long torrents have seeded is not written down");
         }
     }
 
-    /// Starts what is wanted to run and does not. What a search has found goes on with its connections.
-    fn begin(&mut self, id: i64, search: Option<MagnetHandle>) {
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return;
-        };
-        let rests = matches!(entry.run, Run::Idle) && entry.failure.is_none();
-        if !entry.due || entry.removed || !rests {
-            return;
-        }
-        entry.run_number += 1;
-        entry.run = Run::Beginning;
-        let begin = begin(entry, &self.settings.journals, search);
-        let (run, engine, news) = (entry.run_number, self.engine.handle(), self.news.clone());
-        let at_once = Arc::clone(&self.at_once);
-        // A disk that does not answer keeps this task, and not the session.
-        tokio::spawn(async move {
-            let Ok(_permit) = at_once.acquire().await else {
-                return;
-            };
-            let begun = match begin {
-                Begin::Torrent(add) => engine.add(*add).await.map(Begun::Torrent),
-                Begin::Magnet(add) => engine.add_magnet(*add).await.map(Begun::Search),
-            };
-            drop(news.send((id, run, News::Begun(begun))).await);
-        });
-    }
-
-    fn begun(&mut self, id: i64, run: u64, begun: Result<Begun, EngineError>) {
-        let run = match begun {
-            Ok(Begun::Torrent(handle)) => self.follow(id, run, handle),
-            Ok(Begun::Search(search)) => self.wait_for(id, run, search),
-            Err(error) => {
-                // No two torrents of a session share a name: this one's is that of a removed one, which takes leave.
-                let later = matches!(error, EngineError::Duplicate);
-                if later {
-                    self.begin_later(id, run);
-                }
-                if let Some(entry) = self.entries.get_mut(&id) {
-                    entry.run = Run::Idle;
-                }
-                if !later {
-                    self.fail(id, error.to_string());
-                }
-                return self.forget(id);
-            }
-        };
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return;
-        };
-        entry.run = run;
-        if !entry.due || entry.removed {
-            self.halt(id);
-            self.forget(id);
-        }
-    }
-
-    fn begin_later(&self, id: i64, run: u64) {
-        let news = self.news.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(BEGIN_AGAIN).await;
-            drop(news.send((id, run, News::Again)).await);
-        });
-    }
-
-    fn follow(&self, id: i64, run: u64, handle: TorrentHandle) -> Run {
-        let (mut watched, news) = (handle.watch(), self.news.clone());
-        tokio::spawn(async move {
-            if watched.wait_for(|state| state.complete).await.is_ok() {
-                drop(news.send((id, run, News::Completed)).await);
-            }
-            while watched.changed().await.is_ok() {}
-            drop(news.send((id, run, News::Ended)).await);
-        });
-        let seen = handle.watch();
-        Run::Running(handle, seen)
-    }
-
-    fn wait_for(&self, id: i64, run: u64, mut search: MagnetHandle) -> Run {
-        let (watched, news) = (search.watch(), self.news.clone());
-        let task = tokio::spawn(async move {
-            let found = search.found().await;
-            let found = News::Found(Box::new(search), found);
-            drop(news.send((id, run, found)).await);
-        });
-        Run::Searching(task.abort_handle(), watched)
-    }
-
-    async fn learn(&mut self, id: i64, run: u64, news: News) {
-        let current = |entry: &&mut Entry| entry.run_number == run;
-        let Some(entry) = self.entries.get_mut(&id).filter(current) else {
-            return;
-        };
-        match news {
-            News::Completed => {
-                let totals = entry.totals();
-                // Most that run were complete in an earlier life of the node, which is written down.
-                if entry.completed_at.is_none() {
-                    let at = unix_now();
-                    entry.completed_at = Some(at);
-                    if let Err(error) = self.database.completed(id, at).await {
-                        tracing::warn!(%error, "a completion is not written down");
-                    }
-                    self.write_totals(&[(id, totals)]).await;
-                }
-                self.tell(queue::Input::Work(key(id), queue::Work::Seed));
-            }
-            News::Ended => {
-                entry.ended();
-                let (totals, failed) = (entry.totals(), entry.failure.is_some());
-                self.write_totals(&[(id, totals)]).await;
-                self.forget(id);
-                match failed {
-                    true => self.tell(queue::Input::Failed(key(id))),
-                    false => self.begin(id, None),
-                }
-            }
-            News::Begun(begun) => self.begun(id, run, begun),
-            News::Again => self.begin(id, None),
-            News::Found(search, found) => {
-                entry.run = Run::Idle;
-                match found {
-                    Ok(found) => self.found(id, *search, found).await,
-                    Err(error) => self.fail(id, error.to_string()),
-                }
-            }
-        }
-    }
-
-    /// A magnet link has become a torrent.
-    async fn found(&mut self, id: i64, search: MagnetHandle, found: FoundTorrent) {
-        let hashes = found.metainfo.info_hashes();
-        let kept = self.database.found(id, hashes, &found.file).await;
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return;
-        };
-        if let Err(error) = kept {
-            return self.fail(id, error.to_string());
-        }
-        if let (Source::Magnet(magnet), None) = (&entry.source, &entry.selection) {
-            entry.selection = selected(magnet, &found.metainfo);
-        }
-        entry.hashes = hashes;
-        entry.source = Source::Metainfo(found.metainfo);
-        self.begin(id, Some(search));
+    fn share_state(&self, now: Moment, id: i64) -> Option<ShareState> {
+        let stored = self.queue.stored(now, key(id))?;
+        Some(ShareState {
+            gave_enough: stored.gave_enough,
+            beyond_limits: stored.beyond_limits,
+            seeding_s: stored.progress.seeding.as_secs(),
+            idle_s: stored.progress.idle.as_secs(),
+        })
     }
 
     async fn write_totals(&mut self, totals: &[(i64, Totals)]) {
@@ -626,103 +446,6 @@ fn unwritten(entries: &BTreeMap<i64, Entry>) -> Vec<(i64, Totals)> {
         .filter(|(_, totals, written)| totals != written)
         .map(|(id, totals, _)| (id, totals))
         .collect()
-}
-
-fn journal(entry: &Entry, journals: &Path) -> PathBuf {
-    journals.join(journal::file_name(entry.hashes.primary(), &entry.directory))
-}
-
-fn begin(entry: &Entry, journals: &Path, search: Option<MagnetHandle>) -> Begin {
-    match &entry.source {
-        Source::Metainfo(metainfo) => {
-            let mut add = AddTorrent::new(Arc::clone(metainfo), entry.directory.clone());
-            add.selection = entry.selection.clone();
-            add.sequential = entry.sequential;
-            add.peers = entry.peers.clone();
-            add.journal = Some(journal(entry, journals));
-            add.search = search;
-            Begin::Torrent(Box::new(add))
-        }
-        Source::Magnet(magnet) => Begin::Magnet(Box::new(AddMagnet {
-            magnet: (**magnet).clone(),
-            peers: entry.peers.clone(),
-            trackers: Vec::new(),
-            known: None,
-        })),
-    }
-}
-
-/// What the database has, as far as it can be read.
-fn revived(stored: StoredTorrent) -> Entry {
-    let torrent = &stored.torrent;
-    let source = match (&torrent.file, &torrent.magnet) {
-        (Some(file), _) => Metainfo::parse(file, FOUND)
-            .or_else(|_| Metainfo::parse_v1(file, FOUND))
-            .map(|metainfo| Source::Metainfo(Arc::new(metainfo)))
-            .map_err(|error| error.to_string()),
-        (None, magnet) => Magnet::parse(magnet.as_deref().unwrap_or_default())
-            .map(|magnet| Source::Magnet(Box::new(magnet)))
-            .map_err(|error| error.to_string()),
-    };
-    match source {
-        Ok(source) => Entry::new(stored, source),
-        Err(why) => {
-            let nothing = Magnet::new(torrent.info_hashes);
-            let mut entry = Entry::new(stored, Source::Magnet(Box::new(nothing)));
-            entry.failure = Some(format!(
-                "the stored torrent cannot be read: {why}; add it again"
-            ));
-            entry
-        }
-    }
-}
-
-fn source(add: &message::Add, file: Option<&[u8]>) -> Result<(InfoHashes, Source), NodeError> {
-    match (file, &add.magnet) {
-        (Some(file), None) => {
-            let metainfo = Metainfo::parse(file, Limits::LOCAL);
-            let refused = |error| NodeError::Refused(format!("torrent refused: {error}"));
-            let metainfo = Arc::new(metainfo.map_err(refused)?);
-            Ok((metainfo.info_hashes(), Source::Metainfo(metainfo)))
-        }
-        (None, Some(link)) => {
-            let refused = |error| NodeError::Refused(format!("magnet link refused: {error}"));
-            let magnet = Magnet::parse(link).map_err(refused)?;
-            Ok((magnet.info_hashes, Source::Magnet(Box::new(magnet))))
-        }
-        _ => {
-            let what = "a torrent is added by its file or by a magnet link, one of them";
-            Err(NodeError::Usage(what.to_owned()))
-        }
-    }
-}
-
-/// Without links and `..`, as journals are named by it.
-fn directory(text: &str) -> Result<PathBuf, NodeError> {
-    let path = Path::new(text);
-    let refused = |why: &str| {
-        let what = format!("cannot use the folder {text}: {why}");
-        Err(NodeError::Refused(what))
-    };
-    if !path.is_absolute() {
-        return refused("write it from the root, as the node has a current folder of its own");
-    }
-    match path.canonicalize() {
-        Ok(path) if path.is_dir() => Ok(path),
-        Ok(_) => refused("it is no folder; choose another"),
-        Err(error) => refused(&format!("{error}; create it, or choose another")),
-    }
-}
-
-/// For each file whether the link selects it (BEP 53); `None` is all.
-fn selected(magnet: &Magnet, metainfo: &Metainfo) -> Option<Vec<bool>> {
-    let ranges = magnet.selected.as_ref()?;
-    let files = (0u32..).zip(metainfo.files());
-    let wanted = files
-        .map(|(index, file)| !file.padding && ranges.iter().any(|range| range.contains(&index)));
-    let wanted: Vec<bool> = wanted.collect();
-    // A link that selects nothing that there is means nothing by it.
-    wanted.contains(&true).then_some(wanted)
 }
 
 fn unix_now() -> i64 {

@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use shoal_engine::{Engine, EngineConfig};
-use shoal_node::message::{Add, ErrorKind, Request, State, Torrent};
-use shoal_node::{Ask, Client, ClientError, Node, NodeError, NodeSettings, queue, serve};
+use shoal_node::message::{
+    Add, Assignment, Carrier, CarrierKind, Change, ErrorKind, Fate, Reply, Request, Shift, State,
+    Torrent,
+};
+use shoal_node::{Client, ClientError, Node, NodeError, NodeSettings, serve};
 use shoal_store::Database;
 use shoal_transport::{ControlListener, TransportConfig};
 use std::net::SocketAddr;
@@ -17,10 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A node whose state is in `folder`, and where peers reach it.
 async fn node(folder: &Path) -> (Node, SocketAddr) {
-    node_with(folder, queue::Settings::default()).await
+    node_with(folder, &[]).await
 }
 
-async fn node_with(folder: &Path, queue: queue::Settings) -> (Node, SocketAddr) {
+async fn node_with(folder: &Path, told: &[(&str, &str)]) -> (Node, SocketAddr) {
     let engine = Engine::start(EngineConfig {
         transport: TransportConfig {
             listen: vec![([127, 0, 0, 1], 0).into()],
@@ -35,7 +38,14 @@ async fn node_with(folder: &Path, queue: queue::Settings) -> (Node, SocketAddr) 
     let journals = folder.join("journals");
     std::fs::create_dir_all(&journals).unwrap();
     let database = Database::open(&folder.join("session.db")).await.unwrap();
-    let node = Node::start(engine, database, NodeSettings { journals, queue });
+    let told = told.iter();
+    let settings = NodeSettings {
+        journals,
+        overrides: told
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect(),
+    };
+    let node = Node::start(engine, database, settings);
     (node.await.unwrap(), address)
 }
 
@@ -75,20 +85,58 @@ fn torrent(name: &str, content: &[u8]) -> Vec<u8> {
 
 fn into(folder: &Path) -> Add {
     Add {
-        directory: folder.to_str().unwrap().to_owned(),
+        directory: Some(folder.to_str().unwrap().to_owned()),
         ..Add::default()
     }
 }
 
 impl Sample {
     async fn add_to(&self, node: &Node, add: Add) -> Result<Torrent, NodeError> {
-        let added = node.ask(Ask::Add(add, Some(self.torrent.clone()))).await;
+        let added = add_file(node, add, Some(self.torrent.clone())).await;
         added.map(|torrents| torrents[0].clone())
     }
 }
 
+fn torrents(reply: Reply) -> Vec<Torrent> {
+    match reply {
+        Reply::Torrents { torrents } => torrents,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn ask(node: &Node, request: Request) -> Result<Vec<Torrent>, NodeError> {
+    node.ask(request, None).await.map(torrents)
+}
+
+async fn add_file(node: &Node, add: Add, file: Option<Vec<u8>>) -> Result<Vec<Torrent>, NodeError> {
+    node.ask(Request::Add(Box::new(add)), file)
+        .await
+        .map(torrents)
+}
+
+async fn list(node: &Node, words: &[&str]) -> Result<Vec<Torrent>, NodeError> {
+    let torrents = words.iter().map(|word| (*word).to_owned()).collect();
+    ask(node, Request::List { torrents }).await
+}
+
+async fn pause(node: &Node, name: &str) -> Vec<Torrent> {
+    let torrents = named(name);
+    ask(node, Request::Pause { torrents }).await.unwrap()
+}
+
+async fn resume(node: &Node, name: &str) -> Vec<Torrent> {
+    let torrents = named(name);
+    ask(node, Request::Resume { torrents }).await.unwrap()
+}
+
+async fn remove(node: &Node, name: &str) -> Vec<Torrent> {
+    let torrents = named(name);
+    let data = None;
+    ask(node, Request::Remove { torrents, data }).await.unwrap()
+}
+
 async fn only(node: &Node) -> Torrent {
-    let torrents = node.ask(Ask::Show(None)).await.unwrap();
+    let torrents = list(node, &[]).await.unwrap();
     assert_eq!(torrents.len(), 1, "{torrents:?}");
     torrents[0].clone()
 }
@@ -131,14 +179,11 @@ async fn a_session_goes_on_where_it_was() {
         std::fs::read(target.path().join("word")).unwrap(),
         sample.content
     );
-    let paused = leech.ask(Ask::Pause(named("word"))).await.unwrap();
+    let paused = pause(&leech, "word").await;
     assert_eq!(paused[0].state, State::Stopping);
     until(&leech, State::Paused).await;
     leech.stop(PATIENCE).await;
-    assert!(matches!(
-        leech.ask(Ask::Show(None)).await,
-        Err(NodeError::Stopped)
-    ));
+    assert!(matches!(list(&leech, &[]).await, Err(NodeError::Stopped)));
 
     let (leech, _) = node(&ours).await;
     let again = only(&leech).await;
@@ -149,7 +194,7 @@ async fn a_session_goes_on_where_it_was() {
         (300_000, 300_000)
     );
     assert!(again.completed_at.is_some());
-    leech.ask(Ask::Resume(named("all"))).await.unwrap();
+    resume(&leech, "all").await;
     let seeding_again = until(&leech, State::Seeding).await;
     // It is known from the journal, and nothing of it was fetched again.
     assert_eq!(seeding_again.downloaded_bytes, 300_000);
@@ -168,13 +213,10 @@ async fn what_is_removed_is_gone_and_its_content_stays() {
     until(&ours, State::Seeding).await;
     let again = sample.add_to(&ours, into(sample.folder.path())).await;
     assert_eq!(again.unwrap_err().kind(), ErrorKind::Duplicate);
-    let removed = ours
-        .ask(Ask::Remove(named(&first.info_hash)))
-        .await
-        .unwrap();
+    let removed = remove(&ours, &first.info_hash).await;
     assert_eq!(removed[0].id, first.id);
     // It takes leave in its own time, and is not shown meanwhile.
-    assert_eq!(ours.ask(Ask::Show(None)).await.unwrap(), []);
+    assert_eq!(list(&ours, &[]).await.unwrap(), []);
     let gone = async {
         while std::fs::read_dir(state.path().join("journals"))
             .unwrap()
@@ -196,7 +238,7 @@ async fn what_is_removed_is_gone_and_its_content_stays() {
     assert!(second.id > first.id);
     until(&ours, State::Seeding).await;
     // Whoever does not wait until it has taken leave waits for that unseen.
-    ours.ask(Ask::Remove(named("all"))).await.unwrap();
+    remove(&ours, "all").await;
     let folder = sample.folder.path();
     sample.add_to(&ours, into(folder)).await.unwrap();
     until(&ours, State::Seeding).await;
@@ -209,7 +251,7 @@ async fn torrents_have_names_and_what_could_mean_several_is_refused() {
     let (ours, _) = node(state.path()).await;
     let samples = [sample("one", 1_000), sample("two", 2_000)];
     let paused = |folder: &Path| Add {
-        paused: true,
+        paused: Some(true),
         ..into(folder)
     };
     let mut torrents = Vec::new();
@@ -224,7 +266,7 @@ async fn torrents_have_names_and_what_could_mean_several_is_refused() {
         .await
         .unwrap();
     let show = async |name: &str| {
-        let shown = ours.ask(Ask::Show(Some(named(name)))).await;
+        let shown = list(&ours, &[name]).await;
         shown.map(|torrents| {
             torrents
                 .iter()
@@ -243,7 +285,17 @@ async fn torrents_have_names_and_what_could_mean_several_is_refused() {
     let all = [first.id, second.id, third.id];
     assert_eq!(show("all").await.unwrap(), all);
     assert_eq!(show("one").await.unwrap_err().kind(), ErrorKind::Usage);
-    for unknown in ["three", "", "99", "abcdef", &first.info_hash[..3]] {
+    let ends = format!("{},{}-{}", third.id, first.id, second.id);
+    assert_eq!(show(&ends).await.unwrap(), all);
+    assert_eq!(show("state:paused").await.unwrap(), all);
+    for none in ["state:seeding", "private:yes", "tracker:tracker.example"] {
+        assert_eq!(show(none).await.unwrap(), [0; 0], "{none}");
+    }
+    for nonsense in ["state:happy", "private:perhaps", "3-1"] {
+        let refused = show(nonsense).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Usage, "{nonsense}");
+    }
+    for unknown in ["three", "", "99", "abcdef", &first.info_hash[..7]] {
         let refused = show(unknown).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::NotFound, "{unknown}");
     }
@@ -301,10 +353,10 @@ async fn what_cannot_be_added_is_refused_and_leaves_nothing() {
             ErrorKind::Usage,
         ),
     ] {
-        let refused = ours.ask(Ask::Add(add.clone(), bytes.cloned())).await;
+        let refused = add_file(&ours, add.clone(), bytes.cloned()).await;
         assert_eq!(refused.unwrap_err().kind(), kind, "{add:?}");
     }
-    assert_eq!(ours.ask(Ask::Show(None)).await.unwrap(), []);
+    assert_eq!(list(&ours, &[]).await.unwrap(), []);
     ours.stop(PATIENCE).await;
 }
 
@@ -324,17 +376,17 @@ async fn a_magnet_link_becomes_a_torrent_that_the_next_start_knows() {
         ..into(target.path())
     };
     // Nobody is named who would know it.
-    leech.ask(Ask::Add(link.clone(), None)).await.unwrap();
+    add_file(&leech, link.clone(), None).await.unwrap();
     until(&leech, State::Searching).await;
-    leech.ask(Ask::Pause(named("all"))).await.unwrap();
+    pause(&leech, "all").await;
     until(&leech, State::Paused).await;
-    leech.ask(Ask::Remove(named("all"))).await.unwrap();
+    remove(&leech, "all").await;
     let add = Add {
         peers: vec![address],
         ..link
     };
     // The search before may still take leave.
-    leech.ask(Ask::Add(add, None)).await.unwrap();
+    add_file(&leech, add, None).await.unwrap();
     until(&leech, State::Seeding).await;
     leech.stop(PATIENCE).await;
     let (leech, _) = node(&ours).await;
@@ -350,11 +402,7 @@ async fn a_magnet_link_becomes_a_torrent_that_the_next_start_knows() {
 #[tokio::test]
 async fn as_many_downloads_run_as_may_and_the_next_one_takes_a_free_place() {
     let state = tempfile::tempdir().unwrap();
-    let queue = queue::Settings {
-        max_downloads: Some(2),
-        ..queue::Settings::default()
-    };
-    let (ours, _) = node_with(state.path(), queue).await;
+    let (ours, _) = node_with(state.path(), &[("queue.downloads", "2")]).await;
     let target = tempfile::tempdir().unwrap();
     for length in 1..=4 {
         let sample = sample(&format!("word-{length}"), length * 1_000);
@@ -363,7 +411,7 @@ async fn as_many_downloads_run_as_may_and_the_next_one_takes_a_free_place() {
     let states = async |wanted: [State; 4]| {
         let waiting = async {
             loop {
-                let torrents = ours.ask(Ask::Show(None)).await.unwrap();
+                let torrents = list(&ours, &[]).await.unwrap();
                 let states: Vec<State> = torrents.iter().map(|torrent| torrent.state).collect();
                 if states == wanted {
                     return;
@@ -375,12 +423,18 @@ async fn as_many_downloads_run_as_may_and_the_next_one_takes_a_free_place() {
     };
     use State::{Downloading, Paused, Queued};
     states([Downloading, Downloading, Queued, Queued]).await;
-    ours.ask(Ask::Pause(named("word-1"))).await.unwrap();
+    pause(&ours, "word-1").await;
     states([Paused, Downloading, Downloading, Queued]).await;
     // It has kept its position, and whoever runs is stopped for it.
-    ours.ask(Ask::Resume(named("word-1"))).await.unwrap();
+    resume(&ours, "word-1").await;
     states([Downloading, Downloading, Queued, Queued]).await;
     ours.stop(PATIENCE).await;
+}
+
+fn everything() -> Request {
+    Request::List {
+        torrents: Vec::new(),
+    }
 }
 
 /// A node that listens for requests.
@@ -403,18 +457,20 @@ async fn requests_over_the_socket_do_what_they_say() {
         torrent_bytes: Some(sample.torrent.len()),
         ..into(sample.folder.path())
     };
-    let add = Request::Add(add);
-    let added = client.ask(&add, &sample.torrent).await.unwrap();
-    let listed = client.ask(&Request::List {}, &[]).await.unwrap();
+    let add = Request::Add(Box::new(add));
+    let added = torrents(client.ask(&add, &sample.torrent).await.unwrap());
+    let listed = client.ask(&everything(), &[]).await.unwrap();
+    let listed = torrents(listed);
     assert_eq!(added[0].id, listed[0].id);
     let refused = client.ask(&add, &sample.torrent).await.unwrap_err();
     let ClientError::Refused { kind, .. } = refused else {
         panic!("{refused}");
     };
     assert_eq!(kind, ErrorKind::Duplicate);
-    let torrents = named("word");
-    let shown = Request::Show { torrents };
-    assert_eq!(client.ask(&shown, &[]).await.unwrap().len(), 1);
+    let shown = Request::List {
+        torrents: named("word"),
+    };
+    assert_eq!(torrents(client.ask(&shown, &[]).await.unwrap()).len(), 1);
     node.stop(PATIENCE).await;
 }
 
@@ -452,6 +508,358 @@ async fn what_is_no_request_is_answered_by_an_error_and_hurts_nobody() {
         );
     }
     let mut client = Client::connect(&path).await.unwrap();
-    assert_eq!(client.ask(&Request::List {}, &[]).await.unwrap(), []);
+    let listed = client.ask(&everything(), &[]).await.unwrap();
+    assert_eq!(torrents(listed), []);
     node.stop(PATIENCE).await;
+}
+
+fn words(pairs: &[(&str, &str)]) -> std::collections::BTreeMap<String, String> {
+    let pairs = pairs.iter();
+    pairs
+        .map(|(word, text)| ((*word).to_owned(), (*text).to_owned()))
+        .collect()
+}
+
+async fn change(
+    node: &Node,
+    name: &str,
+    tell: impl FnOnce(&mut Change),
+) -> Result<Torrent, NodeError> {
+    let mut change = Change {
+        torrents: named(name),
+        ..Change::default()
+    };
+    tell(&mut change);
+    let changed = ask(node, Request::Change(Box::new(change))).await;
+    changed.map(|torrents| torrents[0].clone())
+}
+
+async fn make(
+    node: &Node,
+    kind: CarrierKind,
+    name: &str,
+    rules: &[(&str, &str)],
+) -> Result<Vec<Carrier>, NodeError> {
+    let request = Request::SetCarrier {
+        kind,
+        name: name.to_owned(),
+        rules: words(rules),
+    };
+    node.ask(request, None).await.map(carriers)
+}
+
+fn carriers(reply: Reply) -> Vec<Carrier> {
+    match reply {
+        Reply::Carriers { carriers } => carriers,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn set(node: &Node, pairs: &[(&str, &str)]) -> Result<Reply, NodeError> {
+    let pairs = pairs.iter().map(|(key, value)| Assignment::Set {
+        key: (*key).to_owned(),
+        value: (*value).to_owned(),
+    });
+    let assignments = pairs.collect();
+    node.ask(Request::Set { assignments }, None).await
+}
+
+/// Waits until all torrents are in these states.
+async fn all_are(node: &Node, wanted: &[State]) {
+    let waiting = async {
+        loop {
+            let torrents = list(node, &[]).await.unwrap();
+            let states: Vec<State> = torrents.iter().map(|torrent| torrent.state).collect();
+            if states == wanted {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap();
+}
+
+/// Downloads that find nobody: `word-1`, `word-2` and so on.
+async fn downloads(node: &Node, folder: &Path, count: usize) {
+    for number in 1..=count {
+        let sample = sample(&format!("word-{number}"), number * 1_000);
+        sample.add_to(node, into(folder)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn settings_hold_at_once_and_after_the_next_start() {
+    use State::{Downloading, Queued};
+    let (state, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (ours, _) = node(state.path()).await;
+    set(&ours, &[("queue.downloads", "1")]).await.unwrap();
+    downloads(&ours, target.path(), 3).await;
+    all_are(&ours, &[Downloading, Queued, Queued]).await;
+    set(&ours, &[("queue.downloads", "2")]).await.unwrap();
+    all_are(&ours, &[Downloading, Downloading, Queued]).await;
+    let wrong = set(&ours, &[("queue.downloads", "3"), ("queue.dance", "1")]).await;
+    assert_eq!(wrong.unwrap_err().kind(), ErrorKind::Usage);
+    ours.stop(PATIENCE).await;
+    let (ours, _) = node(state.path()).await;
+    all_are(&ours, &[Downloading, Downloading, Queued]).await;
+    set(&ours, &[("queue.enabled", "off")]).await.unwrap();
+    all_are(&ours, &[Downloading, Downloading, Downloading]).await;
+    let reset = |key: &str| Assignment::Reset {
+        key: key.to_owned(),
+    };
+    let assignments = vec![reset("queue.enabled"), reset("queue.downloads")];
+    ours.ask(Request::Set { assignments }, None).await.unwrap();
+    set(&ours, &[("queue.torrents", "1")]).await.unwrap();
+    all_are(&ours, &[Downloading, Queued, Queued]).await;
+    ours.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn torrents_keep_their_places_in_the_queue_and_those_that_are_forced_need_none() {
+    use State::{Downloading, Paused, Queued};
+    let (state, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (ours, _) = node(state.path()).await;
+    set(&ours, &[("queue.downloads", "1"), ("add.top", "on")])
+        .await
+        .unwrap();
+    downloads(&ours, target.path(), 3).await;
+    // The last one came before those that waited.
+    all_are(&ours, &[Queued, Queued, Downloading]).await;
+    let shift = async |name: &str, to| {
+        let torrents = named(name);
+        ask(&ours, Request::Queue { torrents, to }).await.unwrap()
+    };
+    assert_eq!(shift("word-1", Shift::Up).await[0].position, Some(2));
+    shift("word-3,word-1", Shift::Bottom).await;
+    all_are(&ours, &[Queued, Downloading, Queued]).await;
+    let torrents = named("word-1");
+    ask(&ours, Request::Start { torrents }).await.unwrap();
+    all_are(&ours, &[Downloading, Downloading, Queued]).await;
+    ours.stop(PATIENCE).await;
+    let (ours, _) = node(state.path()).await;
+    all_are(&ours, &[Downloading, Downloading, Queued]).await;
+    let listed = list(&ours, &[]).await.unwrap();
+    let positions: Vec<Option<usize>> = listed.iter().map(|torrent| torrent.position).collect();
+    assert_eq!(positions, [Some(3), Some(1), Some(2)]);
+    assert_eq!(
+        listed
+            .iter()
+            .map(|torrent| torrent.forced)
+            .collect::<Vec<_>>(),
+        [true, false, false]
+    );
+    resume(&ours, "word-1").await;
+    all_are(&ours, &[Queued, Downloading, Queued]).await;
+    set(&ours, &[("add.paused", "on")]).await.unwrap();
+    let more = sample("word-4", 4_000);
+    let add = into(target.path());
+    assert_eq!(more.add_to(&ours, add).await.unwrap().state, Paused);
+    let forced = sample("word-5", 5_000);
+    let add = Add {
+        force: true,
+        ..into(target.path())
+    };
+    assert!(forced.add_to(&ours, add).await.unwrap().forced);
+    all_are(&ours, &[Queued, Downloading, Queued, Paused, Downloading]).await;
+    ours.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn a_seed_that_has_given_enough_rests_until_it_is_told_to_go_on() {
+    let (sample, state) = (sample("word", 50_000), tempfile::tempdir().unwrap());
+    let (ours, _) = node(state.path()).await;
+    sample
+        .add_to(&ours, into(sample.folder.path()))
+        .await
+        .unwrap();
+    until(&ours, State::Seeding).await;
+    make(&ours, CarrierKind::Session, "", &[("time", "0s")])
+        .await
+        .unwrap();
+    let rests = until(&ours, State::Enough).await;
+    assert!(rests.message.unwrap().contains("resume"));
+    ours.stop(PATIENCE).await;
+    let (ours, _) = node(state.path()).await;
+    // It is not begun only to rest again.
+    assert_eq!(only(&ours).await.state, State::Enough);
+    resume(&ours, "all").await;
+    until(&ours, State::Seeding).await;
+    ours.stop(PATIENCE).await;
+    let (ours, _) = node(state.path()).await;
+    until(&ours, State::Seeding).await;
+    // What it is told itself goes before what the session says.
+    change(&ours, "word", |change| {
+        change.rules = words(&[("time", "none")])
+    })
+    .await
+    .unwrap();
+    until(&ours, State::Seeding).await;
+    let told = words(&[("time", "inherit"), ("then", "rm")]);
+    change(&ours, "word", |change| change.rules = told)
+        .await
+        .unwrap();
+    let gone = async {
+        while !list(&ours, &[]).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+    assert!(sample.folder.path().join("word").exists());
+    ours.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn categories_and_tags_say_what_torrents_do_not() {
+    use CarrierKind::{Category, Tag};
+    let (sample, state) = (sample("word", 50_000), tempfile::tempdir().unwrap());
+    let folder = sample.folder.path().canonicalize().unwrap();
+    let folder = folder.to_str().unwrap();
+    let (ours, _) = node(state.path()).await;
+    let made = make(&ours, Category, "films/short", &[("folder", folder)])
+        .await
+        .unwrap();
+    let names: Vec<&str> = made.iter().map(|carrier| carrier.name.as_str()).collect();
+    assert_eq!(names, ["films", "films/short"]);
+    make(&ours, Tag, "site", &[("time", "0s")]).await.unwrap();
+    let add = Add {
+        category: Some("films/short".to_owned()),
+        ..Add::default()
+    };
+    let absent = Add {
+        category: Some("music".to_owned()),
+        ..add.clone()
+    };
+    let refused = sample.add_to(&ours, absent).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::NotFound);
+    let added = sample.add_to(&ours, add).await.unwrap();
+    assert_eq!(added.directory, folder);
+    until(&ours, State::Seeding).await;
+    for (word, count) in [
+        ("category:films", 1),
+        ("category:none", 0),
+        ("tag:none", 1),
+        ("tag:site", 0),
+    ] {
+        assert_eq!(list(&ours, &[word]).await.unwrap().len(), count, "{word}");
+    }
+    let tag = |name: &str| std::collections::BTreeSet::from([name.to_owned()]);
+    change(&ours, "word", |change| change.tags_too = tag("site"))
+        .await
+        .unwrap();
+    until(&ours, State::Enough).await;
+    // A category goes before a tag.
+    let made = make(&ours, Category, "films", &[("time", "none")])
+        .await
+        .unwrap();
+    assert_eq!(made[0].torrents, 1);
+    resume(&ours, "word").await;
+    until(&ours, State::Seeding).await;
+    ours.stop(PATIENCE).await;
+    let (ours, _) = node(state.path()).await;
+    let again = until(&ours, State::Seeding).await;
+    assert_eq!(
+        (again.category.as_deref(), again.tags),
+        (Some("films/short"), tag("site"))
+    );
+    let forget = |kind, name: &str| Request::RemoveCarriers {
+        kind,
+        names: named(name),
+    };
+    let left = ours
+        .ask(forget(Category, "films"), None)
+        .await
+        .map(carriers);
+    assert_eq!(left.unwrap(), []);
+    assert_eq!(until(&ours, State::Enough).await.category, None);
+    ours.ask(forget(Tag, "site"), None).await.unwrap();
+    assert!(only(&ours).await.tags.is_empty());
+    for (kind, name) in [(Category, "films"), (Tag, "site")] {
+        let refused = ours.ask(forget(kind, name), None).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::NotFound);
+    }
+    for name in ["", "a//b", "none", "a,b"] {
+        let refused = make(&ours, Category, name, &[]).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Usage, "{name}");
+    }
+    ours.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn a_torrent_has_the_name_and_tags_that_it_is_given() {
+    let (sample, state) = (sample("word", 50_000), tempfile::tempdir().unwrap());
+    let (ours, _) = node(state.path()).await;
+    for tag in ["a", "b", "c"] {
+        make(&ours, CarrierKind::Tag, tag, &[]).await.unwrap();
+    }
+    let tags = |names: &[&str]| -> std::collections::BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    };
+    let add = Add {
+        name: Some("saying".to_owned()),
+        tags: tags(&["a", "b"]),
+        ..into(sample.folder.path())
+    };
+    sample.add_to(&ours, add).await.unwrap();
+    let told = change(&ours, "saying", |change| {
+        change.tags_too = tags(&["c"]);
+        change.tags_not = tags(&["a"]);
+    });
+    assert_eq!(told.await.unwrap().tags, tags(&["b", "c"]));
+    let only_a = change(&ours, "saying", |change| change.tags = Some(tags(&["a"])));
+    assert_eq!(only_a.await.unwrap().tags, tags(&["a"]));
+    let unknown = change(&ours, "saying", |change| change.tags_too = tags(&["d"]));
+    assert_eq!(unknown.await.unwrap_err().kind(), ErrorKind::NotFound);
+    ours.stop(PATIENCE).await;
+    let (ours, _) = node(state.path()).await;
+    assert_eq!(
+        list(&ours, &["saying"]).await.unwrap()[0].tags,
+        tags(&["a"])
+    );
+    let own = change(&ours, "saying", |change| change.name = Some(String::new()));
+    assert_eq!(own.await.unwrap().name, "word");
+    let lines = change(&ours, "word", |change| {
+        change.name = Some("a\nb".to_owned())
+    });
+    assert_eq!(lines.await.unwrap_err().kind(), ErrorKind::Usage);
+    ours.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn what_is_removed_with_its_data_takes_its_own_files_and_nothing_else() {
+    let state = tempfile::tempdir().unwrap();
+    let (ours, _) = node(state.path()).await;
+    let samples = [sample("one", 50_000), sample("two", 60_000)];
+    for sample in &samples {
+        std::fs::write(sample.folder.path().join("mine"), "mine").unwrap();
+        sample
+            .add_to(&ours, into(sample.folder.path()))
+            .await
+            .unwrap();
+    }
+    all_are(&ours, &[State::Seeding, State::Seeding]).await;
+    let request = Request::Remove {
+        torrents: named("one"),
+        data: Some(Fate::Delete),
+    };
+    assert_eq!(ask(&ours, request).await.unwrap()[0].name, "one");
+    // What share limits say removes data too.
+    let told = words(&[("time", "0s"), ("then", "rm-data")]);
+    change(&ours, "two", |change| change.rules = told)
+        .await
+        .unwrap();
+    for (sample, name) in samples.iter().zip(["one", "two"]) {
+        let gone = async {
+            while sample.folder.path().join(name).exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, gone).await.unwrap();
+        assert!(sample.folder.path().join("mine").exists());
+    }
+    ours.stop(PATIENCE).await;
+    let (ours, _) = node(state.path()).await;
+    assert_eq!(list(&ours, &[]).await.unwrap(), []);
+    let journals = std::fs::read_dir(state.path().join("journals")).unwrap();
+    assert_eq!(journals.count(), 0);
+    ours.stop(PATIENCE).await;
 }

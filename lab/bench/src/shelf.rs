@@ -11,8 +11,8 @@ use shoal_interop::{Client, Lab, Process, libtorrent, output_of, shoal};
 use shoal_metainfo::metainfo::Limits;
 use shoal_metainfo::{InfoHash, Metainfo};
 use shoal_node::Client as Control;
-use shoal_node::message::{Request, State};
-use shoal_store::{Database, NewTorrent, Wish};
+use shoal_node::message::{Reply, Request, State};
+use shoal_store::{Database, NewTorrent, TorrentOptions, Wish};
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -105,6 +105,7 @@ impl Shelf {
                 selection: None,
                 sequential: false,
                 added_at: 1_700_000_000,
+                options: TorrentOptions::default(),
             };
             database.add_torrent(&new).await?;
         }
@@ -157,11 +158,12 @@ impl Shelf {
         let start = Instant::now();
         let mut node = start_node(lab, &format!("node-{}", self.count), state, listen)?;
         let mut control = connect(&mut node, state).await?;
-        let last = Request::Show {
+        let last = Request::List {
             torrents: vec![self.count.to_string()],
         };
+        let all = Request::List { torrents: Vec::new() };
         while !seed(&mut control, &last, 1).await?
-            || !seed(&mut control, &Request::List {}, self.count).await?
+            || !seed(&mut control, &all, self.count).await?
         {
             ensure!(start.elapsed() < MADE_WITHIN, "not all of them seed");
             sleep(ASK_EVERY).await;
@@ -203,7 +205,9 @@ pub(crate) async fn connect(node: &mut Process, state: &Path) -> Result<Control>
 
 /// Whether the request shows so many torrents, and all of them seed.
 async fn seed(control: &mut Control, request: &Request, count: u32) -> Result<bool> {
-    let shown = control.ask(request, &[]).await?;
+    let Reply::Torrents { torrents: shown } = control.ask(request, &[]).await? else {
+        anyhow::bail!("the node answers something else");
+    };
     let failed = shown.iter().find(|line| line.state == State::Failed);
     if let Some(line) = failed {
         let why = line.message.as_deref().unwrap_or_default();

@@ -14,6 +14,7 @@ use std::io;
 use std::path::Path;
 
 fn main() -> io::Result<()> {
+    address_lists()?;
     bencode()?;
     sessions()?;
     handshakes()?;
@@ -37,6 +38,38 @@ fn seed(target: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
         .join(target);
     std::fs::create_dir_all(&folder)?;
     std::fs::write(folder.join(name), bytes)
+}
+
+/// The first byte says how the list is cut.
+fn address_lists() -> io::Result<()> {
+    let record = |name: &[u8], last: u8| [name, &[1, 2, 3, 4], &[1, 2, 3, last]].concat();
+    let binary = |version: u8, parts: &[&[u8]]| {
+        [b"\x05\xff\xff\xff\xffP2B", &[version][..], &parts.concat()].concat()
+    };
+    let (one, two) = (record(b"a\0", 9), record(b"b\0", 200));
+    let numbered = record(b"\0\0\0\0", 9);
+    let seeds = [
+        (
+            "p2p",
+            b"\x07# a list\nSome company: a branch:1.2.4.0-1.2.4.255\nv6:2001:db8::1-2001:db8::9\n"
+                .to_vec(),
+        ),
+        (
+            "dat",
+            b"\x40001.002.004.000 - 001.002.004.255 , 000 , A-B\r\n1.2.4.9 - 1.2.4.9 , 200 , c\r\n"
+                .to_vec(),
+        ),
+        (
+            "cidr",
+            b"\x011.2.4.0/24\n1.2.4.128/25 ; SBL1\n2001:db8::/32\n::ffff:1.2.3.4\n::/0\nx".to_vec(),
+        ),
+        ("p2b-2", binary(2, &[&one, &two])),
+        ("p2b-3", binary(3, &[b"\0\0\0\x01a\0\0\0\0\x01", &numbered])),
+        ("p2b-unknown", binary(4, &[&one])),
+    ];
+    seeds
+        .iter()
+        .try_for_each(|(name, bytes)| seed("address_list", name, bytes))
 }
 
 fn bencode() -> io::Result<()> {

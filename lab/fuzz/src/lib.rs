@@ -7,6 +7,7 @@
 //!
 //! Invariant: a target is a pure function of its input, so that a file of bytes is a whole bug report.
 
+pub mod address_list;
 pub mod dht;
 pub mod import;
 pub mod metadata;
@@ -34,6 +35,25 @@ pub struct Target {
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
+    Target {
+        name: "address_list",
+        run: address_list::address_list,
+        words: &[
+            b"\n",
+            b"# ",
+            b"a name:",
+            b"1.2.3.0-1.2.3.255",
+            b" , 000 , a name",
+            b" , 128 , a name",
+            b"001.002.003.004 - 255.255.255.255",
+            b"1.2.3.4/24",
+            b"2001:db8::/32",
+            b"::ffff:1.2.3.4",
+            b"::-::ff",
+            b"\xff\xff\xff\xffP2B\x02",
+            b"\xff\xff\xff\xffP2B\x03\0\0\0\x01a\0\0\0\0\x01",
+        ],
+    },
     Target {
         name: "bencode",
         run: metainfo::bencode,

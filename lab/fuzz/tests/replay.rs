@@ -72,6 +72,7 @@ macro_rules! replay {
 }
 
 replay!(
+    address_list,
     bencode,
     dht,
     dht_krpc,

@@ -1,11 +1,16 @@
-//! What spans torrents: who is unchoked, how many connections there are, how fast bytes may move, which torrents run.
+//! What spans torrents: who is unchoked, how many connections there are, how fast bytes may move, which torrents run, what was
+//! said of them and when it holds, with whom we have nothing to do.
 //!
 //! Invariant: at most the configured number of slots, connections and half-open connections are in use at any moment, and
 //! what is granted is granted to somebody who asked.
 
 pub mod choker;
+pub mod filter;
 pub mod queue;
+pub mod rules;
+pub mod schedule;
 pub mod session;
+pub mod watch;
 
 use shoal_swarm::PeerKey;
 

@@ -29,7 +29,7 @@ pub use interface::{
     Activity, Input, Output, Progress, Settings, Shift, SlowRule, Standing, Swarm, Torrent, Why,
     Wish, Work,
 };
-pub use share::{Own, OwnLimits, ShareAction, ShareLimit, ShareLimits};
+pub use share::{OwnLimits, ShareLimit, ShareLimits, Then, Told, When};
 
 use crate::TorrentKey;
 use core::time::Duration;

@@ -63,6 +63,11 @@ pub enum EngineError {
         /// Entries of the selection.
         selected: usize,
     },
+    /// The disk did not answer in time.
+    #[error(
+        "the disk takes too long: what is done is done, and what is left goes with a second attempt"
+    )]
+    SlowDisk,
     /// The engine was stopped meanwhile.
     #[error("the engine has stopped")]
     Stopped,
@@ -575,6 +580,13 @@ impl EngineHandle {
         Ok((id, introduction, registration))
     }
 
+    /// Keeps a torrent that does not run from being added.
+    pub(crate) fn reserve(&self, hashes: InfoHashes) -> Result<Registration, EngineError> {
+        let mut rng = lock(&self.torrents.seeds).fork();
+        let (_, _, registration) = self.register(hashes, false, false, &mut rng)?;
+        Ok(registration)
+    }
+
     /// Remembers whom to tell of the end.
     ///
     /// # Errors
@@ -682,7 +694,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// For each file, whether it is wanted.
-fn wanted_files(add: &AddTorrent) -> Result<Vec<bool>, EngineError> {
+pub(crate) fn wanted_files(add: &AddTorrent) -> Result<Vec<bool>, EngineError> {
     let files = add.metainfo.files().len();
     let wanted = add.selection.clone();
     let wanted = wanted.unwrap_or_else(|| vec![true; files]);

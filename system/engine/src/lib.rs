@@ -70,6 +70,7 @@ mod peer;
 mod ports;
 mod recheck;
 mod register;
+mod relocate;
 mod scrape;
 mod session;
 mod snapshot;
@@ -89,6 +90,7 @@ pub use magnet::{AddMagnet, FoundTorrent, MagnetError, MagnetHandle, MagnetSnaps
 pub use scrape::{MAX_SCRAPED_TRACKERS, Scrapes};
 pub use shoal_dht::Settings as DhtSettings;
 pub use shoal_session::{SeedingPolicy, Settings as SessionSettings, Slots};
+pub use shoal_storage::{Fate, Removed};
 pub use shoal_swarm::metadata::search::Standing as SearchStanding;
 pub use shoal_swarm::web_session::content_range;
 pub use shoal_tracker::{Error as TrackerError, ScrapeCounts, ScrapeReply};

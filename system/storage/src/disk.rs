@@ -77,6 +77,31 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     fn sync_all(&self, root: &Root) -> io::Result<()> {
         root.sync_device()
     }
+
+    /// Gives a file another place on the same volume, with its folders made.
+    ///
+    /// # Errors
+    /// What the system says; `EEXIST` where something is in that place, `EXDEV` where it lies on another volume, `ELOOP` for a
+    /// symbolic link on the way.
+    fn rename(&self, from: &Root, path: &Path, to: &Root, new: &Path) -> io::Result<()> {
+        from.rename(path, to, new)
+    }
+
+    /// Removes what is at `path` unless it is a folder.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn remove(&self, root: &Root, path: &Path) -> io::Result<()> {
+        root.remove(path)
+    }
+
+    /// Removes the folder at `path`, which is empty.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn remove_folder(&self, root: &Root, path: &Path) -> io::Result<()> {
+        root.remove_folder(path)
+    }
 }
 
 /// The operations as the system has them.
@@ -181,9 +206,34 @@ impl Root {
     }
 
     /// Removes the file at `path`.
-    pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
+    fn remove(&self, path: &Path) -> io::Result<()> {
         let (folder, name) = self.parent(path, false)?;
         Ok(rustix::fs::unlinkat(&folder, name, AtFlags::empty())?)
+    }
+
+    /// Removes the folder at `path` if it is empty.
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        let (folder, name) = self.parent(path, false)?;
+        Ok(rustix::fs::unlinkat(&folder, name, AtFlags::REMOVEDIR)?)
+    }
+
+    /// See [`Disk::rename`].
+    fn rename(&self, path: &Path, to: &Root, new: &Path) -> io::Result<()> {
+        let (folder, name) = self.parent(path, false)?;
+        let (new_folder, new_name) = to.parent(new, true)?;
+        match rename_to_nothing(&folder, name, &new_folder, new_name) {
+            // The kernel or the file system cannot look and rename at once. What comes into the way between the two is lost.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                match rustix::fs::statat(&new_folder, new_name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Err(Errno::NOENT) => {
+                        Ok(rustix::fs::renameat(&folder, name, &new_folder, new_name)?)
+                    }
+                    Ok(_) => Err(Errno::EXIST.into()),
+                    Err(error) => Err(error.into()),
+                }
+            }
+            result => Ok(result?),
+        }
     }
 
     /// The folder that `path` lies in, made where `create` says so, and the last component.
@@ -217,6 +267,27 @@ impl Root {
         }
         Ok((folder, name))
     }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn rename_to_nothing(
+    folder: &OwnedFd,
+    name: &std::ffi::OsStr,
+    new_folder: &OwnedFd,
+    new_name: &std::ffi::OsStr,
+) -> Result<(), Errno> {
+    let flags = rustix::fs::RenameFlags::NOREPLACE;
+    rustix::fs::renameat_with(folder, name, new_folder, new_name, flags)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn rename_to_nothing(
+    _folder: &OwnedFd,
+    _name: &std::ffi::OsStr,
+    _new_folder: &OwnedFd,
+    _new_name: &std::ffi::OsStr,
+) -> Result<(), Errno> {
+    Err(Errno::NOSYS)
 }
 
 /// Reserves room on disk for the whole file. A file system that cannot is left to grow the file as it fills.

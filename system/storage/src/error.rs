@@ -20,6 +20,9 @@ pub enum StorageError {
     /// A path of the content exists and is a directory, a device or the like.
     #[error("{}: refused, because it exists and is not a regular file; move it away", .0.display())]
     NotAFile(PathBuf),
+    /// A file at a path of the content that does not look like its own.
+    #[error("{}: left where it is, because its length is not the torrent's; remove it if you do not need it", .0.display())]
+    Foreign(PathBuf),
     /// A path that is absolute, empty, or has a component such as `..`.
     #[error("{}: refused, because it is not a plain relative path", .0.display())]
     Path(PathBuf),

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::Advice;
+use shoal_metainfo::InfoHash;
 
 use crate::disk::{self, Access, Disk, Root};
 use crate::journal::Fingerprint;
@@ -214,7 +215,7 @@ impl Files {
             content,
             device: root.device().ok(),
             root,
-            parts: parts_name(&spec),
+            parts: parts_name(spec.info_hash),
             directory: spec.directory,
             disk,
             handles,
@@ -531,7 +532,7 @@ impl Files {
     /// Removes the parts file; sources into it that are still around stay right.
     pub(crate) fn remove_parts(&self) -> io::Result<()> {
         self.handles.forget((self.content, self.parts_slot()));
-        match self.root.remove(&self.parts) {
+        match self.disk.remove(&self.root, &self.parts) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -574,8 +575,8 @@ impl Drop for Files {
 }
 
 /// Beside the files, hidden, and told apart by the info hash: two torrents of one name may be in one directory.
-fn parts_name(spec: &ContentSpec) -> PathBuf {
-    let hash = spec.info_hash.to_string();
+pub(crate) fn parts_name(info_hash: InfoHash) -> PathBuf {
+    let hash = info_hash.to_string();
     PathBuf::from(format!(".shoal-{}.parts", &hash[..16]))
 }
 

@@ -36,6 +36,12 @@ const COMPACT_RECORDS: u64 = 4096;
 
 const UNKNOWN_BOOT: [u8; 16] = [0; 16];
 
+/// What is appended to a journal's path for the one that is about to replace it.
+const NEW: &str = ".new";
+
+/// What is appended to a journal's path for one of something else that was there.
+const BAD: &str = ".bad";
+
 /// The file index that stands for the parts file in fingerprints.
 pub(crate) const PARTS_FILE: u32 = u32::MAX;
 
@@ -180,7 +186,7 @@ impl Journal {
         identity: Identity,
     ) -> Result<(Self, bool), StorageError> {
         let fail = |error| StorageError::io(path, error);
-        let file = lock(path)?;
+        let file = lock(path, true)?.ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?;
         let metadata = file.metadata().map_err(fail)?;
         let mtime_ns = mtime_ns(&metadata);
         let read = parse(&file, identity).map_err(fail)?;
@@ -196,9 +202,7 @@ impl Journal {
             )
         });
         if foreign && metadata.len() > 0 {
-            let mut bad = path.as_os_str().to_owned();
-            bad.push(".bad");
-            fs::copy(path, bad).map_err(fail)?;
+            fs::copy(path, with_suffix(path, BAD)).map_err(fail)?;
         }
         let mut journal = Journal {
             disk,
@@ -352,8 +356,7 @@ impl Journal {
         for record in &records {
             bytes.extend_from_slice(&encode(record));
         }
-        let mut temporary = self.path.clone().into_os_string();
-        temporary.push(".new");
+        let temporary = with_suffix(&self.path, NEW);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
         let file = options.open(&temporary)?;
@@ -384,13 +387,54 @@ impl Journal {
     }
 }
 
-/// Opens and locks the file at `path`, which another process may be replacing meanwhile.
-fn lock(path: &Path) -> Result<File, StorageError> {
+/// What the journal at `path` says, if it is one of this content, with its lock: nobody uses it while that is held. `None` where
+/// there is no file.
+///
+/// # Errors
+/// Where somebody uses it, and what the system says.
+pub(crate) fn peek(
+    path: &Path,
+    info_hash: InfoHash,
+    piece_count: u32,
+) -> Result<Option<(File, Option<Knowledge>)>, StorageError> {
+    let Some(file) = lock(path, false)? else {
+        return Ok(None);
+    };
+    let identity = Identity {
+        info_hash,
+        piece_count,
+        boot: UNKNOWN_BOOT,
+    };
+    let contents = parse(&file, identity).map_err(|error| StorageError::io(path, error))?;
+    Ok(Some((file, contents.map(|(knowledge, ..)| knowledge))))
+}
+
+/// Where a journal is put while it replaces the one at `path`, and where one of something else is set aside.
+pub(crate) fn beside(path: &Path) -> [PathBuf; 2] {
+    [NEW, BAD].map(|suffix| with_suffix(path, suffix))
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Opens and locks the file at `path`, which another process may be replacing meanwhile. `None` where there is none and none is
+/// to be made.
+fn lock(path: &Path, create: bool) -> Result<Option<File>, StorageError> {
     let fail = |error| StorageError::io(path, error);
     loop {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let file = options.open(path).map_err(fail)?;
+        options
+            .read(true)
+            .write(true)
+            .create(create)
+            .truncate(false);
+        let file = match options.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !create => return Ok(None),
+            opened => opened.map_err(fail)?,
+        };
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
             if error == rustix::io::Errno::WOULDBLOCK {
                 StorageError::Locked(path.to_owned())
@@ -400,7 +444,7 @@ fn lock(path: &Path) -> Result<File, StorageError> {
         })?;
         let (ours, there) = (file.metadata().map_err(fail)?, fs::metadata(path));
         if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
-            return Ok(file);
+            return Ok(Some(file));
         }
     }
 }

@@ -19,6 +19,7 @@ mod map;
 mod open;
 mod partial;
 mod pool;
+mod remove;
 mod shared;
 mod source;
 mod spec;
@@ -26,9 +27,10 @@ pub mod state_file;
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation, reason = "the sizes here are small")]
 mod tests;
+mod trash;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::mpsc;
 
@@ -38,8 +40,10 @@ pub use disk::{Access, Disk, Root};
 pub use error::{ReadError, StorageError};
 pub use event::{Event, Reason};
 pub use pool::BlockBuffer;
+pub use remove::{Fate, Removed};
 pub use source::{Reads, Segment, Source};
 pub use spec::{ContentSpec, FileSpec, Mode, StorageConfig};
+pub use trash::home_trash;
 
 use shared::Shared;
 
@@ -122,6 +126,23 @@ impl Storage {
             inner,
             _storage: self.clone(),
         })
+    }
+
+    /// Removes a content that is not open: its files, the folders on the way to them that are empty then, its fragments of files, and
+    /// its journal. What else is there stays: links, folders, files of others, and files that are not as long as the content has them,
+    /// which no journal says are its own. Blocks on the disk; `cancelled` ends it early, and a second removal carries on.
+    ///
+    /// # Errors
+    /// Before anything is removed: where the directory is missing, a path leads out of it, the trash cannot be used, or the content is
+    /// open. `Cancelled`. Where the journal stays. A file that stays is no error: what is returned says so.
+    pub fn remove(
+        &self,
+        spec: &ContentSpec,
+        fate: &Fate,
+        cancelled: &AtomicBool,
+    ) -> Result<Removed, StorageError> {
+        let disk = &self.shared().disk;
+        remove::remove(disk.as_ref(), spec, fate, cancelled)
     }
 
     /// Counters since the start.

@@ -118,16 +118,26 @@ pub(crate) fn open(
 }
 
 fn open_root(spec: &ContentSpec) -> Result<Root, StorageError> {
-    let directory = &spec.directory;
-    let root = Root::new(directory).map_err(|error| match error.kind() {
+    let root = root(&spec.directory)?;
+    if spec.mode == Mode::Download && !root.is_writable() {
+        return Err(StorageError::ReadOnly(spec.directory.clone()));
+    }
+    check_paths(spec)?;
+    Ok(root)
+}
+
+/// The directory that a content lies in.
+pub(crate) fn root(directory: &Path) -> Result<Root, StorageError> {
+    Root::new(directory).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            StorageError::NoDirectory(directory.clone())
+            StorageError::NoDirectory(directory.to_owned())
         }
         _ => StorageError::io(directory, error),
-    })?;
-    if spec.mode == Mode::Download && !root.is_writable() {
-        return Err(StorageError::ReadOnly(directory.clone()));
-    }
+    })
+}
+
+/// Refuses paths that lead out of the directory.
+pub(crate) fn check_paths(spec: &ContentSpec) -> Result<(), StorageError> {
     for file in &spec.files {
         let mut components = file.path.components();
         let plain = components.all(|component| matches!(component, Component::Normal(_)));
@@ -135,7 +145,7 @@ fn open_root(spec: &ContentSpec) -> Result<Root, StorageError> {
             return Err(StorageError::Path(file.path.clone()));
         }
     }
-    Ok(root)
+    Ok(())
 }
 
 /// Whether nothing of the content is there, going by the files and folders directly below the root: of a torrent with

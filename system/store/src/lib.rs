@@ -4,6 +4,8 @@
 //! Migrations run forward only; a database of a newer program is refused and stays as it is.
 
 mod migrations;
+mod options;
+mod owner;
 mod torrents;
 
 use sqlx::SqlitePool;
@@ -14,7 +16,9 @@ use sqlx::sqlite::{
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use torrents::{NewTorrent, StoredTorrent, Totals, Wish};
+pub use options::{StoredRules, TorrentOptions};
+pub use owner::Carrier;
+pub use torrents::{NewTorrent, Removing, ShareState, StoredTorrent, Totals, Wish};
 
 /// How long a file is waited for that another process uses: one that is just ending.
 const BUSY: Duration = Duration::from_millis(500);

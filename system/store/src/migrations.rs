@@ -7,10 +7,13 @@ use sqlx::{Row, SqlitePool};
 use std::path::Path;
 
 /// The newest version that this program knows: how many migrations there are.
-const KNOWN: u32 = 1;
+const KNOWN: u32 = 2;
 
 /// In their order.
-const MIGRATIONS: [&str; KNOWN as usize] = [include_str!("../migrations/0001_torrents.sql")];
+const MIGRATIONS: [&str; KNOWN as usize] = [
+    include_str!("../migrations/0001_torrents.sql"),
+    include_str!("../migrations/0002_told.sql"),
+];
 
 pub(super) async fn run(pool: &SqlitePool, path: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::Open {

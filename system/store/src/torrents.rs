@@ -2,13 +2,15 @@
 //!
 //! Invariant: no two rows share an info hash, and a row without a magnet link has its .torrent file.
 
-use crate::{Database, StoreError};
+use crate::options::{from_text, to_text};
+use crate::{Database, StoreError, TorrentOptions};
 use shoal_metainfo::{InfoHashV1, InfoHashV2, InfoHashes};
+use shoal_session::queue::ShareLimit;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What a person wants of a torrent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,21 +19,26 @@ pub enum Wish {
     Queued,
     /// It rests.
     Paused,
+    /// It runs, whatever the queue and its share limits say.
+    Forced,
 }
 
 impl Wish {
-    const fn name(self) -> &'static str {
+    /// The columns `wish` and `forced`.
+    const fn columns(self) -> (&'static str, bool) {
         match self {
-            Wish::Queued => "queued",
-            Wish::Paused => "paused",
+            Wish::Queued => ("queued", false),
+            Wish::Paused => ("paused", false),
+            Wish::Forced => ("queued", true),
         }
     }
 
-    fn of(name: &str) -> Result<Self, StoreError> {
-        match name {
-            "queued" => Ok(Wish::Queued),
-            "paused" => Ok(Wish::Paused),
-            other => Err(StoreError::Damaged(format!("the wish {other:?}"))),
+    fn of(name: &str, forced: bool) -> Result<Self, StoreError> {
+        match (name, forced) {
+            ("paused", _) => Ok(Wish::Paused),
+            ("queued", false) => Ok(Wish::Queued),
+            ("queued", true) => Ok(Wish::Forced),
+            (other, _) => Err(StoreError::Damaged(format!("the wish {other:?}"))),
         }
     }
 }
@@ -55,6 +62,68 @@ pub struct NewTorrent {
     pub sequential: bool,
     /// Unix time in seconds.
     pub added_at: i64,
+    /// What else was told of it.
+    pub options: TorrentOptions,
+}
+
+/// What becomes of the data of a torrent that is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removing {
+    /// Its room is free at once.
+    Delete,
+    /// It lies in the trash.
+    Trash,
+}
+
+impl Removing {
+    const fn name(self) -> &'static str {
+        match self {
+            Removing::Delete => "delete",
+            Removing::Trash => "trash",
+        }
+    }
+
+    fn of(name: &str) -> Result<Self, StoreError> {
+        match name {
+            "delete" => Ok(Removing::Delete),
+            "trash" => Ok(Removing::Trash),
+            other => Err(StoreError::Damaged(format!("the removal {other:?}"))),
+        }
+    }
+}
+
+/// How it stands with its share limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShareState {
+    /// The limit that stopped it.
+    pub gave_enough: Option<ShareLimit>,
+    /// A person let it go on past its limits.
+    pub beyond_limits: bool,
+    /// How long it has seeded, in seconds.
+    pub seeding_s: u64,
+    /// How long of that since a byte was last sent, in seconds.
+    pub idle_s: u64,
+}
+
+const SHARE_LIMITS: [(&str, ShareLimit); 3] = [
+    ("ratio", ShareLimit::Ratio),
+    ("seeding", ShareLimit::SeedingTime),
+    ("idle", ShareLimit::IdleTime),
+];
+
+fn limit_name(limit: ShareLimit) -> Option<&'static str> {
+    let mut limits = SHARE_LIMITS.iter();
+    limits
+        .find(|(_, known)| *known == limit)
+        .map(|(name, _)| *name)
+}
+
+fn limit_of(name: &str) -> Result<ShareLimit, StoreError> {
+    let mut limits = SHARE_LIMITS.iter();
+    let known = limits.find(|(known, _)| *known == name);
+    known
+        .map(|(_, limit)| *limit)
+        .ok_or_else(|| StoreError::Damaged(format!("the share limit {name:?}")))
 }
 
 /// What a torrent has come to.
@@ -81,16 +150,21 @@ pub struct StoredTorrent {
     pub completed_at: Option<i64>,
     /// What it has come to.
     pub totals: Totals,
+    /// How it stands with its share limits.
+    pub share: ShareState,
+    /// Its data is being removed.
+    pub removing: Option<Removing>,
 }
 
 impl Database {
-    /// All torrents, in the order in which they were added.
+    /// All torrents, in the order of the queue: those that have a place in it, then the others as they were added.
     ///
     /// # Errors
     /// The database fails, or holds what it should not.
     pub async fn torrents(&self) -> Result<Vec<StoredTorrent>, StoreError> {
         let all = "SELECT torrent.*, metainfo.file FROM torrent \
-             LEFT JOIN metainfo ON metainfo.torrent = torrent.id ORDER BY torrent.id";
+             LEFT JOIN metainfo ON metainfo.torrent = torrent.id \
+             ORDER BY torrent.position IS NULL, torrent.position, torrent.id";
         let rows = sqlx::query(all).fetch_all(&self.pool).await?;
         rows.iter().map(stored).collect()
     }
@@ -101,18 +175,22 @@ impl Database {
     /// There is one of its names already, or the database fails.
     pub async fn add_torrent(&self, new: &NewTorrent) -> Result<i64, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let add = "INSERT INTO torrent (info_hash_v1, info_hash_v2, magnet, directory, wish, selection, sequential, added_at) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+        let add = "INSERT INTO torrent (info_hash_v1, info_hash_v2, magnet, directory, wish, forced, selection, \
+             sequential, added_at, options) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         let (v1, v2) = names(new.info_hashes);
+        let (wish, forced) = new.wish.columns();
+        let options = to_text(&new.options)?;
         let added = sqlx::query(add)
             .bind(v1)
             .bind(v2)
             .bind(new.magnet.as_deref())
             .bind(new.directory.as_os_str().as_bytes())
-            .bind(new.wish.name())
+            .bind(wish)
+            .bind(forced)
             .bind(new.selection.as_deref().map(as_bytes))
             .bind(new.sequential)
             .bind(new.added_at)
+            .bind(options)
             .execute(&mut *transaction)
             .await
             .map_err(duplicate)?;
@@ -145,14 +223,101 @@ impl Database {
         Ok(())
     }
 
-    /// A person wants something else of it.
+    /// A person wants something else of some torrents.
     ///
     /// # Errors
     /// The database fails.
-    pub async fn wish(&self, id: i64, wish: Wish) -> Result<(), StoreError> {
-        let update = sqlx::query("UPDATE torrent SET wish = ? WHERE id = ?");
-        let update = update.bind(wish.name()).bind(id);
+    pub async fn wish(&self, ids: &[i64], wish: Wish) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let (wish, forced) = wish.columns();
+        for id in ids {
+            let update = sqlx::query("UPDATE torrent SET wish = ?, forced = ? WHERE id = ?");
+            let update = update.bind(wish).bind(forced).bind(id);
+            update.execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Something else is told of some torrents.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn set_options(&self, told: &[(i64, TorrentOptions)]) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        for (id, options) in told {
+            let update = sqlx::query("UPDATE torrent SET options = ? WHERE id = ?");
+            let update = update.bind(to_text(options)?).bind(id);
+            update.execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Which files are wanted, and whether pieces are fetched in order.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn set_selection(
+        &self,
+        id: i64,
+        selection: Option<&[bool]>,
+        sequential: bool,
+    ) -> Result<(), StoreError> {
+        let update = "UPDATE torrent SET selection = ?, sequential = ? WHERE id = ?";
+        let update = sqlx::query(update)
+            .bind(selection.map(as_bytes))
+            .bind(sequential)
+            .bind(id);
         update.execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Its data is in another folder.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn moved(&self, id: i64, directory: &Path) -> Result<(), StoreError> {
+        let update = sqlx::query("UPDATE torrent SET directory = ? WHERE id = ?");
+        let update = update.bind(directory.as_os_str().as_bytes()).bind(id);
+        update.execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// The whole queue, first to last.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn order(&self, ids: &[i64]) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        for (position, id) in (0i64..).zip(ids) {
+            let update = "UPDATE torrent SET position = ? WHERE id = ? AND position IS NOT ?";
+            let update = sqlx::query(update).bind(position).bind(id).bind(position);
+            update.execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// How it stands with its share limits.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn shared(&self, states: &[(i64, ShareState)]) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        for (id, state) in states {
+            let update = "UPDATE torrent SET gave_enough = ?, beyond_limits = ?, seeding_s = ?, idle_s = ? \
+                 WHERE id = ?";
+            sqlx::query(update)
+                .bind(state.gave_enough.and_then(limit_name))
+                .bind(state.beyond_limits)
+                .bind(signed(state.seeding_s))
+                .bind(signed(state.idle_s))
+                .bind(id)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
         Ok(())
     }
 
@@ -189,13 +354,36 @@ impl Database {
         Ok(())
     }
 
-    /// Forgets it.
+    /// The data of some is being removed, or is not after all.
     ///
     /// # Errors
     /// The database fails.
-    pub async fn remove_torrent(&self, id: i64) -> Result<(), StoreError> {
-        let delete = sqlx::query("DELETE FROM torrent WHERE id = ?").bind(id);
-        delete.execute(&self.pool).await?;
+    pub async fn removing(
+        &self,
+        ids: &[i64],
+        removing: Option<Removing>,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        for id in ids {
+            let update = sqlx::query("UPDATE torrent SET removing = ? WHERE id = ?");
+            let update = update.bind(removing.map(Removing::name)).bind(id);
+            update.execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Forgets some.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn remove_torrents(&self, ids: &[i64]) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        for id in ids {
+            let delete = sqlx::query("DELETE FROM torrent WHERE id = ?").bind(id);
+            delete.execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
         Ok(())
     }
 }
@@ -242,16 +430,19 @@ fn stored(row: &SqliteRow) -> Result<StoredTorrent, StoreError> {
         file: row.try_get("file")?,
         magnet: row.try_get("magnet")?,
         directory: OsString::from_vec(row.try_get("directory")?).into(),
-        wish: Wish::of(row.try_get("wish")?)?,
+        wish: Wish::of(row.try_get("wish")?, row.try_get("forced")?)?,
         selection: selection.map(|bytes| bytes.iter().map(|&byte| byte == 1).collect()),
         sequential: row.try_get("sequential")?,
         added_at: row.try_get("added_at")?,
+        options: from_text(row.try_get("options")?)?,
     };
     if torrent.file.is_none() && torrent.magnet.is_none() {
         let name = torrent.info_hashes.primary();
         let what = format!("torrent {name:?} has neither a file nor a link");
         return Err(StoreError::Damaged(what));
     }
+    let removing: Option<&str> = row.try_get("removing")?;
+    let gave_enough: Option<&str> = row.try_get("gave_enough")?;
     Ok(StoredTorrent {
         id: row.try_get("id")?,
         torrent,
@@ -262,6 +453,13 @@ fn stored(row: &SqliteRow) -> Result<StoredTorrent, StoreError> {
             downloaded_bytes: unsigned("downloaded_bytes")?,
             uploaded_bytes: unsigned("uploaded_bytes")?,
         },
+        share: ShareState {
+            gave_enough: gave_enough.map(limit_of).transpose()?,
+            beyond_limits: row.try_get("beyond_limits")?,
+            seeding_s: unsigned("seeding_s")?,
+            idle_s: unsigned("idle_s")?,
+        },
+        removing: removing.map(Removing::of).transpose()?,
     })
 }
 
@@ -278,7 +476,6 @@ fn hashes(row: &SqliteRow) -> Result<InfoHashes, StoreError> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::path::Path;
 
     fn hybrid(name: u8) -> InfoHashes {
         InfoHashes::new(Some(InfoHashV1([name; 20])), Some(InfoHashV2([name; 32]))).unwrap()
@@ -294,6 +491,7 @@ mod tests {
             selection: Some(vec![true, false, true]),
             sequential: true,
             added_at: 1_700_000_000,
+            options: TorrentOptions::default(),
         }
     }
 
@@ -314,7 +512,7 @@ mod tests {
         };
         let first = database.add_torrent(&new(1)).await.unwrap();
         let second = database.add_torrent(&link).await.unwrap();
-        database.wish(first, Wish::Paused).await.unwrap();
+        database.wish(&[first], Wish::Paused).await.unwrap();
         database.completed(first, 1_700_000_100).await.unwrap();
         database.completed(first, 1_700_000_200).await.unwrap();
         let totals = Totals {
@@ -339,7 +537,7 @@ mod tests {
 
         let names = hybrid(9);
         database.found(second, names, b"d4:infodee").await.unwrap();
-        database.remove_torrent(first).await.unwrap();
+        database.remove_torrents(&[first]).await.unwrap();
         let all = database.torrents().await.unwrap();
         assert_eq!(all.len(), 1);
         let found = &all[0].torrent;
@@ -372,12 +570,13 @@ mod tests {
     fn any_torrent() -> impl Strategy<Value = NewTorrent> {
         let path = proptest::collection::vec(1..=255u8, 1..40);
         let selection = proptest::option::of(proptest::collection::vec(any::<bool>(), 0..20));
-        let flags = (any::<bool>(), any::<bool>(), any::<i64>());
+        let wishes = prop_oneof![Just(Wish::Queued), Just(Wish::Paused), Just(Wish::Forced)];
+        let flags = (any::<bool>(), wishes, any::<i64>());
         (any::<u8>(), path, selection, flags).prop_map(|(name, path, selection, flags)| {
-            let (sequential, paused, added_at) = flags;
+            let (sequential, wish, added_at) = flags;
             NewTorrent {
                 directory: OsString::from_vec(path).into(),
-                wish: if paused { Wish::Paused } else { Wish::Queued },
+                wish,
                 selection,
                 sequential,
                 added_at,

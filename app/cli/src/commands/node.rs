@@ -1,18 +1,27 @@
-//! `shoal up` runs a node; `add`, `list`, `pause`, `resume` and `rm` speak to the one that runs.
+//! `shoal up` runs a node; the other commands here speak to the one that runs.
 
+use std::collections::BTreeMap;
+use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use shoal_metainfo::metainfo::Limits;
-use shoal_node::message::{Add, ErrorKind, Request};
-use shoal_node::queue;
+use shoal_node::message::{
+    Add, Assignment, CarrierKind, Change, ErrorKind, Fate, Reply, Request, Torrent,
+};
+use shoal_node::values;
 use shoal_node::{Client, ClientError, Node, NodeSettings};
 use shoal_store::{Database, StoreError};
 use shoal_transport::ControlListener;
 
+use super::Done;
+use super::show::is_magnet;
 use super::transfer::{LEAVE_AT_ONCE, runtime};
-use super::{Done, show};
-use crate::args::{AddArgs, NamedArgs, StateArgs, UpArgs};
+use crate::args::{
+    AddArgs, CategoryArgs, CategoryDo, LimitArgs, ListArgs, NamedArgs, QueueArgs, RemoveArgs,
+    RenameArgs, RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey, StateArgs, TagArgs, TagDo,
+    UpArgs,
+};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::output::event::{Event, Listening};
@@ -45,13 +54,16 @@ pub(super) fn up(args: &UpArgs, output: &mut Output) -> Done {
         let database = Database::open(&folder.join(DATABASE)).await?;
         let engine = listen::start(&args.network, &args.state).await?;
         let addresses = engine.listening().to_vec();
+        let told = [
+            ("queue.downloads", args.max_downloads),
+            ("queue.seeds", args.max_seeds),
+        ];
+        let told = told
+            .into_iter()
+            .filter_map(|(key, most)| Some((key.to_owned(), values::show_most(most?.0))));
         let settings = NodeSettings {
             journals,
-            queue: queue::Settings {
-                max_downloads: args.max_downloads.0,
-                max_seeds: args.max_seeds.0,
-                ..queue::Settings::default()
-            },
+            overrides: told.collect(),
         };
         let node = Node::start(engine, database, settings).await?;
         let serving = tokio::spawn(shoal_node::serve(control, node.clone()));
@@ -91,19 +103,23 @@ async fn control(state: &StateArgs) -> Result<ControlListener, Failure> {
 
 /// Gives the running node a torrent.
 pub(super) fn add(args: &AddArgs, output: &mut Output) -> Done {
-    let directory = journal_path::canonical(&args.output)?;
-    let directory = directory.to_str().map(str::to_owned).ok_or_else(|| {
-        let then = "its name is no UTF-8, which requests are made of; rename it or choose another";
-        Failure::at(Exit::Usage, "cannot use the folder", &args.output, then)
-    })?;
     let mut add = Add {
-        directory,
-        paused: args.paused,
+        directory: args.output.as_deref().map(folder).transpose()?,
+        current: env::current_dir()
+            .ok()
+            .and_then(|path| path.to_str().map(str::to_owned)),
+        paused: args.paused.then_some(true),
+        force: args.force,
+        top: args.top.then_some(true),
+        name: args.name.clone(),
+        category: args.category.clone(),
+        tags: args.tags.iter().cloned().collect(),
+        rules: args.rules(),
         sequential: args.sequential,
         peers: args.peers.clone(),
         ..Add::default()
     };
-    let link = args.source.to_str().filter(|text| show::is_magnet(text));
+    let link = args.source.to_str().filter(|text| is_magnet(text));
     let file = match link {
         Some(_) if args.select.is_some() => {
             let message = "the files of a magnet link are not known yet; leave out --select";
@@ -125,12 +141,52 @@ pub(super) fn add(args: &AddArgs, output: &mut Output) -> Done {
             file
         }
     };
-    ask(&args.state, &Request::Add(add), &file, output)
+    ask(&args.state, &Request::Add(Box::new(add)), &file, output)
+}
+
+/// A folder as requests have it.
+fn folder(path: &Path) -> Result<String, Failure> {
+    let directory = journal_path::canonical(path)?;
+    directory.to_str().map(str::to_owned).ok_or_else(|| {
+        let then = "its name is no UTF-8, which requests are made of; rename it or choose another";
+        Failure::at(Exit::Usage, "cannot use the folder", path, then)
+    })
 }
 
 /// Shows what the running node has.
-pub(super) fn list(state: &StateArgs, output: &mut Output) -> Done {
-    ask(state, &Request::List {}, &[], output)
+pub(super) fn list(args: ListArgs, output: &mut Output) -> Done {
+    let torrents = args.torrents;
+    let reply = answer(&args.state, &Request::List { torrents }, &[])?;
+    let Reply::Torrents { mut torrents } = reply else {
+        return show(reply, output);
+    };
+    sort(&mut torrents, args.sort);
+    if args.reverse {
+        torrents.reverse();
+    }
+    let most = args.limit.unwrap_or(usize::MAX);
+    let torrents = torrents.into_iter().skip(args.offset).take(most).collect();
+    show(Reply::Torrents { torrents }, output)
+}
+
+/// They come in the order in which they were added, which decides between equals.
+fn sort(torrents: &mut [Torrent], key: SortKey) {
+    let part = |part: u64, whole: u64| u128::from(part) * 1_000_000 / u128::from(whole.max(1));
+    match key {
+        SortKey::Id => {}
+        SortKey::Queue => torrents.sort_by_key(|torrent| torrent.position.unwrap_or(usize::MAX)),
+        SortKey::Name => torrents.sort_by(|a, b| a.name.cmp(&b.name)),
+        SortKey::State => torrents.sort_by_key(|torrent| torrent.state.name()),
+        SortKey::Size => torrents.sort_by_key(|torrent| torrent.wanted_bytes),
+        SortKey::Progress => {
+            torrents.sort_by_key(|torrent| part(torrent.verified_bytes, torrent.wanted_bytes));
+        }
+        SortKey::Ratio => {
+            torrents.sort_by_key(|torrent| part(torrent.uploaded_bytes, torrent.downloaded_bytes));
+        }
+        SortKey::Down => torrents.sort_by_key(|torrent| torrent.download_rate_bytes_per_s),
+        SortKey::Up => torrents.sort_by_key(|torrent| torrent.upload_rate_bytes_per_s),
+    }
 }
 
 /// Lets torrents rest.
@@ -145,21 +201,211 @@ pub(super) fn resume(args: NamedArgs, output: &mut Output) -> Done {
     ask(&args.state, &Request::Resume { torrents }, &[], output)
 }
 
-/// Forgets torrents.
-pub(super) fn remove(args: NamedArgs, output: &mut Output) -> Done {
+/// Lets torrents run whatever the queue says.
+pub(super) fn start(args: NamedArgs, output: &mut Output) -> Done {
     let torrents = args.torrents;
-    ask(&args.state, &Request::Remove { torrents }, &[], output)
+    ask(&args.state, &Request::Start { torrents }, &[], output)
 }
 
-/// Asks the running node, and shows the torrents that the answer is about.
+/// Forgets torrents.
+pub(super) fn remove(args: RemoveArgs, output: &mut Output) -> Done {
+    let data = match (args.data, args.trash) {
+        (false, _) => None,
+        (true, false) => Some(Fate::Delete),
+        (true, true) => Some(Fate::Trash),
+    };
+    let torrents = args.torrents;
+    ask(
+        &args.state,
+        &Request::Remove { torrents, data },
+        &[],
+        output,
+    )
+}
+
+/// Gives torrents another place in the queue.
+pub(super) fn queue(args: QueueArgs, output: &mut Output) -> Done {
+    let (torrents, to) = (vec![args.torrents], args.to);
+    ask(&args.state, &Request::Queue { torrents, to }, &[], output)
+}
+
+/// Limits rates.
+pub(super) fn limit(args: LimitArgs, output: &mut Output) -> Done {
+    let rules = args.rules();
+    tell_rules(&args.state, args.target, rules, output)
+}
+
+/// Says how much is given.
+pub(super) fn share(args: ShareArgs, output: &mut Output) -> Done {
+    let rules = args.rules();
+    tell_rules(&args.state, args.target, rules, output)
+}
+
+fn tell_rules(
+    state: &StateArgs,
+    target: String,
+    rules: BTreeMap<String, String>,
+    output: &mut Output,
+) -> Done {
+    let request = match (target.as_str(), rules.is_empty()) {
+        ("session", true) => Request::Carriers {
+            kind: CarrierKind::Session,
+        },
+        ("session", false) => Request::SetCarrier {
+            kind: CarrierKind::Session,
+            name: String::new(),
+            rules,
+        },
+        (_, true) => Request::List {
+            torrents: vec![target],
+        },
+        (_, false) => changed(target, |change| change.rules = rules),
+    };
+    ask(state, &request, &[], output)
+}
+
+fn changed(torrents: String, tell: impl FnOnce(&mut Change)) -> Request {
+    let mut change = Change {
+        torrents: vec![torrents],
+        ..Change::default()
+    };
+    tell(&mut change);
+    Request::Change(Box::new(change))
+}
+
+fn set_carrier(kind: CarrierKind, args: &RuleArgs) -> Request {
+    Request::SetCarrier {
+        kind,
+        name: args.name.clone(),
+        rules: args.rules(),
+    }
+}
+
+/// Categories.
+pub(super) fn category(args: CategoryArgs, output: &mut Output) -> Done {
+    let kind = CarrierKind::Category;
+    let request = match args.does.unwrap_or(CategoryDo::List) {
+        CategoryDo::List => Request::Carriers { kind },
+        CategoryDo::Set(rules) => set_carrier(kind, &rules),
+        CategoryDo::Rm { names } => Request::RemoveCarriers { kind, names },
+        CategoryDo::Put { torrents, name } => {
+            let name = if name == "none" { String::new() } else { name };
+            changed(torrents, |change| change.category = Some(name))
+        }
+    };
+    ask(&args.state, &request, &[], output)
+}
+
+/// Tags.
+pub(super) fn tag(args: TagArgs, output: &mut Output) -> Done {
+    let kind = CarrierKind::Tag;
+    let request = match args.does.unwrap_or(TagDo::List) {
+        TagDo::List => Request::Carriers { kind },
+        TagDo::Set(rules) => set_carrier(kind, &rules),
+        TagDo::Rm { names } => Request::RemoveCarriers { kind, names },
+        TagDo::Put {
+            torrents,
+            names,
+            only,
+        } => changed(torrents, |change| {
+            let names = names.into_iter().collect();
+            match only {
+                true => change.tags = Some(names),
+                false => change.tags_too = names,
+            }
+        }),
+        TagDo::Take { torrents, names } => changed(torrents, |change| {
+            change.tags_not = names.into_iter().collect();
+        }),
+    };
+    ask(&args.state, &request, &[], output)
+}
+
+/// Names and remarks.
+pub(super) fn rename(args: RenameArgs, output: &mut Output) -> Done {
+    let request = changed(args.torrents, |change| {
+        change.name = args.name;
+        change.comment = args.comment;
+    });
+    ask(&args.state, &request, &[], output)
+}
+
+/// Settings.
+pub(super) fn settings(args: SettingsArgs, output: &mut Output) -> Done {
+    let request = match args.does.unwrap_or(SettingsDo::List) {
+        SettingsDo::List => Request::Settings {},
+        SettingsDo::Set { assignments } => {
+            let assignments = assignments.iter().map(|text| assignment(text));
+            Request::Set {
+                assignments: assignments.collect::<Result<_, _>>()?,
+            }
+        }
+        SettingsDo::Reset { keys } => {
+            let reset = keys.into_iter().map(|key| Assignment::Reset { key });
+            Request::Set {
+                assignments: reset.collect(),
+            }
+        }
+    };
+    ask(&args.state, &request, &[], output)
+}
+
+/// `KEY=VALUE`, `KEY+=VALUE` or `KEY-=VALUE`.
+fn assignment(text: &str) -> Result<Assignment, Failure> {
+    let Some((key, value)) = text.split_once('=') else {
+        let message = format!("{text:?} sets nothing; write KEY=VALUE");
+        return Err(Failure::new(Exit::Usage, message));
+    };
+    let value = value.to_owned();
+    Ok(match (key.strip_suffix('+'), key.strip_suffix('-')) {
+        (Some(key), _) => Assignment::Insert {
+            key: key.to_owned(),
+            value,
+        },
+        (_, Some(key)) => Assignment::Take {
+            key: key.to_owned(),
+            value,
+        },
+        (None, None) => Assignment::Set {
+            key: key.to_owned(),
+            value,
+        },
+    })
+}
+
+/// Asks the running node, and shows what it answers.
 fn ask(state: &StateArgs, request: &Request, file: &[u8], output: &mut Output) -> Done {
+    show(answer(state, request, file)?, output)
+}
+
+fn answer(state: &StateArgs, request: &Request, file: &[u8]) -> Result<Reply, Failure> {
     let path = socket(state)?;
-    let torrents = runtime()?.block_on(async {
+    let reply = runtime()?.block_on(async {
         let mut client = Client::connect(&path).await?;
         client.ask(request, file).await
     })?;
-    for torrent in torrents {
-        output.show(&Event::SessionTorrent(Box::new(torrent.into())))?;
+    Ok(reply)
+}
+
+fn show(reply: Reply, output: &mut Output) -> Done {
+    match reply {
+        Reply::Torrents { torrents } => {
+            for torrent in torrents {
+                output.show(&Event::SessionTorrent(Box::new(torrent.into())))?;
+            }
+        }
+        Reply::Settings { settings } => {
+            for setting in settings {
+                output.show(&Event::Setting(setting.into()))?;
+            }
+        }
+        Reply::Carriers { carriers } => {
+            for carrier in carriers {
+                output.show(&Event::Rules(carrier.into()))?;
+            }
+        }
+        // The client has made it an error.
+        Reply::Error { message, .. } => return Err(Failure::new(Exit::Failure, message)),
     }
     Ok(Exit::Ok)
 }

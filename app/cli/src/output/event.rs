@@ -3,11 +3,12 @@
 //! Invariant: `docs/json.md` describes every event with all its fields; fields are `snake_case` with their unit last. A field
 //! is never left out: what is unknown or absent is `null`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use serde::Serialize;
 use shoal_engine::TrackerLine;
-use shoal_node::message::Torrent;
+use shoal_node::message::{self, Torrent};
 
 use crate::exit::Failure;
 
@@ -34,6 +35,8 @@ pub(crate) enum Event {
     File(FileEvent),
     Checked(Checked),
     SessionTorrent(Box<SessionTorrent>),
+    Setting(Setting),
+    Rules(Rules),
     Warning(Warning),
     Error(ErrorEvent),
 }
@@ -68,6 +71,8 @@ impl Event {
                 | Event::File(_)
                 | Event::Checked(_)
                 | Event::SessionTorrent(_)
+                | Event::Setting(_)
+                | Event::Rules(_)
                 | Event::Error(_)
         )
     }
@@ -239,6 +244,11 @@ pub(crate) struct SessionTorrent {
     pub(crate) state: &'static str,
     pub(crate) message: Option<String>,
     pub(crate) directory: String,
+    pub(crate) category: Option<String>,
+    pub(crate) tags: BTreeSet<String>,
+    pub(crate) position: Option<usize>,
+    pub(crate) forced: bool,
+    pub(crate) rules: BTreeMap<String, String>,
     pub(crate) wanted_bytes: u64,
     pub(crate) verified_bytes: u64,
     pub(crate) downloaded_bytes: u64,
@@ -259,6 +269,11 @@ impl From<Torrent> for SessionTorrent {
             state: torrent.state.name(),
             message: torrent.message,
             directory: torrent.directory,
+            category: torrent.category,
+            tags: torrent.tags,
+            position: torrent.position,
+            forced: torrent.forced,
+            rules: torrent.rules,
             wanted_bytes: torrent.wanted_bytes,
             verified_bytes: torrent.verified_bytes,
             downloaded_bytes: torrent.downloaded_bytes,
@@ -268,6 +283,44 @@ impl From<Torrent> for SessionTorrent {
             peers: torrent.peers,
             added_unix_s: torrent.added_at,
             completed_unix_s: torrent.completed_at,
+        }
+    }
+}
+
+/// A setting of a node.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Setting {
+    pub(crate) key: String,
+    pub(crate) value: String,
+    pub(crate) default: String,
+    pub(crate) help: String,
+}
+
+impl From<message::Setting> for Setting {
+    fn from(setting: message::Setting) -> Self {
+        Setting {
+            key: setting.key,
+            value: setting.value,
+            default: setting.default,
+            help: setting.help,
+        }
+    }
+}
+
+/// What a category, a tag or the session says for its torrents.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Rules {
+    pub(crate) name: String,
+    pub(crate) rules: BTreeMap<String, String>,
+    pub(crate) torrents: usize,
+}
+
+impl From<message::Carrier> for Rules {
+    fn from(carrier: message::Carrier) -> Self {
+        Rules {
+            name: carrier.name,
+            rules: carrier.rules,
+            torrents: carrier.torrents,
         }
     }
 }

@@ -1,8 +1,11 @@
 //! What events say to people, as lines.
 
+use std::collections::BTreeMap;
+
 use super::event::{
-    Checked, Complete, Created, Event, FileEvent, MagnetEvent, Metadata, Progress, Scrape,
-    SessionTorrent, Started, Stopped, SwarmFigures, TorrentEvent, TorrentFile, Tracker, WebSeed,
+    Checked, Complete, Created, Event, FileEvent, MagnetEvent, Metadata, Progress, Rules, Scrape,
+    SessionTorrent, Setting, Started, Stopped, SwarmFigures, TorrentEvent, TorrentFile, Tracker,
+    WebSeed,
 };
 use super::text::Line;
 use crate::units::{PieceLength, Seconds, Size, Timestamp};
@@ -45,6 +48,8 @@ pub(super) fn lines(event: &Event) -> Vec<Line> {
         Event::File(file) => vec![show_wrong_file(file)],
         Event::Checked(checked) => vec![show_checked(checked)],
         Event::SessionTorrent(torrent) => show_session_torrent(torrent),
+        Event::Setting(setting) => show_setting(setting),
+        Event::Rules(rules) => vec![show_rules(rules)],
         Event::Warning(warning) => vec![Line::bad("warning: ").then(&warning.message)],
         // The line for people goes to standard error.
         Event::Error(_) => Vec::new(),
@@ -263,10 +268,47 @@ fn show_session_torrent(torrent: &SessionTorrent) -> Vec<Line> {
     let rates = rate('\u{2193}', torrent.download_rate_bytes_per_s)
         + &rate('\u{2191}', torrent.upload_rate_bytes_per_s);
     let (id, state) = (torrent.id, torrent.state);
-    let line = format!("{id:>4}  {state:<11}  {done}  {}{rates}", torrent.name);
+    let mut line = format!("{id:>4}  {state:<11}  {done}  {}{rates}", torrent.name);
+    let category = torrent.category.iter().map(|name| format!("  ({name})"));
+    let tags = torrent.tags.iter().map(|name| format!("  #{name}"));
+    line.extend(category.chain(tags));
+    if !torrent.rules.is_empty() {
+        line += "  ";
+        line += &words(&torrent.rules);
+    }
     let wrong = torrent.message.as_ref();
     let wrong = wrong.map(|message| Line::bad("      ").then(message));
     std::iter::once(Line::plain(line)).chain(wrong).collect()
+}
+
+fn words(rules: &BTreeMap<String, String>) -> String {
+    let words: Vec<String> = rules
+        .iter()
+        .map(|(word, text)| format!("{word}={text}"))
+        .collect();
+    words.join(" ")
+}
+
+/// What it is and what it is for.
+fn show_setting(setting: &Setting) -> Vec<Line> {
+    let was = match setting.value == setting.default {
+        true => String::new(),
+        false => format!("  (otherwise {})", setting.default),
+    };
+    vec![
+        Line::plain(format!("{}={}{was}", setting.key, setting.value)),
+        Line::plain(format!("      {}", setting.help)),
+    ]
+}
+
+fn show_rules(rules: &Rules) -> Line {
+    let name = if rules.name.is_empty() {
+        "session"
+    } else {
+        &rules.name
+    };
+    let (torrents, words) = (count(rules.torrents, "torrent"), words(&rules.rules));
+    Line::plain(format!("{name}  {torrents}  {words}").trim_end().to_owned())
 }
 
 fn show_started(started: &Started) -> Line {

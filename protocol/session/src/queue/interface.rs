@@ -1,6 +1,6 @@
 //! The words between a queue and whoever owns it.
 
-use super::share::{OwnLimits, ShareAction, ShareLimit, ShareLimits};
+use super::share::{OwnLimits, ShareLimit, ShareLimits, Then};
 use crate::TorrentKey;
 use core::time::Duration;
 
@@ -252,7 +252,7 @@ pub enum Output {
     Stop(TorrentKey, Why),
     /// A seed has given enough. Where it ran and the action is not to super-seed, its `Stop` came before this, and it does not
     /// start again unless a person resumes it.
-    LimitReached(TorrentKey, ShareLimit, ShareAction),
+    LimitReached(TorrentKey, ShareLimit, Then),
 }
 
 /// Why a torrent stops.

@@ -14,16 +14,26 @@ pub enum ShareLimit {
     IdleTime,
 }
 
-/// What follows when a limit is reached.
+/// Which of several limits counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ShareAction {
+pub enum When {
+    /// The first that is reached.
+    #[default]
+    Any,
+    /// The last: all that are set must be reached.
+    All,
+}
+
+/// What follows when a seed has given enough.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Then {
     /// It stops, until a person resumes it.
     #[default]
-    Stop,
+    Pause,
     /// It is to be removed, its files stay.
     Remove,
     /// It is to be removed with its files.
-    RemoveWithContent,
+    RemoveData,
     /// It goes on, as a super-seed.
     SuperSeed,
 }
@@ -37,28 +47,59 @@ pub struct ShareLimits {
     pub seeding: Option<Duration>,
     /// Time as a seed since a byte was last sent.
     pub idle: Option<Duration>,
+    /// Which of them counts.
+    pub when: When,
     /// What follows.
-    pub action: ShareAction,
+    pub then: Then,
 }
 
-/// How a torrent's own limit and the global one go together.
+/// What somebody says of a limit, or of another thing that can be inherited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Own<T> {
-    /// The global one holds.
+pub enum Told<T> {
+    /// Nothing: what others say holds.
     #[default]
-    Global,
-    /// No limit, whatever the global one is.
-    Unlimited,
-    /// This one.
-    Limit(T),
+    Inherit,
+    /// That there is none, whatever others say.
+    None,
+    /// This.
+    Some(T),
 }
 
-impl<T: Copy> Own<T> {
-    fn or(self, global: Option<T>) -> Option<T> {
+impl<T> Told<T> {
+    /// What is said here, and where that is nothing, what others say.
+    #[must_use]
+    pub fn before(self, others: Told<T>) -> Told<T> {
         match self {
-            Own::Global => global,
-            Own::Unlimited => None,
-            Own::Limit(limit) => Some(limit),
+            Told::Inherit => others,
+            said => said,
+        }
+    }
+
+    /// What holds where others say this.
+    pub fn or(self, others: Option<T>) -> Option<T> {
+        match self {
+            Told::Inherit => others,
+            Told::None => None,
+            Told::Some(value) => Some(value),
+        }
+    }
+}
+
+impl<T> From<Option<T>> for Told<T> {
+    /// Of somebody who cannot say that there is none.
+    fn from(said: Option<T>) -> Self {
+        said.map_or(Told::Inherit, Told::Some)
+    }
+}
+
+impl Told<String> {
+    /// The same, borrowed.
+    #[must_use]
+    pub fn as_deref(&self) -> Told<&str> {
+        match self {
+            Told::Inherit => Told::Inherit,
+            Told::None => Told::None,
+            Told::Some(text) => Told::Some(text),
         }
     }
 }
@@ -67,13 +108,15 @@ impl<T: Copy> Own<T> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OwnLimits {
     /// Ratio in thousandths.
-    pub ratio_permille: Own<u32>,
+    pub ratio_permille: Told<u32>,
     /// Time as a seed.
-    pub seeding: Own<Duration>,
+    pub seeding: Told<Duration>,
     /// Time as a seed since a byte was last sent.
-    pub idle: Own<Duration>,
+    pub idle: Told<Duration>,
+    /// Which of them counts, `None` as for all.
+    pub when: Option<When>,
     /// What follows, `None` as for all.
-    pub action: Option<ShareAction>,
+    pub then: Option<Then>,
 }
 
 impl OwnLimits {
@@ -83,38 +126,56 @@ impl OwnLimits {
             ratio_permille: self.ratio_permille.or(global.ratio_permille),
             seeding: self.seeding.or(global.seeding),
             idle: self.idle.or(global.idle),
-            action: self.action.unwrap_or(global.action),
+            when: self.when.unwrap_or(global.when),
+            then: self.then.unwrap_or(global.then),
         }
     }
 }
 
 impl ShareLimits {
-    /// The first limit that is reached.
+    /// The limit that is reached, and with it as many as have to be; the first of them by the order of [`ShareLimit`].
     pub(super) fn reached(&self, progress: &Progress) -> Option<ShareLimit> {
-        let ratio = self.ratio_permille.is_some_and(|most| {
+        let set = [
+            (self.is_ratio_reached(progress), ShareLimit::Ratio),
+            (
+                self.seeding.map(|most| progress.seeding >= most),
+                ShareLimit::SeedingTime,
+            ),
+            (
+                self.idle.map(|most| progress.idle >= most),
+                ShareLimit::IdleTime,
+            ),
+        ];
+        let waits = set.iter().any(|&(reached, _)| reached == Some(false));
+        if self.when == When::All && waits {
+            return None;
+        }
+        set.into_iter()
+            .find_map(|(reached, limit)| (reached == Some(true)).then_some(limit))
+    }
+
+    /// `None` where there is no such limit.
+    fn is_ratio_reached(&self, progress: &Progress) -> Option<bool> {
+        self.ratio_permille.map(|most| {
             let sent = u128::from(progress.uploaded_bytes) * 1_000;
             sent >= u128::from(received(progress)) * u128::from(most)
                 && (progress.uploaded_bytes > 0 || most == 0)
-        });
-        let seeding = self.seeding.is_some_and(|most| progress.seeding >= most);
-        let idle = self.idle.is_some_and(|most| progress.idle >= most);
-        [
-            (ratio, ShareLimit::Ratio),
-            (seeding, ShareLimit::SeedingTime),
-            (idle, ShareLimit::IdleTime),
-        ]
-        .into_iter()
-        .find_map(|(reached, limit)| reached.then_some(limit))
+        })
     }
 
-    /// How long until a limit of time is reached if all goes on as it does.
+    /// How long until enough is given by time alone, if all goes on as it does.
     pub(super) fn time_left(&self, progress: &Progress) -> Option<Duration> {
         let seeding = self
             .seeding
             .map(|most| most.saturating_sub(progress.seeding));
-        let idle = self.idle.filter(|_| progress.upload_bytes_per_s == 0);
-        let idle = idle.map(|most| most.saturating_sub(progress.idle));
-        seeding.into_iter().chain(idle).min()
+        let is_idle = progress.upload_bytes_per_s == 0;
+        let idle = self.idle.map(|most| most.saturating_sub(progress.idle));
+        if self.when == When::Any {
+            return seeding.into_iter().chain(idle.filter(|_| is_idle)).min();
+        }
+        let never = self.is_ratio_reached(progress) == Some(false)
+            || (!is_idle && idle.is_some_and(|left| !left.is_zero()));
+        seeding.into_iter().chain(idle).max().filter(|_| !never)
     }
 }
 
@@ -172,16 +233,17 @@ mod tests {
             ..ratio(1_000)
         };
         let own = OwnLimits {
-            ratio_permille: Own::Unlimited,
-            idle: Own::Limit(Duration::from_secs(3)),
-            action: Some(ShareAction::Remove),
+            ratio_permille: Told::None,
+            idle: Told::Some(Duration::from_secs(3)),
+            then: Some(Then::Remove),
             ..OwnLimits::default()
         };
         let hold = ShareLimits {
             ratio_permille: None,
             seeding: Some(Duration::from_secs(10)),
             idle: Some(Duration::from_secs(3)),
-            action: ShareAction::Remove,
+            when: When::Any,
+            then: Then::Remove,
         };
         assert_eq!(own.over(&global), hold);
         let progress = Progress {
@@ -190,5 +252,37 @@ mod tests {
             ..Progress::default()
         };
         assert_eq!(hold.time_left(&progress), Some(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn where_all_limits_count_time_leads_to_nothing_before_the_ratio_is_reached() {
+        let all = ShareLimits {
+            seeding: Some(Duration::from_secs(10)),
+            idle: Some(Duration::from_secs(3)),
+            when: When::All,
+            ..ratio(1_000)
+        };
+        let at = |uploaded_bytes, seeding, idle| Progress {
+            seeding: Duration::from_secs(seeding),
+            idle: Duration::from_secs(idle),
+            ..moved(uploaded_bytes, 100, 100)
+        };
+        let both = |progress| (all.reached(&progress), all.time_left(&progress));
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(both(at(99, 20, 20)), (None, None));
+        assert_eq!(both(at(100, 4, 20)), (None, seconds(6)));
+        assert_eq!(both(at(100, 9, 1)), (None, seconds(2)));
+        assert_eq!(both(at(100, 10, 3)).0, Some(ShareLimit::Ratio));
+        let busy = Progress {
+            upload_bytes_per_s: 1,
+            ..at(100, 9, 1)
+        };
+        assert_eq!(both(busy), (None, None));
+        let nothing = ShareLimits {
+            when: When::All,
+            ..ShareLimits::default()
+        };
+        assert_eq!(nothing.reached(&at(100, 10, 3)), None);
+        assert_eq!(nothing.time_left(&at(100, 10, 3)), None);
     }
 }

@@ -508,7 +508,7 @@ fn a_seed_that_sent_its_ratio_stops_and_says_why() {
     owner.tell(Input::Progress(T1, sent(1_500)));
     let enough = [
         Output::Stop(T1, Why::GaveEnough),
-        Output::LimitReached(T1, ShareLimit::Ratio, ShareAction::Stop),
+        Output::LimitReached(T1, ShareLimit::Ratio, Then::Pause),
     ];
     assert_eq!(owner.said(), enough);
     assert_eq!(
@@ -533,8 +533,8 @@ fn limits_of_time_are_reached_without_a_report() {
     );
     owner.moves(1, FAST);
     let own = OwnLimits {
-        idle: Own::Unlimited,
-        action: Some(ShareAction::RemoveWithContent),
+        idle: Told::None,
+        then: Some(Then::RemoveData),
         ..OwnLimits::default()
     };
     owner.tell(Input::Limits(T2, own));
@@ -542,11 +542,11 @@ fn limits_of_time_are_reached_without_a_report() {
     owner.pass(10 * MINUTE);
     let enough = [
         Output::Stop(TorrentKey(3), Why::GaveEnough),
-        Output::LimitReached(TorrentKey(3), ShareLimit::IdleTime, ShareAction::Stop),
+        Output::LimitReached(TorrentKey(3), ShareLimit::IdleTime, Then::Pause),
     ];
     assert_eq!(owner.said(), enough);
     owner.pass(HOUR);
-    let (limit, action) = (ShareLimit::SeedingTime, ShareAction::RemoveWithContent);
+    let (limit, action) = (ShareLimit::SeedingTime, Then::RemoveData);
     assert!(
         owner
             .said()
@@ -585,14 +585,14 @@ fn to_super_seed_is_said_once_and_the_seed_goes_on() {
     let mut owner = Owner::of(
         share(ShareLimits {
             seeding: Some(Duration::from_secs(HOUR)),
-            action: ShareAction::SuperSeed,
+            then: Then::SuperSeed,
             ..ShareLimits::default()
         }),
         &[Work::Seed],
     );
     owner.said();
     owner.pass(10 * HOUR);
-    let said = Output::LimitReached(T1, ShareLimit::SeedingTime, ShareAction::SuperSeed);
+    let said = Output::LimitReached(T1, ShareLimit::SeedingTime, Then::SuperSeed);
     assert_eq!(owner.said(), [said]);
     assert_eq!(owner.runs(), [1]);
     assert_eq!(owner.queue.deadline(), None);
@@ -601,7 +601,7 @@ fn to_super_seed_is_said_once_and_the_seed_goes_on() {
 #[test]
 fn who_resumes_a_seed_that_gave_enough_lets_it_go_on_until_its_limits_are_set_anew() {
     let own = OwnLimits {
-        seeding: Own::Limit(Duration::from_secs(HOUR)),
+        seeding: Told::Some(Duration::from_secs(HOUR)),
         ..OwnLimits::default()
     };
     let mut owner = Owner::of(Settings::default(), &[Work::Seed]);
@@ -651,7 +651,7 @@ fn to_super_seed_is_said_again_where_a_higher_limit_is_reached() {
     let limit = |seeding| {
         share(ShareLimits {
             seeding: Some(Duration::from_secs(seeding)),
-            action: ShareAction::SuperSeed,
+            then: Then::SuperSeed,
             ..ShareLimits::default()
         })
     };
@@ -660,7 +660,7 @@ fn to_super_seed_is_said_again_where_a_higher_limit_is_reached() {
     owner.tell(Input::Settings(limit(3 * HOUR)));
     owner.said();
     owner.pass(2 * HOUR);
-    let said = Output::LimitReached(T1, ShareLimit::SeedingTime, ShareAction::SuperSeed);
+    let said = Output::LimitReached(T1, ShareLimit::SeedingTime, Then::SuperSeed);
     assert_eq!(owner.said(), [said]);
 }
 
@@ -668,7 +668,7 @@ fn to_super_seed_is_said_again_where_a_higher_limit_is_reached() {
 fn a_seed_whose_disk_is_missing_is_not_removed() {
     let removes = share(ShareLimits {
         ratio_permille: Some(1_000),
-        action: ShareAction::RemoveWithContent,
+        then: Then::RemoveData,
         ..ShareLimits::default()
     });
     let mut owner = Owner::of(removes, &[Work::Seed]);
@@ -681,7 +681,7 @@ fn a_seed_whose_disk_is_missing_is_not_removed() {
     owner.tell(Input::Progress(T1, sent));
     assert_eq!(owner.said(), []);
     owner.tell(Input::Well(T1));
-    let (limit, action) = (ShareLimit::Ratio, ShareAction::RemoveWithContent);
+    let (limit, action) = (ShareLimit::Ratio, Then::RemoveData);
     assert_eq!(owner.said(), [Output::LimitReached(T1, limit, action)]);
 }
 
@@ -701,7 +701,7 @@ fn a_person_s_pause_is_stored_as_that() {
 fn another_life_of_the_session_goes_on_where_this_one_was() {
     let settings = share(ShareLimits {
         seeding: Some(Duration::from_secs(HOUR)),
-        action: ShareAction::Remove,
+        then: Then::Remove,
         ..ShareLimits::default()
     });
     let works = [Work::Seed, Work::Seed, Work::Download, CHECK];

@@ -6,7 +6,7 @@ use super::interface::{Activity, Progress, Settings, Standing, Swarm, Torrent, W
 use super::lanes::{Class, Place, Rank, Seat};
 use super::order::Entry;
 use super::pace::Pace;
-use super::share::{OwnLimits, ShareAction, ShareLimit, ShareLimits};
+use super::share::{OwnLimits, ShareLimit, ShareLimits, Then};
 use crate::TorrentKey;
 use core::time::Duration;
 use shoal_machine::{Moment, earliest};
@@ -96,7 +96,7 @@ impl State {
         let resumed = self.wish == Wish::Paused || self.gave_enough.is_some();
         if wish == Wish::Queued && resumed && self.work != Work::Download {
             let limits = self.limits.over(global);
-            let stops = limits.action != ShareAction::SuperSeed;
+            let stops = limits.then != Then::SuperSeed;
             self.beyond = stops && limits.reached(&self.progress_at(now)).is_some();
         }
         if wish == Wish::Paused && self.work.activity() == Activity::Check {
@@ -149,7 +149,7 @@ impl State {
         &mut self,
         now: Moment,
         global: &ShareLimits,
-    ) -> Option<(ShareLimit, ShareAction)> {
+    ) -> Option<(ShareLimit, Then)> {
         if !self.is_limited() {
             return None;
         }
@@ -158,12 +158,12 @@ impl State {
             self.super_seeding = false;
             return None;
         };
-        if limits.action == ShareAction::SuperSeed {
+        if limits.then == Then::SuperSeed {
             let said = core::mem::replace(&mut self.super_seeding, true);
-            return (!said).then_some((limit, limits.action));
+            return (!said).then_some((limit, limits.then));
         }
         self.gave_enough = Some(limit);
-        Some((limit, limits.action))
+        Some((limit, limits.then))
     }
 
     /// Whether share limits could stop it. A person who forces or pauses it decided otherwise.

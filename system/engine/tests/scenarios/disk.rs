@@ -30,6 +30,8 @@ pub(crate) struct OddDisk {
     pub(crate) writes_hang: AtomicBool,
     /// So does syncing.
     pub(crate) syncs_hang: AtomicBool,
+    /// So does removing.
+    pub(crate) removals_hang: AtomicBool,
     /// Reads and writes move less than they are asked to, by numbers of bytes that fit no block.
     pub(crate) short: AtomicBool,
     moves: AtomicUsize,
@@ -85,6 +87,11 @@ impl Disk for OddDisk {
     fn sync_all(&self, root: &Root) -> io::Result<()> {
         hang_while(&self.syncs_hang);
         Usual.sync_all(root)
+    }
+
+    fn remove(&self, root: &Root, path: &Path) -> io::Result<()> {
+        hang_while(&self.removals_hang);
+        Usual.remove(root, path)
     }
 }
 

@@ -17,6 +17,7 @@ mod hole_punch;
 mod hostile;
 mod limits;
 mod magnets;
+mod places;
 mod remote;
 mod rig;
 mod sockets;

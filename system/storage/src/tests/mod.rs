@@ -2,6 +2,7 @@
 
 mod chaos;
 mod faults;
+mod removal;
 mod resume;
 mod rig;
 mod scenarios;

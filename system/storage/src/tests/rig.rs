@@ -323,6 +323,8 @@ pub(super) struct FaultyDisk {
     pub(super) broken: AtomicBool,
     /// Whether writes take only a part.
     short: AtomicBool,
+    /// Whether everything fails from that operation on, as nothing is done any more by a process that was killed.
+    dies: bool,
     pub(super) operations: AtomicU64,
     pub(super) writes: AtomicU64,
     pub(super) reads: AtomicU64,
@@ -334,7 +336,17 @@ impl FaultyDisk {
     }
 
     pub(super) fn failing_at(operation: i64) -> Arc<Self> {
+        FaultyDisk::from(operation, false)
+    }
+
+    /// Stands for `kill -9`: from that operation on none is done.
+    pub(super) fn dying_at(operation: i64) -> Arc<Self> {
+        FaultyDisk::from(operation, true)
+    }
+
+    fn from(operation: i64, dies: bool) -> Arc<Self> {
         Arc::new(FaultyDisk {
+            dies,
             fail_at: AtomicI64::new(operation),
             room: AtomicU64::new(u64::MAX),
             broken: AtomicBool::new(false),
@@ -359,7 +371,8 @@ impl FaultyDisk {
 
     fn count(&self) -> io::Result<()> {
         self.operations.fetch_add(1, Ordering::Relaxed);
-        if self.fail_at.fetch_sub(1, Ordering::Relaxed) == 0 {
+        let left = self.fail_at.fetch_sub(1, Ordering::Relaxed);
+        if left == 0 || self.dies && left < 0 {
             return Err(io::Error::from_raw_os_error(5));
         }
         Ok(())
@@ -416,5 +429,20 @@ impl Disk for FaultyDisk {
     fn sync_all(&self, root: &Root) -> io::Result<()> {
         self.count()?;
         SystemDisk.sync_all(root)
+    }
+
+    fn rename(&self, from: &Root, path: &Path, to: &Root, new: &Path) -> io::Result<()> {
+        self.count()?;
+        SystemDisk.rename(from, path, to, new)
+    }
+
+    fn remove(&self, root: &Root, path: &Path) -> io::Result<()> {
+        self.count()?;
+        SystemDisk.remove(root, path)
+    }
+
+    fn remove_folder(&self, root: &Root, path: &Path) -> io::Result<()> {
+        self.count()?;
+        SystemDisk.remove_folder(root, path)
     }
 }

@@ -1,6 +1,6 @@
 //! The page about JSON against the events: every field of one of each, and nothing else.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -182,6 +182,11 @@ fn samples() -> Vec<Event> {
             state: "suspended",
             message: Some("the disk is full".to_owned()),
             directory: "/home/ada/music".to_owned(),
+            category: Some("music".to_owned()),
+            tags: BTreeSet::from(["new".to_owned()]),
+            position: Some(1),
+            forced: false,
+            rules: words(),
             wanted_bytes: 20_000,
             verified_bytes: 16_384,
             downloaded_bytes: 16_384,
@@ -192,11 +197,27 @@ fn samples() -> Vec<Event> {
             added_unix_s: 1_700_000_000,
             completed_unix_s: None,
         })),
+        Event::Setting(Setting {
+            key: "queue.downloads".to_owned(),
+            value: "5".to_owned(),
+            default: "3".to_owned(),
+            help: "downloads that run at a time: a number or all".to_owned(),
+        }),
+        Event::Rules(Rules {
+            name: "music".to_owned(),
+            rules: words(),
+            torrents: 1,
+        }),
         Event::Warning(Warning {
             message: "odd".into(),
         }),
         Event::Error(ErrorEvent::from(&Failure::new(Exit::Failure, "bad"))),
     ]
+}
+
+/// What is said of rates.
+fn words() -> BTreeMap<String, String> {
+    BTreeMap::from([("up".to_owned(), "1MiB".to_owned())])
 }
 
 /// The names of all fields, those of objects in lists included.
@@ -205,7 +226,10 @@ fn fields(value: &Value, found: &mut BTreeSet<String>) {
         Value::Object(object) => {
             for (name, value) in object {
                 found.insert(name.clone());
-                fields(value, found);
+                // What is in there has words for names, not fields.
+                if name != "rules" {
+                    fields(value, found);
+                }
             }
         }
         Value::Array(items) => items.iter().for_each(|item| fields(item, found)),
@@ -294,6 +318,8 @@ fn the_page_has_no_section_without_an_event() {
             | Event::File(_)
             | Event::Checked(_)
             | Event::SessionTorrent(_)
+            | Event::Setting(_)
+            | Event::Rules(_)
             | Event::Warning(_)
             | Event::Error(_) => {}
         }

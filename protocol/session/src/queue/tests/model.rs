@@ -64,7 +64,7 @@ impl Model {
     pub(super) fn hear(&mut self, said: &[Output]) {
         for output in said {
             if let Output::LimitReached(key, _, action) = *output {
-                let stops = action != ShareAction::SuperSeed;
+                let stops = action != Then::SuperSeed;
                 self.of(key, |fact| fact.gave_enough |= stops);
             }
         }
@@ -150,31 +150,38 @@ fn any_settings() -> impl Strategy<Value = Settings> {
         proptest::option::of(0u32..3_000),
         proptest::option::of(0u64..2_000),
         proptest::option::of(0u64..500),
-        any_action(),
+        (any_when(), any_action()),
     );
     let slow = proptest::option::of(Just(SlowRule::default()));
     (limit(), limit(), limit(), limit(), share, slow).prop_map(
-        |(checks, downloads, seeds, all, (ratio_permille, seeding, idle, action), slow)| Settings {
-            max_checks: checks,
-            slow,
-            seed_turn: Duration::from_secs(200),
-            share: ShareLimits {
-                ratio_permille,
-                seeding: seeding.map(Duration::from_secs),
-                idle: idle.map(Duration::from_secs),
-                action,
-            },
-            ..limits(downloads, seeds, all)
+        |(checks, downloads, seeds, all, (ratio_permille, seeding, idle, (when, then)), slow)| {
+            Settings {
+                max_checks: checks,
+                slow,
+                seed_turn: Duration::from_secs(200),
+                share: ShareLimits {
+                    ratio_permille,
+                    seeding: seeding.map(Duration::from_secs),
+                    idle: idle.map(Duration::from_secs),
+                    when,
+                    then,
+                },
+                ..limits(downloads, seeds, all)
+            }
         },
     )
 }
 
-fn any_action() -> impl Strategy<Value = ShareAction> {
+fn any_when() -> impl Strategy<Value = When> {
+    prop_oneof![Just(When::Any), Just(When::All)]
+}
+
+fn any_action() -> impl Strategy<Value = Then> {
     prop_oneof![
-        Just(ShareAction::Stop),
-        Just(ShareAction::Remove),
-        Just(ShareAction::SuperSeed),
-        Just(ShareAction::RemoveWithContent)
+        Just(Then::Pause),
+        Just(Then::Remove),
+        Just(Then::SuperSeed),
+        Just(Then::RemoveData)
     ]
 }
 
@@ -221,8 +228,10 @@ fn any_input() -> impl Strategy<Value = Input> {
         idle: Duration::from_secs(idle),
         ..moving(rate)
     });
-    let own = proptest::option::of(0u32..3_000).prop_map(|ratio| OwnLimits {
-        ratio_permille: ratio.map_or(Own::Unlimited, Own::Limit),
+    let own = (proptest::option::of(0u32..3_000), any_when());
+    let own = own.prop_map(|(ratio, when)| OwnLimits {
+        ratio_permille: ratio.map_or(Told::None, Told::Some),
+        when: Some(when),
         ..OwnLimits::default()
     });
     prop_oneof![

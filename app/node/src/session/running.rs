@@ -1,0 +1,329 @@
+//! What the engine runs of a session: begun, followed, told to stop, and what it comes to.
+//!
+//! Invariant: each run of a torrent has a number, and news of an earlier one changes nothing.
+
+use super::{Session, key, unix_now};
+use crate::entry::{Entry, Run, Source};
+use crate::journal;
+use shoal_engine::{
+    AddMagnet, AddTorrent, EngineError, FoundTorrent, MagnetError, MagnetHandle, TorrentHandle,
+};
+use shoal_metainfo::{Magnet, Metainfo};
+use shoal_session::queue;
+use shoal_storage::{Fate, Removed, home_trash};
+use shoal_store::Removing;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How soon a torrent is tried again whose name is still in use.
+const BEGIN_AGAIN: Duration = Duration::from_millis(200);
+
+/// How long data may take to be removed before a person hears that it does not go.
+const ERASE_WITHIN: Duration = Duration::from_secs(10 * 60);
+
+/// What the engine is asked to run.
+enum Begin {
+    Torrent(Box<AddTorrent>),
+    Magnet(Box<AddMagnet>),
+}
+
+/// What it runs.
+pub(super) enum Begun {
+    Torrent(TorrentHandle),
+    Search(MagnetHandle),
+}
+
+/// What the engine came to, of one run of one torrent.
+pub(super) enum News {
+    /// Everything wanted is there.
+    Completed,
+    /// It has ended.
+    Ended,
+    /// The engine has it, or does not take it.
+    Begun(Result<Begun, EngineError>),
+    /// It could not be started, and now perhaps can.
+    Again,
+    /// Its data was removed, or why not.
+    Erased(Result<Removed, EngineError>),
+    /// What a magnet link means.
+    Found(Box<MagnetHandle>, Result<FoundTorrent, MagnetError>),
+}
+
+impl Session {
+    /// Stops whatever it does.
+    pub(super) fn halt(&mut self, id: i64) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        match std::mem::replace(&mut entry.run, Run::Idle) {
+            Run::Searching(task, _) => task.abort(),
+            Run::Running(handle, _) => {
+                entry.run = Run::Stopping(handle.watch());
+                // It hears of it when it has room for messages, and the session does not wait for that.
+                tokio::spawn(async move { handle.stop().await });
+            }
+            other => entry.run = other,
+        }
+    }
+
+    /// Starts what is wanted to run and does not. What a search has found goes on with its connections.
+    pub(super) fn begin(&mut self, id: i64, search: Option<MagnetHandle>) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let rests = matches!(entry.run, Run::Idle) && entry.failure.is_none();
+        if !entry.due || entry.removed || !rests {
+            return;
+        }
+        entry.run_number += 1;
+        entry.run = Run::Beginning;
+        let begin = begin(entry, &self.journals, &self.settings.add_trackers, search);
+        let (run, engine, news) = (entry.run_number, self.engine.handle(), self.news.clone());
+        let at_once = Arc::clone(&self.at_once);
+        // A disk that does not answer keeps this task, and not the session.
+        tokio::spawn(async move {
+            let Ok(_permit) = at_once.acquire().await else {
+                return;
+            };
+            let begun = match begin {
+                Begin::Torrent(add) => engine.add(*add).await.map(Begun::Torrent),
+                Begin::Magnet(add) => engine.add_magnet(*add).await.map(Begun::Search),
+            };
+            drop(news.send((id, run, News::Begun(begun))).await);
+        });
+    }
+
+    fn begun(&mut self, id: i64, run: u64, begun: Result<Begun, EngineError>) {
+        let run = match begun {
+            Ok(Begun::Torrent(handle)) => self.follow(id, run, handle),
+            Ok(Begun::Search(search)) => self.wait_for(id, run, search),
+            Err(error) => {
+                // No two torrents of a session share a name: this one's is that of a removed one, which takes leave.
+                let later = matches!(error, EngineError::Duplicate);
+                if later {
+                    self.begin_later(id, run);
+                }
+                if let Some(entry) = self.entries.get_mut(&id) {
+                    entry.run = Run::Idle;
+                }
+                if !later {
+                    self.fail(id, error.to_string());
+                }
+                return self.forget(id);
+            }
+        };
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        entry.run = run;
+        if !entry.due || entry.removed {
+            self.halt(id);
+            self.forget(id);
+        }
+    }
+
+    /// Has its data removed.
+    pub(super) fn erase(&mut self, id: i64, removing: Removing) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        entry.run_number += 1;
+        entry.run = Run::Erasing;
+        let begin = begin(entry, &self.journals, &[], None);
+        let (run, engine, news) = (entry.run_number, self.engine.handle(), self.news.clone());
+        tokio::spawn(async move {
+            let fate = match removing {
+                Removing::Delete => Fate::Deleted,
+                Removing::Trash => Fate::Trashed { home: home_trash() },
+            };
+            let erased = match begin {
+                Begin::Torrent(add) => engine.remove_content(&add, fate, ERASE_WITHIN).await,
+                // Nothing came before it was known what it is.
+                Begin::Magnet(_) => Ok(Removed::default()),
+            };
+            drop(news.send((id, run, News::Erased(erased))).await);
+        });
+    }
+
+    async fn erased(&mut self, id: i64, erased: Result<Removed, EngineError>) {
+        let done = match erased {
+            Ok(removed) => {
+                for reason in &removed.reasons {
+                    tracing::warn!(torrent = id, %reason, "something stays where the data was");
+                }
+                self.database
+                    .remove_torrents(&[id])
+                    .await
+                    .map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        entry.run = Run::Idle;
+        entry.removing = None;
+        match done {
+            Ok(()) => self.forget(id),
+            Err(why) => self.keep(id, &why).await,
+        }
+    }
+
+    /// A torrent whose data could not be removed stays, so that a person sees it.
+    async fn keep(&mut self, id: i64, why: &str) {
+        if let Err(error) = self.database.removing(&[id], None).await {
+            tracing::warn!(torrent = id, %error, "that its data stays is not written down");
+        }
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        entry.removed = false;
+        entry.failure = Some(format!(
+            "its data could not be removed: {why}; remove it again"
+        ));
+        if let Some(entry) = self.entries.get(&id) {
+            let queued = self.queued(entry);
+            self.tell(queue::Input::Added(key(id), queued));
+            self.tell(queue::Input::Failed(key(id)));
+        }
+    }
+
+    fn begin_later(&self, id: i64, run: u64) {
+        let news = self.news.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(BEGIN_AGAIN).await;
+            drop(news.send((id, run, News::Again)).await);
+        });
+    }
+
+    fn follow(&self, id: i64, run: u64, handle: TorrentHandle) -> Run {
+        let (mut watched, news) = (handle.watch(), self.news.clone());
+        tokio::spawn(async move {
+            if watched.wait_for(|state| state.complete).await.is_ok() {
+                drop(news.send((id, run, News::Completed)).await);
+            }
+            while watched.changed().await.is_ok() {}
+            drop(news.send((id, run, News::Ended)).await);
+        });
+        let seen = handle.watch();
+        Run::Running(handle, seen)
+    }
+
+    fn wait_for(&self, id: i64, run: u64, mut search: MagnetHandle) -> Run {
+        let (watched, news) = (search.watch(), self.news.clone());
+        let task = tokio::spawn(async move {
+            let found = search.found().await;
+            let found = News::Found(Box::new(search), found);
+            drop(news.send((id, run, found)).await);
+        });
+        Run::Searching(task.abort_handle(), watched)
+    }
+
+    pub(super) async fn learn(&mut self, id: i64, run: u64, news: News) {
+        let current = |entry: &&mut Entry| entry.run_number == run;
+        let Some(entry) = self.entries.get_mut(&id).filter(current) else {
+            return;
+        };
+        match news {
+            News::Completed => {
+                let totals = entry.totals();
+                // Most that run were complete in an earlier life of the node, which is written down.
+                if entry.completed_at.is_none() {
+                    let at = unix_now();
+                    entry.completed_at = Some(at);
+                    if let Err(error) = self.database.completed(id, at).await {
+                        tracing::warn!(%error, "a completion is not written down");
+                    }
+                    self.write_totals(&[(id, totals)]).await;
+                }
+                self.tell(queue::Input::Work(key(id), queue::Work::Seed));
+            }
+            News::Ended => {
+                entry.ended();
+                let (totals, failed) = (entry.totals(), entry.failure.is_some());
+                self.write_totals(&[(id, totals)]).await;
+                self.write_shares(Some(id)).await;
+                self.forget(id);
+                match failed {
+                    true => self.tell(queue::Input::Failed(key(id))),
+                    false => self.begin(id, None),
+                }
+            }
+            News::Begun(begun) => self.begun(id, run, begun),
+            News::Again => self.begin(id, None),
+            News::Erased(erased) => self.erased(id, erased).await,
+            News::Found(search, found) => {
+                entry.run = Run::Idle;
+                match found {
+                    Ok(found) => self.found(id, *search, found).await,
+                    Err(error) => self.fail(id, error.to_string()),
+                }
+            }
+        }
+    }
+
+    /// A magnet link has become a torrent.
+    async fn found(&mut self, id: i64, search: MagnetHandle, found: FoundTorrent) {
+        let hashes = found.metainfo.info_hashes();
+        let kept = self.database.found(id, hashes, &found.file).await;
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        if let Err(error) = kept {
+            return self.fail(id, error.to_string());
+        }
+        if let (Source::Magnet(magnet), None) = (&entry.source, &entry.selection) {
+            entry.selection = selected(magnet, &found.metainfo);
+        }
+        entry.hashes = hashes;
+        entry.source = Source::Metainfo(found.metainfo);
+        self.begin(id, Some(search));
+    }
+}
+
+pub(super) fn journal(entry: &Entry, journals: &Path) -> PathBuf {
+    journals.join(journal::file_name(entry.hashes.primary(), &entry.directory))
+}
+
+fn begin(
+    entry: &Entry,
+    journals: &Path,
+    trackers: &[String],
+    search: Option<MagnetHandle>,
+) -> Begin {
+    // Those of a private torrent are its own alone (BEP 27).
+    let trackers = if entry.is_private() { &[] } else { trackers };
+    match &entry.source {
+        Source::Metainfo(metainfo) => {
+            let mut add = AddTorrent::new(Arc::clone(metainfo), entry.directory.clone());
+            add.selection = entry.selection.clone();
+            add.sequential = entry.sequential;
+            add.limits = entry.own_rates();
+            add.preallocate = entry.options.preallocate;
+            add.super_seed = entry.options.super_seed;
+            add.trackers = trackers.iter().filter_map(|url| url.parse().ok()).collect();
+            add.peers = entry.peers.clone();
+            add.journal = Some(journal(entry, journals));
+            add.search = search;
+            Begin::Torrent(Box::new(add))
+        }
+        Source::Magnet(magnet) => Begin::Magnet(Box::new(AddMagnet {
+            magnet: (**magnet).clone(),
+            peers: entry.peers.clone(),
+            trackers: trackers.iter().filter_map(|url| url.parse().ok()).collect(),
+            known: None,
+        })),
+    }
+}
+
+/// For each file whether the link selects it (BEP 53); `None` is all.
+fn selected(magnet: &Magnet, metainfo: &Metainfo) -> Option<Vec<bool>> {
+    let ranges = magnet.selected.as_ref()?;
+    let files = (0u32..).zip(metainfo.files());
+    let wanted = files
+        .map(|(index, file)| !file.padding && ranges.iter().any(|range| range.contains(&index)));
+    let wanted: Vec<bool> = wanted.collect();
+    // A link that selects nothing that there is means nothing by it.
+    wanted.contains(&true).then_some(wanted)
+}

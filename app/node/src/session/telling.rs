@@ -1,0 +1,244 @@
+//! What a person tells of torrents that are there: that they rest or run, where they stand in the queue, what they are called and
+//! belong to, and that they are to be forgotten.
+//!
+//! Invariant: what is told of several torrents is told of all of them or of none.
+
+use super::running::journal;
+use super::{Answer, NodeError, Session, id_of, key};
+use crate::entry::{Entry, Run};
+use crate::message::{Change, Fate, Shift};
+use crate::rules_text;
+use shoal_session::TorrentKey;
+use shoal_session::queue::{self, Then};
+use shoal_store::{Removing, TorrentOptions, Wish};
+use std::collections::BTreeSet;
+use std::fs;
+
+/// More tags than a person reads.
+const MAX_TAGS: usize = 64;
+
+/// Names and remarks in the list.
+const MAX_TEXT_BYTES: usize = 4096;
+
+impl Session {
+    pub(super) async fn wish(
+        &mut self,
+        words: &[String],
+        wish: Wish,
+    ) -> Result<Vec<i64>, NodeError> {
+        let ids = self.resolve(words)?;
+        self.wish_these(&ids, wish).await?;
+        Ok(ids)
+    }
+
+    async fn wish_these(&mut self, ids: &[i64], wish: Wish) -> Result<(), NodeError> {
+        self.database.wish(ids, wish).await?;
+        for &id in ids {
+            let Some(entry) = self.entries.get_mut(&id) else {
+                continue;
+            };
+            entry.wish = wish;
+            let told = match wish {
+                Wish::Paused => queue::Wish::Paused,
+                Wish::Queued => queue::Wish::Queued,
+                Wish::Forced => queue::Wish::Forced,
+            };
+            if wish != Wish::Paused {
+                entry.failure = None;
+                self.tell(queue::Input::Well(key(id)));
+            }
+            self.tell(queue::Input::Wish(key(id), told));
+            self.write_shares(Some(id)).await;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn shift(
+        &mut self,
+        words: &[String],
+        to: Shift,
+    ) -> Result<Vec<i64>, NodeError> {
+        let ids = self.resolve(words)?;
+        let keys = ids.iter().copied().map(key).collect();
+        let to = match to {
+            Shift::Top => queue::Shift::Top,
+            Shift::Up => queue::Shift::Up,
+            Shift::Down => queue::Shift::Down,
+            Shift::Bottom => queue::Shift::Bottom,
+        };
+        self.move_in_queue(keys, to).await?;
+        Ok(ids)
+    }
+
+    /// The one thing that is in the queue before it is in the database, as the queue alone knows who comes where.
+    pub(super) async fn move_in_queue(
+        &mut self,
+        keys: Vec<TorrentKey>,
+        to: queue::Shift,
+    ) -> Result<(), NodeError> {
+        self.tell(queue::Input::Move(keys, to));
+        let order: Vec<i64> = self.queue.order().into_iter().map(id_of).collect();
+        self.database.order(&order).await?;
+        Ok(())
+    }
+
+    pub(super) async fn change(&mut self, change: Change) -> Result<Vec<i64>, NodeError> {
+        let ids = self.resolve(&change.torrents)?;
+        let mut told = Vec::new();
+        for &id in &ids {
+            if let Some(entry) = self.entries.get(&id) {
+                told.push((id, self.changed(&entry.options, &change)?));
+            }
+        }
+        self.database.set_options(&told).await?;
+        for (id, options) in told {
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.options = options;
+            }
+            self.rules_changed(id);
+        }
+        Ok(ids)
+    }
+
+    fn changed(
+        &self,
+        options: &TorrentOptions,
+        change: &Change,
+    ) -> Result<TorrentOptions, NodeError> {
+        let mut options = options.clone();
+        if let Some(name) = text(change.name.as_deref())? {
+            options.name = name;
+        }
+        if let Some(comment) = text(change.comment.as_deref())? {
+            options.comment = comment;
+        }
+        if let Some(category) = &change.category {
+            options.category = Some(category.clone()).filter(|category| !category.is_empty());
+        }
+        if let Some(tags) = &change.tags {
+            options.tags.clone_from(tags);
+        }
+        options.tags.extend(change.tags_too.iter().cloned());
+        options.tags.retain(|tag| !change.tags_not.contains(tag));
+        let known: BTreeSet<String> = options.tags.iter().cloned().collect();
+        self.check_carriers(
+            change.category.as_deref().filter(|name| !name.is_empty()),
+            &known,
+        )?;
+        rules_text::tell(&mut options.rules, &change.rules).map_err(NodeError::Usage)?;
+        Ok(options)
+    }
+
+    /// Whether there are such a category and tags.
+    pub(super) fn check_carriers(
+        &self,
+        category: Option<&str>,
+        tags: &BTreeSet<String>,
+    ) -> Result<(), NodeError> {
+        if let Some(name) = category.filter(|name| !self.carriers.categories.contains_key(*name)) {
+            return Err(NodeError::NoCarrier("category", name.to_owned()));
+        }
+        if let Some(name) = tags
+            .iter()
+            .find(|name| !self.carriers.tags.contains_key(*name))
+        {
+            return Err(NodeError::NoCarrier("tag", name.clone()));
+        }
+        if tags.len() > MAX_TAGS {
+            let what = format!("{MAX_TAGS} tags are the most of a torrent");
+            return Err(NodeError::Usage(what));
+        }
+        Ok(())
+    }
+
+    /// The answer shows them as they were.
+    pub(super) async fn remove(&mut self, words: &[String], data: Option<Fate>) -> Answer {
+        let ids = self.resolve(words)?;
+        let shown = self.torrents(&ids);
+        let removing = data.map(|fate| match fate {
+            Fate::Delete => Removing::Delete,
+            Fate::Trash => Removing::Trash,
+        });
+        self.remove_these(&ids, removing).await?;
+        Ok(shown)
+    }
+
+    async fn remove_these(
+        &mut self,
+        ids: &[i64],
+        removing: Option<Removing>,
+    ) -> Result<(), NodeError> {
+        match removing {
+            Some(_) => self.database.removing(ids, removing).await?,
+            None => self.database.remove_torrents(ids).await?,
+        }
+        for &id in ids {
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.removed = true;
+                entry.removing = removing;
+            }
+            self.tell(queue::Input::Removed(key(id)));
+            self.halt(id);
+            self.forget(id);
+        }
+        Ok(())
+    }
+
+    /// Drops an entry that is to be forgotten, once it has stopped, with its data where that is wanted, and its journal.
+    pub(super) fn forget(&mut self, id: i64) {
+        let rests = |entry: &&Entry| entry.removed && matches!(entry.run, Run::Idle);
+        let Some(entry) = self.entries.get(&id).filter(rests) else {
+            return;
+        };
+        if let Some(removing) = entry.removing {
+            return self.erase(id, removing);
+        }
+        // The same torrent may have been added again meanwhile, and goes on with the journal.
+        let same = |other: &Entry| {
+            let name = other.hashes.primary();
+            name == entry.hashes.primary() && other.directory == entry.directory
+        };
+        let mut others = self.entries.values().filter(|other| other.id != id);
+        if !others.any(same) {
+            drop(fs::remove_file(journal(entry, &self.journals)));
+        }
+        self.entries.remove(&id);
+    }
+
+    /// Does what follows where a torrent has given enough. What fails is tried again at the next start, as the limit is reached then too.
+    pub(super) async fn follow_limits(&mut self) {
+        for (id, limit, then) in std::mem::take(&mut self.reached) {
+            tracing::info!(torrent = id, ?limit, "a share limit is reached");
+            let done = match then {
+                Then::Pause => {
+                    self.write_shares(Some(id)).await;
+                    Ok(())
+                }
+                Then::Remove => self.remove_these(&[id], None).await,
+                Then::RemoveData => self.remove_these(&[id], Some(Removing::Delete)).await,
+                Then::SuperSeed => Ok(()),
+            };
+            if let Err(error) = done {
+                tracing::warn!(torrent = id, %error, "what follows a share limit was not done");
+            }
+        }
+    }
+}
+
+/// What a text is to be: nothing where it is not said, the torrent's own where it is empty.
+#[expect(
+    clippy::option_option,
+    reason = "unsaid, taken back, and said are three things"
+)]
+fn text(said: Option<&str>) -> Result<Option<Option<String>>, NodeError> {
+    match said {
+        None => Ok(None),
+        Some("") => Ok(Some(None)),
+        Some(text) if text.len() > MAX_TEXT_BYTES || text.chars().any(char::is_control) => {
+            let what =
+                format!("a name or remark is one line of {MAX_TEXT_BYTES} bytes at the most");
+            Err(NodeError::Usage(what))
+        }
+        Some(text) => Ok(Some(Some(text.to_owned()))),
+    }
+}

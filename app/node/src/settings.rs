@@ -1,0 +1,396 @@
+//! The settings of a session: what each is called, how its value is read, and what holds where nothing was set.
+//!
+//! Invariant: a setting has one key, one default and one reader; what is not readable is not set.
+
+use crate::message::{Assignment, Setting};
+use crate::values;
+use shoal_session::queue::{self, ShareLimits, SlowRule};
+use std::collections::BTreeMap;
+use std::path::Path;
+use url::Url;
+
+/// What holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Settings {
+    /// New torrents do not start by themselves.
+    pub(crate) add_paused: bool,
+    /// New torrents come before those that wait.
+    pub(crate) add_top: bool,
+    /// Announced to by each new torrent that is not private.
+    pub(crate) add_trackers: Vec<String>,
+    /// The room on the disk is reserved first.
+    pub(crate) preallocate: bool,
+    /// Where data goes that is told no other folder.
+    pub(crate) folder_data: Option<String>,
+    queue_enabled: bool,
+    downloads: Option<u32>,
+    seeds: Option<u32>,
+    torrents: Option<u32>,
+    ignore_slow: bool,
+    slow: SlowRule,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let queue = queue::Settings::default();
+        Settings {
+            add_paused: false,
+            add_top: false,
+            add_trackers: Vec::new(),
+            preallocate: false,
+            folder_data: None,
+            queue_enabled: true,
+            downloads: queue.max_downloads,
+            seeds: queue.max_seeds,
+            torrents: queue.max_active,
+            ignore_slow: true,
+            slow: SlowRule::default(),
+        }
+    }
+}
+
+/// Trackers that every torrent gets: more would be a burden on all of them.
+const MAX_ADDED_TRACKERS: usize = 64;
+
+/// One setting.
+struct Key {
+    name: &'static str,
+    help: &'static str,
+    read: fn(&mut Settings, &str) -> Result<(), String>,
+    show: fn(&Settings) -> String,
+    /// Its value is words, of which some can be added and taken.
+    list: bool,
+}
+
+const fn key(
+    name: &'static str,
+    help: &'static str,
+    read: fn(&mut Settings, &str) -> Result<(), String>,
+    show: fn(&Settings) -> String,
+) -> Key {
+    Key {
+        name,
+        help,
+        read,
+        show,
+        list: false,
+    }
+}
+
+const KEYS: [Key; 13] = [
+    key(
+        "add.paused",
+        "new torrents wait until they are told to go on: on or off",
+        |settings, text| put(&mut settings.add_paused, values::parse_switch(text)),
+        |settings| values::show_switch(settings.add_paused).to_owned(),
+    ),
+    key(
+        "add.top",
+        "new torrents come before those that wait: on or off",
+        |settings, text| put(&mut settings.add_top, values::parse_switch(text)),
+        |settings| values::show_switch(settings.add_top).to_owned(),
+    ),
+    Key {
+        name: "add.trackers",
+        help: "announced to by every new torrent that is not private: URLs",
+        read: |settings, text| put(&mut settings.add_trackers, trackers(text)),
+        show: |settings| settings.add_trackers.join(" "),
+        list: true,
+    },
+    key(
+        "content.preallocate",
+        "the room on the disk is reserved first: on or off",
+        |settings, text| put(&mut settings.preallocate, values::parse_switch(text)),
+        |settings| values::show_switch(settings.preallocate).to_owned(),
+    ),
+    key(
+        "folder.data",
+        "where data goes that is told no other folder: an absolute path; empty is the folder that `shoal add` is called in",
+        |settings, text| put(&mut settings.folder_data, folder(text)),
+        |settings| settings.folder_data.clone().unwrap_or_default(),
+    ),
+    key(
+        "queue.downloads",
+        "downloads that run at a time: a number or all",
+        |settings, text| put(&mut settings.downloads, values::parse_most(text)),
+        |settings| values::show_most(settings.downloads),
+    ),
+    key(
+        "queue.enabled",
+        "torrents wait for each other: on or off",
+        |settings, text| put(&mut settings.queue_enabled, values::parse_switch(text)),
+        |settings| values::show_switch(settings.queue_enabled).to_owned(),
+    ),
+    key(
+        "queue.ignore_slow",
+        "torrents of which hardly a byte moves do not count: on or off",
+        |settings, text| put(&mut settings.ignore_slow, values::parse_switch(text)),
+        |settings| values::show_switch(settings.ignore_slow).to_owned(),
+    ),
+    key(
+        "queue.seeds",
+        "seeds that run at a time, in turn: a number or all",
+        |settings, text| put(&mut settings.seeds, values::parse_most(text)),
+        |settings| values::show_most(settings.seeds),
+    ),
+    key(
+        "queue.slow_after",
+        "for so long a torrent counts whatever moves: a time like 60s",
+        |settings, text| put(&mut settings.slow.after, values::parse_time(text)),
+        |settings| values::show_time(settings.slow.after),
+    ),
+    key(
+        "queue.slow_down",
+        "a download below this rate is slow: a rate like 2KiB",
+        |settings, text| {
+            let rate = &mut settings.slow.download_bytes_per_s;
+            put(rate, values::parse_size(text))
+        },
+        |settings| values::show_size(settings.slow.download_bytes_per_s),
+    ),
+    key(
+        "queue.slow_up",
+        "a seed below this rate is slow: a rate like 2KiB",
+        |settings, text| {
+            let rate = &mut settings.slow.upload_bytes_per_s;
+            put(rate, values::parse_size(text))
+        },
+        |settings| values::show_size(settings.slow.upload_bytes_per_s),
+    ),
+    key(
+        "queue.torrents",
+        "downloads and seeds that run at a time together: a number or all",
+        |settings, text| put(&mut settings.torrents, values::parse_most(text)),
+        |settings| values::show_most(settings.torrents),
+    ),
+];
+
+fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
+    *place = value?;
+    Ok(())
+}
+
+fn trackers(text: &str) -> Result<Vec<String>, String> {
+    let urls: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    if urls.len() > MAX_ADDED_TRACKERS {
+        return Err(format!("{MAX_ADDED_TRACKERS} trackers are the most"));
+    }
+    for url in &urls {
+        let scheme = Url::parse(url).map(|url| url.scheme().to_owned());
+        if !matches!(scheme.as_deref(), Ok("http" | "https" | "udp")) {
+            return Err(format!(
+                "{url:?} is no tracker; write a URL like https://tracker.example/announce"
+            ));
+        }
+    }
+    Ok(urls)
+}
+
+fn folder(text: &str) -> Result<Option<String>, String> {
+    match text {
+        "" => Ok(None),
+        text if Path::new(text).is_absolute() => Ok(Some(text.to_owned())),
+        text => Err(format!(
+            "write {text:?} from the root, as the node has a current folder of its own"
+        )),
+    }
+}
+
+fn find(name: &str) -> Result<&'static Key, String> {
+    let key = KEYS.iter().find(|key| key.name == name);
+    key.ok_or_else(|| format!("there is no setting {name:?}; `shoal settings` shows all"))
+}
+
+impl Settings {
+    /// From what is stored. What cannot be read (an older program wrote it) is as if it had not been set, and is told of.
+    pub(crate) fn from_stored(stored: &BTreeMap<String, String>) -> Settings {
+        let mut settings = Settings::default();
+        for (name, text) in stored {
+            let read = find(name).and_then(|key| (key.read)(&mut settings, text));
+            if let Err(error) = read {
+                tracing::warn!(setting = %name, %error, "a setting is not what it was set to");
+            }
+        }
+        settings
+    }
+
+    /// All of these, or none. Gives what is to be stored: no value where a setting is as if it had never been set.
+    pub(crate) fn assign(
+        &mut self,
+        assignments: &[Assignment],
+    ) -> Result<Vec<(String, Option<String>)>, String> {
+        let mut settings = self.clone();
+        let mut stored = Vec::new();
+        for assignment in assignments {
+            let (name, text) = settings.value(assignment)?;
+            let key = find(name)?;
+            let read = match &text {
+                Some(text) => (key.read)(&mut settings, text),
+                None => (key.read)(&mut settings, &(key.show)(&Settings::default())),
+            };
+            read.map_err(|error| format!("{name}: {error}"))?;
+            stored.push((name.to_owned(), text.map(|_| (key.show)(&settings))));
+        }
+        *self = settings;
+        Ok(stored)
+    }
+
+    fn value<'a>(&self, assignment: &'a Assignment) -> Result<(&'a str, Option<String>), String> {
+        Ok(match assignment {
+            Assignment::Set { key, value } => (key, Some(value.clone())),
+            Assignment::Reset { key } => (key, None),
+            Assignment::Insert { key, value } => {
+                let mut words = self.words(key)?;
+                if !words.contains(value) {
+                    words.push(value.clone());
+                }
+                (key, Some(words.join(" ")))
+            }
+            Assignment::Take { key, value } => {
+                let mut words = self.words(key)?;
+                if !words.contains(value) {
+                    return Err(format!("{key} has no {value:?}"));
+                }
+                words.retain(|word| word != value);
+                (key, Some(words.join(" ")))
+            }
+        })
+    }
+
+    fn words(&self, name: &str) -> Result<Vec<String>, String> {
+        let key = find(name)?;
+        if !key.list {
+            return Err(format!(
+                "{name} is one value, and no list; write {name}=VALUE"
+            ));
+        }
+        let text = (key.show)(self);
+        Ok(text.split_whitespace().map(str::to_owned).collect())
+    }
+
+    /// All of them, by key.
+    pub(crate) fn shown(&self) -> Vec<Setting> {
+        let default = Settings::default();
+        let setting = |key: &Key| Setting {
+            key: key.name.to_owned(),
+            value: (key.show)(self),
+            default: (key.show)(&default),
+            help: key.help.to_owned(),
+        };
+        KEYS.iter().map(setting).collect()
+    }
+
+    /// What the queue is to know.
+    pub(crate) fn queue(&self, share: ShareLimits) -> queue::Settings {
+        let most = |most: Option<u32>| most.filter(|_| self.queue_enabled);
+        queue::Settings {
+            max_downloads: most(self.downloads),
+            max_seeds: most(self.seeds),
+            max_active: most(self.torrents),
+            slow: self.ignore_slow.then_some(self.slow),
+            share,
+            ..queue::Settings::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(key: &str, value: &str) -> Assignment {
+        Assignment::Set {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        }
+    }
+
+    #[test]
+    fn every_key_stands_once_in_order_and_reads_what_it_shows() {
+        assert!(KEYS.is_sorted_by(|a, b| a.name < b.name));
+        for key in &KEYS {
+            let mut settings = Settings::default();
+            let text = (key.show)(&settings);
+            (key.read)(&mut settings, &text).unwrap();
+            assert_eq!(settings, Settings::default(), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn all_are_set_or_none() {
+        let mut settings = Settings::default();
+        let wrong = [set("queue.downloads", "7"), set("queue.seeds", "many")];
+        let refused = settings.assign(&wrong).unwrap_err();
+        assert!(
+            refused.contains("queue.seeds") && refused.contains("all"),
+            "{refused}"
+        );
+        assert_eq!(settings, Settings::default());
+        let right = [set("queue.downloads", "7"), set("queue.slow_after", "120")];
+        let stored = settings.assign(&right).unwrap();
+        let seven = ("queue.downloads".to_owned(), Some("7".to_owned()));
+        let after = ("queue.slow_after".to_owned(), Some("2m".to_owned()));
+        assert_eq!(stored, [seven.clone(), after]);
+        assert_eq!(
+            settings.queue(ShareLimits::default()).max_downloads,
+            Some(7)
+        );
+        let stored = BTreeMap::from([
+            (seven.0, "7".to_owned()),
+            ("gone".to_owned(), String::new()),
+        ]);
+        assert_eq!(Settings::from_stored(&stored).downloads, Some(7));
+        let reset = [Assignment::Reset {
+            key: "queue.downloads".to_owned(),
+        }];
+        assert_eq!(
+            settings.assign(&reset).unwrap(),
+            [("queue.downloads".to_owned(), None)]
+        );
+        assert_eq!(
+            settings.queue(ShareLimits::default()).max_downloads,
+            Some(3)
+        );
+        assert!(
+            settings
+                .assign(&[set("queue.dwonloads", "7")])
+                .unwrap_err()
+                .contains("no setting")
+        );
+    }
+
+    #[test]
+    fn words_are_added_to_a_list_and_taken() {
+        let mut settings = Settings::default();
+        let (key, value) = ("add.trackers".to_owned(), "udp://a.example:1/".to_owned());
+        let add = Assignment::Insert {
+            key: key.clone(),
+            value: value.clone(),
+        };
+        settings.assign(&[add.clone(), add]).unwrap();
+        assert_eq!(settings.add_trackers, std::slice::from_ref(&value));
+        let take = [Assignment::Take { key, value }];
+        settings.assign(&take).unwrap();
+        assert!(settings.add_trackers.is_empty());
+        assert!(settings.assign(&take).is_err());
+        assert!(settings.assign(&[set("add.trackers", "nonsense")]).is_err());
+        let scalar = Assignment::Insert {
+            key: "queue.seeds".to_owned(),
+            value: "1".to_owned(),
+        };
+        assert!(settings.assign(&[scalar]).unwrap_err().contains("no list"));
+    }
+
+    #[test]
+    fn without_a_queue_nobody_waits() {
+        let mut settings = Settings::default();
+        settings
+            .assign(&[set("queue.enabled", "off"), set("queue.ignore_slow", "off")])
+            .unwrap();
+        let queue = settings.queue(ShareLimits::default());
+        assert_eq!(
+            (queue.max_downloads, queue.max_seeds, queue.slow),
+            (None, None, None)
+        );
+    }
+}
