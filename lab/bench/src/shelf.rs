@@ -161,10 +161,10 @@ impl Shelf {
         let last = Request::List {
             torrents: vec![self.count.to_string()],
         };
-        let all = Request::List { torrents: Vec::new() };
-        while !seed(&mut control, &last, 1).await?
-            || !seed(&mut control, &all, self.count).await?
-        {
+        let all = Request::List {
+            torrents: Vec::new(),
+        };
+        while !seed(&mut control, &last, 1).await? || !seed(&mut control, &all, self.count).await? {
             ensure!(start.elapsed() < MADE_WITHIN, "not all of them seed");
             sleep(ASK_EVERY).await;
         }

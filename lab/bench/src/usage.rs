@@ -51,7 +51,10 @@ pub(crate) fn running_s(pid: u32) -> Result<f64> {
     for thread in threads {
         // It may end meanwhile.
         let text = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
-        ns += text.split(' ').next().map_or(0, |ns| ns.parse().unwrap_or(0));
+        ns += text
+            .split(' ')
+            .next()
+            .map_or(0, |ns| ns.parse().unwrap_or(0));
     }
     Ok(Duration::from_nanos(ns).as_secs_f64())
 }
@@ -70,8 +73,7 @@ impl Held {
     pub(crate) fn by(pid: u32) -> Result<Held> {
         let count = |what: &str| -> Result<f64> {
             let folder = format!("/proc/{pid}/{what}");
-            let entries =
-                fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))?;
+            let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))?;
             Ok(entries.count() as f64)
         };
         Ok(Held {

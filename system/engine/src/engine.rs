@@ -4,6 +4,7 @@ use crate::clock::Clock;
 use crate::connect::{Introduction, Ready};
 use crate::dht::{self, Acquaintance, DhtConfig, DhtPeers, DhtTask};
 use crate::door;
+use crate::inbox::Sender;
 use crate::local::LocalPeers;
 use crate::magnet::{self, AddMagnet, MagnetHandle, MagnetTask};
 use crate::mailbox::Mailbox;
@@ -248,7 +249,7 @@ struct Torrents {
     next_id: AtomicU64,
     seeds: Mutex<fastrand::Rng>,
     /// Whom to tell of the end; `None` once they have been told.
-    running: Mutex<Option<Vec<mpsc::Sender<ToTorrent>>>>,
+    running: Mutex<Option<Vec<Sender<ToTorrent>>>>,
 }
 
 impl Engine {
@@ -488,7 +489,7 @@ impl EngineHandle {
         let inbox = Inbox::new();
         let sender = inbox.sender();
         let (snapshot, watched) = watch::channel(Snapshot::default());
-        let starting = Starting {
+        let starting = Box::new(Starting {
             environment: Arc::clone(&self.environment),
             id,
             introduction,
@@ -497,7 +498,7 @@ impl EngineHandle {
             inbox,
             shown: Shown::new(snapshot),
             tasks: self.tasks.clone(),
-        };
+        });
         let order = Box::new(Order { add, wanted, rng });
         self.tasks
             .spawn_on(starting.run(order), self.environment.pool.next());
@@ -535,7 +536,9 @@ impl EngineHandle {
             sender.clone(),
             &mut rng,
         );
-        self.tasks.spawn_on(task.run(), environment.pool.next());
+        if let Some(task) = task {
+            self.tasks.spawn_on(task.run(), environment.pool.next());
+        }
         environment.port.map();
         let mailbox = Mailbox::new();
         // Where the session is gone the engine stops.
@@ -591,7 +594,7 @@ impl EngineHandle {
     ///
     /// # Errors
     /// It has come already, and this torrent goes with the engine's threads.
-    fn keep(&self, torrent: mpsc::Sender<ToTorrent>) -> Result<(), EngineError> {
+    fn keep(&self, torrent: Sender<ToTorrent>) -> Result<(), EngineError> {
         let mut running = lock(&self.torrents.running);
         let running = running.as_mut().ok_or(EngineError::Stopped)?;
         // Now and then, as there may be thousands.
@@ -711,7 +714,7 @@ pub(crate) fn wanted_files(add: &AddTorrent) -> Result<Vec<bool>, EngineError> {
 /// A torrent that runs. Clones are the same torrent.
 #[derive(Clone, Debug)]
 pub struct TorrentHandle {
-    sender: mpsc::Sender<ToTorrent>,
+    sender: Sender<ToTorrent>,
     watched: watch::Receiver<Snapshot>,
 }
 

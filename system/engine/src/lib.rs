@@ -61,6 +61,7 @@ mod door;
 mod engine;
 mod hashes;
 mod inbound;
+mod inbox;
 mod local;
 mod magnet;
 mod mailbox;

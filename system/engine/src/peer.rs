@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::dht::Acquaintance;
 use crate::hashes::HashServer;
 use crate::inbound::{Found, Inbound};
+use crate::inbox::Sender;
 use crate::mailbox::Mailbox;
 use crate::outbound::{Flushed, Next, Outbound};
 use crate::torrent::ToTorrent;
@@ -23,7 +24,6 @@ use shoal_wire::{HashRequest, Hashes, Limits, Message, RemoteExtensions, Request
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 /// Reads in a row before other connections of the worker get their turn.
@@ -41,7 +41,7 @@ pub(crate) struct Surroundings {
     pub(crate) content: Content,
     pub(crate) hashes: Arc<HashServer>,
     pub(crate) limiter: TorrentLimiter,
-    pub(crate) torrent: mpsc::Sender<ToTorrent>,
+    pub(crate) torrent: Sender<ToTorrent>,
     /// The remote takes part in the DHT, as we do.
     pub(crate) dht: Option<Acquaintance>,
 }

@@ -36,7 +36,10 @@ impl Drop for Registration {
     fn drop(&mut self) {
         let mut names = self.register.write();
         // The entry of any name knows them all.
-        let known = self.names.swarms().find_map(|name| names.names_of(self.id, name));
+        let known = self
+            .names
+            .swarms()
+            .find_map(|name| names.names_of(self.id, name));
         names.remove(self.id, known.unwrap_or(self.names));
     }
 }

@@ -5,13 +5,15 @@
 use crate::connect::{Introduction, Ready};
 use crate::engine::{AddTorrent, Environment};
 use crate::hashes::{FileSpan, HashServer};
+use crate::inbox::Sender;
 use crate::magnet::{AddMagnet, MagnetHandle};
 use crate::mailbox::Mailbox;
 use crate::register::Registration;
 use crate::session::ToSession;
 use crate::snapshot::{Phase, Shown};
 use crate::torrent::{
-    self, Counts, Inbox, MAX_EVENTS, OnDisk, Parts, Resting, ToTorrent, TorrentId, TorrentTask, Woken,
+    self, Counts, Inbox, MAX_EVENTS, OnDisk, Parts, Resting, ToTorrent, TorrentId, TorrentTask,
+    Woken,
 };
 use crate::tracker::{Announcer, Standing, Totals, TrackerTask, Trackers};
 use crate::web_seed::{Asked, Place};
@@ -207,7 +209,7 @@ struct Begun {
 impl Starting {
     /// Runs the torrent until it has ended. What a stage of its life takes is given back at its end, so that a torrent at rest is as
     /// small as what is left of it.
-    pub(crate) async fn run(self, mut order: Box<Order>) {
+    pub(crate) async fn run(self: Box<Self>, mut order: Box<Order>) {
         let mut begun = Box::pin(self.begin(&mut order)).await;
         while let Some(Begun { task, met, said }) = begun {
             let Some(mut resting) = Box::pin(task.run(met, said)).await else {
@@ -219,14 +221,9 @@ impl Starting {
     }
 
     /// Finds out what is there and enters; `None` where the torrent was stopped meanwhile.
-    async fn begin(mut self, order: &mut Order) -> Option<Begun> {
+    async fn begin(mut self: Box<Self>, order: &mut Order) -> Option<Begun> {
         let resumed_pieces = self.on_disk.content.resumed().have.count();
-        let checked = check(
-            &order.add,
-            &mut self.on_disk,
-            &mut self.inbox,
-            &self.shown,
-        );
+        let checked = check(&order.add, &mut self.on_disk, &mut self.inbox, &self.shown);
         let Some(have) = checked.await else {
             torrent::close(&mut self.on_disk).await;
             drop(self.entrance);
@@ -271,8 +268,10 @@ impl Starting {
                     self.inbox.sender(),
                     rng,
                 );
-                self.tasks
-                    .spawn_on(task.run(), self.environment.pool.next());
+                if let Some(task) = task {
+                    let worker = self.environment.pool.next();
+                    self.tasks.spawn_on(task.run(), worker);
+                }
                 Some((registration, mailbox, trackers, Vec::new()))
             }
             Entrance::Search(search) => search.hand_over().await.map(|mut met| {
@@ -349,12 +348,7 @@ async fn wake(resting: Box<Resting>, woken: Woken, order: &mut Order) -> Option<
         // The engine ends.
         Err(_) => return None,
     };
-    let checked = check(
-        &order.add,
-        &mut on_disk,
-        &mut resting.inbox,
-        &resting.shown,
-    );
+    let checked = check(&order.add, &mut on_disk, &mut resting.inbox, &resting.shown);
     let Some(have) = checked.await else {
         torrent::close(&mut on_disk).await;
         resting.end(Phase::Stopped).await;
@@ -370,11 +364,7 @@ async fn wake(resting: Box<Resting>, woken: Woken, order: &mut Order) -> Option<
 }
 
 /// Puts together what was kept and what is had anew.
-fn parts(
-    resting: Resting,
-    on_disk: OnDisk,
-    order: &Order,
-) -> (Parts, Counts, [Option<IpAddr>; 2]) {
+fn parts(resting: Resting, on_disk: OnDisk, order: &Order) -> (Parts, Counts, [Option<IpAddr>; 2]) {
     let Resting {
         metainfo,
         counts,
@@ -452,14 +442,14 @@ pub(crate) struct Announces<'a> {
     pub(crate) standing: Standing,
 }
 
-/// Both ends of a torrent's announces.
+/// Both ends of a torrent's announces, as [`Trackers::new`].
 pub(crate) fn announce(
     environment: &Environment,
     us: Introduction,
     announces: Announces<'_>,
-    torrent: mpsc::Sender<ToTorrent>,
+    torrent: Sender<ToTorrent>,
     rng: &mut fastrand::Rng,
-) -> (TrackerTask, Trackers) {
+) -> (Option<Box<TrackerTask>>, Trackers) {
     let announcer = Announcer {
         clock: environment.clock,
         client: environment.trackers.clone(),

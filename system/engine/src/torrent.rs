@@ -15,6 +15,7 @@ use crate::dht::Membership;
 use crate::dials::Dials;
 use crate::engine::Environment;
 use crate::hashes::HashServer;
+use crate::inbox::{self, Receiver, Sender};
 use crate::local;
 use crate::mailbox::Mailbox;
 use crate::recheck::Rechecks;
@@ -31,7 +32,7 @@ pub(crate) use rest::{Resting, Woken};
 use shoal_machine::{Machine, Moment, Sighting, earliest};
 use shoal_metainfo::{Layout, Metainfo};
 use shoal_session::TorrentKey;
-use shoal_storage::{Content, Event};
+use shoal_storage::{Content, Event, StorageError};
 use shoal_swarm::torrent::{Input, Origin, Output, Progress, Torrent};
 use shoal_swarm::{FromPeer, PeerKey};
 use shoal_transport::TorrentLimiter;
@@ -72,32 +73,30 @@ pub(crate) enum ToTorrent {
 /// Where a torrent hears from all of them.
 pub(crate) struct Inbox {
     /// For connections, dials and trackers to come.
-    sender: mpsc::Sender<ToTorrent>,
-    receiver: mpsc::Receiver<ToTorrent>,
+    sender: Sender<ToTorrent>,
+    receiver: Receiver<ToTorrent>,
 }
 
 impl Inbox {
     pub(crate) fn new() -> Self {
-        let (sender, receiver) = mpsc::channel(MAX_WAITING);
+        let (sender, receiver) = inbox::channel(MAX_WAITING);
         Inbox { sender, receiver }
     }
 
-    pub(crate) fn sender(&self) -> mpsc::Sender<ToTorrent> {
+    pub(crate) fn sender(&self) -> Sender<ToTorrent> {
         self.sender.clone()
     }
 
     /// Hands everything that still comes here on to `sender`, in the background, until nobody is left who could send.
-    pub(crate) fn forward(self, sender: mpsc::Sender<ToTorrent>) {
+    pub(crate) fn forward(self, sender: Sender<ToTorrent>) {
         let mut receiver = self.receiver;
         drop(self.sender);
         tokio::spawn(async move {
-            loop {
-                let message = tokio::select! {
-                    message = receiver.recv() => message,
-                    () = sender.closed() => return,
-                };
-                let Some(message) = message else { return };
-                drop(sender.send(message).await);
+            while let Some(message) = receiver.recv().await {
+                // Where the torrent is gone, so is soon whoever still speaks to the search.
+                if sender.send(message).await.is_err() {
+                    return;
+                }
             }
         });
     }
@@ -112,7 +111,7 @@ impl Inbox {
     }
 
     fn try_receive(&mut self) -> Option<ToTorrent> {
-        self.receiver.try_recv().ok()
+        self.receiver.try_recv()
     }
 }
 
@@ -125,6 +124,9 @@ pub(crate) struct OnDisk {
 /// Writes down what is verified. Gives what storage has told until then: of pieces that were on their way, and nobody
 /// else would listen.
 pub(crate) async fn close(on_disk: &mut OnDisk) -> Vec<Event> {
+    if on_disk.content.is_left_alone() {
+        return close_at_once(on_disk);
+    }
     let content = on_disk.content.clone();
     let mut closing = tokio::task::spawn_blocking(move || content.close());
     let mut told = Vec::new();
@@ -137,10 +139,26 @@ pub(crate) async fn close(on_disk: &mut OnDisk) -> Vec<Event> {
     while let Ok(event) = on_disk.events.try_recv() {
         told.push(event);
     }
-    if let Ok(Err(error)) = closed {
-        tracing::warn!(%error, "the end of the torrent was not written down");
+    if let Ok(closed) = closed {
+        note(closed);
     }
     told
+}
+
+/// As [`close`], where the disk is not needed for it.
+fn close_at_once(on_disk: &mut OnDisk) -> Vec<Event> {
+    note(on_disk.content.close());
+    let mut told = Vec::new();
+    while let Ok(event) = on_disk.events.try_recv() {
+        told.push(event);
+    }
+    told
+}
+
+fn note(closed: Result<(), StorageError>) {
+    if let Err(error) = closed {
+        tracing::warn!(%error, "the end of the torrent was not written down");
+    }
 }
 
 /// What a torrent is put together from, besides its machine.

@@ -6,6 +6,7 @@
 mod client;
 
 use crate::clock::Clock;
+use crate::inbox::Sender;
 use crate::mailbox::{Mailbox, separate};
 use crate::ports::OurPort;
 use crate::snapshot::TrackerLine;
@@ -21,7 +22,7 @@ use shoal_tracker::{
 use shoal_transport::OriginClass;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use url::Url;
 
@@ -97,23 +98,35 @@ enum ToTrackers {
 }
 
 /// A torrent's end: how it speaks to its trackers, none of which it waits for. Leave is taken when it is dropped, if not before.
-pub(crate) struct Trackers {
+/// Where there are no trackers there is nobody at the other end.
+pub(crate) struct Trackers(Option<End>);
+
+struct End {
     mailbox: Mailbox<ToTrackers>,
     lines: watch::Receiver<Vec<TrackerLine>>,
     totals: Arc<Totals>,
     standing: Standing,
 }
 
+impl End {
+    fn tell(&self, message: ToTrackers) {
+        self.mailbox.push(message, separate);
+    }
+}
+
 impl Trackers {
-    /// The two ends.
+    /// The two ends; the other one is to be run where there is one.
     pub(crate) fn new(
         announcer: Announcer,
         swarms: impl Iterator<Item = InfoHash>,
         tiers: &[Vec<Url>],
-        torrent: mpsc::Sender<ToTorrent>,
+        torrent: Sender<ToTorrent>,
         mut rng: fastrand::Rng,
         standing: Standing,
-    ) -> (TrackerTask, Self) {
+    ) -> (Option<Box<TrackerTask>>, Self) {
+        if tiers.iter().all(Vec::is_empty) {
+            return (None, Trackers(None));
+        }
         let dice = rng.fork();
         let settings = ScheduleSettings::default();
         let begin = |swarm| Schedule::new(swarm, tiers.to_vec(), settings, dice.clone());
@@ -136,59 +149,70 @@ impl Trackers {
             leaving: false,
             over: 0,
         };
-        let trackers = Trackers {
+        let end = End {
             mailbox,
             lines,
             totals,
             standing,
         };
-        (task, trackers)
+        (Some(Box::new(task)), Trackers(Some(end)))
+    }
+
+    fn tell(&self, message: ToTrackers) {
+        if let Some(end) = &self.0 {
+            end.tell(message);
+        }
     }
 
     /// More addresses would help.
     pub(crate) fn want_candidates(&self) {
-        self.mailbox.push(ToTrackers::WantsCandidates, separate);
+        self.tell(ToTrackers::WantsCandidates);
     }
 
     /// What the next announces are to say.
     pub(crate) fn update(&mut self, uploaded: u64, downloaded: u64, torrent: &Torrent) {
-        self.totals.set(uploaded, downloaded, &torrent.progress());
+        let Some(end) = &mut self.0 else { return };
+        end.totals.set(uploaded, downloaded, &torrent.progress());
         let standing = Standing::of(torrent);
-        if standing != self.standing {
-            self.standing = standing;
-            self.mailbox.push(ToTrackers::Stands(standing), separate);
+        if standing != end.standing {
+            end.standing = standing;
+            end.tell(ToTrackers::Stands(standing));
         }
     }
 
     /// The torrent that was looked for begins to run: what is there by now was there before.
     pub(crate) fn begin(&mut self, torrent: &Torrent) {
         if Standing::of(torrent) == Standing::Seed {
-            self.mailbox.push(ToTrackers::WasComplete, separate);
+            self.tell(ToTrackers::WasComplete);
         }
         self.update(0, 0, torrent);
     }
 
     /// Announces in this swarm too.
     pub(crate) fn join(&self, swarm: InfoHash) {
-        self.mailbox.push(ToTrackers::Join(swarm), separate);
+        self.tell(ToTrackers::Join(swarm));
     }
 
     /// Takes leave.
     pub(crate) fn stop(&self) {
-        self.mailbox.push(ToTrackers::Stop, separate);
+        self.tell(ToTrackers::Stop);
     }
 
     /// Waits until something is new in [`Trackers::lines`].
     pub(crate) async fn changed(&mut self) {
-        if self.lines.changed().await.is_err() {
-            // Leave is taken of all, and nothing will be new.
-            std::future::pending().await
+        if let Some(end) = &mut self.0
+            && end.lines.changed().await.is_ok()
+        {
+            return;
         }
+        // Leave is taken of all, and nothing will be new.
+        std::future::pending().await
     }
 
     /// How things stand with each tracker of each swarm.
     pub(crate) fn lines(&mut self) -> Vec<TrackerLine> {
-        self.lines.borrow_and_update().clone()
+        let end = self.0.as_mut();
+        end.map_or_else(Vec::new, |end| end.lines.borrow_and_update().clone())
     }
 }
 
@@ -232,7 +256,7 @@ pub(crate) struct TrackerTask {
     tiers: Vec<Vec<Url>>,
     dice: fastrand::Rng,
     mailbox: Mailbox<ToTrackers>,
-    torrent: mpsc::Sender<ToTorrent>,
+    torrent: Sender<ToTorrent>,
     lines: watch::Sender<Vec<TrackerLine>>,
     requests: JoinSet<Answered>,
     /// Requests on their way that nobody waits for once leave is taken.
@@ -245,7 +269,7 @@ pub(crate) struct TrackerTask {
 
 impl TrackerTask {
     /// Runs until leave is taken of every tracker.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self: Box<Self>) {
         // Before the start, which says what the port is then.
         let mut port = self.around.port.followed();
         // So does the first announce of this.
@@ -266,7 +290,8 @@ impl TrackerTask {
                 Some(done) = self.requests.join_next(), if !self.requests.is_empty() => {
                     // A request that was dropped has no answer.
                     if let Ok(answered) = done {
-                        self.answered(answered).await;
+                        // On the heap while it lasts: most of the time there is none.
+                        Box::pin(self.answered(answered)).await;
                     }
                 }
                 () = self.around.clock.sleep_until(deadline) => self.all(&Input::Tick),

@@ -485,7 +485,7 @@ impl Inner {
         }
         state.partials.clear();
         drop(state);
-        if self.was_left_alone() {
+        if self.is_left_alone() {
             drop(self.journal().take());
             return Ok(());
         }
@@ -502,9 +502,9 @@ impl Inner {
     }
 
     /// Whether the journal still ends with the clean end of an earlier life: nothing has happened since that it would not say.
-    fn was_left_alone(&self) -> bool {
-        let journal = self.journal();
-        journal.as_ref().is_some_and(Journal::is_as_closed)
+    pub(crate) fn is_left_alone(&self) -> bool {
+        let as_closed = self.journal().as_ref().is_some_and(Journal::is_as_closed);
+        as_closed && self.state().partials.is_empty()
     }
 
     fn is_on_disk(&self, slot: usize) -> bool {

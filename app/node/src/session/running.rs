@@ -200,11 +200,13 @@ impl Session {
     fn follow(&self, id: i64, run: u64, handle: TorrentHandle) -> Run {
         let (mut watched, news) = (handle.watch(), self.news.clone());
         tokio::spawn(async move {
+            // Thousands wait here for years: what is needed for a moment is on the heap for that moment.
+            let tell = |told| Box::pin(news.send((id, run, told)));
             if watched.wait_for(|state| state.complete).await.is_ok() {
-                drop(news.send((id, run, News::Completed)).await);
+                drop(tell(News::Completed).await);
             }
             while watched.changed().await.is_ok() {}
-            drop(news.send((id, run, News::Ended)).await);
+            drop(tell(News::Ended).await);
         });
         let seen = handle.watch();
         Run::Running(handle, seen)

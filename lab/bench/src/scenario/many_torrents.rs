@@ -199,7 +199,14 @@ async fn activate(
             info_hash,
             piece_count: 1,
         };
-        start_peer(swarm, from.ip(), number, fetching.clone(), Arc::clone(&tally)).await?;
+        start_peer(
+            swarm,
+            from.ip(),
+            number,
+            fetching.clone(),
+            Arc::clone(&tally),
+        )
+        .await?;
     }
     Ok((tally, fetch))
 }

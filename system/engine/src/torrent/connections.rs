@@ -134,8 +134,7 @@ impl TorrentTask {
             self.counts.downloaded_bytes += report
                 .downloaded_bytes
                 .saturating_sub(last.downloaded_bytes);
-            self.counts.uploaded_bytes +=
-                report.uploaded_bytes.saturating_sub(last.uploaded_bytes);
+            self.counts.uploaded_bytes += report.uploaded_bytes.saturating_sub(last.uploaded_bytes);
         }
     }
 

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::clock::Clock;
-use crate::mailbox::separate;
 use crate::engine::AddTorrent;
+use crate::mailbox::separate;
 use crate::ports::OurPort;
 use crate::register::Register;
 use crate::snapshot::Snapshot;

@@ -153,9 +153,11 @@ impl TorrentTask {
             self.parts.on_disk.content.clone(),
         );
         let sender = self.parts.inbox.sender();
-        tokio::task::spawn_blocking(move || {
-            let outcome = whole::check(&metainfo, &content);
-            drop(sender.blocking_send(ToTorrent::Checked(outcome)));
+        let checking = tokio::task::spawn_blocking(move || whole::check(&metainfo, &content));
+        tokio::spawn(async move {
+            if let Ok(outcome) = checking.await {
+                drop(sender.send(ToTorrent::Checked(outcome)).await);
+            }
         });
     }
 
