@@ -14,7 +14,7 @@ use shoal_transport::RateLimits;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -54,7 +54,8 @@ pub(crate) struct Entry {
     pub(crate) peers: Vec<SocketAddr>,
     pub(crate) added_at: i64,
     pub(crate) completed_at: Option<i64>,
-    pub(crate) options: TorrentOptions,
+    /// Those of most torrents are none, and the same ones.
+    pub(crate) options: Arc<TorrentOptions>,
     /// As it was when the node started.
     pub(crate) share: ShareState,
     /// The queue wants it to run.
@@ -71,6 +72,15 @@ pub(crate) struct Entry {
     pub(crate) removed: bool,
     /// Before that, its data goes.
     pub(crate) removing: Option<Removing>,
+}
+
+/// The options that most torrents have are in memory once.
+fn shared(options: TorrentOptions) -> Arc<TorrentOptions> {
+    static NONE: LazyLock<Arc<TorrentOptions>> = LazyLock::new(Arc::default);
+    match options == **NONE {
+        true => Arc::clone(&NONE),
+        false => Arc::new(options),
+    }
 }
 
 impl Entry {
@@ -104,7 +114,7 @@ impl Entry {
             peers: Vec::new(),
             added_at,
             completed_at,
-            options,
+            options: shared(options),
             share,
             due: false,
             totals,

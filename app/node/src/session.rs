@@ -38,8 +38,11 @@ const WRITE_SHARES: Duration = Duration::from_secs(10 * 60);
 /// How often the queue hears what moves.
 const TELL_QUEUE: Duration = Duration::from_secs(2);
 
-/// So many torrents are opened at once: more than disks that hang, fewer than the threads that may wait for a disk.
+/// So many torrents are being opened at once: more than disks that hang, fewer than the threads that may wait for a disk.
 const BEGIN_AT_ONCE: usize = 64;
+
+/// So many of them on disks that answer: more threads would make nothing faster, and each keeps memory of its own.
+const BEGIN_QUICKLY: usize = 2;
 
 /// Why the node does not do what it is asked for.
 #[derive(Debug, thiserror::Error)]
@@ -138,6 +141,7 @@ impl Node {
             entries: entries.collect(),
             news,
             at_once: Arc::new(Semaphore::new(BEGIN_AT_ONCE)),
+            quickly: Arc::new(Semaphore::new(BEGIN_QUICKLY)),
             reached: Vec::new(),
         };
         tokio::spawn(session.run(order, asked, heard, stopped));
@@ -175,6 +179,7 @@ struct Session {
     entries: BTreeMap<i64, Entry>,
     news: mpsc::Sender<(i64, u64, News)>,
     at_once: Arc<Semaphore>,
+    quickly: Arc<Semaphore>,
     /// Share limits that were reached, until what follows is done.
     reached: Vec<(i64, ShareLimit, Then)>,
 }

@@ -80,6 +80,10 @@ pub enum Metric {
     Descriptors,
     /// Threads.
     Threads,
+    /// Tasks that have not ended.
+    Tasks,
+    /// Resident memory, in MiB.
+    RssMib,
     /// How often a peer was lost.
     LostPeers,
     /// Instructions of one call at the median of all calls.
@@ -112,6 +116,8 @@ impl Metric {
             Metric::ActiveCpuPercent => "CPU % with 50 asked for",
             Metric::Descriptors => "descriptors",
             Metric::Threads => "threads",
+            Metric::Tasks => "tasks",
+            Metric::RssMib => "RSS MiB",
             Metric::LostPeers => "peers lost",
             Metric::Instructions => "instructions",
             Metric::MostInstructions => "at the most",
@@ -129,10 +135,11 @@ impl Metric {
             | Metric::CipherMbPerS
             | Metric::Descriptors
             | Metric::Threads
+            | Metric::Tasks
             | Metric::LostPeers
             | Metric::Instructions
             | Metric::MostInstructions => 0,
-            Metric::LeechPeakRssMib | Metric::KibPerPeer | Metric::GrowthMib => 1,
+            Metric::LeechPeakRssMib | Metric::KibPerPeer | Metric::GrowthMib | Metric::RssMib => 1,
             Metric::WallS
             | Metric::StartS
             | Metric::IdleCpuPercent

@@ -16,6 +16,7 @@ pub mod room;
 pub mod scenario;
 mod shelf;
 mod slow_disk;
+pub mod soak;
 pub mod target;
 mod transfer;
 mod usage;

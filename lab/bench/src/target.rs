@@ -4,7 +4,9 @@
 
 use crate::arguments::What;
 use crate::figures::{Metric, Results, Section, Spread, ratios};
-use crate::scenario::{FLOOR, OVER_UTP, distribution_name, many_torrents_name, pair, picker_name};
+use crate::scenario::{
+    FLOOR, OVER_UTP, SOAK, distribution_name, many_torrents_name, pair, picker_name,
+};
 use clap::ValueEnum;
 use shoal_interop::Client::{Libtorrent, Shoal};
 
@@ -279,6 +281,7 @@ impl Look<'_> {
         let mut all = self.hashing();
         all.extend(self.crowds_and_disks());
         all.extend(self.many_torrents());
+        all.extend(self.soak());
         all.extend(self.counted());
         all
     }
@@ -391,6 +394,39 @@ impl Look<'_> {
         ]
     }
 
+    fn soak(&self) -> Vec<Judged> {
+        use Bound::AtMost;
+        let ends = |metric| {
+            let laps = self.rounds(What::Soak, SOAK, metric);
+            laps.first().copied().zip(laps.last().copied())
+        };
+        let more = |metric| ends(metric).map(|(first, last)| last - first);
+        let growth = ends(Metric::RssMib).map(|(first, last)| last / first);
+        vec![
+            row(
+                "1,000 torrents with churn, RSS after the last lap, to the first",
+                AtMost(1.05),
+                X,
+                2,
+                growth.as_slice(),
+            ),
+            row(
+                "1,000 torrents with churn, descriptors more than after the first lap",
+                AtMost(0.0),
+                "",
+                0,
+                more(Metric::Descriptors).as_slice(),
+            ),
+            row(
+                "1,000 torrents with churn, tasks more than after the first lap",
+                AtMost(0.0),
+                "",
+                0,
+                more(Metric::Tasks).as_slice(),
+            ),
+        ]
+    }
+
     fn counted(&self) -> Vec<Judged> {
         use Bound::AtMost;
         let count = |call, metric| {
@@ -478,7 +514,7 @@ mod tests {
     fn nothing_measured_meets_nothing() {
         let all = judge(&Results::default());
         assert!(all.iter().all(|row| !row.is_met() && row.verdict() == "-"));
-        assert_eq!(all.len(), 34);
+        assert_eq!(all.len(), 37);
     }
 
     #[test]

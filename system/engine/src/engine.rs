@@ -447,6 +447,12 @@ impl Engine {
 }
 
 impl EngineHandle {
+    /// How many tasks there are on the engine's event loops, for those who look for some that do not end.
+    #[must_use]
+    pub fn alive_tasks(&self) -> usize {
+        self.environment.pool.alive_tasks()
+    }
+
     /// Runs a torrent: checks what is on disk as far as it has to, then downloads what is missing and seeds.
     ///
     /// # Errors
@@ -499,7 +505,12 @@ impl EngineHandle {
             shown: Shown::new(snapshot),
             tasks: self.tasks.clone(),
         });
-        let order = Box::new(Order { add, wanted, rng });
+        let order = Box::new(Order {
+            add,
+            wanted,
+            rng,
+            is_restless: false,
+        });
         self.tasks
             .spawn_on(starting.run(order), self.environment.pool.next());
         self.keep(sender.clone())?;

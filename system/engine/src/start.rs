@@ -24,9 +24,9 @@ use shoal_metainfo::metainfo::TrackerUrl;
 use shoal_metainfo::{Bitfield, FileIndex, Metainfo, PieceIndex};
 use shoal_storage::{ContentSpec, Event, Mode, Storage, StorageError};
 use shoal_swarm::torrent::{Input, Origin, Priority, Torrent, TorrentConfig};
-use shoal_transport::OriginClass;
+use shoal_transport::{OriginClass, RateLimits};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -156,6 +156,8 @@ pub(crate) struct Order {
     /// For each file, whether it is wanted.
     pub(crate) wanted: Vec<bool>,
     pub(crate) rng: fastrand::Rng,
+    /// What is verified could not be written down when it went to rest, and had to be verified again.
+    pub(crate) is_restless: bool,
 }
 
 impl Order {
@@ -176,12 +178,21 @@ impl Order {
         })
     }
 
-    /// Whether the torrent may be at rest. What a person named is not forgotten, whole files are not read again each time, and what was
-    /// shown to peers piece by piece is not to be shown anew.
+    /// The peers that a person named. What no torrent describes has none.
+    fn named_peers(&self) -> &[SocketAddr] {
+        match self.add.metainfo.is_plain() {
+            true => &[],
+            false => &self.add.peers,
+        }
+    }
+
+    /// Whether the torrent may be at rest. Nothing is read again because it wakes up, so that a journal has to say what is verified;
+    /// and what was shown to others piece by piece is not shown anew.
     fn may_rest(&self) -> bool {
         let add = &self.add;
-        let keeps_nothing = add.peers.is_empty() && !add.super_seed && !add.trust;
-        keeps_nothing && !add.metainfo.is_plain() && !whole::is_promised(&add.metainfo)
+        let is_known = add.journal.is_some() && !add.trust && !self.is_restless;
+        let is_usual = !add.metainfo.is_plain() && !whole::is_promised(&add.metainfo);
+        is_known && is_usual && !add.super_seed
     }
 }
 
@@ -241,15 +252,9 @@ impl Starting {
         resumed_pieces: u32,
     ) -> Option<Begun> {
         let mut torrent = order.machine(&self.environment, self.introduction, have);
+        let mut candidates = BTreeMap::from([(Origin::User, order.named_peers().to_vec())]);
         let Order { add, rng, .. } = order;
         let metainfo = &add.metainfo;
-        // What no torrent describes has no peers.
-        let named = if metainfo.is_plain() {
-            Vec::new()
-        } else {
-            add.peers.clone()
-        };
-        let mut candidates = BTreeMap::from([(Origin::User, named)]);
         let entered = match self.entrance {
             Entrance::New(registration) => {
                 let mailbox = Mailbox::new();
@@ -305,7 +310,7 @@ impl Starting {
             introduction: self.introduction,
             registration,
             metainfo: Arc::clone(metainfo),
-            limiter: self.environment.transport.limiter().torrent(add.limits),
+            limiter: Some(self.environment.transport.limiter().torrent(add.limits)),
             environment: self.environment,
             inbox: self.inbox,
             mailbox,
@@ -315,10 +320,16 @@ impl Starting {
             shown: self.shown,
             counts: Counts::new(resumed_pieces),
             ours: [None; 2],
+            is_written_down: true,
+            tries_again_at: None,
         };
-        let (parts, counts, _) = parts(resting, self.on_disk, order);
+        let (parts, counts, ours) = parts(resting, self.on_disk, order);
+        let task = match parts.names_peers {
+            true => TorrentTask::awake(parts, torrent, counts, ours),
+            false => TorrentTask::new(parts, torrent, counts),
+        };
         Some(Begun {
-            task: Box::new(TorrentTask::new(parts, torrent, counts)),
+            task: Box::new(task),
             met,
             said: None,
         })
@@ -328,8 +339,10 @@ impl Starting {
 /// Opens the content again, and finds out whether everything is still there; `None` where the torrent ends.
 async fn wake(resting: Box<Resting>, woken: Woken, order: &mut Order) -> Option<Begun> {
     let mut resting = *resting;
+    order.is_restless |= !resting.is_written_down;
     let (met, said) = match woken {
         Woken::Visited(visitors) => (visitors, None),
+        Woken::ByTime => (Vec::new(), None),
         Woken::By(message) => (Vec::new(), Some(message)),
         Woken::Stopped => {
             resting.end(Phase::Stopped).await;
@@ -354,7 +367,10 @@ async fn wake(resting: Box<Resting>, woken: Woken, order: &mut Order) -> Option<
         resting.end(Phase::Stopped).await;
         return None;
     };
-    let torrent = order.machine(&resting.environment, resting.introduction, have);
+    let mut torrent = order.machine(&resting.environment, resting.introduction, have);
+    let (origin, addresses) = (Origin::User, order.named_peers().to_vec());
+    let now = resting.environment.clock.now();
+    torrent.handle(now, Input::Candidates { origin, addresses });
     let (parts, counts, ours) = parts(resting, on_disk, order);
     Some(Begun {
         task: Box::new(TorrentTask::awake(parts, torrent, counts, ours)),
@@ -371,6 +387,10 @@ fn parts(resting: Resting, on_disk: OnDisk, order: &Order) -> (Parts, Counts, [O
         ours,
         ..
     } = resting;
+    let limiter = resting.limiter.unwrap_or_else(|| {
+        let limiter = resting.environment.transport.limiter();
+        limiter.torrent(RateLimits::default())
+    });
     let parts = Parts {
         id: resting.id,
         environment: resting.environment,
@@ -381,7 +401,7 @@ fn parts(resting: Resting, on_disk: OnDisk, order: &Order) -> (Parts, Counts, [O
         on_disk,
         hashes: Arc::new(hash_server(&metainfo)),
         metainfo,
-        limiter: resting.limiter,
+        limiter,
         inbox: resting.inbox,
         mailbox: resting.mailbox,
         trackers: resting.trackers,
@@ -391,6 +411,7 @@ fn parts(resting: Resting, on_disk: OnDisk, order: &Order) -> (Parts, Counts, [O
         shown: resting.shown,
         seed_only: order.add.seed_only,
         may_rest: order.may_rest(),
+        names_peers: !order.named_peers().is_empty(),
     };
     (parts, counts, ours)
 }

@@ -32,7 +32,7 @@ pub(crate) use rest::{Resting, Woken};
 use shoal_machine::{Machine, Moment, Sighting, earliest};
 use shoal_metainfo::{Layout, Metainfo};
 use shoal_session::TorrentKey;
-use shoal_storage::{Content, Event, StorageError};
+use shoal_storage::{Content, Event};
 use shoal_swarm::torrent::{Input, Origin, Output, Progress, Torrent};
 use shoal_swarm::{FromPeer, PeerKey};
 use shoal_transport::TorrentLimiter;
@@ -121,43 +121,38 @@ pub(crate) struct OnDisk {
     pub(crate) events: mpsc::Receiver<Event>,
 }
 
-/// Writes down what is verified. Gives what storage has told until then: of pieces that were on their way, and nobody
-/// else would listen.
-pub(crate) async fn close(on_disk: &mut OnDisk) -> Vec<Event> {
-    if on_disk.content.is_left_alone() {
-        return close_at_once(on_disk);
-    }
+/// What came of closing a content.
+pub(crate) struct Closed {
+    /// What storage has told until then: of pieces that were on their way, and nobody else would listen.
+    pub(crate) told: Vec<Event>,
+    /// The journal says what is verified.
+    pub(crate) is_written_down: bool,
+}
+
+/// Writes down what is verified.
+pub(crate) async fn close(on_disk: &mut OnDisk) -> Closed {
     let content = on_disk.content.clone();
-    let mut closing = tokio::task::spawn_blocking(move || content.close());
     let mut told = Vec::new();
-    let closed = loop {
-        tokio::select! {
-            closed = &mut closing => break closed,
-            Some(event) = on_disk.events.recv() => told.push(event),
+    let closed = if content.is_left_alone() {
+        content.close()
+    } else {
+        let mut closing = tokio::task::spawn_blocking(move || content.close());
+        loop {
+            tokio::select! {
+                closed = &mut closing => break closed.unwrap_or(Ok(())),
+                Some(event) = on_disk.events.recv() => told.push(event),
+            }
         }
     };
     while let Ok(event) = on_disk.events.try_recv() {
         told.push(event);
     }
-    if let Ok(closed) = closed {
-        note(closed);
-    }
-    told
-}
-
-/// As [`close`], where the disk is not needed for it.
-fn close_at_once(on_disk: &mut OnDisk) -> Vec<Event> {
-    note(on_disk.content.close());
-    let mut told = Vec::new();
-    while let Ok(event) = on_disk.events.try_recv() {
-        told.push(event);
-    }
-    told
-}
-
-fn note(closed: Result<(), StorageError>) {
-    if let Err(error) = closed {
+    if let Err(error) = &closed {
         tracing::warn!(%error, "the end of the torrent was not written down");
+    }
+    Closed {
+        told,
+        is_written_down: closed.is_ok(),
     }
 }
 
@@ -186,6 +181,8 @@ pub(crate) struct Parts {
     pub(crate) seed_only: bool,
     /// Whether it may be at rest when there is nothing to do.
     pub(crate) may_rest: bool,
+    /// A person named peers, who are tried again from time to time.
+    pub(crate) names_peers: bool,
 }
 
 /// What has come of a torrent since it was added.
@@ -275,7 +272,7 @@ impl TorrentTask {
         }
     }
 
-    /// The torrent as it was when it went to rest, awake for a while.
+    /// A torrent that stays awake for a while, with what is known from before it went to rest.
     pub(crate) fn awake(
         parts: Parts,
         torrent: Torrent,
@@ -325,7 +322,8 @@ impl TorrentTask {
         }
         let removed = shoal_session::Input::Removed(self.parts.id);
         self.tell_session(removed).await;
-        for event in close(&mut self.parts.on_disk).await {
+        let closed = close(&mut self.parts.on_disk).await;
+        for event in closed.told {
             self.stored(event);
         }
         self.show();

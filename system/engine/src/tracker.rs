@@ -201,7 +201,7 @@ impl Trackers {
     /// Waits until something is new in [`Trackers::lines`].
     pub(crate) async fn changed(&mut self) {
         if let Some(end) = &mut self.0
-            && end.lines.changed().await.is_ok()
+            && Box::pin(end.lines.changed()).await.is_ok()
         {
             return;
         }

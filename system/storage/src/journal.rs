@@ -454,7 +454,9 @@ type Contents = (Knowledge, u64, u64, [u8; 16]);
 
 /// Reads a journal from its beginning. `None` for a journal of something else, a damaged one, and an empty one.
 fn parse(file: &File, identity: Identity) -> io::Result<Option<Contents>> {
-    let mut reader = io::BufReader::with_capacity(64 * 1024, file);
+    // Most are short: of one piece, and closed in good order.
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    let mut reader = io::BufReader::with_capacity(length.min(64 * 1024), file);
     let mut head = [0; HEADER_BYTES];
     let field_bytes = identity.piece_count.div_ceil(8) as usize;
     let mut field = vec![0; field_bytes + 4];

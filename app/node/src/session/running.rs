@@ -13,11 +13,16 @@ use shoal_session::queue;
 use shoal_storage::{Fate, Removed, home_trash};
 use shoal_store::Removing;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// How soon a torrent is tried again whose name is still in use.
 const BEGIN_AGAIN: Duration = Duration::from_millis(200);
+
+/// What takes longer than this waits for a disk that is slow, or does not answer.
+const BEGIN_SOON: Duration = Duration::from_millis(200);
 
 /// How long data may take to be removed before a person hears that it does not go.
 const ERASE_WITHIN: Duration = Duration::from_secs(10 * 60);
@@ -80,15 +85,27 @@ impl Session {
         entry.run = Run::Beginning;
         let begin = begin(entry, &self.journals, &self.settings.add_trackers, search);
         let (run, engine, news) = (entry.run_number, self.engine.handle(), self.news.clone());
-        let at_once = Arc::clone(&self.at_once);
+        let (at_once, quickly) = (Arc::clone(&self.at_once), Arc::clone(&self.quickly));
         // A disk that does not answer keeps this task, and not the session.
         tokio::spawn(async move {
-            let Ok(_permit) = at_once.acquire().await else {
+            let (Ok(_permit), Ok(quick)) = (at_once.acquire().await, quickly.acquire().await)
+            else {
                 return;
             };
-            let begun = match begin {
-                Begin::Torrent(add) => engine.add(*add).await.map(Begun::Torrent),
-                Begin::Magnet(add) => engine.add_magnet(*add).await.map(Begun::Search),
+            let beginning = async {
+                match begin {
+                    Begin::Torrent(add) => engine.add(*add).await.map(Begun::Torrent),
+                    Begin::Magnet(add) => engine.add_magnet(*add).await.map(Begun::Search),
+                }
+            };
+            let mut beginning = pin!(beginning);
+            let begun = match timeout(BEGIN_SOON, &mut beginning).await {
+                Ok(begun) => begun,
+                // Nor does it keep others.
+                Err(_) => {
+                    drop(quick);
+                    beginning.await
+                }
             };
             drop(news.send((id, run, News::Begun(begun))).await);
         });

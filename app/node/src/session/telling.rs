@@ -93,7 +93,7 @@ impl Session {
         self.database.set_options(&told).await?;
         for (id, options) in told {
             if let Some(entry) = self.entries.get_mut(&id) {
-                entry.options = options;
+                entry.options = options.into();
             }
             self.rules_changed(id);
         }

@@ -68,6 +68,8 @@ struct Session<'a> {
     shelf: &'a Shelf,
     process: Process,
     address: SocketAddr,
+    /// What the same program has in memory without torrents.
+    empty_rss: u64,
     figures: Figures,
 }
 
@@ -87,8 +89,13 @@ async fn measure(lab: &Lab, shelves: &[Shelf; 2]) -> Result<Vec<(String, Figures
     rate(&mut sessions, Metric::IdleCpuPercent, IDLE_FOR).await?;
     let mut peers = Vec::new();
     for session in &mut sessions {
-        let held = Held::by(session.process.id())?;
+        let pid = session.process.id();
+        let held = Held::by(pid)?;
+        // At the end of this time, when threads that were needed for the start are gone.
+        let rss = rss_bytes(pid).context("it ended")?;
+        let growth = rss.saturating_sub(session.empty_rss) as f64 / MIB;
         session.figures.extend([
+            (Metric::GrowthMib, growth),
             (Metric::Descriptors, held.descriptors),
             (Metric::Threads, held.threads),
         ]);
@@ -138,14 +145,13 @@ async fn node<'a>(lab: &Lab, shelf: &'a Shelf, alone: bool) -> Result<Session<'a
     };
     let (state, address) = (shelf.copy_state(lab)?, lab.address());
     let (process, start_s) = shelf.start_node(lab, &state, address).await?;
-    sleep(REST).await;
-    let rss = rss_bytes(process.id()).context("the node ended")?;
     Ok(Session {
         name: name(Client::Shoal, alone),
         shelf,
         process,
         address,
-        figures: started(start_s, rss, empty),
+        empty_rss: empty,
+        figures: vec![(Metric::StartS, start_s)],
     })
 }
 
@@ -168,21 +174,15 @@ async fn libtorrent<'a>(lab: &Lab, shelf: &'a Shelf, alone: bool) -> Result<Sess
         start_s = events.last();
         Ok(start_s.is_some())
     })?;
-    sleep(REST).await;
-    let rss = rss_bytes(process.id()).context("libtorrent ended")?;
     let start_s = start_s.context("it seeds")?;
     Ok(Session {
         name: name(Client::Libtorrent, alone),
         shelf,
         process,
         address,
-        figures: started(start_s, rss, empty),
+        empty_rss: empty,
+        figures: vec![(Metric::StartS, start_s)],
     })
-}
-
-fn started(start_s: f64, rss: u64, empty: u64) -> Figures {
-    let growth = rss.saturating_sub(empty) as f64 / MIB;
-    vec![(Metric::StartS, start_s), (Metric::GrowthMib, growth)]
 }
 
 /// Gives fifty torrents, far from each other, a peer each. They stay until the second value is dropped.

@@ -5,6 +5,7 @@
 //! meanwhile is given back.
 
 use super::{Counts, Inbox, Parts, ToTorrent, TorrentId, TorrentTask};
+use crate::clock::Clock;
 use crate::connect::{Introduction, Ready};
 use crate::dht::Membership;
 use crate::engine::Environment;
@@ -17,13 +18,16 @@ use crate::tracker::Trackers;
 use shoal_machine::Moment;
 use shoal_metainfo::Metainfo;
 use shoal_session::Input as ToBooks;
-use shoal_transport::TorrentLimiter;
+use shoal_transport::{Direction, TorrentLimiter};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Whoever was woken stays awake for so long: peers that try each other again and again do not open and close a content each time.
 pub(super) const AWAKE_FOR: Duration = Duration::from_secs(60);
+
+/// How long those that a person named are left alone where they were not reached, or have gone.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(30 * 60);
 
 /// What is left of a torrent at rest.
 pub(crate) struct Resting {
@@ -32,7 +36,8 @@ pub(crate) struct Resting {
     pub(crate) introduction: Introduction,
     pub(crate) registration: Registration,
     pub(crate) metainfo: Arc<Metainfo>,
-    pub(crate) limiter: TorrentLimiter,
+    /// `None` where it has no limit of its own: one is made as good for whoever comes.
+    pub(crate) limiter: Option<TorrentLimiter>,
     pub(crate) inbox: Inbox,
     pub(crate) mailbox: Mailbox<FromSession>,
     pub(crate) trackers: Trackers,
@@ -42,6 +47,10 @@ pub(crate) struct Resting {
     pub(crate) counts: Counts,
     /// Where the world sees us, the last word of each family.
     pub(crate) ours: [Option<IpAddr>; 2],
+    /// The journal says what is verified.
+    pub(crate) is_written_down: bool,
+    /// Where a person named peers: when they are dialled again.
+    pub(crate) tries_again_at: Option<Moment>,
 }
 
 /// Why a torrent wakes up.
@@ -50,6 +59,8 @@ pub(crate) enum Woken {
     By(ToTorrent),
     /// Somebody has connected.
     Visited(Vec<Ready>),
+    /// It is time to try those that a person named.
+    ByTime,
     /// It is to end.
     Stopped,
 }
@@ -62,18 +73,22 @@ impl Resting {
             tokio::select! {
                 message = self.inbox.receive() => match message {
                     ToTorrent::Stop => return Woken::Stopped,
-                    ToTorrent::Seen(sighting) => self.tell(ToBooks::Seen(sighting)).await,
+                    // What is waited for now and then is on the heap: this is all that thousands of torrents are.
+                    ToTorrent::Seen(sighting) => {
+                        Box::pin(self.tell(ToBooks::Seen(sighting))).await;
+                    }
                     // Of those who had ended when it went to rest.
                     ToTorrent::Peer(..) | ToTorrent::DialFailed(_) | ToTorrent::WebSeedNews(..) => {}
                     message => return Woken::By(message),
                 },
                 () = self.mailbox.collect(&mut mail) => {
-                    let visitors = self.read(mail).await;
+                    let visitors = Box::pin(self.read(mail)).await;
                     if !visitors.is_empty() {
                         return Woken::Visited(visitors);
                     }
                 }
                 () = self.trackers.changed() => self.shown.trackers(self.trackers.lines()),
+                () = until(self.environment.clock, self.tries_again_at) => return Woken::ByTime,
             }
         }
     }
@@ -115,6 +130,19 @@ impl Resting {
         // Whoever sees that it has stopped may add it again.
         drop(self.registration);
         self.shown.phase(phase);
+    }
+}
+
+fn is_limited(limiter: &TorrentLimiter) -> bool {
+    let mut directions = [Direction::Down, Direction::Up].into_iter();
+    directions.any(|direction| !limiter.is_unlimited(direction))
+}
+
+/// A timer is on the heap where there is one.
+async fn until(clock: Clock, at: Option<Moment>) {
+    match at {
+        Some(_) => Box::pin(clock.sleep_until(at)).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -161,18 +189,20 @@ impl TorrentTask {
             dht,
             local,
             shown,
+            names_peers,
             ..
         } = parts;
+        let now = environment.clock.now();
         counts.add_waste(&torrent.progress());
         // What storage tells at the end is found again when the content is opened.
-        super::close(&mut on_disk).await;
+        let closed = super::close(&mut on_disk).await;
         Resting {
             id,
             environment,
             introduction,
             registration,
             metainfo,
-            limiter,
+            limiter: is_limited(&limiter).then_some(limiter),
             inbox,
             mailbox,
             trackers,
@@ -181,6 +211,8 @@ impl TorrentTask {
             shown,
             counts,
             ours,
+            is_written_down: closed.is_written_down,
+            tries_again_at: names_peers.then(|| now + TRY_AGAIN_AFTER),
         }
     }
 }

@@ -125,6 +125,7 @@ fn still_with(have: Bitfield, may_rest: bool) -> Still {
         shown: Shown::new(watch::channel(Snapshot::default()).0),
         seed_only: false,
         may_rest,
+        names_peers: false,
     };
     Still {
         task: Box::new(TorrentTask::new(parts, torrent, Counts::default())),
