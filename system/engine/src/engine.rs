@@ -551,7 +551,7 @@ impl EngineHandle {
             limiter: limiter.clone(),
             wishes,
             web_seeds: start::web_seeds(&add),
-            moves: Vec::new(),
+            waiting: Vec::new(),
             shown: Shown::new(snapshot, self.board.post(id, watched.clone())),
             tasks: self.tasks.clone(),
             rng,

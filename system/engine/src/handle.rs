@@ -3,6 +3,7 @@
 //! Invariant: nothing here waits for anything but room in the torrent's bounded channel and, where there is an answer, for that.
 
 use crate::command::{Command, CommandError};
+use crate::lines::{FileLine, PieceLine};
 use crate::priorities::FilePriority;
 use crate::snapshot::Snapshot;
 use crate::torrent::ToTorrent;
@@ -162,6 +163,22 @@ impl TorrentHandle {
     /// Where there are no hashes to check it by.
     pub async fn verify(&self) -> Result<(), CommandError> {
         self.ask(Command::Verify).await
+    }
+
+    /// How far each file of the metainfo is, as of now.
+    ///
+    /// # Errors
+    /// Where it has ended.
+    pub async fn files(&self) -> Result<Vec<FileLine>, CommandError> {
+        self.ask(Command::Files).await
+    }
+
+    /// How far each piece is, as of now.
+    ///
+    /// # Errors
+    /// Where it has ended.
+    pub async fn pieces(&self) -> Result<Vec<PieceLine>, CommandError> {
+        self.ask(Command::Pieces).await
     }
 
     pub(crate) async fn tell(&self, command: Command) -> Result<(), CommandError> {

@@ -387,6 +387,7 @@ impl MagnetTask {
             ToTorrent::Stop => self.stop(),
             // Connections of a search speak to it elsewhere, and it has neither origins nor files.
             ToTorrent::Peer(..)
+            | ToTorrent::Client(..)
             | ToTorrent::WebSeedNews(..)
             | ToTorrent::Checked(_)
             | ToTorrent::Selected(_)

@@ -6,11 +6,11 @@ use crate::command::{Command, CommandError};
 use crate::connect::Introduction;
 use crate::engine::{AddTorrent, Environment};
 use crate::hashes::{FileSpan, HashServer};
+use crate::lines::{self, PieceLine};
 use crate::magnet::{AddMagnet, MagnetHandle};
 use crate::mailbox::Mailbox;
 use crate::priorities::{self, FilePriority, Wishes};
 use crate::register::Registration;
-use crate::relocate::Relocate;
 use crate::session::ToSession;
 use crate::snapshot::{Phase, Shown};
 use crate::torrent::{self, Inbox, MAX_EVENTS, OnDisk, Parts, ToTorrent, TorrentId, TorrentTask};
@@ -21,7 +21,9 @@ use shoal_machine::Machine;
 use shoal_metainfo::metainfo::TrackerUrl;
 use shoal_metainfo::{Bitfield, FileIndex, Metainfo, PieceIndex};
 use shoal_storage::{ContentSpec, Event, Mode, Storage, StorageError};
-use shoal_swarm::torrent::{DEFAULT_MAX_CONNECTIONS, Input, Origin, Torrent, TorrentConfig};
+use shoal_swarm::torrent::{
+    DEFAULT_MAX_CONNECTIONS, Input, Origin, PieceSummary, Torrent, TorrentConfig,
+};
 use shoal_transport::{OriginClass, TorrentLimiter};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,8 +31,8 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-/// The most moves that wait for the end of a check; each is a person's wish.
-const MAX_MOVES: usize = 16;
+/// The most moves and readers that wait for the end of a check.
+const MAX_WAITING: usize = 64;
 
 /// The most peers that a person names before a torrent runs: more than a torrent keeps in mind.
 const MAX_NAMED_PEERS: usize = 2_000;
@@ -140,6 +142,16 @@ pub(crate) fn web_seeds(add: &AddTorrent) -> Vec<Place> {
     places
 }
 
+/// What is known of a piece while it is found out which are there.
+fn summary(have: &Bitfield, priorities: &[FilePriority]) -> impl Fn(PieceIndex) -> PieceSummary {
+    |piece| PieceSummary {
+        have: have.get(piece),
+        in_progress: false,
+        priority: priorities.get(piece.get()).copied().unwrap_or_default(),
+        availability: 0,
+    }
+}
+
 /// For each file that storage has, whether it is wanted.
 ///
 /// # Errors
@@ -187,8 +199,8 @@ pub(crate) struct Starting {
     pub(crate) limiter: TorrentLimiter,
     pub(crate) wishes: Wishes,
     pub(crate) web_seeds: Vec<Place>,
-    /// Moves that wait for the end of the check.
-    pub(crate) moves: Vec<Relocate>,
+    /// What waits for the end of the check.
+    pub(crate) waiting: Vec<ToTorrent>,
     pub(crate) shown: Shown,
     pub(crate) tasks: TaskTracker,
     pub(crate) rng: fastrand::Rng,
@@ -226,9 +238,8 @@ impl Starting {
             self.check_these(add, others, &mut have).await?;
         }
         // Of those for which there is no room any more, whoever asked learns that nothing comes of them.
-        for relocate in std::mem::take(&mut self.moves) {
-            let relocate = ToTorrent::Relocate(Box::new(relocate));
-            drop(self.inbox.sender().try_send(relocate));
+        for message in std::mem::take(&mut self.waiting) {
+            drop(self.inbox.sender().try_send(message));
         }
         Some(have)
     }
@@ -262,11 +273,8 @@ impl Starting {
                         check.cancel();
                         return None;
                     }
-                    ToTorrent::Command(command) => doubts_all |= self.remember(*command, add).await,
-                    // Of those that are too many, whoever asked learns that nothing comes of them.
-                    ToTorrent::Relocate(relocate) if self.moves.len() < MAX_MOVES => {
-                        self.moves.push(*relocate);
-                    }
+                    ToTorrent::Command(command) => doubts_all |= self.remember(*command, add, have).await,
+                    message @ ToTorrent::Relocate(_) => self.put_off(message),
                     // Nobody else speaks to it yet.
                     _ => {}
                 },
@@ -276,7 +284,7 @@ impl Starting {
     }
 
     /// What a person says before it runs is what it will run with. Whether everything is to be read again.
-    async fn remember(&mut self, command: Command, add: &mut AddTorrent) -> bool {
+    async fn remember(&mut self, command: Command, add: &mut AddTorrent, have: &Bitfield) -> bool {
         match command {
             Command::Priorities(files, reply) => {
                 let outcome = self.select(&add.metainfo, files).await;
@@ -299,6 +307,20 @@ impl Starting {
                 drop(reply.send(web_seed::add(all, Place::named(url))));
             }
             Command::RemoveWebSeed(url) => self.web_seeds.retain(|place| !place.is_at(&url)),
+            Command::Files(reply) => {
+                let priorities = piece_priorities(add, &self.wishes);
+                let known = summary(have, &priorities);
+                let files = lines::files(&add.metainfo, &self.wishes, known);
+                drop(reply.send(Ok(files)));
+            }
+            Command::Pieces(reply) => {
+                let priorities = piece_priorities(add, &self.wishes);
+                let pieces = add.metainfo.layout().pieces();
+                let pieces = pieces.map(summary(have, &priorities));
+                drop(reply.send(Ok(pieces.map(PieceLine::from).collect())));
+            }
+            // Nothing is read before it is known what is there.
+            command @ (Command::Open(..) | Command::Need(_)) => self.put_off(command.into()),
             Command::Verify(reply) => {
                 let can_tell = add.metainfo.verifier().can_tell();
                 let outcome = if can_tell {
@@ -311,6 +333,13 @@ impl Starting {
             }
         }
         false
+    }
+
+    /// This is for a torrent that runs. Of what is too much, whoever asked learns that nothing comes of it.
+    fn put_off(&mut self, message: ToTorrent) {
+        if self.waiting.len() < MAX_WAITING {
+            self.waiting.push(message);
+        }
     }
 
     async fn select(

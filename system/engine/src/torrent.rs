@@ -5,6 +5,7 @@
 
 mod commands;
 mod connections;
+mod readers;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use crate::whole;
 use bytes::Bytes;
 use commands::Selecting;
 use connections::{Peer, PlainRemotes};
+use readers::Readers;
 use shoal_machine::{Machine, Moment, Sighting, earliest};
 use shoal_metainfo::{Layout, Metainfo};
 use shoal_session::TorrentKey;
@@ -60,6 +62,8 @@ const MESSAGES_PER_TURN: usize = 64;
 /// What connections, dials, trackers and people tell a torrent.
 pub(crate) enum ToTorrent {
     Peer(PeerKey, Vec<FromPeer>),
+    /// What a connection's remote calls itself.
+    Client(PeerKey, Arc<str>),
     Dialled(Box<Ready>),
     DialFailed(PeerKey),
     Candidates(Origin, Vec<SocketAddr>),
@@ -205,6 +209,7 @@ pub(crate) struct TorrentTask {
     /// Why nothing can be written, while that is so.
     suspended: Option<Phase>,
     moving: Moving,
+    readers: Readers,
     /// What the session is to be told at the end of the turn.
     up: Vec<shoal_session::Input>,
     next_report: Moment,
@@ -235,6 +240,7 @@ impl TorrentTask {
             session_max_connections: u32::MAX,
             suspended: None,
             moving: Moving::default(),
+            readers: Readers::default(),
             up: Vec::new(),
             report_early: false,
             downloaded_bytes: 0,
@@ -260,6 +266,7 @@ impl TorrentTask {
         loop {
             self.begin_verifying();
             self.recheck();
+            self.review_readers();
             self.report();
             for input in std::mem::take(&mut self.up) {
                 self.tell_session(input).await;
@@ -325,6 +332,7 @@ impl TorrentTask {
                     self.hear_peer(peer, message);
                 }
             }
+            ToTorrent::Client(peer, client) => self.on_client(peer, client),
             ToTorrent::Dialled(ready) => self.connected(*ready),
             ToTorrent::DialFailed(peer) => {
                 self.dial_ended(false);

@@ -430,10 +430,20 @@ impl TrackerTask {
     }
 
     fn status(&self) -> Vec<TrackerLine> {
-        let lines = self.schedules.iter().flat_map(Schedule::status);
+        let swarms = self.schedules.iter();
+        let lines = swarms.flat_map(|schedule| {
+            let swarm = schedule.info_hash();
+            let status = schedule.status().into_iter();
+            status.map(move |tracker| (swarm, tracker))
+        });
+        let clock = self.around.clock;
         lines
-            .map(|tracker| TrackerLine {
+            .map(|(swarm, tracker)| TrackerLine {
                 host: host_of(tracker.url),
+                swarm,
+                tier: tracker.tier,
+                state: tracker.state,
+                next_announce: tracker.next_announce.and_then(|at| clock.instant(at)),
                 working: tracker.answers,
                 message: tracker.message.map(str::to_owned),
                 seeds: tracker.seeds,

@@ -4,6 +4,7 @@
 
 use super::{ToTorrent, TorrentTask};
 use crate::command::{Command, CommandError, Reply};
+use crate::lines::{self, FileLine, PieceLine};
 use crate::priorities::FilePriority;
 use crate::start;
 use shoal_storage::StorageError;
@@ -26,6 +27,10 @@ struct Wanted {
 impl TorrentTask {
     pub(super) fn obey(&mut self, command: Command) {
         match command {
+            Command::Files(reply) => return drop(reply.send(Ok(self.file_lines()))),
+            Command::Pieces(reply) => return drop(reply.send(Ok(self.piece_lines()))),
+            Command::Open(file, range, reply) => return drop(reply.send(self.open(file, range))),
+            Command::Need(need) => return self.on_need(need),
             Command::Priorities(files, reply) => self.prioritise(Wanted { files, reply }),
             Command::Sequential(sequential) => self.handle(Input::Sequential(sequential)),
             Command::FirstLast(first_last) => {
@@ -69,6 +74,18 @@ impl TorrentTask {
             }
         }
         self.report_early = true;
+    }
+
+    fn file_lines(&self) -> Vec<FileLine> {
+        let piece = |piece| self.torrent.piece(piece);
+        lines::files(&self.parts.metainfo, &self.parts.wishes, piece)
+    }
+
+    fn piece_lines(&self) -> Vec<PieceLine> {
+        let pieces = self.torrent.layout().pieces();
+        pieces
+            .map(|piece| self.torrent.piece(piece).into())
+            .collect()
     }
 
     /// Storage first: it moves what it has of a file that becomes wanted.

@@ -31,6 +31,10 @@ pub(super) struct Peer {
     /// Payload that it said it received. Reports come once a second, this with every batch of blocks: a torrent that is
     /// complete has counted what it fetched.
     received_bytes: u64,
+    /// What it calls itself.
+    pub(super) client: Option<Arc<str>>,
+    /// The connection is disguised.
+    pub(super) encrypted: bool,
     /// It is an HTTP origin, of which the session keeps no books.
     web_seed: bool,
 }
@@ -42,6 +46,8 @@ impl Peer {
             mailbox,
             report: Report::default(),
             received_bytes: 0,
+            client: None,
+            encrypted: false,
             web_seed: true,
         }
     }
@@ -107,6 +113,13 @@ impl TorrentTask {
             }
             Some(_) => self.disconnected(),
             None => {}
+        }
+    }
+
+    /// A connection knows what its remote calls itself.
+    pub(super) fn on_client(&mut self, peer: PeerKey, client: Arc<str>) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.client = Some(client);
         }
     }
 
@@ -181,6 +194,8 @@ impl TorrentTask {
             mailbox: mailbox.clone(),
             report: Report::default(),
             received_bytes: 0,
+            client: ready.peer_id.client().map(Arc::from),
+            encrypted: ready.disguised,
             web_seed: false,
         };
         self.peers.insert(peer, entry);

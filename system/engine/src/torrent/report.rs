@@ -3,7 +3,8 @@
 use super::TorrentTask;
 use crate::snapshot::{PeerLine, Phase, Snapshot};
 use shoal_session::{Candidate, PeerId};
-use std::time::Duration;
+use shoal_swarm::torrent::PeerSummary;
+use std::time::{Duration, Instant};
 
 /// How often peers are reported to the session and the snapshot is renewed.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -64,6 +65,30 @@ impl TorrentTask {
         }
     }
 
+    fn peer_line(&self, peer: &PeerSummary, pieces: u32) -> PeerLine {
+        let known = self.peers.get(&peer.key);
+        let clock = self.parts.environment.clock;
+        PeerLine {
+            address: peer.address,
+            client: known.and_then(|known| known.client.clone()),
+            origin: peer.origin,
+            over_utp: peer.over_utp,
+            encrypted: known.is_some_and(|known| known.encrypted),
+            since: clock.instant(peer.since).unwrap_or_else(Instant::now),
+            seed: peer.has_pieces == pieces,
+            pieces: peer.has_pieces,
+            we_are_interested: peer.we_are_interested,
+            chokes_us: peer.chokes_us,
+            interested: peer.interested,
+            choked: !peer.unchoked,
+            snubs_us: peer.report.snubbed,
+            downloaded_bytes: peer.report.downloaded_bytes,
+            uploaded_bytes: peer.report.uploaded_bytes,
+            download_rate: peer.report.download_rate,
+            upload_rate: peer.report.upload_rate,
+        }
+    }
+
     fn phase(&self) -> Phase {
         if let Some(reason) = &self.failed {
             return Phase::Failed(reason.clone());
@@ -97,12 +122,7 @@ impl TorrentTask {
         let peers: Vec<PeerLine> = self
             .torrent
             .peers()
-            .map(|peer| PeerLine {
-                address: peer.address,
-                seed: peer.has_pieces == pieces,
-                download_rate: peer.report.download_rate,
-                upload_rate: peer.report.upload_rate,
-            })
+            .map(|peer| self.peer_line(&peer, pieces))
             .collect();
         let web_seeds = self.web_seed_lines();
         let from_web: u64 = web_seeds.iter().map(|seed| seed.download_rate).sum();
