@@ -11,7 +11,7 @@ use crate::local::LocalPeers;
 use crate::magnet::{self, AddMagnet, MagnetHandle, MagnetTask};
 use crate::mailbox::Mailbox;
 use crate::ports::OurPort;
-use crate::priorities::{self, FilePriority, Wishes};
+use crate::priorities::FilePriority;
 use crate::register::{Register, Registration};
 use crate::session::{SessionTask, ToSession};
 use crate::snapshot::{Shown, Snapshot};
@@ -19,6 +19,7 @@ use crate::start::{self, Entrance, Starting};
 use crate::torrent::{Inbox, ToTorrent};
 use crate::tracker::{Standing, Totals, TrackerClient};
 use crate::web_seed::Mirror;
+use crate::wishes::Wishes;
 use crate::worker::{Pool, Workers};
 use shoal_metainfo::{FileIndex, InfoHashes, Metainfo};
 use shoal_session::{Settings, TorrentKey};
@@ -502,7 +503,7 @@ impl EngineHandle {
         if !add.metainfo.is_plain() {
             self.environment.port.map();
         }
-        let files = file_priorities(&add)?;
+        let wishes = Wishes::of(&add)?;
         let mut rng = lock(&self.torrents.seeds).fork();
         let hashes = add.metainfo.info_hashes();
         let dht = self.environment.dht_for(&add.metainfo).is_some();
@@ -524,7 +525,7 @@ impl EngineHandle {
         };
         let (storage, spec) = (
             self.environment.storage.clone(),
-            start::content_spec(&add, &priorities::wanted(&files)),
+            start::content_spec(&add, &wishes.wanted()),
         );
         // The registration goes with the content, so that it lasts as long even where nobody waits for this any more.
         let opening = tokio::task::spawn_blocking(move || {
@@ -537,10 +538,6 @@ impl EngineHandle {
         let (snapshot, watched) = watch::channel(Snapshot::default());
         let limiter = self.environment.transport.limiter().torrent(add.limits);
         limiter.set_groups(&add.limit_groups);
-        let wishes = Wishes {
-            files,
-            first_last: add.first_last,
-        };
         let starting = Starting {
             environment: self.environment.clone(),
             id,
@@ -550,7 +547,6 @@ impl EngineHandle {
             inbox,
             limiter: limiter.clone(),
             wishes,
-            web_seeds: start::web_seeds(&add),
             waiting: Vec::new(),
             shown: Shown::new(snapshot, self.board.post(id, watched.clone())),
             tasks: self.tasks.clone(),
@@ -819,20 +815,5 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// For each file, whether it is wanted.
 pub(crate) fn wanted_files(add: &AddTorrent) -> Result<Vec<bool>, EngineError> {
-    Ok(priorities::wanted(&file_priorities(add)?))
-}
-
-/// How much each file is wanted.
-fn file_priorities(add: &AddTorrent) -> Result<Vec<FilePriority>, EngineError> {
-    let files = add.metainfo.files().len();
-    let priorities = add.priorities.clone();
-    let priorities = priorities.unwrap_or_else(|| vec![FilePriority::Normal; files]);
-    if priorities.len() == files {
-        Ok(priorities)
-    } else {
-        Err(EngineError::Priorities {
-            files,
-            given: priorities.len(),
-        })
-    }
+    Ok(Wishes::of(add)?.wanted())
 }

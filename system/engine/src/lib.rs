@@ -146,6 +146,7 @@ mod torrent;
 mod tracker;
 mod web_seed;
 mod whole;
+mod wishes;
 mod worker;
 
 pub use admission::{AddressFilter, MAX_BANS};

@@ -2,7 +2,7 @@
 //!
 //! Invariant: looking changes nothing.
 
-use crate::priorities::{FilePriority, Wishes};
+use crate::priorities::FilePriority;
 use shoal_metainfo::{File, FileIndex, Metainfo, PieceIndex};
 use shoal_swarm::torrent::PieceSummary;
 use std::ops::Range;
@@ -63,10 +63,10 @@ impl From<PieceSummary> for PieceLine {
 /// One line for each file of the metainfo.
 pub(crate) fn files(
     metainfo: &Metainfo,
-    wishes: &Wishes,
+    priorities: &[FilePriority],
     piece: impl Fn(PieceIndex) -> PieceSummary,
 ) -> Vec<FileLine> {
-    let files = (0..).zip(metainfo.files()).zip(&wishes.files);
+    let files = (0..).zip(metainfo.files()).zip(priorities);
     let line = |((index, file), &priority): ((u32, &File), &FilePriority)| {
         let pieces = metainfo.pieces_of(FileIndex(index));
         let (mut verified_bytes, mut available_pieces) = (0, 0);

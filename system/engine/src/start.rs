@@ -9,13 +9,14 @@ use crate::hashes::{FileSpan, HashServer};
 use crate::lines::{self, PieceLine};
 use crate::magnet::{AddMagnet, MagnetHandle};
 use crate::mailbox::Mailbox;
-use crate::priorities::{self, FilePriority, Wishes};
+use crate::priorities::{self, FilePriority};
 use crate::register::Registration;
 use crate::session::ToSession;
 use crate::snapshot::{Phase, Shown};
 use crate::torrent::{self, Inbox, MAX_EVENTS, OnDisk, Parts, ToTorrent, TorrentId, TorrentTask};
 use crate::tracker::{Announcer, Standing, Totals, TrackerTask, Trackers};
 use crate::web_seed::{self, Asked, Place};
+use crate::wishes::Wishes;
 use bytes::Bytes;
 use shoal_machine::Machine;
 use shoal_metainfo::metainfo::TrackerUrl;
@@ -172,14 +173,6 @@ pub(crate) fn selection(
     Ok(stored.map(|(_, wanted)| wanted).collect())
 }
 
-/// How much each piece is wanted. Whoever only seeds fetches nothing.
-fn piece_priorities(add: &AddTorrent, wishes: &Wishes) -> Vec<FilePriority> {
-    if add.seed_only {
-        return vec![FilePriority::Skip; add.metainfo.layout().piece_count() as usize];
-    }
-    wishes.of_pieces(&add.metainfo)
-}
-
 /// How a torrent came here.
 pub(crate) enum Entrance {
     /// By its metainfo.
@@ -198,7 +191,6 @@ pub(crate) struct Starting {
     pub(crate) inbox: Inbox,
     pub(crate) limiter: TorrentLimiter,
     pub(crate) wishes: Wishes,
-    pub(crate) web_seeds: Vec<Place>,
     /// What waits for the end of the check.
     pub(crate) waiting: Vec<ToTorrent>,
     pub(crate) shown: Shown,
@@ -290,31 +282,33 @@ impl Starting {
                 let outcome = self.select(&add.metainfo, files).await;
                 drop(reply.send(outcome));
             }
-            Command::Sequential(sequential) => add.sequential = sequential,
+            Command::Sequential(sequential) => self.wishes.sequential = sequential,
             Command::FirstLast(first_last) => self.wishes.first_last = first_last,
-            Command::SuperSeed(super_seed) => add.super_seed = super_seed,
+            Command::SuperSeed(super_seed) => self.wishes.super_seed = super_seed,
             Command::Peers(peers) => {
                 let room = MAX_NAMED_PEERS.saturating_sub(add.peers.len());
                 add.peers.extend(peers.into_iter().take(room));
             }
-            Command::MaxConnections(most) => add.max_connections = most,
-            Command::MaxUploads(most) => add.max_uploads = most,
+            Command::MaxConnections(most) => self.wishes.max_connections = most,
+            Command::MaxUploads(most) => self.wishes.max_uploads = most,
             Command::Trackers(tiers) => add.tiers = Some(tiers),
             // They are announced to as soon as it runs.
             Command::Reannounce(_) => {}
             Command::AddWebSeed(url, reply) => {
-                let all = &mut self.web_seeds;
+                let all = &mut self.wishes.web_seeds;
                 drop(reply.send(web_seed::add(all, Place::named(url))));
             }
-            Command::RemoveWebSeed(url) => self.web_seeds.retain(|place| !place.is_at(&url)),
+            Command::RemoveWebSeed(url) => {
+                self.wishes.web_seeds.retain(|place| !place.is_at(&url));
+            }
             Command::Files(reply) => {
-                let priorities = piece_priorities(add, &self.wishes);
+                let priorities = self.wishes.of_pieces(&add.metainfo);
                 let known = summary(have, &priorities);
-                let files = lines::files(&add.metainfo, &self.wishes, known);
+                let files = lines::files(&add.metainfo, &self.wishes.files, known);
                 drop(reply.send(Ok(files)));
             }
             Command::Pieces(reply) => {
-                let priorities = piece_priorities(add, &self.wishes);
+                let priorities = self.wishes.of_pieces(&add.metainfo);
                 let pieces = add.metainfo.layout().pieces();
                 let pieces = pieces.map(summary(have, &priorities));
                 drop(reply.send(Ok(pieces.map(PieceLine::from).collect())));
@@ -361,15 +355,15 @@ impl Starting {
         let mut torrent = Torrent::new(TorrentConfig {
             layout: Arc::clone(&layout),
             have,
-            priorities: piece_priorities(&add, &self.wishes),
-            sequential: add.sequential,
+            priorities: self.wishes.of_pieces(metainfo),
+            sequential: self.wishes.sequential,
             our_peer_id: self.introduction.peer_id.0,
             seed: self.rng.u64(..),
             // Before anybody is let in, the session says how many a torrent may have.
-            max_connections: add.max_connections.unwrap_or(DEFAULT_MAX_CONNECTIONS),
+            max_connections: (self.wishes.max_connections).unwrap_or(DEFAULT_MAX_CONNECTIONS),
             private: metainfo.is_private(),
             exchange: self.environment.exchanges_peers(metainfo),
-            super_seed: add.super_seed,
+            super_seed: self.wishes.super_seed,
         });
         // What no torrent describes has no peers.
         let named = if metainfo.is_plain() {
@@ -447,10 +441,7 @@ impl Starting {
             mailbox,
             trackers,
             dht,
-            web_seeds: self.web_seeds,
             wishes: self.wishes,
-            max_connections: add.max_connections,
-            max_uploads: add.max_uploads,
             shown: self.shown,
             seed_only: add.seed_only,
             resumed_pieces,

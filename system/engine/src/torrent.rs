@@ -19,15 +19,14 @@ use crate::dials::Dials;
 use crate::engine::Environment;
 use crate::hashes::HashServer;
 use crate::mailbox::Mailbox;
-use crate::priorities::Wishes;
 use crate::recheck::Rechecks;
 use crate::register::Registration;
 use crate::relocate::{Moving, Relocate};
 use crate::session::{FromSession, ToSession};
 use crate::snapshot::{Phase, Shown};
 use crate::tracker::Trackers;
-use crate::web_seed::Place;
 use crate::whole;
+use crate::wishes::Wishes;
 use bytes::Bytes;
 use commands::Selecting;
 use connections::{Peer, PlainRemotes};
@@ -176,12 +175,7 @@ pub(crate) struct Parts {
     pub(crate) trackers: Trackers,
     /// Its being looked for in the DHT, where that may be.
     pub(crate) dht: Option<Membership>,
-    pub(crate) web_seeds: Vec<Place>,
     pub(crate) wishes: Wishes,
-    /// The most connections, where a person says so.
-    pub(crate) max_connections: Option<u32>,
-    /// The most peers that are served, where a person says so.
-    pub(crate) max_uploads: Option<u32>,
     pub(crate) shown: Shown,
     pub(crate) seed_only: bool,
     pub(crate) resumed_pieces: u32,
@@ -227,7 +221,7 @@ impl TorrentTask {
         TorrentTask {
             unchecked: whole::is_promised(&parts.metainfo),
             failed: None,
-            web_seeds: WebSeeds::new(std::mem::take(&mut parts.web_seeds)),
+            web_seeds: WebSeeds::new(std::mem::take(&mut parts.wishes.web_seeds)),
             next_report: parts.environment.clock.now(),
             parts,
             torrent,
@@ -258,7 +252,7 @@ impl TorrentTask {
         for ready in met {
             self.connected(ready);
         }
-        if self.parts.max_uploads.is_some() {
+        if self.parts.wishes.max_uploads.is_some() {
             self.limit_uploads();
         }
         self.start_web_seeds();

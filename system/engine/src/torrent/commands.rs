@@ -32,12 +32,18 @@ impl TorrentTask {
             Command::Open(file, range, reply) => return drop(reply.send(self.open(file, range))),
             Command::Need(need) => return self.on_need(need),
             Command::Priorities(files, reply) => self.prioritise(Wanted { files, reply }),
-            Command::Sequential(sequential) => self.handle(Input::Sequential(sequential)),
+            Command::Sequential(sequential) => {
+                self.parts.wishes.sequential = sequential;
+                self.handle(Input::Sequential(sequential));
+            }
             Command::FirstLast(first_last) => {
                 self.parts.wishes.first_last = first_last;
                 self.apply_wishes();
             }
-            Command::SuperSeed(super_seed) => self.handle(Input::SuperSeed(super_seed)),
+            Command::SuperSeed(super_seed) => {
+                self.parts.wishes.super_seed = super_seed;
+                self.handle(Input::SuperSeed(super_seed));
+            }
             // What no torrent describes has no peers.
             Command::Peers(_) if self.parts.metainfo.is_plain() => {}
             Command::Peers(addresses) => {
@@ -45,11 +51,11 @@ impl TorrentTask {
                 self.handle(Input::Candidates { origin, addresses });
             }
             Command::MaxConnections(most) => {
-                self.parts.max_connections = most;
+                self.parts.wishes.max_connections = most;
                 self.limit_connections();
             }
             Command::MaxUploads(most) => {
-                self.parts.max_uploads = most;
+                self.parts.wishes.max_uploads = most;
                 self.limit_uploads();
             }
             Command::Trackers(_) if self.parts.metainfo.is_plain() => {}
@@ -78,7 +84,7 @@ impl TorrentTask {
 
     fn file_lines(&self) -> Vec<FileLine> {
         let piece = |piece| self.torrent.piece(piece);
-        lines::files(&self.parts.metainfo, &self.parts.wishes, piece)
+        lines::files(&self.parts.metainfo, &self.parts.wishes.files, piece)
     }
 
     fn piece_lines(&self) -> Vec<PieceLine> {
@@ -130,21 +136,19 @@ impl TorrentTask {
     }
 
     fn apply_wishes(&mut self) {
-        if !self.parts.seed_only {
-            let priorities = self.parts.wishes.of_pieces(&self.parts.metainfo);
-            self.handle(Input::Priorities(priorities));
-        }
+        let priorities = self.parts.wishes.of_pieces(&self.parts.metainfo);
+        self.handle(Input::Priorities(priorities));
     }
 
     /// The most that a person and the session allow.
     pub(super) fn limit_connections(&mut self) {
-        let own = self.parts.max_connections.unwrap_or(u32::MAX);
+        let own = self.parts.wishes.max_connections.unwrap_or(u32::MAX);
         let most = own.min(self.session_max_connections);
         self.handle(Input::MaxConnections(most));
     }
 
     pub(super) fn limit_uploads(&mut self) {
-        let (torrent, most) = (self.parts.id, self.parts.max_uploads);
+        let (torrent, most) = (self.parts.id, self.parts.wishes.max_uploads);
         self.up
             .push(shoal_session::Input::SlotsOf { torrent, most });
     }

@@ -6,7 +6,6 @@ use crate::changes::Board;
 use crate::clock::Clock;
 use crate::engine::AddTorrent;
 use crate::ports::OurPort;
-use crate::priorities::FilePriority;
 use crate::register::Register;
 use crate::snapshot::Snapshot;
 use crate::start;
@@ -113,13 +112,7 @@ fn still() -> Still {
         mailbox: Mailbox::new(),
         trackers,
         dht: None,
-        web_seeds: Vec::new(),
-        wishes: Wishes {
-            files: vec![FilePriority::Normal],
-            first_last: false,
-        },
-        max_connections: None,
-        max_uploads: None,
+        wishes: Wishes::of(&add).unwrap(),
         shown: shown(id),
         seed_only: false,
         resumed_pieces: 0,
