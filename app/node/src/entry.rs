@@ -320,6 +320,13 @@ impl Entry {
                 };
                 (State::Suspended, Some(format!("{}: {why}", path.display())))
             }
+            Phase::Moving {
+                done_bytes,
+                total_bytes,
+            } => {
+                let what = format!("files are being moved: {done_bytes} of {total_bytes} bytes");
+                (State::Suspended, Some(what))
+            }
             Phase::Stopped => (State::Stopping, None),
             Phase::Failed(why) => (State::Failed, Some(why.clone())),
         }

@@ -2,40 +2,51 @@
 //!
 //! Invariant: before a torrent runs, people are the only ones who can speak to it.
 
+use crate::command::{Command, CommandError};
 use crate::connect::{Introduction, Ready};
 use crate::engine::{AddTorrent, Environment};
 use crate::hashes::{FileSpan, HashServer};
 use crate::inbox::Sender;
+use crate::lines::{self, PieceLine};
 use crate::magnet::{AddMagnet, MagnetHandle};
 use crate::mailbox::Mailbox;
+use crate::priorities::{self, FilePriority};
 use crate::register::Registration;
 use crate::session::ToSession;
 use crate::snapshot::{Phase, Shown};
 use crate::torrent::{
-    self, Counts, Inbox, MAX_EVENTS, OnDisk, Parts, Resting, ToTorrent, TorrentId, TorrentTask,
-    Woken,
+    self, Inbox, Kept, MAX_EVENTS, OnDisk, Parts, Resting, ToTorrent, TorrentId, TorrentTask, Woken,
 };
 use crate::tracker::{Announcer, Standing, Totals, TrackerTask, Trackers};
-use crate::web_seed::{Asked, Place};
+use crate::web_seed::{self, Asked, Place};
 use crate::whole;
+use crate::wishes::Wishes;
 use bytes::Bytes;
 use shoal_machine::Machine;
 use shoal_metainfo::metainfo::TrackerUrl;
 use shoal_metainfo::{Bitfield, FileIndex, Metainfo, PieceIndex};
 use shoal_storage::{ContentSpec, Event, Mode, Storage, StorageError};
-use shoal_swarm::torrent::{Input, Origin, Priority, Torrent, TorrentConfig};
-use shoal_transport::{OriginClass, RateLimits};
+use shoal_swarm::torrent::{
+    DEFAULT_MAX_CONNECTIONS, Input, Origin, PieceSummary, Torrent, TorrentConfig,
+};
+use shoal_transport::{OriginClass, TorrentLimiter};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc;
-use tokio_util::task::TaskTracker;
 use url::Url;
+
+/// The most moves and readers that wait for the end of a check.
+const MAX_WAITING: usize = 64;
+
+/// The most peers that a person names before a torrent runs: more than a torrent keeps in mind.
+const MAX_NAMED_PEERS: usize = 2_000;
 
 /// What storage is to know of the content of a torrent.
 pub(crate) fn content_spec(add: &AddTorrent, wanted: &[bool]) -> ContentSpec {
     ContentSpec {
         journal: add.journal.clone(),
+        renamed: add.renamed.clone(),
         mode: if add.seed_only {
             Mode::Seed
         } else {
@@ -53,28 +64,6 @@ pub(crate) fn open(storage: &Storage, spec: ContentSpec) -> Result<OnDisk, Stora
     Ok(OnDisk { content, events })
 }
 
-/// How much each piece is wanted, where these files are. Whoever only seeds fetches nothing.
-fn priorities(add: &AddTorrent, wanted: &[bool]) -> Vec<Priority> {
-    let metainfo = &add.metainfo;
-    let pieces = metainfo.layout().piece_count() as usize;
-    if add.seed_only {
-        return vec![Priority::Skip; pieces];
-    }
-    // Also those of nothing but padding: without them, the torrent would never be whole.
-    if wanted.iter().all(|&wanted| wanted) {
-        return vec![Priority::Normal; pieces];
-    }
-    let mut priorities = vec![Priority::Skip; pieces];
-    for ((index, file), &wanted) in (0..).zip(metainfo.files()).zip(wanted) {
-        if wanted && !file.padding {
-            for piece in metainfo.pieces_of(FileIndex(index)) {
-                priorities[piece as usize] = Priority::Normal;
-            }
-        }
-    }
-    priorities
-}
-
 /// What answers hash requests.
 pub(crate) fn hash_server(metainfo: &Metainfo) -> HashServer {
     let piece_length = metainfo.layout().piece_length();
@@ -89,11 +78,14 @@ pub(crate) fn hash_server(metainfo: &Metainfo) -> HashServer {
     HashServer::new(Arc::new(metainfo.verifier().clone()), piece_length, spans)
 }
 
-/// The torrent's own trackers, then those that the user named, each in a tier of its own. Nobody else knows the name of content
-/// without a torrent.
+/// The torrent's own trackers, then those that the user named, each in a tier of its own; or those that the user named in place of all. Nobody
+/// else knows the name of content without a torrent.
 fn tiers(add: &AddTorrent) -> Vec<Vec<Url>> {
     if add.metainfo.is_plain() {
         return Vec::new();
+    }
+    if let Some(tiers) = &add.tiers {
+        return tiers.clone();
     }
     let parse = |tier: &Vec<TrackerUrl>| -> Vec<Url> {
         let urls = tier.iter().map(|tracker| tracker.url.parse());
@@ -102,6 +94,19 @@ fn tiers(add: &AddTorrent) -> Vec<Vec<Url>> {
     let own = add.metainfo.trackers().iter().map(parse);
     let named = add.trackers.iter().map(|tracker| vec![tracker.clone()]);
     own.chain(named).collect()
+}
+
+/// The trackers that are the user's word.
+fn named_by_user(add: &AddTorrent) -> Vec<Url> {
+    let Some(tiers) = &add.tiers else {
+        return add.trackers.clone();
+    };
+    let own: BTreeSet<&str> = (add.metainfo.trackers().iter().flatten())
+        .map(|tracker| tracker.url.as_str())
+        .collect();
+    let others = tiers.iter().flatten();
+    let others = others.filter(|url| !own.contains(url.as_str()));
+    others.cloned().collect()
 }
 
 /// The trackers of a magnet link, each a tier of its own, then those that the user named.
@@ -114,7 +119,7 @@ pub(crate) fn magnet_tiers(add: &AddMagnet) -> Vec<Vec<Url>> {
 }
 
 /// The web seeds and mirrors that the user named, then the torrent's own, each once.
-fn web_seeds(add: &AddTorrent) -> Vec<Place> {
+pub(crate) fn web_seeds(add: &AddTorrent) -> Vec<Place> {
     let own = |urls: &[String], asked: fn(Url) -> Asked| -> Vec<Place> {
         let urls = urls.iter().filter_map(|url| url.parse().ok());
         let origin = OriginClass::Metainfo;
@@ -142,6 +147,36 @@ fn web_seeds(add: &AddTorrent) -> Vec<Place> {
     places
 }
 
+/// What is known of a piece while it is found out which are there.
+fn summary(have: &Bitfield, priorities: &[FilePriority]) -> impl Fn(PieceIndex) -> PieceSummary {
+    |piece| PieceSummary {
+        have: have.get(piece),
+        in_progress: false,
+        priority: priorities.get(piece.get()).copied().unwrap_or_default(),
+        availability: 0,
+    }
+}
+
+/// For each file that storage has, whether it is wanted.
+///
+/// # Errors
+/// Where there is not one priority for each file of the metainfo.
+pub(crate) fn selection(
+    metainfo: &Metainfo,
+    files: &[FilePriority],
+) -> Result<Vec<bool>, CommandError> {
+    let all = metainfo.files();
+    if files.len() != all.len() {
+        return Err(CommandError::Priorities {
+            files: all.len(),
+            given: files.len(),
+        });
+    }
+    let stored = all.iter().zip(priorities::wanted(files));
+    let stored = stored.filter(|(file, _)| file.symlink.is_none());
+    Ok(stored.map(|(_, wanted)| wanted).collect())
+}
+
 /// How a torrent came here.
 pub(crate) enum Entrance {
     /// By its metainfo.
@@ -153,8 +188,6 @@ pub(crate) enum Entrance {
 /// What a person ordered, for as long as the torrent is here.
 pub(crate) struct Order {
     pub(crate) add: AddTorrent,
-    /// For each file, whether it is wanted.
-    pub(crate) wanted: Vec<bool>,
     pub(crate) rng: fastrand::Rng,
     /// What is verified could not be written down when it went to rest, and had to be verified again.
     pub(crate) is_restless: bool,
@@ -162,19 +195,26 @@ pub(crate) struct Order {
 
 impl Order {
     /// The machine of the torrent, which has these pieces.
-    fn machine(&mut self, environment: &Environment, us: Introduction, have: Bitfield) -> Torrent {
-        let add = &self.add;
+    fn machine(
+        &mut self,
+        environment: &Environment,
+        us: Introduction,
+        wishes: &Wishes,
+        have: Bitfield,
+    ) -> Torrent {
+        let metainfo = &self.add.metainfo;
         Torrent::new(TorrentConfig {
-            layout: Arc::new(add.metainfo.layout().clone()),
+            layout: Arc::new(metainfo.layout().clone()),
             have,
-            priorities: priorities(add, &self.wanted),
-            sequential: add.sequential,
+            priorities: wishes.of_pieces(metainfo),
+            sequential: wishes.sequential,
             our_peer_id: us.peer_id.0,
             seed: self.rng.u64(..),
-            max_connections: environment.max_connections,
-            private: add.metainfo.is_private(),
-            exchange: environment.exchanges_peers(&add.metainfo),
-            super_seed: add.super_seed,
+            // Before anybody is let in, the session says how many a torrent may have.
+            max_connections: (wishes.max_connections).unwrap_or(DEFAULT_MAX_CONNECTIONS),
+            private: metainfo.is_private(),
+            exchange: environment.exchanges_peers(metainfo),
+            super_seed: wishes.super_seed,
         })
     }
 
@@ -186,13 +226,11 @@ impl Order {
         }
     }
 
-    /// Whether the torrent may be at rest. Nothing is read again because it wakes up, so that a journal has to say what is verified;
-    /// and what was shown to others piece by piece is not shown anew.
+    /// Whether the torrent may be at rest. Nothing is read again because it wakes up, so that a journal has to say what is verified.
     fn may_rest(&self) -> bool {
         let add = &self.add;
         let is_known = add.journal.is_some() && !add.trust && !self.is_restless;
-        let is_usual = !add.metainfo.is_plain() && !whole::is_promised(&add.metainfo);
-        is_known && is_usual && !add.super_seed
+        is_known && !add.metainfo.is_plain() && !whole::is_promised(&add.metainfo)
     }
 }
 
@@ -204,8 +242,9 @@ pub(crate) struct Starting {
     pub(crate) entrance: Entrance,
     pub(crate) on_disk: OnDisk,
     pub(crate) inbox: Inbox,
+    pub(crate) limiter: TorrentLimiter,
+    pub(crate) wishes: Wishes,
     pub(crate) shown: Shown,
-    pub(crate) tasks: TaskTracker,
 }
 
 /// A torrent that begins to run, or goes on.
@@ -234,8 +273,15 @@ impl Starting {
     /// Finds out what is there and enters; `None` where the torrent was stopped meanwhile.
     async fn begin(mut self: Box<Self>, order: &mut Order) -> Option<Begun> {
         let resumed_pieces = self.on_disk.content.resumed().have.count();
-        let checked = check(&order.add, &mut self.on_disk, &mut self.inbox, &self.shown);
-        let Some(have) = checked.await else {
+        let checking = Checking {
+            add: &mut order.add,
+            wishes: &mut self.wishes,
+            on_disk: &mut self.on_disk,
+            inbox: &mut self.inbox,
+            shown: &self.shown,
+            waiting: Vec::new(),
+        };
+        let Some(have) = checking.run().await else {
             torrent::close(&mut self.on_disk).await;
             drop(self.entrance);
             self.shown.phase(Phase::Stopped);
@@ -251,7 +297,8 @@ impl Starting {
         have: Bitfield,
         resumed_pieces: u32,
     ) -> Option<Begun> {
-        let mut torrent = order.machine(&self.environment, self.introduction, have);
+        let (environment, us) = (&self.environment, self.introduction);
+        let mut torrent = order.machine(environment, us, &self.wishes, have);
         let mut candidates = BTreeMap::from([(Origin::User, order.named_peers().to_vec())]);
         let Order { add, rng, .. } = order;
         let metainfo = &add.metainfo;
@@ -266,21 +313,27 @@ impl Starting {
                     self.introduction,
                     Announces {
                         tiers: &tiers(add),
-                        named_by_user: add.trackers.clone(),
+                        named_by_user: named_by_user(add),
                         totals: Totals::of(&torrent.progress()),
                         standing: Standing::of(&torrent),
                     },
                     self.inbox.sender(),
                     rng,
                 );
-                if let Some(task) = task {
-                    let worker = self.environment.pool.next();
-                    self.tasks.spawn_on(task.run(), worker);
-                }
+                self.environment.run(task);
                 Some((registration, mailbox, trackers, Vec::new()))
             }
             Entrance::Search(search) => search.hand_over().await.map(|mut met| {
                 met.trackers.begin(&torrent);
+                if let Some(tiers) = add.tiers.clone() {
+                    if met.trackers.is_there() {
+                        met.trackers.replace(tiers);
+                    } else {
+                        let (us, sender) = (self.introduction, self.inbox.sender());
+                        let environment = &self.environment;
+                        met.trackers = first_trackers(environment, us, tiers, &torrent, sender);
+                    }
+                }
                 for (address, origin) in met.candidates {
                     candidates.entry(origin).or_default().push(address);
                 }
@@ -307,29 +360,26 @@ impl Starting {
         });
         let resting = Resting {
             id: self.id,
+            environment: self.environment,
             introduction: self.introduction,
             registration,
             metainfo: Arc::clone(metainfo),
-            limiter: Some(self.environment.transport.limiter().torrent(add.limits)),
-            environment: self.environment,
+            limiter: self.limiter,
             inbox: self.inbox,
             mailbox,
             trackers,
             dht,
             local,
+            wishes: self.wishes,
             shown: self.shown,
-            counts: Counts::new(resumed_pieces),
-            ours: [None; 2],
+            kept: Kept::new(resumed_pieces),
+            location: self.on_disk.content.location(),
             is_written_down: true,
             tries_again_at: None,
         };
-        let (parts, counts, ours) = parts(resting, self.on_disk, order);
-        let task = match parts.names_peers {
-            true => TorrentTask::awake(parts, torrent, counts, ours),
-            false => TorrentTask::new(parts, torrent, counts),
-        };
+        let (parts, kept) = parts(resting, self.on_disk, order);
         Some(Begun {
-            task: Box::new(task),
+            task: Box::new(TorrentTask::new(parts, torrent, kept)),
             met,
             said: None,
         })
@@ -340,6 +390,8 @@ impl Starting {
 async fn wake(resting: Box<Resting>, woken: Woken, order: &mut Order) -> Option<Begun> {
     let mut resting = *resting;
     order.is_restless |= !resting.is_written_down;
+    order.add.directory.clone_from(&resting.location.directory);
+    order.add.renamed.clone_from(&resting.location.renamed);
     let (met, said) = match woken {
         Woken::Visited(visitors) => (visitors, None),
         Woken::ByTime => (Vec::new(), None),
@@ -350,7 +402,7 @@ async fn wake(resting: Box<Resting>, woken: Woken, order: &mut Order) -> Option<
         }
     };
     let storage = resting.environment.storage.clone();
-    let spec = content_spec(&order.add, &order.wanted);
+    let spec = content_spec(&order.add, &resting.wishes.wanted());
     let opening = tokio::task::spawn_blocking(move || open(&storage, spec));
     let mut on_disk = match opening.await {
         Ok(Ok(on_disk)) => on_disk,
@@ -361,36 +413,35 @@ async fn wake(resting: Box<Resting>, woken: Woken, order: &mut Order) -> Option<
         // The engine ends.
         Err(_) => return None,
     };
-    let checked = check(&order.add, &mut on_disk, &mut resting.inbox, &resting.shown);
-    let Some(have) = checked.await else {
+    let checking = Checking {
+        add: &mut order.add,
+        wishes: &mut resting.wishes,
+        on_disk: &mut on_disk,
+        inbox: &mut resting.inbox,
+        shown: &resting.shown,
+        waiting: Vec::new(),
+    };
+    let Some(have) = checking.run().await else {
         torrent::close(&mut on_disk).await;
         resting.end(Phase::Stopped).await;
         return None;
     };
-    let mut torrent = order.machine(&resting.environment, resting.introduction, have);
+    let (environment, us) = (&resting.environment, resting.introduction);
+    let mut torrent = order.machine(environment, us, &resting.wishes, have);
     let (origin, addresses) = (Origin::User, order.named_peers().to_vec());
-    let now = resting.environment.clock.now();
+    let now = environment.clock.now();
     torrent.handle(now, Input::Candidates { origin, addresses });
-    let (parts, counts, ours) = parts(resting, on_disk, order);
+    let (parts, kept) = parts(resting, on_disk, order);
     Some(Begun {
-        task: Box::new(TorrentTask::awake(parts, torrent, counts, ours)),
+        task: Box::new(TorrentTask::awake(parts, torrent, kept)),
         met,
         said,
     })
 }
 
 /// Puts together what was kept and what is had anew.
-fn parts(resting: Resting, on_disk: OnDisk, order: &Order) -> (Parts, Counts, [Option<IpAddr>; 2]) {
-    let Resting {
-        metainfo,
-        counts,
-        ours,
-        ..
-    } = resting;
-    let limiter = resting.limiter.unwrap_or_else(|| {
-        let limiter = resting.environment.transport.limiter();
-        limiter.torrent(RateLimits::default())
-    });
+fn parts(resting: Resting, on_disk: OnDisk, order: &Order) -> (Parts, Kept) {
+    let (metainfo, kept) = (resting.metainfo, resting.kept);
     let parts = Parts {
         id: resting.id,
         environment: resting.environment,
@@ -401,58 +452,165 @@ fn parts(resting: Resting, on_disk: OnDisk, order: &Order) -> (Parts, Counts, [O
         on_disk,
         hashes: Arc::new(hash_server(&metainfo)),
         metainfo,
-        limiter,
+        limiter: resting.limiter,
         inbox: resting.inbox,
         mailbox: resting.mailbox,
         trackers: resting.trackers,
         dht: resting.dht,
         local: resting.local,
-        web_seeds: web_seeds(&order.add),
+        wishes: resting.wishes,
         shown: resting.shown,
         seed_only: order.add.seed_only,
         may_rest: order.may_rest(),
         names_peers: !order.named_peers().is_empty(),
     };
-    (parts, counts, ours)
+    (parts, kept)
 }
 
-/// Finds out which pieces are there; `None` where the torrent was stopped meanwhile.
-async fn check(
-    add: &AddTorrent,
-    on_disk: &mut OnDisk,
-    inbox: &mut Inbox,
-    shown: &Shown,
-) -> Option<Bitfield> {
-    let content = &on_disk.content;
-    if add.trust {
-        return Some(content.trust());
+/// Finding out which pieces are there, before a torrent runs.
+struct Checking<'a> {
+    add: &'a mut AddTorrent,
+    wishes: &'a mut Wishes,
+    on_disk: &'a mut OnDisk,
+    inbox: &'a mut Inbox,
+    shown: &'a Shown,
+    /// What waits for the end of the check.
+    waiting: Vec<ToTorrent>,
+}
+
+impl Checking<'_> {
+    /// Finds out which pieces are there; `None` where the torrent was stopped meanwhile.
+    async fn run(mut self) -> Option<Bitfield> {
+        let content = self.on_disk.content.clone();
+        if self.add.trust {
+            return Some(content.trust());
+        }
+        let resumed = content.resumed().clone();
+        let mut have = resumed.have.clone();
+        let doubts_all = self.check_these(resumed.suspect, &mut have).await?;
+        if doubts_all {
+            // Those that were not read just now.
+            for piece in resumed.have.iter() {
+                have.remove(piece);
+            }
+            let others = resumed.have.iter().collect();
+            self.check_these(others, &mut have).await?;
+        }
+        // Of those for which there is no room any more, whoever asked learns that nothing comes of them.
+        for message in std::mem::take(&mut self.waiting) {
+            drop(self.inbox.sender().try_send(message));
+        }
+        Some(have)
     }
-    let resumed = content.resumed().clone();
-    let mut have = resumed.have;
-    let check = content.verify(resumed.suspect);
-    let mut checked = 0;
-    while checked < check.total() {
-        let total = check.total();
-        shown.phase(Phase::Checking { checked, total });
-        tokio::select! {
-            event = on_disk.events.recv() => match event {
-                Some(Event::Checked { piece, right }) => {
-                    checked += 1;
-                    if right {
-                        have.insert(piece);
+
+    /// Checks these pieces, and notes those that are right. Whether a person wants everything to be read meanwhile; `None` where the
+    /// torrent was stopped.
+    async fn check_these(&mut self, pieces: Vec<PieceIndex>, have: &mut Bitfield) -> Option<bool> {
+        let check = self.on_disk.content.verify(pieces);
+        let (mut checked, total, mut doubts_all) = (0, check.total(), false);
+        while checked < total {
+            self.shown.phase(Phase::Checking { checked, total });
+            tokio::select! {
+                event = self.on_disk.events.recv() => match event {
+                    Some(Event::Checked { piece, right }) => {
+                        checked += 1;
+                        if right {
+                            have.insert(piece);
+                        }
                     }
-                }
-                // Nothing was verified that could be lost, and nothing received that could be anything else.
-                Some(_) => {}
-                None => return None,
-            },
-            message = inbox.receive() => if matches!(message, ToTorrent::Stop) {
-                check.cancel();
-                return None;
-            },
+                    // Nothing was verified that could be lost, and nothing received that could be anything else.
+                    Some(_) => {}
+                    None => return None,
+                },
+                message = self.inbox.receive() => match message {
+                    ToTorrent::Stop => {
+                        check.cancel();
+                        return None;
+                    }
+                    ToTorrent::Command(command) => doubts_all |= self.remember(*command, have).await,
+                    message @ ToTorrent::Relocate(_) => self.put_off(message),
+                    // Nobody else speaks to it yet.
+                    _ => {}
+                },
+            }
+        }
+        Some(doubts_all)
+    }
+
+    /// What a person says before it runs is what it will run with. Whether everything is to be read again.
+    async fn remember(&mut self, command: Command, have: &Bitfield) -> bool {
+        let metainfo = Arc::clone(&self.add.metainfo);
+        match command {
+            Command::Priorities(files, reply) => {
+                let outcome = self.select(&metainfo, files).await;
+                drop(reply.send(outcome));
+            }
+            Command::Sequential(sequential) => self.wishes.sequential = sequential,
+            Command::FirstLast(first_last) => self.wishes.first_last = first_last,
+            Command::SuperSeed(super_seed) => self.wishes.super_seed = super_seed,
+            Command::Peers(peers) => {
+                let room = MAX_NAMED_PEERS.saturating_sub(self.add.peers.len());
+                self.add.peers.extend(peers.into_iter().take(room));
+            }
+            Command::MaxConnections(most) => self.wishes.max_connections = most,
+            Command::MaxUploads(most) => self.wishes.max_uploads = most,
+            Command::Trackers(tiers) => self.add.tiers = Some(tiers),
+            // They are announced to as soon as it runs.
+            Command::Reannounce(_) => {}
+            Command::AddWebSeed(url, reply) => {
+                let all = &mut self.wishes.web_seeds;
+                drop(reply.send(web_seed::add(all, Place::named(url))));
+            }
+            Command::RemoveWebSeed(url) => {
+                self.wishes.web_seeds.retain(|place| !place.is_at(&url));
+            }
+            Command::Files(reply) => {
+                let priorities = self.wishes.of_pieces(&metainfo);
+                let known = summary(have, &priorities);
+                let files = lines::files(&metainfo, &self.wishes.files, known);
+                drop(reply.send(Ok(files)));
+            }
+            Command::Pieces(reply) => {
+                let priorities = self.wishes.of_pieces(&metainfo);
+                let pieces = metainfo.layout().pieces();
+                let pieces = pieces.map(summary(have, &priorities));
+                drop(reply.send(Ok(pieces.map(PieceLine::from).collect())));
+            }
+            // Nothing is read before it is known what is there.
+            command @ (Command::Open(..) | Command::Need(_)) => self.put_off(command.into()),
+            Command::Verify(reply) => {
+                let can_tell = metainfo.verifier().can_tell();
+                let outcome = if can_tell {
+                    Ok(())
+                } else {
+                    Err(CommandError::NoHashes)
+                };
+                drop(reply.send(outcome));
+                return can_tell;
+            }
+        }
+        false
+    }
+
+    /// This is for a torrent that runs. Of what is too much, whoever asked learns that nothing comes of it.
+    fn put_off(&mut self, message: ToTorrent) {
+        if self.waiting.len() < MAX_WAITING {
+            self.waiting.push(message);
         }
     }
-    Some(have)
+
+    async fn select(
+        &mut self,
+        metainfo: &Metainfo,
+        files: Vec<FilePriority>,
+    ) -> Result<(), CommandError> {
+        let wanted = selection(metainfo, &files)?;
+        let content = self.on_disk.content.clone();
+        let selecting = tokio::task::spawn_blocking(move || content.select(&wanted));
+        selecting.await.map_err(|_| CommandError::Gone)??;
+        self.wishes.files = files;
+        Ok(())
+    }
 }
 
 /// What the trackers of a torrent are to hear.
@@ -461,6 +619,28 @@ pub(crate) struct Announces<'a> {
     pub(crate) named_by_user: Vec<Url>,
     pub(crate) totals: Totals,
     pub(crate) standing: Standing,
+}
+
+/// The trackers of a torrent that had none: all of them are the user's word.
+pub(crate) fn first_trackers(
+    environment: &Environment,
+    us: Introduction,
+    tiers: Vec<Vec<Url>>,
+    torrent: &Torrent,
+    sender: Sender<ToTorrent>,
+) -> Trackers {
+    // Nobody else has this one, whatever else the torrent draws.
+    let [.., a, b, c, d] = us.peer_id.0;
+    let mut rng = fastrand::Rng::with_seed(u32::from_be_bytes([a, b, c, d]).into());
+    let announces = Announces {
+        tiers: &tiers,
+        named_by_user: tiers.iter().flatten().cloned().collect(),
+        totals: Totals::of(&torrent.progress()),
+        standing: Standing::of(torrent),
+    };
+    let (task, trackers) = announce(environment, us, announces, sender, &mut rng);
+    environment.run(task);
+    trackers
 }
 
 /// Both ends of a torrent's announces, as [`Trackers::new`].

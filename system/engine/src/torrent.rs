@@ -3,13 +3,17 @@
 //!
 //! Invariant: this loop never waits for a connection or for storage; both may wait for it.
 
+mod commands;
 mod connections;
+mod readers;
 mod report;
 mod rest;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod web_seeds;
 
+use crate::command::Command;
 use crate::connect::{Introduction, Ready};
 use crate::dht::Membership;
 use crate::dials::Dials;
@@ -20,19 +24,22 @@ use crate::local;
 use crate::mailbox::Mailbox;
 use crate::recheck::Rechecks;
 use crate::register::Registration;
+use crate::relocate::{Moving, Relocate};
 use crate::session::{FromSession, ToSession};
 use crate::snapshot::{Phase, Shown};
 use crate::tracker::Trackers;
-use crate::web_seed::Place;
 use crate::whole;
+use crate::wishes::Wishes;
 use bytes::Bytes;
+use commands::Selecting;
 use connections::{Peer, PlainRemotes};
+use readers::Readers;
 use report::REPORT_INTERVAL;
 pub(crate) use rest::{Resting, Woken};
 use shoal_machine::{Machine, Moment, Sighting, earliest};
 use shoal_metainfo::{Layout, Metainfo};
 use shoal_session::TorrentKey;
-use shoal_storage::{Content, Event};
+use shoal_storage::{Content, Event, StorageError};
 use shoal_swarm::torrent::{Input, Origin, Output, Progress, Torrent};
 use shoal_swarm::{FromPeer, PeerKey};
 use shoal_transport::TorrentLimiter;
@@ -40,6 +47,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use verify::Verifying;
 use web_seeds::WebSeeds;
 
 /// Names a torrent within its engine.
@@ -58,6 +66,8 @@ const MESSAGES_PER_TURN: usize = 64;
 /// What connections, dials, trackers and people tell a torrent.
 pub(crate) enum ToTorrent {
     Peer(PeerKey, Vec<FromPeer>),
+    /// What a connection's remote calls itself.
+    Client(PeerKey, Arc<str>),
     Dialled(Box<Ready>),
     DialFailed(PeerKey),
     Candidates(Origin, Vec<SocketAddr>),
@@ -67,6 +77,14 @@ pub(crate) enum ToTorrent {
     WebSeedNews(PeerKey, String),
     /// Whether whole files are what was promised of them.
     Checked(Result<(), String>),
+    /// What a person asks for.
+    Command(Box<Command>),
+    /// Storage has the files that are wanted, or not.
+    Selected(Result<(), StorageError>),
+    /// Files are to be elsewhere.
+    Relocate(Box<Relocate>),
+    /// They are, or that failed.
+    Relocated,
     Stop,
 }
 
@@ -176,7 +194,7 @@ pub(crate) struct Parts {
     pub(crate) dht: Option<Membership>,
     /// Its being announced on the local network, where that may be.
     pub(crate) local: Option<local::Membership>,
-    pub(crate) web_seeds: Vec<Place>,
+    pub(crate) wishes: Wishes,
     pub(crate) shown: Shown,
     pub(crate) seed_only: bool,
     /// Whether it may be at rest when there is nothing to do.
@@ -187,7 +205,7 @@ pub(crate) struct Parts {
 
 /// What has come of a torrent since it was added.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Counts {
+struct Counts {
     resumed_pieces: u32,
     downloaded_bytes: u64,
     uploaded_bytes: u64,
@@ -198,19 +216,36 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    pub(crate) fn new(resumed_pieces: u32) -> Self {
-        Counts {
-            resumed_pieces,
-            ..Counts::default()
-        }
-    }
-
     fn wasted_with(&self, progress: &Progress) -> u64 {
         self.wasted_bytes + progress.wasted_bytes + progress.failed_bytes
     }
 
     fn add_waste(&mut self, progress: &Progress) {
         self.wasted_bytes = self.wasted_with(progress);
+    }
+}
+
+/// What a torrent goes on with when it has been at rest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    counts: Counts,
+    /// Where the world sees us, the last word of each family.
+    ours: [Option<IpAddr>; 2],
+    /// The most connections of any torrent.
+    session_max_connections: u32,
+}
+
+impl Kept {
+    /// Of a torrent that was just added, with so many pieces that nobody had to look at.
+    pub(crate) fn new(resumed_pieces: u32) -> Self {
+        Kept {
+            counts: Counts {
+                resumed_pieces,
+                ..Counts::default()
+            },
+            ours: [None; 2],
+            session_max_connections: u32::MAX,
+        }
     }
 }
 
@@ -227,8 +262,14 @@ pub(crate) struct TorrentTask {
     dials: Dials,
     plain: PlainRemotes,
     rechecks: Rechecks,
+    /// Everything is being read again.
+    verifying: Option<Verifying>,
+    /// Other priorities that storage is to know of first.
+    selecting: Selecting,
     /// Why nothing can be written, while that is so.
     suspended: Option<Phase>,
+    moving: Moving,
+    readers: Readers,
     /// What the session is to be told at the end of the turn.
     up: Vec<shoal_session::Input>,
     /// `None` where there is nothing to tell that was not told.
@@ -238,21 +279,24 @@ pub(crate) struct TorrentTask {
     reported_peers: bool,
     /// Something happened that the session or a person need not wait for until the next report.
     report_early: bool,
-    counts: Counts,
-    /// Where the world sees us, the last word of each family.
-    ours: [Option<IpAddr>; 2],
+    kept: Kept,
     /// Until when it is not at rest.
     awake_until: Moment,
     stopping: bool,
 }
 
 impl TorrentTask {
-    pub(crate) fn new(mut parts: Parts, torrent: Torrent, counts: Counts) -> Self {
+    /// A torrent that was just added. Those that a person named are tried before it goes to rest.
+    pub(crate) fn new(mut parts: Parts, torrent: Torrent, kept: Kept) -> Self {
         let now = parts.environment.clock.now();
+        let awake_until = match parts.names_peers {
+            true => now + rest::AWAKE_FOR,
+            false => now,
+        };
         TorrentTask {
             unchecked: whole::is_promised(&parts.metainfo),
             failed: None,
-            web_seeds: WebSeeds::new(std::mem::take(&mut parts.web_seeds)),
+            web_seeds: WebSeeds::new(std::mem::take(&mut parts.wishes.web_seeds)),
             next_report: Some(now),
             last_report: now,
             reported_peers: false,
@@ -262,28 +306,27 @@ impl TorrentTask {
             dials: Dials::default(),
             plain: PlainRemotes::default(),
             rechecks: Rechecks::default(),
+            verifying: None,
+            selecting: Selecting::default(),
             suspended: None,
+            moving: Moving::default(),
+            readers: Readers::default(),
             up: Vec::new(),
             report_early: false,
-            counts,
-            ours: [None; 2],
-            awake_until: now,
+            kept,
+            awake_until,
             stopping: false,
         }
     }
 
-    /// A torrent that stays awake for a while, with what is known from before it went to rest.
-    pub(crate) fn awake(
-        parts: Parts,
-        torrent: Torrent,
-        counts: Counts,
-        ours: [Option<IpAddr>; 2],
-    ) -> Self {
-        let mut task = TorrentTask::new(parts, torrent, counts);
+    /// A torrent that was at rest.
+    pub(crate) fn awake(parts: Parts, torrent: Torrent, kept: Kept) -> Self {
+        let mut task = TorrentTask::new(parts, torrent, kept);
         task.awake_until = task.last_report + rest::AWAKE_FOR;
-        for ip in ours.into_iter().flatten() {
+        for ip in kept.ours.into_iter().flatten() {
             task.seen_at(ip);
         }
+        task.limit_connections();
         task
     }
 
@@ -300,10 +343,15 @@ impl TorrentTask {
         for ready in met {
             self.connected(ready);
         }
+        if self.parts.wishes.max_uploads.is_some() {
+            self.limit_uploads();
+        }
         self.start_web_seeds();
         self.check_whole();
         loop {
+            self.begin_verifying();
             self.recheck();
+            self.review_readers();
             self.report();
             for input in std::mem::take(&mut self.up) {
                 self.tell_session(input).await;
@@ -386,6 +434,7 @@ impl TorrentTask {
                     self.hear_peer(peer, message);
                 }
             }
+            ToTorrent::Client(peer, client) => self.on_client(peer, client),
             ToTorrent::Dialled(ready) => self.connected(*ready),
             ToTorrent::DialFailed(peer) => {
                 self.dial_ended(false);
@@ -397,8 +446,25 @@ impl TorrentTask {
             ToTorrent::Seen(sighting) => self.up.push(shoal_session::Input::Seen(sighting)),
             ToTorrent::WebSeedNews(peer, news) => self.web_seeds.on_news(peer, news),
             ToTorrent::Checked(outcome) => self.on_checked(outcome),
+            // Whoever waits for an answer learns that there is none.
+            ToTorrent::Command(_) if self.stopping => {}
+            ToTorrent::Command(command) => self.obey(*command),
+            ToTorrent::Selected(outcome) => self.on_selected(outcome),
+            ToTorrent::Relocate(relocate) => {
+                let content = &self.parts.on_disk.content;
+                if !self.stopping {
+                    self.moving
+                        .begin(*relocate, content, self.parts.inbox.sender());
+                    self.rest_or_go_on();
+                }
+            }
+            ToTorrent::Relocated => {
+                self.moving.end();
+                self.rest_or_go_on();
+            }
             ToTorrent::Stop => {
                 self.stopping = true;
+                self.moving.cancel();
                 self.update_trackers();
                 self.parts.trackers.stop();
                 self.parts.dht = None;
@@ -413,14 +479,17 @@ impl TorrentTask {
         let input = match event {
             Event::Verified { piece, blocks } => Input::Verified { piece, blocks },
             Event::Failed { piece, bad, blocks } => {
-                self.counts.failed_pieces += 1;
+                self.kept.counts.failed_pieces += 1;
                 Input::Failed { piece, bad, blocks }
             }
             Event::Lost { piece } => {
-                self.counts.lost_pieces += 1;
+                self.kept.counts.lost_pieces += 1;
                 self.rechecks.lost(piece);
                 self.handle(Input::Lost { piece });
                 return self.start_web_seeds();
+            }
+            Event::Checked { piece, right } if self.reads_everything() => {
+                return self.verified_again(piece, right);
             }
             Event::Checked { piece, right } => {
                 if !self.rechecks.checked(piece, right) {
@@ -432,20 +501,29 @@ impl TorrentTask {
             Event::Dropped { piece } => Input::Dropped { piece },
             Event::Suspended { reason, path } => {
                 self.suspended = Some(Phase::Suspended { reason, path });
-                self.report_early = true;
-                Input::Suspended(true)
+                return self.rest_or_go_on();
             }
             Event::Resumed => {
                 self.suspended = None;
-                self.report_early = true;
-                Input::Suspended(false)
+                return self.rest_or_go_on();
             }
         };
         self.handle(input);
     }
 
+    /// Nothing is asked of peers while nothing can be written.
+    fn rest_or_go_on(&mut self) {
+        self.report_early = true;
+        let rests = self.suspended.is_some() || self.moving.is_going_on();
+        self.handle(Input::Suspended(rests));
+    }
+
     /// Has lost pieces verified again.
     fn recheck(&mut self) {
+        // Where everything is read, these come after it, as they were lost since they were read.
+        if self.verifying.is_some() {
+            return;
+        }
         let due = self.rechecks.due();
         if !due.is_empty() && !self.stopping {
             // It goes on by itself and tells of each piece.
@@ -466,6 +544,12 @@ impl TorrentTask {
             }
             FromSession::OurAddress(ip) => self.seen_at(ip),
             FromSession::Unchoked(peers) => self.handle(Input::Unchoked(peers)),
+            FromSession::MaxConnections(most) => {
+                self.kept.session_max_connections = most;
+                self.limit_connections();
+            }
+            FromSession::Shed(count) => self.handle(Input::Shed(count)),
+            FromSession::Review => self.send_forbidden_away(),
             // Content without a torrent is nobody else's business.
             FromSession::Incoming(_) if self.parts.metainfo.is_plain() => self.disconnected(),
             FromSession::Incoming(ready) => self.connected(*ready),
@@ -474,7 +558,7 @@ impl TorrentTask {
 
     /// The world sees us there.
     fn seen_at(&mut self, ip: IpAddr) {
-        rest::remember(&mut self.ours, ip);
+        rest::remember(&mut self.kept.ours, ip);
         // Without a port of ours, nobody dials us: peers at one address have no say in each other's order.
         let port = self.parts.environment.port.announced().unwrap_or(0);
         self.handle(Input::OurAddress(SocketAddr::new(ip, port)));

@@ -20,6 +20,7 @@ use shoal_tracker::{
     ScrapeReply,
 };
 use shoal_transport::OriginClass;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
@@ -86,7 +87,7 @@ impl Standing {
 }
 
 /// What a torrent tells this driver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum ToTrackers {
     WantsCandidates,
     Stands(Standing),
@@ -94,6 +95,10 @@ enum ToTrackers {
     WasComplete,
     /// The torrent is in this swarm too.
     Join(InfoHash),
+    /// These tiers in place of all.
+    Replace(Vec<Vec<Url>>),
+    /// A person wants an announce: to one, or to all.
+    Reannounce(Option<Url>),
     Stop,
 }
 
@@ -139,6 +144,7 @@ impl Trackers {
             standing,
             schedules,
             tiers: tiers.to_vec(),
+            named_since: Vec::new(),
             dice,
             mailbox: mailbox.clone(),
             torrent,
@@ -156,6 +162,11 @@ impl Trackers {
             standing,
         };
         (Some(Box::new(task)), Trackers(Some(end)))
+    }
+
+    /// Whether somebody is at the other end.
+    pub(crate) const fn is_there(&self) -> bool {
+        self.0.is_some()
     }
 
     fn tell(&self, message: ToTrackers) {
@@ -191,6 +202,16 @@ impl Trackers {
     /// Announces in this swarm too.
     pub(crate) fn join(&self, swarm: InfoHash) {
         self.tell(ToTrackers::Join(swarm));
+    }
+
+    /// These tiers in place of all: those that were not there are the user's word.
+    pub(crate) fn replace(&self, tiers: Vec<Vec<Url>>) {
+        self.tell(ToTrackers::Replace(tiers));
+    }
+
+    /// A person wants an announce: to one, or to all.
+    pub(crate) fn reannounce(&self, tracker: Option<Url>) {
+        self.tell(ToTrackers::Reannounce(tracker));
     }
 
     /// Takes leave.
@@ -230,7 +251,7 @@ pub(crate) struct Announcer {
     pub(crate) port: OurPort,
     pub(crate) key: u32,
     pub(crate) totals: Arc<Totals>,
-    /// The trackers that the user named; all others the torrent did.
+    /// The trackers that the user named; all others that were there from the start the torrent did.
     pub(crate) named_by_user: Vec<Url>,
 }
 
@@ -254,6 +275,8 @@ pub(crate) struct TrackerTask {
     schedules: Vec<Schedule>,
     /// For the schedules of swarms that it turns out to be in.
     tiers: Vec<Vec<Url>>,
+    /// Those among them that a person named while it ran.
+    named_since: Vec<Url>,
     dice: fastrand::Rng,
     mailbox: Mailbox<ToTrackers>,
     torrent: Sender<ToTorrent>,
@@ -319,6 +342,8 @@ impl TrackerTask {
             ToTrackers::WasComplete => self.all(&Input::WasComplete),
             ToTrackers::Join(swarm) if !self.leaving => self.join(swarm),
             ToTrackers::Join(_) => {}
+            ToTrackers::Replace(tiers) => self.replace(tiers),
+            ToTrackers::Reannounce(tracker) => self.all(&Input::Reannounce(tracker)),
             ToTrackers::Stop if self.leaving => {}
             ToTrackers::Stop => {
                 self.leaving = true;
@@ -329,6 +354,27 @@ impl TrackerTask {
                 self.all(&Input::Stop);
             }
         }
+    }
+
+    fn replace(&mut self, tiers: Vec<Vec<Url>>) {
+        let known: BTreeSet<&Url> = self.tiers.iter().flatten().collect();
+        let new = tiers.iter().flatten().filter(|url| !known.contains(url));
+        let new: Vec<Url> = new.cloned().collect();
+        self.named_since.extend(new);
+        let kept: BTreeSet<&Url> = tiers.iter().flatten().collect();
+        self.named_since.retain(|url| kept.contains(url));
+        self.all(&Input::Replace(tiers.clone()));
+        self.tiers = tiers;
+    }
+
+    /// The tracker, and on whose word it is spoken to.
+    fn target(&self, url: Url) -> Target {
+        let named = self.around.named_by_user.contains(&url) || self.named_since.contains(&url);
+        let origin = match named {
+            true => OriginClass::User,
+            false => OriginClass::Metainfo,
+        };
+        Target { url, origin }
     }
 
     fn join(&mut self, swarm: InfoHash) {
@@ -393,6 +439,7 @@ impl TrackerTask {
                 info_hash,
                 give_up_at,
             } => {
+                let tracker = self.target(tracker);
                 let request = self.requests.spawn(async move {
                     let result = around.scrape(tracker, info_hash, give_up_at, rng).await;
                     Answered(at, Answer::Scrape(id, result))
@@ -408,13 +455,15 @@ impl TrackerTask {
                 tracker_id,
                 give_up_at,
             } => {
+                let tracker = self.target(tracker);
                 let announce = around.request(info_hash, event, num_want, tracker_id);
                 let request = self.requests.spawn(async move {
                     let port = announce.port;
                     let result = around.announce(tracker, announce, give_up_at, rng).await;
                     Answered(at, Answer::Announce(id, port, result))
                 });
-                (request, !self.leaving && event != Some(Event::Completed))
+                let matters = matches!(event, Some(Event::Completed | Event::Stopped));
+                (request, !self.leaving && !matters)
             }
         };
         if may_be_dropped {
@@ -424,10 +473,20 @@ impl TrackerTask {
     }
 
     fn status(&self) -> Vec<TrackerLine> {
-        let lines = self.schedules.iter().flat_map(Schedule::status);
+        let swarms = self.schedules.iter();
+        let lines = swarms.flat_map(|schedule| {
+            let swarm = schedule.info_hash();
+            let status = schedule.status().into_iter();
+            status.map(move |tracker| (swarm, tracker))
+        });
+        let clock = self.around.clock;
         lines
-            .map(|tracker| TrackerLine {
+            .map(|(swarm, tracker)| TrackerLine {
                 host: host_of(tracker.url),
+                swarm,
+                tier: tracker.tier,
+                state: tracker.state,
+                next_announce: tracker.next_announce.and_then(|at| clock.instant(at)),
                 working: tracker.answers,
                 message: tracker.message.map(str::to_owned),
                 seeds: tracker.seeds,
@@ -468,35 +527,25 @@ impl Announcer {
         }
     }
 
-    /// The tracker, and on whose word it is spoken to.
-    fn target(&self, url: Url) -> Target {
-        let origin = if self.named_by_user.contains(&url) {
-            OriginClass::User
-        } else {
-            OriginClass::Metainfo
-        };
-        Target { url, origin }
-    }
-
     async fn announce(
         &self,
-        tracker: Url,
+        tracker: Target,
         request: AnnounceRequest,
         give_up_at: Moment,
         rng: fastrand::Rng,
     ) -> Result<(AnnounceReply, Option<Sighting>), Error> {
-        let (tracker, within) = (self.target(tracker), give_up_at.since(self.clock.now()));
+        let within = give_up_at.since(self.clock.now());
         self.client.announce(&tracker, request, within, rng).await
     }
 
     async fn scrape(
         &self,
-        tracker: Url,
+        tracker: Target,
         info_hash: InfoHash,
         give_up_at: Moment,
         rng: fastrand::Rng,
     ) -> Result<ScrapeReply, Error> {
-        let (tracker, within) = (self.target(tracker), give_up_at.since(self.clock.now()));
+        let within = give_up_at.since(self.clock.now());
         self.client
             .scrape(&tracker, &[info_hash], within, rng)
             .await

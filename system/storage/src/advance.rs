@@ -216,7 +216,8 @@ impl Inner {
     /// Leaves the piece to others; false where more arrived meanwhile.
     fn rest(&self, piece: PieceIndex) -> bool {
         let mut state = self.state();
-        let (suspended, crowded) = (state.suspended.is_some(), state.is_crowded());
+        let suspended = state.suspended.is_some() || state.moving;
+        let crowded = state.is_crowded();
         let Some(partial) = state.partials.get_mut(&piece) else {
             return true;
         };
@@ -282,6 +283,9 @@ impl Inner {
         scratch: &mut Vec<u8>,
     ) -> After {
         let fence = self.fence.read().unwrap_or_else(PoisonError::into_inner);
+        if self.state().moving {
+            return After::Rest;
+        }
         let result = self
             .write_blocks(piece, &blocks)
             .and_then(|()| self.record_verified(piece));
@@ -313,6 +317,9 @@ impl Inner {
 
     fn spill_blocks(self: &Arc<Self>, piece: PieceIndex, epoch: u64, blocks: Vec<Cached>) -> After {
         let fence = self.fence.read().unwrap_or_else(PoisonError::into_inner);
+        if self.state().moving {
+            return After::Rest;
+        }
         let result = self.write_blocks(piece, &blocks);
         if let Err(failure) = result {
             drop((fence, blocks));

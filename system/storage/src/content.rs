@@ -3,9 +3,10 @@
 use smallvec::SmallVec;
 use std::io;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use shoal_metainfo::{BLOCK_LENGTH, Bitfield, Block, BlockIndex, PieceIndex};
+use shoal_metainfo::{BLOCK_LENGTH, Bitfield, Block, BlockIndex, FileIndex, PieceIndex};
 
 use crate::Storage;
 use crate::check::Check;
@@ -14,8 +15,9 @@ use crate::files::Failure;
 use crate::inner::Inner;
 use crate::map;
 use crate::pool::BlockBuffer;
+use crate::relocate::Progress;
 use crate::source::{Segment, Source};
-use crate::spec::Mode;
+use crate::spec::{Location, Mode};
 
 /// What the journal knew when the content was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,9 @@ pub struct Resumed {
     pub suspect: Vec<PieceIndex>,
     /// Whether there was no journal to go by.
     pub fresh: bool,
+    /// Where the files are, if they were moved from where they were looked for: to be remembered. They are looked for there as long as
+    /// they are opened in the old place.
+    pub relocated: Option<Location>,
 }
 
 impl Resumed {
@@ -230,6 +235,63 @@ impl Content {
             crate::open::create_empty(&self.inner.files, wanted)?;
         }
         Ok(())
+    }
+
+    /// Where the files are.
+    #[must_use]
+    pub fn location(&self) -> Arc<Location> {
+        Arc::clone(&self.inner.files.homes.now().location)
+    }
+
+    /// Where the files are to be with one of them at another `path` below the directory.
+    ///
+    /// # Errors
+    /// Where there is no such file.
+    pub fn with_file_at(&self, file: FileIndex, path: PathBuf) -> Result<Location, StorageError> {
+        let specs = self.inner.files.specs();
+        let spec = specs.iter().find(|spec| spec.index == file);
+        let spec = spec.ok_or(StorageError::NoFile(path.clone()))?;
+        let mut location = (*self.location()).clone();
+        location.rename(spec, path);
+        Ok(location)
+    }
+
+    /// Where the files are to be with those of the folder `old` in the folder `new`, both below the directory.
+    ///
+    /// # Errors
+    /// Where no file is in the folder.
+    pub fn with_folder_at(&self, old: &Path, new: &Path) -> Result<Location, StorageError> {
+        let before = self.location();
+        let mut location = (*before).clone();
+        let mut found = false;
+        for spec in self.inner.files.specs() {
+            if let Ok(rest) = before.path_of(spec).strip_prefix(old)
+                && !rest.as_os_str().is_empty()
+            {
+                found = true;
+                location.rename(spec, new.join(rest));
+            }
+        }
+        match found {
+            true => Ok(location),
+            false => Err(StorageError::NoFile(old.to_owned())),
+        }
+    }
+
+    /// Moves the files to another place, in another directory, under other names, or both. Blocks on the disk for as long as that takes.
+    /// What is there can be read all the time; what is received meanwhile is written afterwards. On the same volume files are renamed. On
+    /// another one they are copied, synced and compared by length, and the old ones go when all new ones are there.
+    ///
+    /// Whatever happens, also to the process, all of the content is in the old place or in the new one afterwards: where it was opened
+    /// with a journal, opening it in the old place again finds it ([`Resumed::relocated`]). Where there is none, a process that is
+    /// killed leaves its files in both.
+    ///
+    /// # Errors
+    /// Everything is as it was, but for the last: a path that is not plain or is there already (nothing is ever overwritten), a directory
+    /// that is missing or cannot be written to, no room, a disk that fails, [`close`](Self::close) (`Cancelled`), another move that is
+    /// going on (`Moving`); and where the disk does not even let go back, files are in both places and can be read and written there.
+    pub fn relocate(&self, to: Location, progress: &Progress) -> Result<(), StorageError> {
+        self.inner.relocate(to, progress)
     }
 
     /// Makes everything verified so far survive a power failure. Blocks on the disk.

@@ -12,6 +12,8 @@ use std::path::{Component, Path};
 use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+use crate::state_file;
+
 /// The directory below which a content lies.
 #[derive(Debug)]
 pub struct Root(OwnedFd);
@@ -93,6 +95,24 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// What the system says.
     fn remove(&self, root: &Root, path: &Path) -> io::Result<()> {
         root.remove(path)
+    }
+
+    /// Puts a small file of the program's own, which no content is, in the place of the one at `path`, for good; `None` removes it.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn note(&self, path: &Path, bytes: Option<&[u8]>) -> io::Result<()> {
+        match bytes {
+            Some(bytes) => state_file::replace(path, bytes)?,
+            None => match std::fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            },
+        }
+        match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
+            _ => Ok(()),
+        }
     }
 
     /// Removes the folder at `path`, which is empty.
@@ -192,6 +212,19 @@ impl Root {
     /// The device that it lies on.
     pub(crate) fn device(&self) -> io::Result<u64> {
         Ok(rustix::fs::fstat(&self.0)?.st_dev)
+    }
+
+    /// Tells it from every other directory that is there at the same time: device and inode.
+    pub(crate) fn identity(&self) -> io::Result<(u64, u64)> {
+        let stat = rustix::fs::fstat(&self.0)?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
+    /// How many bytes there is room for; `None` where the file system does not count.
+    pub(crate) fn free_bytes(&self) -> io::Result<Option<u64>> {
+        let stat = rustix::fs::fstatvfs(&self.0)?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        Ok((stat.f_blocks > 0).then_some(free))
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -23,6 +23,28 @@ pub enum StorageError {
     /// A file at a path of the content that does not look like its own.
     #[error("{}: left where it is, because its length is not the torrent's; remove it if you do not need it", .0.display())]
     Foreign(PathBuf),
+    /// A file or folder that is to be renamed and is none of the content's.
+    #[error("{}: there is no such file or folder in the torrent", .0.display())]
+    NoFile(PathBuf),
+    /// A path that a file was to get and that something has.
+    #[error("{}: refused, because something is there already; move it away or choose another place", .0.display())]
+    Occupied(PathBuf),
+    /// Files were to be copied to where there is no room for them.
+    #[error(
+        "{}: there is room for {free_bytes} bytes, and {needed_bytes} are needed; make room or choose another place",
+        directory.display()
+    )]
+    NoRoom {
+        /// Where to.
+        directory: PathBuf,
+        /// So much the files take.
+        needed_bytes: u64,
+        /// So much is free.
+        free_bytes: u64,
+    },
+    /// The files are being moved.
+    #[error("{}: the files are being moved; try again when they are there", .0.display())]
+    Moving(PathBuf),
     /// A path that is absolute, empty, or has a component such as `..`.
     #[error("{}: refused, because it is not a plain relative path", .0.display())]
     Path(PathBuf),

@@ -9,15 +9,16 @@ use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::fs::Advice;
+use rustix::fs::{Advice, Stat};
 use shoal_metainfo::InfoHash;
 
-use crate::disk::{self, Access, Disk, Root};
+use crate::disk::{self, Access, Disk};
+use crate::home::{Home, Homes};
 use crate::journal::Fingerprint;
 use crate::map::FileMap;
 use crate::source::Segment;
@@ -164,15 +165,11 @@ pub(crate) struct Failure {
 #[derive(Debug)]
 pub(crate) struct Files {
     content: u64,
-    pub(crate) root: Root,
-    /// Of the root; `None` where it cannot be known.
-    device: Option<u64>,
-    directory: PathBuf,
-    disk: Arc<dyn Disk>,
+    pub(crate) homes: Homes,
+    pub(crate) disk: Arc<dyn Disk>,
     handles: Arc<Handles>,
     specs: Vec<FileSpec>,
     map: FileMap,
-    parts: PathBuf,
     mode: Mode,
     /// One for each file, and one for the parts file.
     states: Vec<FileState>,
@@ -205,7 +202,7 @@ impl Files {
         content: u64,
         spec: ContentSpec,
         map: FileMap,
-        root: Root,
+        home: Home,
         disk: Arc<dyn Disk>,
         handles: Arc<Handles>,
     ) -> Self {
@@ -213,10 +210,7 @@ impl Files {
         states.resize_with(spec.files.len() + 1, FileState::default);
         Files {
             content,
-            device: root.device().ok(),
-            root,
-            parts: parts_name(spec.info_hash),
-            directory: spec.directory,
+            homes: Homes::new(home),
             disk,
             handles,
             specs: spec.files,
@@ -235,14 +229,51 @@ impl Files {
         self.specs.len()
     }
 
-    /// Relative to the directory.
-    pub(crate) fn relative(&self, slot: usize) -> &Path {
-        self.specs.get(slot).map_or(&self.parts, |spec| &spec.path)
-    }
-
     /// For messages.
     pub(crate) fn full_path(&self, slot: usize) -> PathBuf {
-        self.directory.join(self.relative(slot))
+        let place = |home: &Home| {
+            home.location
+                .directory
+                .join(home.path(self.specs.get(slot)))
+        };
+        self.homes.with(slot, place)
+    }
+
+    /// What is in the place of the file, see [`Root::inspect`].
+    pub(crate) fn inspect(&self, slot: usize) -> io::Result<Option<Stat>> {
+        let inspect = |home: &Home| home.root.inspect(home.path(self.specs.get(slot)));
+        self.homes.with(slot, inspect)
+    }
+
+    /// What the file looks like, without it being held open.
+    pub(crate) fn look_at(&self, slot: usize) -> Option<Fingerprint> {
+        let open = |home: &Home| home.root.open_existing(home.path(self.specs.get(slot)));
+        let file = self.homes.with(slot, open).ok()?;
+        let metadata = file.metadata().ok()?;
+        Some(Fingerprint::of(&metadata))
+    }
+
+    /// Moves the file as `how` does it; `copied` where what is there then is another file of the same bytes.
+    pub(crate) fn move_file(
+        &self,
+        slot: usize,
+        to_next: bool,
+        copied: bool,
+        how: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let seen = self.states[slot].seen.lock();
+        let mut seen = seen.unwrap_or_else(PoisonError::into_inner);
+        self.homes.move_file(slot, to_next, || {
+            how()?;
+            if copied {
+                self.handles.forget((self.content, slot));
+            }
+            Ok::<(), io::Error>(())
+        })?;
+        if copied {
+            *seen = Seen::default();
+        }
+        Ok(())
     }
 
     pub(crate) fn is_placed(&self, slot: usize) -> bool {
@@ -282,21 +313,24 @@ impl Files {
         if write && self.mode == Mode::Seed {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        self.handles.get((self.content, slot), write, || {
-            let Some(spec) = self.specs.get(slot) else {
-                return self
-                    .disk
-                    .open(&self.root, &self.parts, access(write, false));
-            };
-            let file = self
-                .disk
-                .open(&self.root, &spec.path, access(write, spec.executable))?;
+        let spec = self.specs.get(slot);
+        let open = |home: &Home| {
+            let executable = spec.is_some_and(|spec| spec.executable);
+            let (path, access) = (home.path(spec), access(write, executable));
+            let file = self.disk.open(&home.root, path, access)?;
             // A file has its full length from the start, so that one that is shorter was cut by somebody.
-            if write && !whole && file.metadata()?.len() < spec.length {
+            if let Some(spec) = spec
+                && write
+                && !whole
+                && file.metadata()?.len() < spec.length
+            {
                 self.disk.set_len(&file, spec.length)?;
             }
             Ok(file)
-        })
+        };
+        let key = (self.content, slot);
+        self.homes
+            .with(slot, |home| self.handles.get(key, write, || open(home)))
     }
 
     /// Writes consecutive `chunks` from `address` on, by one operation for each file where the system allows.
@@ -352,7 +386,7 @@ impl Files {
         if let Ok(metadata) = file.metadata()
             && writes == state.started.load(Ordering::Acquire)
         {
-            let beside = self.device == Some(metadata.dev());
+            let beside = self.homes.now().device == Some(metadata.dev());
             state.beside_root.store(beside, Ordering::Release);
             *state.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen {
                 at: Some(Instant::now()),
@@ -501,10 +535,10 @@ impl Files {
     /// which costs what others wrote there too, but not two operations a file.
     pub(crate) fn sync_all(&self, slots: &[usize]) -> Result<(), Failure> {
         let at_once = slots.len() >= MANY_FILES
-            && match self.disk.sync_all(&self.root) {
+            && match self.disk.sync_all(&self.homes.now().root) {
                 Err(error) if error.kind() != io::ErrorKind::Unsupported => {
                     return Err(Failure {
-                        path: self.directory.clone(),
+                        path: self.homes.now().location.directory.clone(),
                         error,
                     });
                 }
@@ -532,7 +566,8 @@ impl Files {
     /// Removes the parts file; sources into it that are still around stay right.
     pub(crate) fn remove_parts(&self) -> io::Result<()> {
         self.handles.forget((self.content, self.parts_slot()));
-        match self.disk.remove(&self.root, &self.parts) {
+        let remove = |home: &Home| self.disk.remove(&home.root, home.path(None));
+        match self.homes.with(self.parts_slot(), remove) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }

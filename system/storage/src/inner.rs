@@ -1,7 +1,7 @@
 //! The state of one open content, shared by its handles and the worker threads.
 //!
 //! Invariant: the state's lock is held for bookkeeping only, never during hashing or an operation on a disk. Locks are taken
-//! in the order fence, syncing, journal, state.
+//! in the order relocating, fence, syncing, journal, state.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -44,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) events: mpsc::Sender<Event>,
     /// Held shared while content is written, alone while fragments move.
     pub(crate) fence: RwLock<()>,
+    /// Held while files move from one place to another.
+    pub(crate) relocating: Mutex<()>,
     /// Held during a sync.
     pub(crate) syncing: Mutex<SyncState>,
     pub(crate) state: Mutex<State>,
@@ -70,6 +72,8 @@ pub(crate) struct State {
     pub(crate) sync_queued: bool,
     pub(crate) synced_at: Instant,
     pub(crate) closing: bool,
+    /// Nothing is written because files move.
+    pub(crate) moving: bool,
 }
 
 /// Writing is stopped until the next attempt.
@@ -101,6 +105,7 @@ impl State {
             sync_queued: false,
             synced_at: Instant::now(),
             closing: false,
+            moving: false,
         }
     }
 
@@ -129,6 +134,9 @@ impl State {
 
     /// Whether writing may be tried. While it is suspended one attempt is let through after each pause.
     pub(crate) fn may_write(&mut self, pause: Duration) -> bool {
+        if self.moving {
+            return false;
+        }
         let now = Instant::now();
         match &mut self.suspended {
             None => true,
@@ -467,8 +475,13 @@ impl Inner {
 
     /// Writes what is right, syncs, and records a clean end.
     pub(crate) fn close(self: &Arc<Self>) -> Result<(), StorageError> {
+        self.state().closing = true;
+        // Whoever moves files sees that and goes back.
+        let _still = self
+            .relocating
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut state = self.state();
-        state.closing = true;
         if let Some(suspension) = &mut state.suspended {
             suspension.retry_at = Instant::now();
         }

@@ -12,13 +12,16 @@ mod disk;
 mod error;
 mod event;
 mod files;
+mod home;
 mod inner;
 mod journal;
 mod lockstep;
 mod map;
+mod note;
 mod open;
 mod partial;
 mod pool;
+mod relocate;
 mod remove;
 mod shared;
 mod source;
@@ -40,9 +43,10 @@ pub use disk::{Access, Disk, Root};
 pub use error::{ReadError, StorageError};
 pub use event::{Event, Reason};
 pub use pool::BlockBuffer;
+pub use relocate::Progress;
 pub use remove::{Fate, Removed};
 pub use source::{Reads, Segment, Source};
-pub use spec::{ContentSpec, FileSpec, Mode, StorageConfig};
+pub use spec::{ContentSpec, FileSpec, Location, Mode, StorageConfig};
 pub use trash::home_trash;
 
 use shared::Shared;
@@ -143,6 +147,20 @@ impl Storage {
     ) -> Result<Removed, StorageError> {
         let disk = &self.shared().disk;
         remove::remove(disk.as_ref(), spec, fate, cancelled)
+    }
+
+    /// As [`Content::relocate`], for a content that is not open. Where it has no journal, nothing is known to be its own, and nothing is
+    /// moved.
+    ///
+    /// # Errors
+    /// The same, and as [`Storage::open`].
+    pub fn relocate(
+        &self,
+        spec: ContentSpec,
+        to: Location,
+        progress: &Progress,
+    ) -> Result<(), StorageError> {
+        relocate::relocate_closed(self.shared(), spec, to, progress)
     }
 
     /// Counters since the start.

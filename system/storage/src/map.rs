@@ -118,6 +118,7 @@ mod tests {
 
     fn file(offset: u64, length: u64, padding: bool) -> FileSpec {
         FileSpec {
+            index: FileIndex(0),
             path: "f".into(),
             length,
             offset,

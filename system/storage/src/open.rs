@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
-use std::path::{Component, Path};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
 use shoal_metainfo::{Bitfield, Layout, PieceIndex};
@@ -15,10 +15,12 @@ use crate::content::Resumed;
 use crate::disk::{self, Root};
 use crate::error::StorageError;
 use crate::event::Event;
-use crate::files::Files;
+use crate::files::{Files, parts_name};
+use crate::home::Home;
 use crate::inner::{Inner, State, SyncState, journal_index};
-use crate::journal::{self, Fingerprint, Identity, Journal, Record};
+use crate::journal::{self, Identity, Journal, Record};
 use crate::map::{self, FileMap};
+use crate::relocate;
 use crate::shared::Shared;
 use crate::spec::{ContentSpec, Mode};
 
@@ -29,7 +31,7 @@ const MTIME_TOLERANCE_NS: i64 = 2_000_000_000;
 /// Opens the content, see [`crate::Storage::open`].
 pub(crate) fn open(
     shared: &Arc<Shared>,
-    spec: ContentSpec,
+    mut spec: ContentSpec,
     events: mpsc::Sender<Event>,
 ) -> Result<Arc<Inner>, StorageError> {
     if spec.wanted.len() != spec.files.len() {
@@ -39,16 +41,24 @@ pub(crate) fn open(
         return Err(StorageError::Spec("its hashes are not one for each piece"));
     }
     let map = FileMap::new(&spec.files, &spec.layout)?;
-    let root = open_root(&spec)?;
+    spec.location().check(&spec.files)?;
+    let settlement = relocate::settle(shared.disk.as_ref(), &spec)?;
+    let relocated = settlement.as_ref().and_then(|s| s.relocated(&spec));
+    if let Some(location) = &relocated {
+        location.check(&spec.files)?;
+        spec.directory.clone_from(&location.directory);
+        spec.renamed.clone_from(&location.renamed);
+    }
     let ContentSpec {
         info_hash, mode, ..
     } = spec;
+    let home = Home::new(open_root(&spec)?, spec.location(), parts_name(info_hash));
     let (layout, verifier) = (Arc::clone(&spec.layout), Arc::clone(&spec.verifier));
     let (wanted, preallocates) = (spec.wanted.clone(), spec.preallocate);
     let journal_path = spec.journal.clone();
     let id = shared.next_content();
     let (disk, handles) = (Arc::clone(&shared.disk), Arc::clone(&shared.handles));
-    let files = Files::new(id, spec, map, root, Arc::clone(&disk), handles);
+    let files = Files::new(id, spec, map, home, Arc::clone(&disk), handles);
     let vacant = is_vacant(&files)?;
     for (slot, file) in files.specs().iter().enumerate() {
         if !vacant && wanted[slot] && !file.padding {
@@ -62,9 +72,19 @@ pub(crate) fn open(
                 piece_count: layout.piece_count(),
                 boot: journal::boot_id(),
             };
-            let (mut journal, fresh) = Journal::open(disk, &path, identity)?;
-            let resumed = resume(&files, &layout, &mut journal, fresh);
-            let resumed = resumed.map_err(|error| StorageError::io(path, error))?;
+            let (mut journal, fresh) = Journal::open(Arc::clone(&disk), &path, identity)?;
+            let fail = |error| StorageError::io(&path, error);
+            if let Some(settlement) = &settlement {
+                // What copies look like is known before they are looked at.
+                journal.append_all(&settlement.records()).map_err(fail)?;
+                let acknowledged = settlement.acknowledge(disk.as_ref(), relocated.is_some());
+                acknowledged.map_err(fail)?;
+            }
+            let resumed = resume(&files, &layout, &mut journal, fresh).map_err(fail)?;
+            let resumed = Resumed {
+                relocated,
+                ..resumed
+            };
             (Some(journal), resumed)
         }
         None => {
@@ -72,6 +92,7 @@ pub(crate) fn open(
                 have: Bitfield::empty(layout.piece_count()),
                 suspect: Vec::new(),
                 fresh: true,
+                relocated: None,
             };
             (None, nothing)
         }
@@ -98,6 +119,7 @@ pub(crate) fn open(
         resumed,
         events,
         fence: RwLock::new(()),
+        relocating: Mutex::new(()),
         syncing: Mutex::new(SyncState::default()),
         state: Mutex::new(state),
         rested: Condvar::new(),
@@ -122,7 +144,6 @@ fn open_root(spec: &ContentSpec) -> Result<Root, StorageError> {
     if spec.mode == Mode::Download && !root.is_writable() {
         return Err(StorageError::ReadOnly(spec.directory.clone()));
     }
-    check_paths(spec)?;
     Ok(root)
 }
 
@@ -136,35 +157,21 @@ pub(crate) fn root(directory: &Path) -> Result<Root, StorageError> {
     })
 }
 
-/// Refuses paths that lead out of the directory.
-pub(crate) fn check_paths(spec: &ContentSpec) -> Result<(), StorageError> {
-    for file in &spec.files {
-        let mut components = file.path.components();
-        let plain = components.all(|component| matches!(component, Component::Normal(_)));
-        if !plain || file.path.as_os_str().is_empty() {
-            return Err(StorageError::Path(file.path.clone()));
-        }
-    }
-    Ok(())
-}
-
 /// Whether nothing of the content is there, going by the files and folders directly below the root: of a torrent with
 /// 100,000 files that is usually one.
 fn is_vacant(files: &Files) -> Result<bool, StorageError> {
-    if !matches!(
-        files.root.inspect(files.relative(files.parts_slot())),
-        Ok(None)
-    ) {
+    if !matches!(files.inspect(files.parts_slot()), Ok(None)) {
         return Ok(false);
     }
     let mut known: Option<&OsStr> = None;
+    let home = files.homes.now();
     for (slot, file) in files.specs().iter().enumerate() {
-        let first = file.path.iter().next();
+        let first = home.path(Some(file)).iter().next();
         if first.is_none() || first == known {
             continue;
         }
         known = first;
-        match files.root.inspect(Path::new(first.unwrap_or_default())) {
+        match home.root.inspect(Path::new(first.unwrap_or_default())) {
             Ok(None) => {}
             Ok(Some(_)) => return Ok(false),
             // What stands in the way is said by file.
@@ -177,7 +184,7 @@ fn is_vacant(files: &Files) -> Result<bool, StorageError> {
 /// Refuses a path that is not a regular file or leads through something that is not a folder.
 fn inspect(files: &Files, slot: usize) -> Result<Option<rustix::fs::Stat>, StorageError> {
     let path = files.full_path(slot);
-    match files.root.inspect(files.relative(slot)) {
+    match files.inspect(slot) {
         Ok(Some(stat)) if !disk::is_regular(&stat) => Err(StorageError::NotAFile(path)),
         Ok(stat) => Ok(stat),
         Err(error) if disk::is_link(&error) => Err(StorageError::Link(path)),
@@ -266,12 +273,12 @@ fn resume(
         have: journal.knowledge().have.clone(),
         suspect: journal.knowledge().suspect.iter().copied().collect(),
         fresh,
+        relocated: None,
     })
 }
 
 fn examine(files: &Files, journal: &Journal, slot: usize) -> Health {
-    let print = fingerprint(files, files.relative(slot));
-    let Some(print) = print else {
+    let Some(print) = files.look_at(slot) else {
         return Health {
             size: 0,
             changed: true,
@@ -292,13 +299,6 @@ fn examine(files: &Files, journal: &Journal, slot: usize) -> Health {
     }
 }
 
-fn fingerprint(files: &Files, path: &Path) -> Option<Fingerprint> {
-    let file = files.root.open_existing(path).ok()?;
-    file.metadata()
-        .ok()
-        .map(|metadata| Fingerprint::of(&metadata))
-}
-
 impl Inner {
     /// The pieces whose files reach that far, of which nothing is known. The journal remembers that they are to be verified, so
     /// that a check that is cut off goes on where it was.
@@ -309,7 +309,7 @@ impl Inner {
             places.all(|place| {
                 place.slot.is_none_or(|slot| {
                     let size = sizes.entry(slot).or_insert_with(|| {
-                        let print = fingerprint(&self.files, self.files.relative(slot));
+                        let print = self.files.look_at(slot);
                         print.map_or(0, |print| print.size)
                     });
                     place.offset + place.len <= *size
@@ -328,6 +328,7 @@ impl Inner {
     /// Sees to it that the bytes of the wanted files are in the files themselves. A file that was placed once stays so,
     /// wanted or not. `inspected` says that nothing that must not be there is.
     pub(crate) fn place(&self, wanted: &[bool], inspected: bool) -> Result<(), StorageError> {
+        let _still = self.keep_still()?;
         let _fence = self.fence.write().unwrap_or_else(PoisonError::into_inner);
         let specs = self.files.specs();
         let mut slots = Vec::new();

@@ -14,9 +14,10 @@ use crate::disk::{self, Disk, Root};
 use crate::error::StorageError;
 use crate::files::{Failure, parts_name};
 use crate::journal::{self, Knowledge};
-use crate::open;
-use crate::spec::{ContentSpec, FileSpec};
+use crate::note::Note;
+use crate::spec::{ContentSpec, FileSpec, Location};
 use crate::trash::Trash;
+use crate::{open, relocate};
 
 /// The most things that stay of which [`Removed`] says why: a person reads no more.
 const MAX_KEPT: usize = 16;
@@ -60,6 +61,7 @@ impl Removed {
 /// A removal under way.
 struct Removal<'a> {
     spec: &'a ContentSpec,
+    location: &'a Location,
     disk: &'a dyn Disk,
     root: Root,
     trash: Option<Trash>,
@@ -77,8 +79,12 @@ pub(crate) fn remove(
     fate: &Fate,
     cancelled: &AtomicBool,
 ) -> Result<Removed, StorageError> {
-    open::check_paths(spec)?;
-    let root = open::root(&spec.directory)?;
+    spec.location().check(&spec.files)?;
+    let settlement = relocate::settle(disk, spec)?;
+    let moved = settlement.and_then(|settlement| settlement.relocated(spec));
+    let location = moved.unwrap_or_else(|| spec.location());
+    location.check(&spec.files)?;
+    let root = open::root(&location.directory)?;
     // Held to the end.
     let journal = match &spec.journal {
         Some(path) => journal::peek(path, spec.info_hash, spec.layout.piece_count())?,
@@ -87,10 +93,11 @@ pub(crate) fn remove(
     let known = journal.as_ref().and_then(|(_, known)| known.as_ref());
     let trash = match fate {
         Fate::Deleted => None,
-        Fate::Trashed { home } => Some(Trash::open(&spec.directory, &root, home.as_deref())?),
+        Fate::Trashed { home } => Some(Trash::open(&location.directory, &root, home.as_deref())?),
     };
     let mut removal = Removal {
         spec,
+        location: &location,
         disk,
         root,
         trash,
@@ -103,6 +110,29 @@ pub(crate) fn remove(
         remove_journal(path, journal.is_some())?;
     }
     Ok(removal.done)
+}
+
+/// Removes the folders on the way to `files` that are empty: how many, and which could not be.
+pub(crate) fn remove_folders<'a>(
+    disk: &dyn Disk,
+    root: &Root,
+    files: impl Iterator<Item = &'a Path>,
+) -> (u64, Vec<(PathBuf, io::Error)>) {
+    let above = |file: &'a Path| file.ancestors().skip(1);
+    let folders = files.flat_map(above);
+    let folders: BTreeSet<&Path> = folders
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .collect();
+    let (mut removed, mut failures) = (0, Vec::new());
+    // What lies within another comes after it in order, and goes before.
+    for folder in folders.into_iter().rev() {
+        match disk.remove_folder(root, folder) {
+            Ok(()) => removed += 1,
+            Err(error) if is_in_use(&error) => {}
+            Err(error) => failures.push((folder.to_owned(), error)),
+        }
+    }
+    (removed, failures)
 }
 
 /// Whether a folder stays because it should: it is not empty, is none any more, or something is mounted there.
@@ -123,7 +153,8 @@ fn is_in_use(error: &io::Error) -> bool {
 
 /// The journal goes last, so that a removal that was cut off can be carried on.
 fn remove_journal(path: &Path, exists: bool) -> Result<(), StorageError> {
-    let beside = journal::beside(path);
+    let [new, bad] = journal::beside(path);
+    let beside = [new, bad, Note::path(path)];
     let all = beside.iter().map(PathBuf::as_path);
     for path in all.chain(exists.then_some(path)) {
         match std::fs::remove_file(path) {
@@ -142,7 +173,7 @@ impl Removal<'_> {
         known: Option<&Knowledge>,
         cancelled: &AtomicBool,
     ) -> Result<(), StorageError> {
-        let mut folders = BTreeSet::new();
+        let mut gone = Vec::new();
         for (slot, file) in (0..).zip(&self.spec.files) {
             if cancelled.load(Ordering::Relaxed) {
                 return Err(StorageError::Cancelled);
@@ -152,9 +183,7 @@ impl Removal<'_> {
             }
             let ours = known.is_some_and(|known| known.placed.contains(&slot));
             if self.remove_file(file, ours) {
-                let above = file.path.ancestors().skip(1);
-                let above = above.take_while(|folder| !folder.as_os_str().is_empty());
-                folders.extend(above.map(Path::to_path_buf));
+                gone.push(self.location.path_of(file));
             }
         }
         let parts = parts_name(self.spec.info_hash);
@@ -163,21 +192,19 @@ impl Removal<'_> {
         {
             self.fail(&parts, error);
         }
-        // What lies within another comes after it in order, and goes before.
-        for folder in folders.iter().rev() {
-            match self.disk.remove_folder(&self.root, folder) {
-                Ok(()) => self.done.folders += 1,
-                Err(error) if is_in_use(&error) => {}
-                Err(error) => self.fail(folder, error),
-            }
+        let (removed, failures) = remove_folders(self.disk, &self.root, gone.into_iter());
+        self.done.folders += removed;
+        for (folder, error) in failures {
+            self.fail(&folder, error);
         }
         Ok(())
     }
 
     /// Removes a file if it is the content's: whether nothing is left of it. `ours` says that the journal vouches for it.
     fn remove_file(&mut self, file: &FileSpec, ours: bool) -> bool {
-        let path = self.spec.directory.join(&file.path);
-        let stat = match self.root.inspect(&file.path) {
+        let below = self.location.path_of(file);
+        let path = self.location.directory.join(below);
+        let stat = match self.root.inspect(below) {
             Ok(Some(stat)) => stat,
             Ok(None) => return ours,
             Err(error) if error.raw_os_error() == Some(Errno::NOTDIR.raw_os_error()) => {
@@ -185,7 +212,7 @@ impl Removal<'_> {
                 return false;
             }
             Err(error) => {
-                self.fail(&file.path, error);
+                self.fail(below, error);
                 return false;
             }
         };
@@ -199,12 +226,12 @@ impl Removal<'_> {
             return false;
         }
         let result = if self.trash.is_some() {
-            self.discard(&file.path)
+            self.discard(below)
         } else {
-            self.disk.remove(&self.root, &file.path)
+            self.disk.remove(&self.root, below)
         };
         if let Err(error) = result {
-            self.fail(&file.path, error);
+            self.fail(below, error);
             return false;
         }
         self.done.files += 1;
@@ -222,7 +249,7 @@ impl Removal<'_> {
         let place = match self.trashed_as.get(&top) {
             Some(place) => place.clone(),
             None => {
-                let place = trash.announce(&self.spec.directory.join(&top))?;
+                let place = trash.announce(&self.location.directory.join(&top))?;
                 self.trashed_as.insert(top, place.clone());
                 place
             }
@@ -237,7 +264,7 @@ impl Removal<'_> {
     }
 
     fn fail(&mut self, path: &Path, error: io::Error) {
-        let path = self.spec.directory.join(path);
+        let path = self.location.directory.join(path);
         self.failed |= !disk::is_link(&error);
         self.done.keep(Failure { path, error }.into());
     }

@@ -1,10 +1,14 @@
 //! What the owner of a content says about it when opening it.
 
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use shoal_metainfo::{File, InfoHash, Layout, Metainfo, Verifier};
+use shoal_metainfo::{File, FileIndex, InfoHash, Layout, Metainfo, Verifier, names};
+
+use crate::error::StorageError;
 
 /// Settings of [`crate::Storage`], which is one for the whole process.
 #[derive(Clone, Debug)]
@@ -49,6 +53,8 @@ pub struct ContentSpec {
     pub files: Vec<FileSpec>,
     /// Where the files lie. Must exist.
     pub directory: PathBuf,
+    /// Other paths of files than those in `files`, as a person wants them.
+    pub renamed: BTreeMap<FileIndex, PathBuf>,
     /// For each file, whether it is wanted. Padding files never are on disk.
     pub wanted: Vec<bool>,
     /// The completion journal's path; without one, nothing is remembered.
@@ -65,7 +71,8 @@ impl ContentSpec {
     #[must_use]
     pub fn new(metainfo: &Metainfo, directory: PathBuf, wanted: &[bool]) -> Self {
         let folder = metainfo.folder().map(PathBuf::from).unwrap_or_default();
-        let spec = |file: &File| FileSpec {
+        let spec = |index: u32, file: &File| FileSpec {
+            index: FileIndex(index),
             path: folder.join(&file.path),
             length: file.length,
             offset: file.offset,
@@ -73,22 +80,88 @@ impl ContentSpec {
             executable: file.executable,
         };
         let wanted = wanted.iter().copied().chain(std::iter::repeat(true));
-        let stored = metainfo
-            .files()
-            .iter()
+        let stored = (0..)
+            .zip(metainfo.files())
             .zip(wanted)
-            .filter(|(file, _)| file.symlink.is_none());
-        let (files, wanted) = stored.map(|(file, wanted)| (spec(file), wanted)).unzip();
+            .filter(|((_, file), _)| file.symlink.is_none());
+        let (files, wanted) = stored
+            .map(|((index, file), wanted)| (spec(index, file), wanted))
+            .unzip();
         ContentSpec {
             info_hash: metainfo.info_hashes().primary(),
             layout: Arc::new(metainfo.layout().clone()),
             verifier: Arc::new(metainfo.verifier().clone()),
             files,
             directory,
+            renamed: BTreeMap::new(),
             wanted,
             journal: None,
             mode: Mode::Download,
             preallocate: false,
+        }
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn location(&self) -> Location {
+        Location {
+            directory: self.directory.clone(),
+            renamed: self.renamed.clone(),
+        }
+    }
+}
+
+/// Where the files of a content are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Location {
+    /// The directory that all of them are in. Absolute where the content is to be found again by another process.
+    pub directory: PathBuf,
+    /// Below it, the paths of those files that are not where the metainfo has them.
+    pub renamed: BTreeMap<FileIndex, PathBuf>,
+}
+
+impl Location {
+    /// The path of `file` below the directory.
+    #[must_use]
+    pub fn path_of<'a>(&'a self, file: &'a FileSpec) -> &'a Path {
+        self.renamed.get(&file.index).unwrap_or(&file.path)
+    }
+
+    /// With `file` at `path`.
+    pub(crate) fn rename(&mut self, file: &FileSpec, path: PathBuf) {
+        if path == file.path {
+            self.renamed.remove(&file.index);
+        } else {
+            self.renamed.insert(file.index, path);
+        }
+    }
+
+    /// Refuses paths that lead out of the directory, new ones that are not as names of files are everywhere, and two of the same.
+    pub(crate) fn check(&self, files: &[FileSpec]) -> Result<(), StorageError> {
+        /// Of the metainfo, which a folder is around.
+        const MAX_DEPTH: usize = names::MAX_PATH_DEPTH + 1;
+        let mut taken = BTreeSet::new();
+        for file in files.iter().filter(|file| !file.padding) {
+            let path = self.path_of(file);
+            let renamed = self.renamed.contains_key(&file.index);
+            let sound = |component| match component {
+                Component::Normal(name) => {
+                    !renamed || names::sanitise(name.as_bytes()).as_bytes() == name.as_bytes()
+                }
+                _ => false,
+            };
+            let empty = path.as_os_str().is_empty();
+            if empty || !path.components().all(sound) || path.components().count() > MAX_DEPTH {
+                return Err(StorageError::Path(path.to_owned()));
+            }
+            if !self.renamed.is_empty() && !taken.insert(path) {
+                return Err(StorageError::Occupied(path.to_owned()));
+            }
+        }
+        let is_taken = |path: &&&Path| path.ancestors().skip(1).any(|above| taken.contains(above));
+        match taken.iter().find(is_taken) {
+            Some(path) => Err(StorageError::NotAFile((**path).to_owned())),
+            None => Ok(()),
         }
     }
 }
@@ -96,7 +169,9 @@ impl ContentSpec {
 /// One file of a content.
 #[derive(Clone, Debug)]
 pub struct FileSpec {
-    /// Relative to the directory, already sanitised.
+    /// Which file of the metainfo it is.
+    pub index: FileIndex,
+    /// Relative to the directory, as the metainfo has it, already sanitised. [`Location`] tells where it is.
     pub path: PathBuf,
     /// In bytes.
     pub length: u64,

@@ -316,7 +316,9 @@ fn begin(
     match &entry.source {
         Source::Metainfo(metainfo) => {
             let mut add = AddTorrent::new(Arc::clone(metainfo), entry.directory.clone());
-            add.selection = entry.selection.clone();
+            if let Some(wanted) = &entry.selection {
+                add = add.select(wanted);
+            }
             add.sequential = entry.sequential;
             add.limits = entry.own_rates();
             add.preallocate = entry.options.preallocate;

@@ -3,13 +3,13 @@
 //! Invariant: looking changes nothing.
 
 use super::peer::{Peer, Remote};
-use super::{Origin, Torrent};
+use super::{Origin, Priority, Torrent};
 use crate::message::{PeerKey, Report};
 use crate::peer_session::Pieces;
 use crate::source::WebSeedIndex;
 use core::net::SocketAddr;
 use shoal_machine::Moment;
-use shoal_metainfo::{Bitfield, Layout};
+use shoal_metainfo::{Bitfield, Layout, PieceIndex};
 
 /// How far a torrent is. Verified bytes only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,8 +66,23 @@ pub struct PeerSummary {
     pub unchoked: bool,
     /// It will not download.
     pub upload_only: bool,
+    /// The connection is one over uTP.
+    pub over_utp: bool,
     /// Blocks that it was asked, or is about to be asked for.
     pub leased_blocks: usize,
+}
+
+/// One piece as a person sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PieceSummary {
+    /// We have it.
+    pub have: bool,
+    /// Blocks of it are received or asked for.
+    pub in_progress: bool,
+    /// How much it is wanted.
+    pub priority: Priority,
+    /// How many connected peers have it.
+    pub availability: u32,
 }
 
 /// One web seed as a person sees it.
@@ -178,6 +193,17 @@ impl Torrent {
         summary
     }
 
+    /// One piece; of one beyond the end, that it is not wanted.
+    #[must_use]
+    pub fn piece(&self, piece: PieceIndex) -> PieceSummary {
+        PieceSummary {
+            have: self.picker.have().get(piece),
+            in_progress: self.picker.is_in_progress(piece),
+            priority: self.picker.priority(piece),
+            availability: self.picker.availability(piece),
+        }
+    }
+
     /// Every peer that speaks the peer protocol, in the order of their connections.
     pub fn peers(&self) -> impl Iterator<Item = PeerSummary> + '_ {
         self.peers
@@ -237,6 +263,7 @@ fn summary(key: PeerKey, address: SocketAddr, origin: Origin, peer: &Peer) -> Pe
         chokes_us: peer.chokes_us,
         unchoked: peer.unchoked,
         upload_only: peer.upload_only,
+        over_utp: peer.over_utp,
         leased_blocks: peer.leases.len(),
     }
 }

@@ -3,7 +3,8 @@
 use super::{Counts, TorrentTask};
 use crate::snapshot::{PeerLine, Phase, Snapshot};
 use shoal_session::{Candidate, PeerId};
-use std::time::Duration;
+use shoal_swarm::torrent::PeerSummary;
+use std::time::{Duration, Instant};
 
 /// How often peers are reported to the session and the snapshot is renewed, at most.
 pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -58,11 +59,15 @@ impl TorrentTask {
 
     /// What the next announces are to say.
     pub(super) fn update_trackers(&mut self) {
+        // What is not read again yet is not lost.
+        if self.verifying.is_some() {
+            return;
+        }
         let Counts {
             uploaded_bytes: uploaded,
             downloaded_bytes: downloaded,
             ..
-        } = self.counts;
+        } = self.kept.counts;
         self.parts
             .trackers
             .update(uploaded, downloaded, &self.torrent);
@@ -71,9 +76,40 @@ impl TorrentTask {
         }
     }
 
+    fn peer_line(&self, peer: &PeerSummary, pieces: u32) -> PeerLine {
+        let known = self.peers.get(&peer.key);
+        let clock = self.parts.environment.clock;
+        PeerLine {
+            address: peer.address,
+            client: known.and_then(|known| known.client.clone()),
+            origin: peer.origin,
+            over_utp: peer.over_utp,
+            encrypted: known.is_some_and(|known| known.encrypted),
+            since: clock.instant(peer.since).unwrap_or_else(Instant::now),
+            seed: peer.has_pieces == pieces,
+            pieces: peer.has_pieces,
+            we_are_interested: peer.we_are_interested,
+            chokes_us: peer.chokes_us,
+            interested: peer.interested,
+            choked: !peer.unchoked,
+            snubs_us: peer.report.snubbed,
+            downloaded_bytes: peer.report.downloaded_bytes,
+            uploaded_bytes: peer.report.uploaded_bytes,
+            download_rate: peer.report.download_rate,
+            upload_rate: peer.report.upload_rate,
+        }
+    }
+
     fn phase(&self) -> Phase {
         if let Some(reason) = &self.failed {
             return Phase::Failed(reason.clone());
+        }
+        if let Some(verifying) = &self.verifying {
+            let (checked, total) = verifying.progress();
+            return Phase::Checking { checked, total };
+        }
+        if let Some(moving) = self.moving.phase() {
+            return moving;
         }
         let running = if self.torrent.is_complete() && !self.unchecked {
             Phase::Seeding
@@ -97,29 +133,28 @@ impl TorrentTask {
         let peers: Vec<PeerLine> = self
             .torrent
             .peers()
-            .map(|peer| PeerLine {
-                address: peer.address,
-                seed: peer.has_pieces == pieces,
-                download_rate: peer.report.download_rate,
-                upload_rate: peer.report.upload_rate,
-            })
+            .map(|peer| self.peer_line(&peer, pieces))
             .collect();
         let web_seeds = self.web_seed_lines();
         let from_web: u64 = web_seeds.iter().map(|seed| seed.download_rate).sum();
         let trackers = self.parts.trackers.lines();
         self.parts.shown.replace(Snapshot {
             phase: self.phase(),
-            complete: missing_bytes == 0 && !self.unchecked && self.failed.is_none(),
+            location: Some(self.parts.on_disk.content.location()),
+            complete: missing_bytes == 0
+                && !self.unchecked
+                && self.failed.is_none()
+                && self.verifying.is_none(),
             wanted_bytes,
             wanted_verified_bytes: wanted_bytes - missing_bytes,
             verified_bytes: progress.have_bytes,
             verified_pieces: progress.have_pieces,
-            resumed_pieces: self.counts.resumed_pieces,
-            downloaded_bytes: self.counts.downloaded_bytes,
-            uploaded_bytes: self.counts.uploaded_bytes,
-            wasted_bytes: self.counts.wasted_with(&progress),
-            failed_pieces: self.counts.failed_pieces,
-            lost_pieces: self.counts.lost_pieces,
+            resumed_pieces: self.kept.counts.resumed_pieces,
+            downloaded_bytes: self.kept.counts.downloaded_bytes,
+            uploaded_bytes: self.kept.counts.uploaded_bytes,
+            wasted_bytes: self.kept.counts.wasted_with(&progress),
+            failed_pieces: self.kept.counts.failed_pieces,
+            lost_pieces: self.kept.counts.lost_pieces,
             rechecking_pieces: self.rechecks.under_way(),
             download_rate: from_web + peers.iter().map(|peer| peer.download_rate).sum::<u64>(),
             upload_rate: peers.iter().map(|peer| peer.upload_rate).sum(),

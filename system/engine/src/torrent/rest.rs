@@ -4,7 +4,7 @@
 //! Invariant: whoever asks for it finds it as if it had been awake, and the session's books are as true as before: what was granted
 //! meanwhile is given back.
 
-use super::{Counts, Inbox, Parts, ToTorrent, TorrentId, TorrentTask};
+use super::{Inbox, Kept, Parts, ToTorrent, TorrentId, TorrentTask};
 use crate::clock::Clock;
 use crate::connect::{Introduction, Ready};
 use crate::dht::Membership;
@@ -15,10 +15,12 @@ use crate::register::Registration;
 use crate::session::{FromSession, ToSession};
 use crate::snapshot::{Phase, Shown};
 use crate::tracker::Trackers;
+use crate::wishes::Wishes;
 use shoal_machine::Moment;
 use shoal_metainfo::Metainfo;
 use shoal_session::Input as ToBooks;
-use shoal_transport::{Direction, TorrentLimiter};
+use shoal_storage::Location;
+use shoal_transport::TorrentLimiter;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,17 +38,17 @@ pub(crate) struct Resting {
     pub(crate) introduction: Introduction,
     pub(crate) registration: Registration,
     pub(crate) metainfo: Arc<Metainfo>,
-    /// `None` where it has no limit of its own: one is made as good for whoever comes.
-    pub(crate) limiter: Option<TorrentLimiter>,
+    pub(crate) limiter: TorrentLimiter,
     pub(crate) inbox: Inbox,
     pub(crate) mailbox: Mailbox<FromSession>,
     pub(crate) trackers: Trackers,
     pub(crate) dht: Option<Membership>,
     pub(crate) local: Option<local::Membership>,
+    pub(crate) wishes: Wishes,
     pub(crate) shown: Shown,
-    pub(crate) counts: Counts,
-    /// Where the world sees us, the last word of each family.
-    pub(crate) ours: [Option<IpAddr>; 2],
+    pub(crate) kept: Kept,
+    /// Where the content is.
+    pub(crate) location: Arc<Location>,
     /// The journal says what is verified.
     pub(crate) is_written_down: bool,
     /// Where a person named peers: when they are dialled again.
@@ -78,7 +80,10 @@ impl Resting {
                         Box::pin(self.tell(ToBooks::Seen(sighting))).await;
                     }
                     // Of those who had ended when it went to rest.
-                    ToTorrent::Peer(..) | ToTorrent::DialFailed(_) | ToTorrent::WebSeedNews(..) => {}
+                    ToTorrent::Peer(..)
+                    | ToTorrent::Client(..)
+                    | ToTorrent::DialFailed(_)
+                    | ToTorrent::WebSeedNews(..) => {}
                     message => return Woken::By(message),
                 },
                 () = self.mailbox.collect(&mut mail) => {
@@ -104,9 +109,10 @@ impl Resting {
                         self.tell(ToBooks::DialEnded { torrent, connected }).await;
                     }
                 }
-                FromSession::OurAddress(ip) => remember(&mut self.ours, ip),
+                FromSession::OurAddress(ip) => remember(&mut self.kept.ours, ip),
+                FromSession::MaxConnections(most) => self.kept.session_max_connections = most,
                 // Nobody is connected whom that could mean.
-                FromSession::Unchoked(_) => {}
+                FromSession::Unchoked(_) | FromSession::Shed(_) | FromSession::Review => {}
                 // Content without a torrent is nobody else's business.
                 FromSession::Incoming(_) if self.metainfo.is_plain() => {
                     self.tell(ToBooks::Disconnected(self.id)).await;
@@ -133,11 +139,6 @@ impl Resting {
     }
 }
 
-fn is_limited(limiter: &TorrentLimiter) -> bool {
-    let mut directions = [Direction::Down, Direction::Up].into_iter();
-    directions.any(|direction| !limiter.is_unlimited(direction))
-}
-
 /// A timer is on the heap where there is one.
 async fn until(clock: Clock, at: Option<Moment>) {
     match at {
@@ -159,6 +160,11 @@ impl TorrentTask {
             && self.suspended.is_none()
             && self.failed.is_none()
             && self.rechecks.under_way() == 0
+            && self.verifying.is_none()
+            && !self.moving.is_going_on()
+            && self.selecting.is_idle()
+            && self.readers.is_empty()
+            && !self.parts.wishes.super_seed
             && self.next_report.is_none()
             // What became of them is shown.
             && !self.web_seeds.any_begun()
@@ -171,8 +177,8 @@ impl TorrentTask {
         let TorrentTask {
             parts,
             torrent,
-            mut counts,
-            ours,
+            web_seeds,
+            mut kept,
             ..
         } = *self;
         let Parts {
@@ -188,12 +194,15 @@ impl TorrentTask {
             trackers,
             dht,
             local,
+            mut wishes,
             shown,
             names_peers,
             ..
         } = parts;
+        let location = on_disk.content.location();
         let now = environment.clock.now();
-        counts.add_waste(&torrent.progress());
+        kept.counts.add_waste(&torrent.progress());
+        wishes.web_seeds = web_seeds.into_places();
         // What storage tells at the end is found again when the content is opened.
         let closed = super::close(&mut on_disk).await;
         Resting {
@@ -202,15 +211,16 @@ impl TorrentTask {
             introduction,
             registration,
             metainfo,
-            limiter: is_limited(&limiter).then_some(limiter),
+            limiter,
             inbox,
             mailbox,
             trackers,
             dht,
             local,
+            wishes,
             shown,
-            counts,
-            ours,
+            kept,
+            location,
             is_written_down: closed.is_written_down,
             tries_again_at: names_peers.then(|| now + TRY_AGAIN_AFTER),
         }

@@ -1,6 +1,8 @@
 //! The books that a torrent keeps with its session.
 
 use super::*;
+use crate::admission::Admission;
+use crate::changes::Board;
 use crate::clock::Clock;
 use crate::engine::AddTorrent;
 use crate::mailbox::separate;
@@ -23,6 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 /// A file `hello` of five bytes.
 const HELLO: &[u8] = b"d4:infod6:lengthi5e4:name5:hello12:piece lengthi16384e6:pieces20:\
@@ -59,9 +62,10 @@ fn still_with(have: Bitfield, may_rest: bool) -> Still {
         port: OurPort::new(clock, None, None).1,
         local: None,
         dht: None,
-        max_connections: DEFAULT_MAX_CONNECTIONS,
+        admission: Admission::default(),
         isolated: true,
         encryption: EncryptionPolicy::default(),
+        tasks: TaskTracker::new(),
     };
     let introduction = Introduction {
         hashes: metainfo.info_hashes(),
@@ -121,17 +125,22 @@ fn still_with(have: Bitfield, may_rest: bool) -> Still {
         trackers,
         dht: None,
         local: None,
-        web_seeds: Vec::new(),
-        shown: Shown::new(watch::channel(Snapshot::default()).0),
+        wishes: Wishes::of(&add).unwrap(),
+        shown: shown(id),
         seed_only: false,
         may_rest,
         names_peers: false,
     };
     Still {
-        task: Box::new(TorrentTask::new(parts, torrent, Counts::default())),
+        task: Box::new(TorrentTask::new(parts, torrent, Kept::new(0))),
         _workers: workers,
         _target: target,
     }
+}
+
+fn shown(id: TorrentKey) -> Shown {
+    let (sender, watched) = watch::channel(Snapshot::default());
+    Shown::new(sender, Board::default().post(id, watched))
 }
 
 fn dials_that_ended(task: &TorrentTask) -> usize {

@@ -1,11 +1,13 @@
-//! Torrents whose files go away.
+//! Torrents whose files are moved, renamed and removed.
 
 use crate::disk::OddDisk;
 use crate::rig::{PATIENCE, Sample, config, engine, usual_seed, wait};
-use shoal_engine::{AddTorrent, Engine, EngineError, Fate};
+use shoal_engine::{AddTorrent, Engine, EngineError, Fate, Location, Progress};
 use shoal_metainfo::create::Kind;
+use shoal_storage::StorageError;
 use std::fs;
 use std::net::Ipv4Addr;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -70,4 +72,97 @@ async fn a_disk_that_does_not_answer_does_not_keep_whoever_removes_data() {
     assert!(matches!(refused, Err(EngineError::Duplicate)));
     disk.removals_hang.store(false, Ordering::Relaxed);
     engine.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn a_torrent_is_moved_and_renamed_while_it_is_downloaded_and_served() {
+    let sample = Sample::new(Kind::V1, &[1_500_000, 700_000], 16 * 1024);
+    let seed = usual_seed(&sample).await;
+    let mut slow = config(Ipv4Addr::LOCALHOST.into());
+    slow.transport.limits.down_bytes_per_s = NonZeroU64::new(1_000_000);
+    let middle = Engine::start(slow).await.unwrap();
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let state = tempfile::tempdir().unwrap();
+    let add = AddTorrent {
+        peers: seed.peers(),
+        journal: Some(state.path().join("journal")),
+        ..sample.add(first.path())
+    };
+    let getting = middle.add(add).await.unwrap();
+    let last = engine().await;
+    let target = tempfile::tempdir().unwrap();
+    let add = AddTorrent {
+        peers: middle.listening().to_vec(),
+        ..sample.add(target.path())
+    };
+    let last_one = last.add(add).await.unwrap();
+    for round in 0..6 {
+        let state = wait(&getting, |state| state.verified_pieces > 10 * round).await;
+        assert!(round > 0 || !state.complete, "too late");
+        let to = [second.path(), first.path()][round as usize % 2];
+        let location = getting.relocate(to.to_path_buf()).await.unwrap();
+        assert_eq!(location.directory, to);
+    }
+    let renamed = getting.rename_folder(Path::new("sample"), Path::new("other/name"));
+    let location = renamed.await.unwrap();
+    assert_eq!(location.renamed.len(), 2);
+    wait(&getting, |state| state.location.as_ref() == Some(&location)).await;
+    let done = wait(&getting, |state| state.complete).await;
+    assert_eq!((done.failed_pieces, done.lost_pieces), (0, 0));
+    assert_eq!(count(second.path()), 0);
+    let done = wait(&last_one, |state| state.complete).await;
+    assert_eq!(done.failed_pieces, 0);
+    sample.assert_is_in(target.path());
+    let back = getting.rename_folder(Path::new("other/name"), Path::new("sample"));
+    assert_eq!(back.await.unwrap().renamed.len(), 0);
+    sample.assert_is_in(first.path());
+    let refused = getting.relocate(target.path().to_path_buf()).await;
+    assert!(matches!(
+        refused,
+        Err(EngineError::Storage(StorageError::Occupied(_)))
+    ));
+    for engine in [middle, last, seed.engine] {
+        engine.stop(PATIENCE).await;
+    }
+}
+
+#[tokio::test]
+async fn a_torrent_that_does_not_run_is_moved_and_goes_on_where_it_is() {
+    let sample = Sample::pieces(8);
+    let seed = usual_seed(&sample).await;
+    let leech = engine().await;
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let state = tempfile::tempdir().unwrap();
+    let add = |directory: &Path| AddTorrent {
+        peers: seed.peers(),
+        journal: Some(state.path().join("journal")),
+        ..sample.add(directory)
+    };
+    let getting = leech.add(add(first.path())).await.unwrap();
+    wait(&getting, |state| state.complete).await;
+    getting.stop().await;
+    let mut watch = getting.watch();
+    while watch.changed().await.is_ok() {}
+    assert!(matches!(
+        getting.relocate(second.path().to_path_buf()).await,
+        Err(EngineError::Stopped)
+    ));
+    let to = Location {
+        directory: second.path().to_path_buf(),
+        ..Location::default()
+    };
+    let (handle, progress) = (leech.handle(), Arc::new(Progress::default()));
+    let before = add(first.path());
+    let moving = handle.relocate_content(&before, to, Arc::clone(&progress));
+    moving.await.unwrap();
+    assert_eq!(progress.bytes().0, progress.bytes().1);
+    sample.assert_is_in(second.path());
+    assert_eq!(count(first.path()), 0);
+    // Whoever does not know is told.
+    let again = leech.add(before).await.unwrap();
+    let state = wait(&again, |state| state.complete).await;
+    assert_eq!(state.resumed_pieces, 8);
+    assert_eq!(state.location.unwrap().directory, second.path());
+    leech.stop(PATIENCE).await;
+    seed.engine.stop(PATIENCE).await;
 }

@@ -2,6 +2,7 @@
 
 mod chaos;
 mod faults;
+mod relocation;
 mod removal;
 mod resume;
 mod rig;

@@ -83,7 +83,11 @@ impl Reporter {
                 events.push(self.checking(*checked, *total));
                 return events;
             }
-            Phase::Downloading | Phase::Seeding | Phase::Suspended { .. } => {}
+            // A command moves nothing.
+            Phase::Downloading
+            | Phase::Seeding
+            | Phase::Moving { .. }
+            | Phase::Suspended { .. } => {}
         }
         if !self.started {
             self.started = true;

@@ -1,0 +1,120 @@
+//! Where the files of an open content are: all in one place or, while they move, each in one of two.
+//!
+//! Invariant: whoever opens a file finds it in the place where it is at that moment.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::disk::Root;
+use crate::spec::{FileSpec, Location};
+
+/// One place.
+#[derive(Debug)]
+pub(crate) struct Home {
+    pub(crate) root: Root,
+    /// Of the root; `None` where it cannot be known.
+    pub(crate) device: Option<u64>,
+    pub(crate) location: Arc<Location>,
+    /// Of the file with fragments, below the root.
+    parts: PathBuf,
+}
+
+impl Home {
+    pub(crate) fn new(root: Root, location: Location, parts: PathBuf) -> Self {
+        Home {
+            device: root.device().ok(),
+            root,
+            location: Arc::new(location),
+            parts,
+        }
+    }
+
+    /// The path below the root of `file`; without one, of the file with fragments.
+    pub(crate) fn path<'a>(&'a self, file: Option<&'a FileSpec>) -> &'a Path {
+        file.map_or(&self.parts, |file| self.location.path_of(file))
+    }
+}
+
+/// The places of one content.
+#[derive(Debug)]
+pub(crate) struct Homes(RwLock<Places>);
+
+#[derive(Debug)]
+struct Places {
+    now: Arc<Home>,
+    /// Where files move to, and which of them are there.
+    next: Option<(Arc<Home>, BTreeSet<usize>)>,
+}
+
+impl Places {
+    fn of(&self, slot: usize) -> &Arc<Home> {
+        match &self.next {
+            Some((next, arrived)) if arrived.contains(&slot) => next,
+            _ => &self.now,
+        }
+    }
+}
+
+impl Homes {
+    pub(crate) fn new(home: Home) -> Self {
+        Homes(RwLock::new(Places {
+            now: Arc::new(home),
+            next: None,
+        }))
+    }
+
+    /// Where most files are, or were before they moved.
+    pub(crate) fn now(&self) -> Arc<Home> {
+        Arc::clone(&self.read().now)
+    }
+
+    /// Does something with the place of a file, which stays there meanwhile.
+    pub(crate) fn with<T>(&self, slot: usize, what: impl FnOnce(&Home) -> T) -> T {
+        what(self.read().of(slot))
+    }
+
+    /// Files are about to move there.
+    pub(crate) fn begin(&self, next: Arc<Home>) {
+        self.write().next = Some((next, BTreeSet::new()));
+    }
+
+    /// Moves a file: nobody opens one while `how` does that. What it says counts.
+    pub(crate) fn move_file<E>(
+        &self,
+        slot: usize,
+        to_next: bool,
+        how: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut places = self.write();
+        how()?;
+        if let Some((_, arrived)) = &mut places.next {
+            if to_next {
+                arrived.insert(slot);
+            } else {
+                arrived.remove(&slot);
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything is there from here on.
+    pub(crate) fn settle(&self, home: Arc<Home>) {
+        let mut places = self.write();
+        places.now = home;
+        places.next = None;
+    }
+
+    /// Whether some files are in one place and some in another.
+    pub(crate) fn is_split(&self) -> bool {
+        self.read().next.is_some()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Places> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Places> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,791 @@
+//! Moving the files of a content to another place: other names, another directory, another volume.
+//!
+//! A note beside the journal says how far a move is (see [`Stage`]). What comes before the commitment is undone where something fails,
+//! at once or when the content is opened next; what comes after it is carried on.
+//!
+//! Invariant: nothing is overwritten, and no file is removed that is not in the other place, of the same length and time.
+
+use std::collections::BTreeMap;
+use std::fs::{File, FileTimes};
+use std::io::{self, IoSlice};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
+
+use rustix::io::Errno;
+use tokio::sync::mpsc;
+
+use crate::disk::{self, Access, Disk, Root};
+use crate::error::StorageError;
+use crate::files::{Failure, Files, parts_name};
+use crate::home::Home;
+use crate::inner::{Inner, journal_index};
+use crate::journal::{self, Fingerprint, PARTS_FILE, Record};
+use crate::note::{Note, Stage};
+use crate::open;
+use crate::remove::remove_folders;
+use crate::shared::Shared;
+use crate::spec::{ContentSpec, FileSpec, Location, Mode};
+
+/// As much as is copied at a time, between two looks at whether it is to go on.
+const CHUNK_BYTES: u64 = 1024 * 1024;
+
+/// How far a move is, and whether it is to go on.
+#[derive(Debug, Default)]
+pub struct Progress {
+    done_bytes: AtomicU64,
+    total_bytes: AtomicU64,
+    cancelled: AtomicBool,
+}
+
+impl Progress {
+    /// Bytes that are in the new place, and how many there are.
+    #[must_use]
+    pub fn bytes(&self) -> (u64, u64) {
+        let total = self.total_bytes.load(Ordering::Relaxed);
+        (self.done_bytes.load(Ordering::Relaxed).min(total), total)
+    }
+
+    /// Everything goes back where it was, unless it is too late for that.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// How much room files take is not known to the byte.
+    fn complete(&self) {
+        let total = self.total_bytes.load(Ordering::Relaxed);
+        self.done_bytes.store(total, Ordering::Relaxed);
+    }
+
+    fn add(&self, bytes: u64) {
+        self.done_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// A move that is going on, or that another process began.
+struct Mover<'a> {
+    disk: &'a dyn Disk,
+    specs: &'a [FileSpec],
+    from: Arc<Home>,
+    to: Arc<Home>,
+    /// Below the new root, where copies are before they get their names.
+    staging: PathBuf,
+    note: Note,
+    /// Where the note is, if there is one.
+    path: Option<PathBuf>,
+    /// Who reads the files meanwhile.
+    readers: Option<&'a Files>,
+}
+
+impl Mover<'_> {
+    fn spec(&self, slot: u32) -> Option<&FileSpec> {
+        self.specs.get(usize::try_from(slot).unwrap_or(usize::MAX))
+    }
+
+    fn old_path(&self, slot: u32) -> &Path {
+        self.from.path(self.spec(slot))
+    }
+
+    fn new_path(&self, slot: u32) -> &Path {
+        self.to.path(self.spec(slot))
+    }
+
+    fn staged(&self, slot: u32) -> PathBuf {
+        self.staging.join(slot.to_string())
+    }
+
+    fn failure(&self, home: &Home, path: &Path, error: io::Error) -> StorageError {
+        let path = home.location.directory.join(path);
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            return StorageError::Occupied(path);
+        }
+        Failure { path, error }.into()
+    }
+
+    /// Notes how far it is.
+    fn keep(&mut self, stage: Stage) -> Result<(), StorageError> {
+        self.note.stage = stage;
+        let Some(path) = &self.path else {
+            return Ok(());
+        };
+        match self.note.write(self.disk, path) {
+            // What counts is what a later process would find.
+            Err(_) if Note::read(path).is_ok_and(|found| found.as_ref() == Some(&self.note)) => {
+                Ok(())
+            }
+            written => written.map_err(|error| StorageError::io(path, error)),
+        }
+    }
+
+    fn forget(&self) -> Result<(), StorageError> {
+        match &self.path {
+            Some(path) => {
+                let removed = self.disk.note(path, None);
+                removed.map_err(|error| StorageError::io(path, error))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Moves a file so that whoever reads finds it.
+    fn shift(
+        &self,
+        slot: u32,
+        to_next: bool,
+        how: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        match self.readers {
+            Some(files) => files.move_file(slot_of(files, slot), to_next, self.note.copied, how),
+            None => how(),
+        }
+    }
+
+    /// Renames all files. `None` where one of them turns out to be on another volume.
+    fn rename_all(
+        &self,
+        progress: &Progress,
+        may_go_on: &dyn Fn() -> Result<(), StorageError>,
+    ) -> Result<Option<()>, StorageError> {
+        for &slot in &self.note.slots {
+            may_go_on()?;
+            let (old, new) = (self.old_path(slot), self.new_path(slot));
+            let length = allocated(&self.from.root, old);
+            let rename = || self.disk.rename(&self.from.root, old, &self.to.root, new);
+            match self.shift(slot, true, rename) {
+                Ok(()) => progress.add(length),
+                Err(error) if error.raw_os_error() == Some(Errno::XDEV.raw_os_error()) => {
+                    return Ok(None);
+                }
+                Err(error) => return Err(self.failure(&self.to, new, error)),
+            }
+        }
+        Ok(Some(()))
+    }
+
+    /// Copies all files to where they have no names yet.
+    fn copy_all(
+        &self,
+        progress: &Progress,
+        may_go_on: &dyn Fn() -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        for &slot in &self.note.slots {
+            self.copy(slot, progress, may_go_on)?;
+        }
+        Ok(())
+    }
+
+    fn copy(
+        &self,
+        slot: u32,
+        progress: &Progress,
+        may_go_on: &dyn Fn() -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let (old, staged) = (self.old_path(slot), self.staged(slot));
+        let source_failed = |error| self.failure(&self.from, old, error);
+        let failed = |error| self.failure(&self.to, &staged, error);
+        let source = self.disk.open(&self.from.root, old, Access::Read);
+        let source = source.map_err(source_failed)?;
+        let before = source.metadata().map_err(source_failed)?;
+        let executable = before.mode() & 0o100 != 0;
+        let access = Access::Write { executable };
+        let copy = self.disk.open(&self.to.root, &staged, access);
+        let copy = copy.map_err(failed)?;
+        let (mut at, mut bytes) = (0, Vec::new());
+        while let Some(data) = data_after(&source, at, before.len()).map_err(source_failed)? {
+            at = data.start;
+            while at < data.end {
+                may_go_on()?;
+                let length = CHUNK_BYTES.min(data.end - at);
+                bytes.resize(usize::try_from(length).unwrap_or(0), 0);
+                let read = disk::read_exact(self.disk, &source, &mut bytes, at);
+                read.map_err(source_failed)?;
+                let mut slices = [IoSlice::new(&bytes)];
+                disk::write_all(self.disk, &copy, &mut slices, at).map_err(failed)?;
+                progress.add(length);
+                at += length;
+            }
+        }
+        self.disk.set_len(&copy, before.len()).map_err(failed)?;
+        let times = before
+            .modified()
+            .map(|modified| FileTimes::new().set_modified(modified));
+        let dated = times.and_then(|times| copy.set_times(times));
+        dated.map_err(failed)?;
+        self.disk.sync(&copy).map_err(failed)?;
+        let after = source.metadata().map_err(source_failed)?;
+        let unchanged =
+            (before.len(), journal::mtime_ns(&before)) == (after.len(), journal::mtime_ns(&after));
+        let whole = copy.metadata().map_err(failed)?.len() == before.len();
+        if unchanged && whole {
+            Ok(())
+        } else {
+            Err(StorageError::Changed(
+                self.from.location.directory.join(old),
+            ))
+        }
+    }
+
+    /// Gives copies their names.
+    fn place_all(&self) -> Result<(), StorageError> {
+        for &slot in &self.note.slots {
+            let (root, new) = (&self.to.root, self.new_path(slot));
+            let placed = self.disk.rename(root, &self.staged(slot), root, new);
+            placed.map_err(|error| self.failure(&self.to, new, error))?;
+        }
+        self.remove_staging();
+        Ok(())
+    }
+
+    fn remove_staging(&self) {
+        // Where it stays it is empty, and in nobody's way.
+        let _ = self.disk.remove_folder(&self.to.root, &self.staging);
+    }
+
+    /// What the files in the new place look like.
+    fn prints(&self) -> Result<Vec<(u32, Fingerprint)>, StorageError> {
+        let print = |&slot: &u32| {
+            let new = self.new_path(slot);
+            let file = self.to.root.open_existing(new);
+            let metadata = file.and_then(|file| file.metadata());
+            let metadata = metadata.map_err(|error| self.failure(&self.to, new, error))?;
+            Ok((slot, Fingerprint::of(&metadata)))
+        };
+        self.note.slots.iter().map(print).collect()
+    }
+
+    /// Makes names survive a power failure.
+    fn sync_names(&self) -> Result<(), StorageError> {
+        match self.disk.sync_all(&self.to.root) {
+            Err(error) if error.kind() != io::ErrorKind::Unsupported => {
+                Err(self.failure(&self.to, Path::new(""), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts everything back in the old place, from before the commitment. What was done already is not done again.
+    fn undo(&self) -> Result<(), StorageError> {
+        for &slot in self.note.slots.iter().rev() {
+            if self.note.copied {
+                self.drop_copy(slot)?;
+            } else {
+                self.rename_back(slot)?;
+            }
+        }
+        if self.note.copied {
+            self.remove_staging();
+        }
+        let folders = self.note.slots.iter().map(|&slot| self.new_path(slot));
+        remove_folders(self.disk, &self.to.root, folders);
+        self.forget()
+    }
+
+    fn rename_back(&self, slot: u32) -> Result<(), StorageError> {
+        let (old, new) = (self.old_path(slot), self.new_path(slot));
+        if print_of(&self.from.root, old).is_some() || print_of(&self.to.root, new).is_none() {
+            return Ok(());
+        }
+        let rename = || self.disk.rename(&self.to.root, new, &self.from.root, old);
+        let renamed = self.shift(slot, false, rename);
+        renamed.map_err(|error| self.failure(&self.from, old, error))
+    }
+
+    fn drop_copy(&self, slot: u32) -> Result<(), StorageError> {
+        let remove = |path: &Path| match self.disk.remove(&self.to.root, path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(self.failure(&self.to, path, error))
+            }
+            _ => Ok(()),
+        };
+        let staged = self.staged(slot);
+        if print_of(&self.to.root, &staged).is_some() {
+            return remove(&staged);
+        }
+        // Only when all were copied does one get its name; until then what has it is somebody else's.
+        let new = self.new_path(slot);
+        let original = print_of(&self.from.root, self.old_path(slot));
+        let placed = print_of(&self.to.root, new);
+        match (self.note.stage, original, placed) {
+            (Stage::Placing, Some(original), Some(placed)) if looks_like(original, placed) => {
+                remove(new)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// After the commitment: what is left in the old place goes. False where some of it does not.
+    fn clear_old(&self) -> bool {
+        let mut cleared = true;
+        let prints: BTreeMap<u32, Fingerprint> = self.note.prints.iter().copied().collect();
+        for &slot in &self.note.slots {
+            let old = self.old_path(slot);
+            let left = print_of(&self.from.root, old);
+            if self.note.copied
+                && let (Some(left), Some(&copy)) = (left, prints.get(&slot))
+                && looks_like(left, copy)
+                && let Err(error) = self.disk.remove(&self.from.root, old)
+            {
+                cleared = false;
+                tracing::warn!(
+                    "{}: {error}: it was moved and is not removed",
+                    old.display()
+                );
+            }
+        }
+        let folders = self.note.slots.iter().map(|&slot| self.old_path(slot));
+        let (_, failures) = remove_folders(self.disk, &self.from.root, folders);
+        cleared && failures.is_empty()
+    }
+}
+
+/// The same bytes, as far as length and time tell.
+const fn looks_like(one: Fingerprint, other: Fingerprint) -> bool {
+    one.size == other.size && one.mtime_ns == other.mtime_ns
+}
+
+/// What the regular file at `path` looks like, if there is one.
+fn print_of(root: &Root, path: &Path) -> Option<Fingerprint> {
+    let metadata = root.open_existing(path).ok()?.metadata().ok()?;
+    Some(Fingerprint::of(&metadata))
+}
+
+/// How many bytes of the disk the file at `path` takes, without its holes.
+fn allocated(root: &Root, path: &Path) -> u64 {
+    let metadata = root.open_existing(path).and_then(|file| file.metadata());
+    metadata.map_or(0, |metadata| {
+        metadata.len().min(metadata.blocks().saturating_mul(512))
+    })
+}
+
+/// The next range of `file`, from `at` to `end`, that is no hole.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn data_after(file: &File, at: u64, end: u64) -> io::Result<Option<std::ops::Range<u64>>> {
+    use rustix::fs::SeekFrom;
+    if at >= end {
+        return Ok(None);
+    }
+    let start = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+        Ok(start) => start,
+        Err(Errno::NXIO) => return Ok(None),
+        // The file system knows of no holes.
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(Some(at..end)),
+        Err(error) => return Err(error.into()),
+    };
+    let hole = rustix::fs::seek(file, SeekFrom::Hole(start)).unwrap_or(end);
+    let stop = hole.min(end);
+    Ok((start < stop).then_some(start..stop))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn data_after(_file: &File, at: u64, end: u64) -> io::Result<Option<std::ops::Range<u64>>> {
+    Ok((at < end).then_some(at..end))
+}
+
+fn slot_of(files: &Files, slot: u32) -> usize {
+    if slot == PARTS_FILE {
+        files.parts_slot()
+    } else {
+        usize::try_from(slot).unwrap_or(usize::MAX)
+    }
+}
+
+/// Where copies of one content are before they get their names.
+fn staging(parts: &Path) -> PathBuf {
+    parts.with_extension("moving")
+}
+
+impl Inner {
+    /// See [`crate::Content::relocate`].
+    pub(crate) fn relocate(
+        self: &Arc<Self>,
+        to: Location,
+        progress: &Progress,
+    ) -> Result<(), StorageError> {
+        let _still = self.keep_still()?;
+        to.check(self.files.specs())?;
+        let root = open::root(&to.directory)?;
+        if !root.is_writable() {
+            return Err(StorageError::ReadOnly(to.directory));
+        }
+        self.hold_writes()?;
+        let moved = self.relocate_held(Home::new(root, to, self.parts_path()), progress);
+        if moved.is_ok() {
+            progress.complete();
+        }
+        let mut state = self.state();
+        state.moving = false;
+        self.kick(&mut state);
+        moved
+    }
+
+    /// Keeps files from being moved, while what is returned lives.
+    pub(crate) fn keep_still(&self) -> Result<MutexGuard<'_, ()>, StorageError> {
+        match self.relocating.try_lock() {
+            Ok(still) => Ok(still),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => {
+                let home = self.files.homes.now();
+                Err(StorageError::Moving(home.location.directory.clone()))
+            }
+        }
+    }
+
+    fn parts_path(&self) -> PathBuf {
+        self.files.homes.now().path(None).to_owned()
+    }
+
+    /// From here on nothing is written, and what was being written is.
+    fn hold_writes(&self) -> Result<(), StorageError> {
+        {
+            let mut state = self.state();
+            if state.closing {
+                return Err(StorageError::Cancelled);
+            }
+            state.moving = true;
+        }
+        drop(self.fence.write().unwrap_or_else(PoisonError::into_inner));
+        Ok(())
+    }
+
+    fn may_go_on(&self, progress: &Progress) -> Result<(), StorageError> {
+        let cancelled = progress.cancelled.load(Ordering::Relaxed);
+        match cancelled || self.state().closing || self.shared.is_closed() {
+            true => Err(StorageError::Cancelled),
+            false => Ok(()),
+        }
+    }
+
+    fn relocate_held(&self, to: Home, progress: &Progress) -> Result<(), StorageError> {
+        if self.mode == Mode::Download {
+            self.sync()?;
+        }
+        if self.files.homes.is_split() {
+            self.go_back()?;
+        }
+        let (from, to) = (self.files.homes.now(), Arc::new(to));
+        let slots = self.moving_slots(&from, &to)?;
+        let allocated =
+            |&slot: &usize| allocated(&from.root, from.path(self.files.specs().get(slot)));
+        let total: u64 = slots.iter().map(allocated).sum();
+        progress.total_bytes.store(total, Ordering::Relaxed);
+        if slots.is_empty() {
+            self.files.homes.settle(to);
+            return Ok(());
+        }
+        let index = |slot: &usize| journal_index(&self.files, *slot);
+        let note = Note {
+            stage: Stage::Moving,
+            copied: from.device != to.device,
+            from: (*from.location).clone(),
+            to: (*to.location).clone(),
+            slots: slots.iter().map(index).collect(),
+            prints: Vec::new(),
+        };
+        self.files.homes.begin(Arc::clone(&to));
+        let mut mover = Mover {
+            disk: self.files.disk.as_ref(),
+            specs: self.files.specs(),
+            staging: staging(to.path(None)),
+            from,
+            to,
+            note,
+            path: self.note_path(),
+            readers: Some(&self.files),
+        };
+        let mut moved = self.rename_or_copy(&mut mover, progress);
+        if moved.is_ok() {
+            moved = self.commit(&mut mover);
+        }
+        if let Err(error) = moved {
+            // Where this fails as well, files stay where they are, and are found there.
+            mover.undo()?;
+            self.files.homes.settle(Arc::clone(&mover.from));
+            return Err(error);
+        }
+        // What is left is tried again when the content is opened next.
+        if mover.clear_old() {
+            mover.note.prints.clear();
+            if let Err(error) = mover.keep(Stage::Settled) {
+                tracing::warn!("{error}");
+            }
+        }
+        Ok(())
+    }
+
+    fn note_path(&self) -> Option<PathBuf> {
+        let journal = self.journal();
+        journal.as_ref().map(|journal| Note::path(journal.path()))
+    }
+
+    /// Puts back what an earlier move left in two places.
+    fn go_back(&self) -> Result<(), StorageError> {
+        let Some(path) = self.note_path() else {
+            return Err(StorageError::Moving(
+                self.files.homes.now().location.directory.clone(),
+            ));
+        };
+        let note = Note::read(&path).map_err(|error| StorageError::io(&path, error))?;
+        let Some(note) = note else { return Ok(()) };
+        let from = self.files.homes.now();
+        let to = home_at(&note.to, from.path(None))?;
+        let mover = Mover {
+            disk: self.files.disk.as_ref(),
+            specs: self.files.specs(),
+            staging: staging(to.path(None)),
+            from: Arc::clone(&from),
+            to: Arc::new(to),
+            note,
+            path: Some(path),
+            readers: Some(&self.files),
+        };
+        mover.undo()?;
+        self.files.homes.settle(from);
+        Ok(())
+    }
+
+    /// The files that are there and are to be elsewhere, where nothing is.
+    fn moving_slots(&self, from: &Home, to: &Home) -> Result<Vec<usize>, StorageError> {
+        let same_root = is_same(&from.root, &to.root);
+        let mut slots = Vec::new();
+        for slot in 0..=self.files.parts_slot() {
+            let spec = self.files.specs().get(slot);
+            let placed = spec.is_none_or(|spec| !spec.padding && self.files.is_placed(slot));
+            let (old, new) = (from.path(spec), to.path(spec));
+            if !placed || same_root && old == new {
+                continue;
+            }
+            match inspect(from, old)? {
+                None => continue,
+                Some(stat) if !disk::is_regular(&stat) => {
+                    return Err(StorageError::NotAFile(from.location.directory.join(old)));
+                }
+                Some(_) => {}
+            }
+            if inspect(to, new)?.is_some() {
+                return Err(StorageError::Occupied(to.location.directory.join(new)));
+            }
+            slots.push(slot);
+        }
+        Ok(slots)
+    }
+
+    fn rename_or_copy(
+        &self,
+        mover: &mut Mover<'_>,
+        progress: &Progress,
+    ) -> Result<(), StorageError> {
+        let may_go_on = || self.may_go_on(progress);
+        if !mover.note.copied {
+            mover.keep(Stage::Moving)?;
+            if mover.rename_all(progress, &may_go_on)?.is_some() {
+                return mover.sync_names();
+            }
+            mover.undo()?;
+            mover.note.copied = true;
+            progress.done_bytes.store(0, Ordering::Relaxed);
+        }
+        has_room(&mover.to, progress)?;
+        mover.keep(Stage::Moving)?;
+        // What an attempt left there that nobody could clear away.
+        for &slot in &mover.note.slots {
+            mover.drop_copy(slot)?;
+        }
+        mover.copy_all(progress, &may_go_on)?;
+        mover.sync_names()?;
+        mover.keep(Stage::Placing)?;
+        mover.place_all()?;
+        mover.sync_names()
+    }
+
+    /// Everything is in the new place: it counts from here on.
+    fn commit(&self, mover: &mut Mover<'_>) -> Result<(), StorageError> {
+        // What files look like is asked of one place, until the journal knows about the other one.
+        let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let placing = mover.note.stage;
+        if mover.note.copied {
+            mover.note.prints = mover.prints()?;
+        }
+        if let Err(error) = mover.keep(Stage::Committed) {
+            mover.note.stage = placing;
+            return Err(error);
+        }
+        if mover.note.copied {
+            for &slot in &mover.note.slots {
+                // Nothing is done that could fail.
+                let _ = mover.shift(slot, true, || Ok(()));
+            }
+        }
+        self.files.homes.settle(Arc::clone(&mover.to));
+        let records = prints_of(&mover.note);
+        if let Some(journal) = self.journal().as_mut()
+            && let Err(error) = journal.append_all(&records)
+        {
+            // The files are taken for changed when they are opened next, and verified.
+            tracing::warn!("{}: {error}", journal.path().display());
+        }
+        Ok(())
+    }
+}
+
+fn prints_of(note: &Note) -> Vec<Record> {
+    let record = |&(slot, print): &(u32, Fingerprint)| Record::Fingerprint(slot, print);
+    note.prints.iter().map(record).collect()
+}
+
+fn inspect(home: &Home, path: &Path) -> Result<Option<rustix::fs::Stat>, StorageError> {
+    let full = || home.location.directory.join(path);
+    home.root.inspect(path).map_err(|error| {
+        if error.kind() == io::ErrorKind::NotADirectory {
+            return StorageError::NotAFile(full());
+        }
+        let path = full();
+        Failure { path, error }.into()
+    })
+}
+
+fn is_same(one: &Root, other: &Root) -> bool {
+    match (one.identity(), other.identity()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}
+
+fn has_room(to: &Home, progress: &Progress) -> Result<(), StorageError> {
+    let (_, needed_bytes) = progress.bytes();
+    match to.root.free_bytes() {
+        Ok(Some(free_bytes)) if free_bytes < needed_bytes => Err(StorageError::NoRoom {
+            directory: to.location.directory.clone(),
+            needed_bytes,
+            free_bytes,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn home_at(location: &Location, parts: &Path) -> Result<Home, StorageError> {
+    let root = open::root(&location.directory)?;
+    Ok(Home::new(root, location.clone(), parts.to_owned()))
+}
+
+/// Moves a content that is not open, see [`crate::Storage::relocate`].
+pub(crate) fn relocate_closed(
+    shared: &Arc<Shared>,
+    spec: ContentSpec,
+    to: Location,
+    progress: &Progress,
+) -> Result<(), StorageError> {
+    to.check(&spec.files)?;
+    let known = match &spec.journal {
+        Some(path) => journal::peek(path, spec.info_hash, spec.layout.piece_count())?,
+        None => None,
+    };
+    // Without a journal, no file is known to be its own.
+    if known.is_none_or(|(_, known)| known.is_none()) {
+        return Ok(());
+    }
+    let spec = ContentSpec {
+        mode: Mode::Seed,
+        ..spec
+    };
+    // Nobody listens, as nothing happens.
+    let (events, _) = mpsc::channel(1);
+    let content = open::open(shared, spec, events)?;
+    content.relocate(to, progress)?;
+    content.close()
+}
+
+/// What a move that an earlier process made came to.
+#[derive(Debug)]
+pub(crate) struct Settlement {
+    note: Note,
+    path: PathBuf,
+}
+
+/// Ends what an earlier process began, before anybody opens the content. `None` where nothing was moved.
+pub(crate) fn settle(
+    disk: &dyn Disk,
+    spec: &ContentSpec,
+) -> Result<Option<Settlement>, StorageError> {
+    let Some(journal) = &spec.journal else {
+        return Ok(None);
+    };
+    let path = Note::path(journal);
+    let read = || Note::read(&path).map_err(|error| StorageError::io(&path, error));
+    match read()? {
+        None => return Ok(None),
+        Some(note) if note.stage == Stage::Settled => return Ok(Some(Settlement { note, path })),
+        Some(_) => {}
+    }
+    // Held until files are where they belong.
+    let _lock = journal::peek(journal, spec.info_hash, spec.layout.piece_count())?;
+    let Some(note) = read()? else {
+        return Ok(None);
+    };
+    let parts = parts_name(spec.info_hash);
+    let (from, to) = (home_at(&note.from, &parts), home_at(&note.to, &parts));
+    let (from, to) = match (from, to) {
+        (Ok(from), Ok(to)) => (from, to),
+        // Of a volume that is not there nothing can be cleared away, which must not keep anybody from the other one.
+        (Err(_), Ok(_)) if note.stage == Stage::Committed => {
+            return Ok(Some(Settlement { note, path }));
+        }
+        (Ok(_), Err(_)) if note.stage != Stage::Committed && note.copied => {
+            disk.note(&path, None)
+                .map_err(|error| StorageError::io(&path, error))?;
+            return Ok(None);
+        }
+        (Err(error), _) | (_, Err(error)) => return Err(error),
+    };
+    let mover = Mover {
+        disk,
+        specs: &spec.files,
+        from: Arc::new(from),
+        to: Arc::new(to),
+        staging: staging(&parts),
+        note,
+        path: Some(path.clone()),
+        readers: None,
+    };
+    match mover.note.stage {
+        Stage::Moving | Stage::Placing => {
+            mover.undo()?;
+            Ok(None)
+        }
+        Stage::Committed | Stage::Settled => {
+            // Tried once for each time it is opened.
+            let _cleared = mover.clear_old();
+            let note = mover.note;
+            Ok(Some(Settlement { note, path }))
+        }
+    }
+}
+
+impl Settlement {
+    /// Where the content is, for whoever looks for it where it was.
+    pub(crate) fn relocated(&self, spec: &ContentSpec) -> Option<Location> {
+        let moved = self.note.from != self.note.to && spec.location() == self.note.from;
+        moved.then(|| self.note.to.clone())
+    }
+
+    /// What copies look like.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        prints_of(&self.note)
+    }
+
+    /// The journal has it. The note is kept for as long as somebody looks in the old place.
+    pub(crate) fn acknowledge(&self, disk: &dyn Disk, relocated: bool) -> io::Result<()> {
+        if !relocated {
+            return disk.note(&self.path, None);
+        }
+        if self.note.stage == Stage::Settled {
+            return Ok(());
+        }
+        let note = Note {
+            stage: Stage::Settled,
+            prints: Vec::new(),
+            ..self.note.clone()
+        };
+        note.write(disk, &self.path)
+    }
+}
