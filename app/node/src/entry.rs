@@ -66,6 +66,8 @@ pub(crate) struct Entry {
     pub(crate) written: Totals,
     pub(crate) run: Run,
     pub(crate) run_number: u64,
+    /// In this run, everything wanted has been there.
+    pub(crate) is_complete: bool,
     /// Why it cannot go on.
     pub(crate) failure: Option<String>,
     /// It is to be forgotten when it has stopped.
@@ -121,6 +123,7 @@ impl Entry {
             written: totals,
             run: Run::Idle,
             run_number: 0,
+            is_complete: false,
             failure: None,
             removed: removing.is_some(),
             removing,

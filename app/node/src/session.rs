@@ -19,7 +19,7 @@ use shoal_machine::{Machine, Moment};
 use shoal_session::TorrentKey;
 use shoal_session::queue::{self, Queue, ShareLimit, Then};
 use shoal_store::{Database, ShareState, StoreError, Totals, Wish};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -139,6 +139,8 @@ impl Node {
             settings,
             carriers,
             entries: entries.collect(),
+            running: BTreeMap::new(),
+            ended_early: BTreeSet::new(),
             news,
             at_once: Arc::new(Semaphore::new(BEGIN_AT_ONCE)),
             quickly: Arc::new(Semaphore::new(BEGIN_QUICKLY)),
@@ -177,6 +179,10 @@ struct Session {
     settings: Settings,
     carriers: Carriers,
     entries: BTreeMap<i64, Entry>,
+    /// Those that the engine has, by its names for them.
+    running: BTreeMap<TorrentKey, i64>,
+    /// Those that had ended before it was heard that they had begun.
+    ended_early: BTreeSet<TorrentKey>,
     news: mpsc::Sender<(i64, u64, News)>,
     at_once: Arc<Semaphore>,
     quickly: Arc<Semaphore>,
@@ -201,6 +207,7 @@ impl Session {
         let mut write = every(WRITE_TOTALS);
         let mut share = every(WRITE_SHARES);
         let mut look = every(TELL_QUEUE);
+        let mut changes = self.engine.handle().changes();
         let (within, done) = loop {
             let deadline = self.queue.deadline();
             tokio::select! {
@@ -210,6 +217,7 @@ impl Session {
                     drop(answer.send(answered));
                 }
                 Some((id, run, news)) = heard.recv() => self.learn(id, run, news).await,
+                Some(changes) = changes.next() => self.follow(changes).await,
                 Some(stop) = stopped.recv() => break stop,
                 () = until(self.started, deadline) => self.tell(queue::Input::Tick),
                 _ = look.tick() => self.tell_progress(),
@@ -379,13 +387,16 @@ impl Session {
         self.tell(queue::Input::Failed(key(id)));
     }
 
-    /// How torrents stand with their share limits: of one, or of all that run.
-    async fn write_shares(&self, one: Option<i64>) {
+    /// How torrents stand with their share limits: of these, or of all that run.
+    async fn write_shares(&self, these: Option<&[i64]>) {
         let now = self.now();
         let of = |entry: &Entry| Some((entry.id, self.share_state(now, entry.id)?));
         let runs = |entry: &&Entry| !matches!(entry.run, Run::Idle) && !entry.removed;
-        let states: Vec<(i64, ShareState)> = match one {
-            Some(id) => self.entries.get(&id).and_then(of).into_iter().collect(),
+        let states: Vec<(i64, ShareState)> = match these {
+            Some(ids) => {
+                let entries = ids.iter().filter_map(|id| self.entries.get(id));
+                entries.filter_map(of).collect()
+            }
             None => self.entries.values().filter(runs).filter_map(of).collect(),
         };
         if let Err(error) = self.database.shared(&states).await {

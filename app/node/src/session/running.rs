@@ -6,7 +6,8 @@ use super::{Session, key, unix_now};
 use crate::entry::{Entry, Run, Source};
 use crate::journal;
 use shoal_engine::{
-    AddMagnet, AddTorrent, EngineError, FoundTorrent, MagnetError, MagnetHandle, TorrentHandle,
+    AddMagnet, AddTorrent, Change, EngineError, FoundTorrent, MagnetError, MagnetHandle,
+    TorrentHandle,
 };
 use shoal_metainfo::{Magnet, Metainfo};
 use shoal_session::queue;
@@ -41,10 +42,6 @@ pub(super) enum Begun {
 
 /// What the engine came to, of one run of one torrent.
 pub(super) enum News {
-    /// Everything wanted is there.
-    Completed,
-    /// It has ended.
-    Ended,
     /// The engine has it, or does not take it.
     Begun(Result<Begun, EngineError>),
     /// It could not be started, and now perhaps can.
@@ -111,9 +108,9 @@ impl Session {
         });
     }
 
-    fn begun(&mut self, id: i64, run: u64, begun: Result<Begun, EngineError>) {
+    async fn begun(&mut self, id: i64, run: u64, begun: Result<Begun, EngineError>) {
         let run = match begun {
-            Ok(Begun::Torrent(handle)) => self.follow(id, run, handle),
+            Ok(Begun::Torrent(handle)) => return self.runs(id, handle).await,
             Ok(Begun::Search(search)) => self.wait_for(id, run, search),
             Err(error) => {
                 // No two torrents of a session share a name: this one's is that of a removed one, which takes leave.
@@ -134,9 +131,59 @@ impl Session {
             return;
         };
         entry.run = run;
-        if !entry.due || entry.removed {
+        self.halt_unwanted(id);
+    }
+
+    /// What was begun while a person changed their mind ends.
+    fn halt_unwanted(&mut self, id: i64) {
+        let entry = self.entries.get(&id);
+        if entry.is_some_and(|entry| !entry.due || entry.removed) {
             self.halt(id);
             self.forget(id);
+        }
+    }
+
+    /// The engine has it. What it has come to until now was told before it was known here.
+    async fn runs(&mut self, id: i64, handle: TorrentHandle) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let (torrent, state) = (handle.id(), handle.watch());
+        self.running.insert(torrent, id);
+        entry.is_complete = false;
+        entry.run = Run::Running(handle, state.clone());
+        self.halt_unwanted(id);
+        let ended = self.ended_early.remove(&torrent);
+        let change = Change {
+            torrent,
+            state,
+            ended,
+        };
+        self.follow(vec![change]).await;
+    }
+
+    /// What has become of torrents that run.
+    pub(super) async fn follow(&mut self, changes: Vec<Change>) {
+        let mut over = Vec::new();
+        for change in changes {
+            // One that is not known yet is looked at when it is.
+            let Some(&id) = self.running.get(&change.torrent) else {
+                if change.ended {
+                    self.ended_early.insert(change.torrent);
+                }
+                continue;
+            };
+            let is_complete = change.state.borrow().complete;
+            if is_complete {
+                self.completed(id).await;
+            }
+            if change.ended {
+                self.running.remove(&change.torrent);
+                over.push(id);
+            }
+        }
+        if !over.is_empty() {
+            self.ended(over).await;
         }
     }
 
@@ -214,21 +261,6 @@ impl Session {
         });
     }
 
-    fn follow(&self, id: i64, run: u64, handle: TorrentHandle) -> Run {
-        let (mut watched, news) = (handle.watch(), self.news.clone());
-        tokio::spawn(async move {
-            // Thousands wait here for years: what is needed for a moment is on the heap for that moment.
-            let tell = |told| Box::pin(news.send((id, run, told)));
-            if watched.wait_for(|state| state.complete).await.is_ok() {
-                drop(tell(News::Completed).await);
-            }
-            while watched.changed().await.is_ok() {}
-            drop(tell(News::Ended).await);
-        });
-        let seen = handle.watch();
-        Run::Running(handle, seen)
-    }
-
     fn wait_for(&self, id: i64, run: u64, mut search: MagnetHandle) -> Run {
         let (watched, news) = (search.watch(), self.news.clone());
         let task = tokio::spawn(async move {
@@ -245,31 +277,7 @@ impl Session {
             return;
         };
         match news {
-            News::Completed => {
-                let totals = entry.totals();
-                // Most that run were complete in an earlier life of the node, which is written down.
-                if entry.completed_at.is_none() {
-                    let at = unix_now();
-                    entry.completed_at = Some(at);
-                    if let Err(error) = self.database.completed(id, at).await {
-                        tracing::warn!(%error, "a completion is not written down");
-                    }
-                    self.write_totals(&[(id, totals)]).await;
-                }
-                self.tell(queue::Input::Work(key(id), queue::Work::Seed));
-            }
-            News::Ended => {
-                entry.ended();
-                let (totals, failed) = (entry.totals(), entry.failure.is_some());
-                self.write_totals(&[(id, totals)]).await;
-                self.write_shares(Some(id)).await;
-                self.forget(id);
-                match failed {
-                    true => self.tell(queue::Input::Failed(key(id))),
-                    false => self.begin(id, None),
-                }
-            }
-            News::Begun(begun) => self.begun(id, run, begun),
+            News::Begun(begun) => self.begun(id, run, begun).await,
             News::Again => self.begin(id, None),
             News::Erased(erased) => self.erased(id, erased).await,
             News::Found(search, found) => {
@@ -278,6 +286,53 @@ impl Session {
                     Ok(found) => self.found(id, *search, found).await,
                     Err(error) => self.fail(id, error.to_string()),
                 }
+            }
+        }
+    }
+
+    /// Everything wanted is there, for the first time in this run.
+    async fn completed(&mut self, id: i64) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        if std::mem::replace(&mut entry.is_complete, true) {
+            return;
+        }
+        let totals = entry.totals();
+        // Most that run were complete in an earlier life of the node, which is written down.
+        if entry.completed_at.is_none() {
+            let at = unix_now();
+            entry.completed_at = Some(at);
+            if let Err(error) = self.database.completed(id, at).await {
+                tracing::warn!(%error, "a completion is not written down");
+            }
+            self.write_totals(&[(id, totals)]).await;
+        }
+        self.tell(queue::Input::Work(key(id), queue::Work::Seed));
+    }
+
+    /// Their runs are over.
+    async fn ended(&mut self, ids: Vec<i64>) {
+        let mut changed = Vec::new();
+        for &id in &ids {
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.ended();
+                let totals = entry.totals();
+                if totals != entry.written {
+                    changed.push((id, totals));
+                }
+            }
+        }
+        // All at once: a person may have paused thousands.
+        self.write_totals(&changed).await;
+        self.write_shares(Some(&ids)).await;
+        for id in ids {
+            let entry = self.entries.get(&id);
+            let failed = entry.is_some_and(|entry| entry.failure.is_some());
+            self.forget(id);
+            match failed {
+                true => self.tell(queue::Input::Failed(key(id))),
+                false => self.begin(id, None),
             }
         }
     }
