@@ -13,7 +13,7 @@ use crate::message::{ErrorKind, Reply, Request, Torrent};
 use crate::names;
 use crate::settings::Settings;
 use owner::Carriers;
-use running::News;
+use running::{Beginning, News};
 use shoal_engine::Engine;
 use shoal_machine::{Machine, Moment};
 use shoal_session::TorrentKey;
@@ -140,6 +140,8 @@ impl Node {
             carriers,
             entries: entries.collect(),
             running: BTreeMap::new(),
+            moved: BTreeSet::new(),
+            beginning: Vec::new(),
             ended_early: BTreeSet::new(),
             news,
             at_once: Arc::new(Semaphore::new(BEGIN_AT_ONCE)),
@@ -181,6 +183,10 @@ struct Session {
     entries: BTreeMap<i64, Entry>,
     /// Those that the engine has, by its names for them.
     running: BTreeMap<TorrentKey, i64>,
+    /// Those of which something is new since the queue heard of what moves.
+    moved: BTreeSet<i64>,
+    /// What is about to begin.
+    beginning: Vec<Beginning>,
     /// Those that had ended before it was heard that they had begun.
     ended_early: BTreeSet<TorrentKey>,
     news: mpsc::Sender<(i64, u64, News)>,
@@ -209,6 +215,7 @@ impl Session {
         let mut look = every(TELL_QUEUE);
         let mut changes = self.engine.handle().changes();
         let (within, done) = loop {
+            self.begin_all();
             let deadline = self.queue.deadline();
             tokio::select! {
                 Some((request, file, answer)) = asked.recv() => {
@@ -243,9 +250,9 @@ impl Session {
                 continue;
             }
             let (queued, failed) = (self.queued(entry), entry.failure.is_some());
-            self.tell(queue::Input::Added(key(id), queued));
+            self.tell_at(Moment::ZERO, queue::Input::Added(key(id), queued));
             if failed {
-                self.tell(queue::Input::Failed(key(id)));
+                self.tell_at(Moment::ZERO, queue::Input::Failed(key(id)));
             }
         }
     }
@@ -264,14 +271,19 @@ impl Session {
         database.close().await;
     }
 
+    /// The queue waits for what is told together. All that a start has to tell was told at the beginning of time, which is over when
+    /// the session begins.
     fn now(&self) -> Moment {
-        let since = self.started.elapsed().as_nanos();
-        Moment::from_nanos(u64::try_from(since).unwrap_or(u64::MAX))
+        Moment::ZERO + queue::PASS_DELAY + self.started.elapsed()
     }
 
     /// Tells the queue something, and does what it says.
     fn tell(&mut self, input: queue::Input) {
-        self.queue.handle(self.now(), input);
+        self.tell_at(self.now(), input);
+    }
+
+    fn tell_at(&mut self, now: Moment, input: queue::Input) {
+        self.queue.handle(now, input);
         while let Some(output) = self.queue.poll() {
             match output {
                 queue::Output::Start(key, _) => self.turn(key, true),
@@ -297,12 +309,12 @@ impl Session {
 
     fn tell_progress(&mut self) {
         let now = self.now();
-        let mut news = Vec::new();
-        for entry in self.entries.values_mut() {
-            let Some(moved) = entry.moved() else {
+        for id in std::mem::take(&mut self.moved) {
+            let entry = self.entries.get_mut(&id);
+            let Some(moved) = entry.and_then(Entry::moved) else {
                 continue;
             };
-            let stood = self.queue.stored(now, key(entry.id));
+            let stood = self.queue.stored(now, key(id));
             let stood = stood.map_or_else(Default::default, |torrent| torrent.progress);
             let idle = match moved.uploaded_bytes > stood.uploaded_bytes {
                 true => Duration::ZERO,
@@ -314,10 +326,7 @@ impl Session {
                 idle,
                 ..moved
             };
-            news.push((entry.id, moved));
-        }
-        for (id, progress) in news {
-            self.tell(queue::Input::Progress(key(id), progress));
+            self.tell(queue::Input::Progress(key(id), moved));
         }
     }
 
@@ -436,7 +445,10 @@ fn id_of(key: TorrentKey) -> i64 {
 
 async fn until(started: Instant, deadline: Option<Moment>) {
     match deadline {
-        Some(at) => tokio::time::sleep_until(started + Duration::from_nanos(at.as_nanos())).await,
+        Some(at) => {
+            let since = Duration::from_nanos(at.as_nanos());
+            tokio::time::sleep_until(started + since.saturating_sub(queue::PASS_DELAY)).await;
+        }
         None => std::future::pending().await,
     }
 }

@@ -17,14 +17,14 @@ use crate::register::{Register, Registration};
 use crate::session::{SessionTask, ToSession};
 use crate::snapshot::{Shown, Snapshot};
 use crate::start::{self, Entrance, Order, Starting};
-use crate::torrent::{Inbox, ToTorrent};
+use crate::torrent::{Inbox, OnDisk, ToTorrent};
 use crate::tracker::{Standing, Totals, TrackerClient, TrackerTask};
 use crate::web_seed::Mirror;
 use crate::wishes::Wishes;
 use crate::worker::{Pool, Workers};
 use shoal_metainfo::{FileIndex, InfoHashes, Metainfo};
 use shoal_session::{Settings, TorrentKey};
-use shoal_storage::{Disk, Storage, StorageConfig, StorageError};
+use shoal_storage::{ContentSpec, Disk, Storage, StorageConfig, StorageError};
 use shoal_transport::{
     LimitGroup, Listener, Mapped, OriginClass, OtherDatagrams, PeerDialer, RateLimits, Transport,
     TransportConfig, TransportError, UtpEndpoint, WantedPort,
@@ -514,7 +514,43 @@ impl EngineHandle {
     ///
     /// # Errors
     /// Before the first byte moves: where the target cannot be used, the priorities do not fit, or the torrent is here already.
-    pub async fn add(&self, mut add: AddTorrent) -> Result<TorrentHandle, EngineError> {
+    pub async fn add(&self, add: AddTorrent) -> Result<TorrentHandle, EngineError> {
+        let mut added = self.add_all(vec![add]).await;
+        added.pop().unwrap_or(Err(EngineError::Stopped))
+    }
+
+    /// As [`EngineHandle::add`], for many: their contents are opened one after the other, on one thread. Thousands on one disk begin sooner
+    /// like that; where a disk does not answer, all of them wait. The answers are in the same order.
+    pub async fn add_all(
+        &self,
+        torrents: Vec<AddTorrent>,
+    ) -> Vec<Result<TorrentHandle, EngineError>> {
+        let count = torrents.len();
+        let entered = torrents.into_iter().map(|add| self.enter(add));
+        let entered: Vec<Result<Entered, EngineError>> = entered.collect();
+        let storage = self.environment.storage.clone();
+        // The registration goes with the content, so that it lasts as long even where nobody waits for this any more.
+        let opening = tokio::task::spawn_blocking(move || {
+            let open = |entered: Result<Entered, EngineError>| {
+                let entered = entered?;
+                let on_disk = start::open(&storage, entered.spec.clone())?;
+                Ok((entered, on_disk))
+            };
+            entered.into_iter().map(open).collect::<Vec<_>>()
+        });
+        let Ok(opened) = opening.await else {
+            return (0..count).map(|_| Err(EngineError::Stopped)).collect();
+        };
+        let opened = opened.into_iter();
+        let run = |opened: Result<(Entered, OnDisk), EngineError>| {
+            let (entered, on_disk) = opened?;
+            self.run(entered, on_disk)
+        };
+        opened.map(run).collect()
+    }
+
+    /// Gives a torrent its place.
+    fn enter(&self, mut add: AddTorrent) -> Result<Entered, EngineError> {
         // What no torrent describes has no peers.
         if !add.metainfo.is_plain() {
             self.environment.port.map();
@@ -539,16 +575,28 @@ impl EngineHandle {
                 (id, introduction, Entrance::New(registration))
             }
         };
-        let (storage, spec) = (
-            self.environment.storage.clone(),
-            start::content_spec(&add, &wishes.wanted()),
-        );
-        // The registration goes with the content, so that it lasts as long even where nobody waits for this any more.
-        let opening = tokio::task::spawn_blocking(move || {
-            let opened = start::open(&storage, spec);
-            opened.map(|on_disk| (on_disk, entrance))
-        });
-        let (on_disk, entrance) = opening.await.map_err(|_| EngineError::Stopped)??;
+        Ok(Entered {
+            spec: start::content_spec(&add, &wishes.wanted()),
+            add,
+            wishes,
+            rng,
+            id,
+            introduction,
+            entrance,
+        })
+    }
+
+    /// Runs a torrent whose content is open.
+    fn run(&self, entered: Entered, on_disk: OnDisk) -> Result<TorrentHandle, EngineError> {
+        let Entered {
+            add,
+            wishes,
+            rng,
+            id,
+            introduction,
+            entrance,
+            ..
+        } = entered;
         let inbox = Inbox::new();
         let sender = inbox.sender();
         let (snapshot, watched) = watch::channel(Snapshot::default());
@@ -739,6 +787,17 @@ impl EngineHandle {
         running.push(torrent);
         Ok(())
     }
+}
+
+/// A torrent that has its place and is not opened yet.
+struct Entered {
+    add: AddTorrent,
+    wishes: Wishes,
+    rng: fastrand::Rng,
+    id: TorrentKey,
+    introduction: Introduction,
+    entrance: Entrance,
+    spec: ContentSpec,
 }
 
 /// What peers connect to, and what they are dialled with.

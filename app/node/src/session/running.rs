@@ -13,6 +13,7 @@ use shoal_metainfo::{Magnet, Metainfo};
 use shoal_session::queue;
 use shoal_storage::{Fate, Removed, home_trash};
 use shoal_store::Removing;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -25,6 +26,9 @@ const BEGIN_AGAIN: Duration = Duration::from_millis(200);
 /// What takes longer than this waits for a disk that is slow, or does not answer.
 const BEGIN_SOON: Duration = Duration::from_millis(200);
 
+/// So many torrents of one folder are opened one after the other, on one thread.
+const BEGIN_TOGETHER: usize = 64;
+
 /// How long data may take to be removed before a person hears that it does not go.
 const ERASE_WITHIN: Duration = Duration::from_secs(10 * 60);
 
@@ -32,6 +36,13 @@ const ERASE_WITHIN: Duration = Duration::from_secs(10 * 60);
 enum Begin {
     Torrent(Box<AddTorrent>),
     Magnet(Box<AddMagnet>),
+}
+
+/// A run that is about to begin.
+pub(super) struct Beginning {
+    id: i64,
+    run: u64,
+    what: Begin,
 }
 
 /// What it runs.
@@ -80,8 +91,41 @@ impl Session {
         }
         entry.run_number += 1;
         entry.run = Run::Beginning;
-        let begin = begin(entry, &self.journals, &self.settings.add_trackers, search);
-        let (run, engine, news) = (entry.run_number, self.engine.handle(), self.news.clone());
+        self.beginning.push(Beginning {
+            id,
+            run: entry.run_number,
+            what: begin(entry, &self.journals, &self.settings.add_trackers, search),
+        });
+    }
+
+    /// Begins what is about to: torrents of one folder together, as they are on one disk.
+    pub(super) fn begin_all(&mut self) {
+        let mut folders: BTreeMap<PathBuf, Vec<(i64, u64, AddTorrent)>> = BTreeMap::new();
+        for Beginning { id, run, what } in std::mem::take(&mut self.beginning) {
+            match what {
+                Begin::Torrent(add) => {
+                    let folder = folders.entry(add.directory.clone()).or_default();
+                    folder.push((id, run, *add));
+                }
+                Begin::Magnet(add) => {
+                    let (engine, news) = (self.engine.handle(), self.news.clone());
+                    tokio::spawn(async move {
+                        let begun = engine.add_magnet(*add).await.map(Begun::Search);
+                        drop(news.send((id, run, News::Begun(begun))).await);
+                    });
+                }
+            }
+        }
+        for torrents in folders.into_values() {
+            let mut torrents = torrents.into_iter().peekable();
+            while torrents.peek().is_some() {
+                self.begin_these(torrents.by_ref().take(BEGIN_TOGETHER).collect());
+            }
+        }
+    }
+
+    fn begin_these(&self, torrents: Vec<(i64, u64, AddTorrent)>) {
+        let (engine, news) = (self.engine.handle(), self.news.clone());
         let (at_once, quickly) = (Arc::clone(&self.at_once), Arc::clone(&self.quickly));
         // A disk that does not answer keeps this task, and not the session.
         tokio::spawn(async move {
@@ -89,13 +133,11 @@ impl Session {
             else {
                 return;
             };
-            let beginning = async {
-                match begin {
-                    Begin::Torrent(add) => engine.add(*add).await.map(Begun::Torrent),
-                    Begin::Magnet(add) => engine.add_magnet(*add).await.map(Begun::Search),
-                }
-            };
-            let mut beginning = pin!(beginning);
+            let (whose, torrents): (Vec<_>, Vec<_>) = torrents
+                .into_iter()
+                .map(|(id, run, add)| ((id, run), add))
+                .unzip();
+            let mut beginning = pin!(engine.add_all(torrents));
             let begun = match timeout(BEGIN_SOON, &mut beginning).await {
                 Ok(begun) => begun,
                 // Nor does it keep others.
@@ -104,7 +146,10 @@ impl Session {
                     beginning.await
                 }
             };
-            drop(news.send((id, run, News::Begun(begun))).await);
+            for ((id, run), begun) in whose.into_iter().zip(begun) {
+                let begun = News::Begun(begun.map(Begun::Torrent));
+                drop(news.send((id, run, begun)).await);
+            }
         });
     }
 
@@ -173,6 +218,7 @@ impl Session {
                 }
                 continue;
             };
+            self.moved.insert(id);
             let is_complete = change.state.borrow().complete;
             if is_complete {
                 self.completed(id).await;
