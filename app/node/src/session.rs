@@ -19,7 +19,7 @@ use shoal_machine::{Machine, Moment};
 use shoal_session::TorrentKey;
 use shoal_session::queue::{self, Queue, ShareLimit, Then};
 use shoal_store::{Database, ShareState, StoreError, Totals, Wish};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -40,9 +40,6 @@ const TELL_QUEUE: Duration = Duration::from_secs(2);
 
 /// So many torrents are being opened at once: more than disks that hang, fewer than the threads that may wait for a disk.
 const BEGIN_AT_ONCE: usize = 64;
-
-/// So many of them on disks that answer: more threads would make nothing faster, and each keeps memory of its own.
-const BEGIN_QUICKLY: usize = 2;
 
 /// Why the node does not do what it is asked for.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +115,7 @@ impl Node {
         let (asks, asked) = mpsc::channel(MAILBOX);
         let (stop, stopped) = mpsc::channel(1);
         let (news, heard) = mpsc::channel(MAILBOX);
+        let (room, rooms) = mpsc::channel(BEGIN_AT_ONCE);
         let NodeSettings {
             journals,
             overrides,
@@ -141,14 +139,15 @@ impl Node {
             entries: entries.collect(),
             running: BTreeMap::new(),
             moved: BTreeSet::new(),
-            beginning: Vec::new(),
+            beginning: VecDeque::new(),
             ended_early: BTreeSet::new(),
             news,
             at_once: Arc::new(Semaphore::new(BEGIN_AT_ONCE)),
-            quickly: Arc::new(Semaphore::new(BEGIN_QUICKLY)),
+            batches: 0,
+            room,
             reached: Vec::new(),
         };
-        tokio::spawn(session.run(order, asked, heard, stopped));
+        tokio::spawn(session.run(order, asked, heard, rooms, stopped));
         Ok(Node { asks, stop })
     }
 
@@ -186,12 +185,15 @@ struct Session {
     /// Those of which something is new since the queue heard of what moves.
     moved: BTreeSet<i64>,
     /// What is about to begin.
-    beginning: Vec<Beginning>,
+    beginning: VecDeque<Beginning>,
     /// Those that had ended before it was heard that they had begun.
     ended_early: BTreeSet<TorrentKey>,
     news: mpsc::Sender<(i64, u64, News)>,
     at_once: Arc<Semaphore>,
-    quickly: Arc<Semaphore>,
+    /// Batches of torrents that are being opened on disks that answer.
+    batches: usize,
+    /// Where is told that there is room for another.
+    room: mpsc::Sender<()>,
     /// Share limits that were reached, until what follows is done.
     reached: Vec<(i64, ShareLimit, Then)>,
 }
@@ -202,6 +204,7 @@ impl Session {
         order: Vec<i64>,
         mut asked: mpsc::Receiver<Asked>,
         mut heard: mpsc::Receiver<(i64, u64, News)>,
+        mut rooms: mpsc::Receiver<()>,
         mut stopped: mpsc::Receiver<(Duration, oneshot::Sender<()>)>,
     ) {
         self.line_up(order);
@@ -225,6 +228,7 @@ impl Session {
                 }
                 Some((id, run, news)) = heard.recv() => self.learn(id, run, news).await,
                 Some(changes) = changes.next() => self.follow(changes).await,
+                Some(()) = rooms.recv() => self.batches -= 1,
                 Some(stop) = stopped.recv() => break stop,
                 () = until(self.started, deadline) => self.tell(queue::Input::Tick),
                 _ = look.tick() => self.tell_progress(),

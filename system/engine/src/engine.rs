@@ -376,7 +376,9 @@ impl Engine {
         });
         let dht = dht.transpose()?;
         // Where others cannot connect there is nothing to announce to them.
-        let reachable = listening.iter().find(|address| !address.ip().is_loopback());
+        let reachable = listening
+            .iter()
+            .find(|address| !isolated && !address.ip().is_loopback());
         let local = reachable.map(|&first| {
             let (transport, dht) = (transport.clone(), dht.clone());
             let (task, local) =

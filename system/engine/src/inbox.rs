@@ -6,9 +6,11 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Notify, Semaphore};
+use std::task::{Context, Poll, Waker};
+use tokio::sync::Semaphore;
 
 /// What is empty again keeps room for so many messages.
 const KEPT: usize = 8;
@@ -16,22 +18,30 @@ const KEPT: usize = 8;
 /// What both ends share.
 struct Shared<T> {
     /// Held for one push or pop, never across an await.
-    waiting: Mutex<VecDeque<T>>,
+    queue: Mutex<Queue<T>>,
     /// A permit for each message for which there is room; closed where nobody receives.
     room: Semaphore,
-    arrived: Notify,
     senders: AtomicUsize,
 }
 
+/// What waits, and who waits for it.
+struct Queue<T> {
+    waiting: VecDeque<T>,
+    receiver: Option<Waker>,
+}
+
 impl<T> Shared<T> {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<T>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Queue<T>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// For which there was a permit.
     fn push(&self, message: T) {
-        self.lock().push_back(message);
-        self.arrived.notify_one();
+        let mut queue = self.lock();
+        queue.waiting.push_back(message);
+        let receiver = queue.receiver.take();
+        drop(queue);
+        receiver.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -48,9 +58,11 @@ pub(crate) struct Receiver<T>(Arc<Shared<T>>);
 /// Both ends of a channel for `most` messages.
 pub(crate) fn channel<T>(most: usize) -> (Sender<T>, Receiver<T>) {
     let shared = Arc::new(Shared {
-        waiting: Mutex::new(VecDeque::new()),
+        queue: Mutex::new(Queue {
+            waiting: VecDeque::new(),
+            receiver: None,
+        }),
         room: Semaphore::new(most),
-        arrived: Notify::new(),
         senders: AtomicUsize::new(1),
     });
     (Sender(Arc::clone(&shared)), Receiver(shared))
@@ -104,7 +116,8 @@ impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         // What was sent before is seen by whoever sees that nobody is left.
         if self.0.senders.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.arrived.notify_one();
+            let receiver = self.0.lock().receiver.take();
+            receiver.into_iter().for_each(Waker::wake);
         }
     }
 }
@@ -118,27 +131,44 @@ impl<T> fmt::Debug for Sender<T> {
 impl<T> Receiver<T> {
     /// Waits for the next message; `None` where nobody is left who could send one. May be cancelled without losing any.
     pub(crate) async fn recv(&mut self) -> Option<T> {
-        loop {
-            // Before the look into the queue, as the last one may send and leave in between.
-            let over = self.0.senders.load(Ordering::Acquire) == 0;
-            if let Some(message) = self.try_recv() {
-                return Some(message);
+        poll_fn(|context| self.poll(context)).await
+    }
+
+    fn poll(&mut self, context: &Context<'_>) -> Poll<Option<T>> {
+        // Before the look into the queue, as the last one may send and leave in between.
+        let is_over = self.0.senders.load(Ordering::Acquire) == 0;
+        let mut queue = self.0.lock();
+        match self.pop(&mut queue) {
+            Some(message) => Poll::Ready(Some(message)),
+            None if is_over => Poll::Ready(None),
+            None => {
+                queue.receiver = Some(context.waker().clone());
+                drop(queue);
+                // Whoever left before this looked for somebody to wake.
+                match self.0.senders.load(Ordering::Acquire) {
+                    0 => self.poll_end(),
+                    _ => Poll::Pending,
+                }
             }
-            if over {
-                return None;
-            }
-            self.0.arrived.notified().await;
         }
+    }
+
+    /// The last sender has gone: what it sent before is there.
+    fn poll_end(&mut self) -> Poll<Option<T>> {
+        Poll::Ready(self.try_recv())
     }
 
     /// The next message that is there.
     pub(crate) fn try_recv(&mut self) -> Option<T> {
-        let mut waiting = self.0.lock();
-        let message = waiting.pop_front()?;
-        if waiting.is_empty() {
-            waiting.shrink_to(KEPT);
+        let mut queue = self.0.lock();
+        self.pop(&mut queue)
+    }
+
+    fn pop(&self, queue: &mut Queue<T>) -> Option<T> {
+        let message = queue.waiting.pop_front()?;
+        if queue.waiting.is_empty() {
+            queue.waiting.shrink_to(KEPT);
         }
-        drop(waiting);
         self.0.room.add_permits(1);
         Some(message)
     }
@@ -148,7 +178,7 @@ impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         self.0.room.close();
         // Dropped without the lock, as messages may hold senders.
-        let left = std::mem::take(&mut *self.0.lock());
+        let left = std::mem::take(&mut self.0.lock().waiting);
         drop(left);
     }
 }
@@ -208,7 +238,7 @@ mod tests {
             sender.try_send(number).unwrap();
         }
         while receiver.try_recv().is_some() {}
-        assert!(receiver.0.lock().capacity() <= KEPT);
+        assert!(receiver.0.lock().waiting.capacity() <= KEPT);
         // Room is what it was.
         for number in 0..1_000 {
             sender.try_send(number).unwrap();

@@ -182,6 +182,10 @@ impl Database {
                 break;
             }
         }
+        // All of this is not needed again before the next start.
+        sqlx::query("PRAGMA shrink_memory")
+            .execute(&self.pool)
+            .await?;
         // The sort is stable: among those without a place, who was added first is first.
         all.sort_by_key(|(position, _)| (position.is_none(), *position));
         Ok(all.into_iter().map(|(_, torrent)| torrent).collect())

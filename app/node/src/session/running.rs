@@ -13,7 +13,6 @@ use shoal_metainfo::{Magnet, Metainfo};
 use shoal_session::queue;
 use shoal_storage::{Fate, Removed, home_trash};
 use shoal_store::Removing;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -29,6 +28,9 @@ const BEGIN_SOON: Duration = Duration::from_millis(200);
 /// So many torrents of one folder are opened one after the other, on one thread.
 const BEGIN_TOGETHER: usize = 64;
 
+/// So many such batches at a time on disks that answer: more threads would make nothing faster, and each keeps memory of its own.
+const BATCHES_AT_ONCE: usize = 2;
+
 /// How long data may take to be removed before a person hears that it does not go.
 const ERASE_WITHIN: Duration = Duration::from_secs(10 * 60);
 
@@ -42,7 +44,7 @@ enum Begin {
 pub(super) struct Beginning {
     id: i64,
     run: u64,
-    what: Begin,
+    search: Option<MagnetHandle>,
 }
 
 /// What it runs.
@@ -91,46 +93,70 @@ impl Session {
         }
         entry.run_number += 1;
         entry.run = Run::Beginning;
-        self.beginning.push(Beginning {
-            id,
-            run: entry.run_number,
-            what: begin(entry, &self.journals, &self.settings.add_trackers, search),
+        let run = entry.run_number;
+        self.beginning.push_back(Beginning { id, run, search });
+    }
+
+    /// Begins what is about to, as far as there is room: torrents of one folder together, as they are on one disk.
+    pub(super) fn begin_all(&mut self) {
+        while self.batches < BATCHES_AT_ONCE
+            && let Some(first) = self.beginning.pop_front()
+        {
+            let mut folder = None;
+            let mut batch = Vec::new();
+            let mut next = Some(first);
+            while let Some(beginning) = next.take() {
+                match self.ordered(beginning) {
+                    Some((id, run, Begin::Magnet(add))) => self.begin_search(id, run, *add),
+                    Some((id, run, Begin::Torrent(add))) => {
+                        folder.get_or_insert_with(|| add.directory.clone());
+                        batch.push((id, run, *add));
+                    }
+                    // It is not wanted any more.
+                    None => {}
+                }
+                let goes_along = |beginning: &mut Beginning| {
+                    let entry = self.entries.get(&beginning.id);
+                    let there = entry.map(|entry| &entry.directory);
+                    batch.len() < BEGIN_TOGETHER && (folder.is_none() || folder.as_ref() == there)
+                };
+                next = self.beginning.pop_front_if(goes_along);
+            }
+            if !batch.is_empty() {
+                self.batches += 1;
+                self.begin_these(batch);
+            }
+        }
+    }
+
+    /// What is to be begun, as it is wanted by now.
+    fn ordered(&mut self, beginning: Beginning) -> Option<(i64, u64, Begin)> {
+        let Beginning { id, run, search } = beginning;
+        let current = |entry: &&mut Entry| entry.run_number == run;
+        let entry = self.entries.get_mut(&id).filter(current)?;
+        if !entry.due || entry.removed {
+            entry.run = Run::Idle;
+            self.forget(id);
+            return None;
+        }
+        let trackers = &self.settings.add_trackers;
+        Some((id, run, begin(entry, &self.journals, trackers, search)))
+    }
+
+    fn begin_search(&self, id: i64, run: u64, add: AddMagnet) {
+        let (engine, news) = (self.engine.handle(), self.news.clone());
+        tokio::spawn(async move {
+            let begun = engine.add_magnet(add).await.map(Begun::Search);
+            drop(news.send((id, run, News::Begun(begun))).await);
         });
     }
 
-    /// Begins what is about to: torrents of one folder together, as they are on one disk.
-    pub(super) fn begin_all(&mut self) {
-        let mut folders: BTreeMap<PathBuf, Vec<(i64, u64, AddTorrent)>> = BTreeMap::new();
-        for Beginning { id, run, what } in std::mem::take(&mut self.beginning) {
-            match what {
-                Begin::Torrent(add) => {
-                    let folder = folders.entry(add.directory.clone()).or_default();
-                    folder.push((id, run, *add));
-                }
-                Begin::Magnet(add) => {
-                    let (engine, news) = (self.engine.handle(), self.news.clone());
-                    tokio::spawn(async move {
-                        let begun = engine.add_magnet(*add).await.map(Begun::Search);
-                        drop(news.send((id, run, News::Begun(begun))).await);
-                    });
-                }
-            }
-        }
-        for torrents in folders.into_values() {
-            let mut torrents = torrents.into_iter().peekable();
-            while torrents.peek().is_some() {
-                self.begin_these(torrents.by_ref().take(BEGIN_TOGETHER).collect());
-            }
-        }
-    }
-
     fn begin_these(&self, torrents: Vec<(i64, u64, AddTorrent)>) {
-        let (engine, news) = (self.engine.handle(), self.news.clone());
-        let (at_once, quickly) = (Arc::clone(&self.at_once), Arc::clone(&self.quickly));
+        let (engine, news, room) = (self.engine.handle(), self.news.clone(), self.room.clone());
+        let at_once = Arc::clone(&self.at_once);
         // A disk that does not answer keeps this task, and not the session.
         tokio::spawn(async move {
-            let (Ok(_permit), Ok(quick)) = (at_once.acquire().await, quickly.acquire().await)
-            else {
+            let Ok(_permit) = at_once.acquire().await else {
                 return;
             };
             let (whose, torrents): (Vec<_>, Vec<_>) = torrents
@@ -138,13 +164,12 @@ impl Session {
                 .map(|(id, run, add)| ((id, run), add))
                 .unzip();
             let mut beginning = pin!(engine.add_all(torrents));
-            let begun = match timeout(BEGIN_SOON, &mut beginning).await {
+            let soon = timeout(BEGIN_SOON, &mut beginning).await;
+            // Nor does it keep others.
+            room.send(()).await.ok();
+            let begun = match soon {
                 Ok(begun) => begun,
-                // Nor does it keep others.
-                Err(_) => {
-                    drop(quick);
-                    beginning.await
-                }
+                Err(_) => beginning.await,
             };
             for ((id, run), begun) in whose.into_iter().zip(begun) {
                 let begun = News::Begun(begun.map(Begun::Torrent));
