@@ -103,7 +103,7 @@ pub(crate) fn adopt(
     let path = path.ok_or(StorageError::Spec(
         "it is to be remembered without a journal",
     ))?;
-    open::check_paths(spec)?;
+    spec.location().check(&spec.files)?;
     let adoption = Adoption {
         map: FileMap::new(&spec.files, &spec.layout)?,
         root: open::root(&spec.directory)?,

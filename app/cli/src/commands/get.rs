@@ -174,7 +174,9 @@ fn plan(args: &GetArgs, metainfo: Arc<Metainfo>) -> Result<AddTorrent, Failure> 
 fn with_settings(args: &GetArgs, metainfo: Arc<Metainfo>) -> Result<AddTorrent, Failure> {
     let selection = args.select.as_ref().map(|select| select.resolve(&metainfo));
     let mut add = AddTorrent::new(metainfo, args.output.clone());
-    add.selection = selection.transpose()?;
+    if let Some(wanted) = selection.transpose()? {
+        add = add.select(&wanted);
+    }
     add.sequential = args.sequential;
     add.preallocate = args.preallocate;
     Ok(transfer::with_network(add, &args.network))
