@@ -149,11 +149,27 @@ struct TorrentState {
     unchoked: BTreeSet<PeerKey>,
 }
 
+impl TorrentState {
+    /// Connections that it has or is about to have.
+    fn taken(&self) -> u32 {
+        self.connected + self.dialling
+    }
+
+    /// Whether there is nothing to know of it.
+    fn is_idle(&self) -> bool {
+        let nobody = self.peers.is_empty() && self.unchoked.is_empty();
+        self.wants == 0 && self.taken() == 0 && nobody && self.most_slots.is_none()
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Session {
     settings: Settings,
     rng: fastrand::Rng,
+    /// All that are there.
+    known: BTreeSet<TorrentKey>,
+    /// Those of them that have, had or want connections: of ten thousand torrents that nobody asks for none is looked at.
     torrents: BTreeMap<TorrentKey, TorrentState>,
     turns: BTreeMap<PeerId, Turn>,
     /// Since when each optimistically unchoked peer is.
@@ -174,6 +190,7 @@ impl Session {
         Session {
             settings,
             rng: fastrand::Rng::with_seed(seed),
+            known: BTreeSet::new(),
             torrents: BTreeMap::new(),
             turns: BTreeMap::new(),
             optimistic: BTreeMap::new(),
@@ -191,8 +208,14 @@ impl Session {
         self.room(torrent) > 0
     }
 
+    /// What is known of a torrent that is there.
+    fn state(&mut self, torrent: TorrentKey) -> Option<&mut TorrentState> {
+        let known = self.known.contains(&torrent);
+        known.then(|| self.torrents.entry(torrent).or_default())
+    }
+
     fn on_peers(&mut self, now: Moment, torrent: TorrentKey, peers: Vec<Candidate>) {
-        let Some(state) = self.torrents.get_mut(&torrent) else {
+        let Some(state) = self.state(torrent) else {
             return;
         };
         state.peers = peers;
@@ -396,29 +419,31 @@ impl Session {
 
     /// Connections that `torrent` may still have.
     fn room(&self, torrent: TorrentKey) -> u32 {
-        let Some(state) = self.torrents.get(&torrent) else {
+        if !self.known.contains(&torrent) {
             return 0;
-        };
-        let (mut connected, mut dialling) = (0, 0);
-        for state in self.torrents.values() {
-            connected += state.connected;
-            dialling += state.dialling;
         }
-        let of_all = self
-            .settings
-            .max_connections
-            .saturating_sub(connected + dialling);
-        let of_torrent = self
-            .settings
-            .max_connections_per_torrent
-            .saturating_sub(state.connected + state.dialling);
-        of_all.min(of_torrent)
+        let taken = self.torrents.get(&torrent).map_or(0, TorrentState::taken);
+        self.room_of_all().min(self.room_beside(taken))
+    }
+
+    /// Connections that all torrents together may still have.
+    fn room_of_all(&self) -> u32 {
+        let taken: u32 = self.torrents.values().map(TorrentState::taken).sum();
+        self.settings.max_connections.saturating_sub(taken)
+    }
+
+    /// Connections that a torrent with so many may still have.
+    fn room_beside(&self, taken: u32) -> u32 {
+        let most = self.settings.max_connections_per_torrent;
+        most.saturating_sub(taken)
     }
 
     /// Gives dials in turn, one each, so that a torrent with thousands of addresses does not starve the others.
     fn grant_dials(&mut self) {
         let mut granted: BTreeMap<TorrentKey, u32> = BTreeMap::new();
-        let mut keys: Vec<TorrentKey> = self.torrents.keys().copied().collect();
+        let mut room_of_all = self.room_of_all();
+        let wanting = self.torrents.iter().filter(|(_, state)| state.wants > 0);
+        let mut keys: Vec<TorrentKey> = wanting.map(|(&key, _)| key).collect();
         let first = keys.partition_point(|&key| self.last_granted.is_some_and(|last| key <= last));
         keys.rotate_left(first);
         let mut half_open: u32 = self.torrents.values().map(|state| state.dialling).sum();
@@ -426,7 +451,8 @@ impl Session {
         while progress && half_open < self.settings.max_half_open {
             progress = false;
             for &torrent in &keys {
-                let room = self.room(torrent);
+                let taken = self.torrents.get(&torrent).map_or(0, TorrentState::taken);
+                let room = room_of_all.min(self.room_beside(taken));
                 let Some(state) = self.torrents.get_mut(&torrent) else {
                     continue;
                 };
@@ -436,6 +462,7 @@ impl Session {
                 state.wants -= 1;
                 state.dialling += 1;
                 half_open += 1;
+                room_of_all -= 1;
                 self.last_granted = Some(torrent);
                 *granted.entry(torrent).or_default() += 1;
                 progress = true;
@@ -491,15 +518,16 @@ impl Machine for Session {
     fn handle(&mut self, now: Moment, input: Input) {
         match input {
             Input::Added(torrent) => {
-                self.torrents.entry(torrent).or_default();
+                self.known.insert(torrent);
             }
             Input::Removed(torrent) => {
+                self.known.remove(&torrent);
                 self.torrents.remove(&torrent);
                 self.turns.retain(|id, _| id.torrent != torrent);
                 self.optimistic.retain(|id, _| id.torrent != torrent);
             }
             Input::WantsDials { torrent, count } => {
-                if let Some(state) = self.torrents.get_mut(&torrent) {
+                if let Some(state) = self.state(torrent) {
                     state.wants = count;
                 }
             }
@@ -512,7 +540,7 @@ impl Machine for Session {
                 }
             }
             Input::Accepted(torrent) => {
-                if let Some(state) = self.torrents.get_mut(&torrent) {
+                if let Some(state) = self.state(torrent) {
                     state.connected += 1;
                 }
             }
@@ -528,7 +556,7 @@ impl Machine for Session {
             }
             Input::Settings(settings) => self.on_settings(now, settings),
             Input::SlotsOf { torrent, most } => {
-                if let Some(state) = self.torrents.get_mut(&torrent) {
+                if let Some(state) = self.state(torrent) {
                     state.most_slots = most;
                     self.round(now);
                 }
@@ -540,6 +568,7 @@ impl Machine for Session {
             }
         }
         self.grant_dials();
+        self.torrents.retain(|_, state| !state.is_idle());
     }
 
     fn poll(&mut self) -> Option<Output> {

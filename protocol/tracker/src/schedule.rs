@@ -316,6 +316,12 @@ impl Schedule {
         schedule
     }
 
+    /// The swarm.
+    #[must_use]
+    pub const fn info_hash(&self) -> InfoHash {
+        self.info_hash
+    }
+
     /// How things stand with every tracker, in the order of tiers and, in each, of preference.
     #[must_use]
     pub fn status(&self) -> Vec<TrackerStatus<'_>> {

@@ -2,10 +2,14 @@
 //!
 //! Invariant: what one message brings is bounded where it is used, and each that wants an answer gets one, unless the torrent ends before.
 
+use crate::lines::{FileLine, PieceLine};
 use crate::priorities::FilePriority;
+use crate::reader::{Need, Opened};
 use crate::torrent::ToTorrent;
-use shoal_storage::StorageError;
+use shoal_metainfo::FileIndex;
+use shoal_storage::{ReadError, StorageError};
 use std::net::SocketAddr;
+use std::ops::Range;
 use tokio::sync::oneshot;
 use url::Url;
 
@@ -32,6 +36,18 @@ pub enum CommandError {
     /// There are too many already.
     #[error("there are {0} web seeds, which is the most; remove some")]
     TooManyWebSeeds(usize),
+    /// There is no such file, or it is shorter.
+    #[error("the torrent has no such file, or it is shorter")]
+    NoSuchRange,
+    /// It is not fetched.
+    #[error("these bytes are not there and not wanted; give their file a priority")]
+    NotWanted,
+    /// As many read it as may.
+    #[error("as many read from the torrent as may; close some")]
+    TooManyReaders,
+    /// What is there cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// The disk refuses.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -56,6 +72,10 @@ pub(crate) enum Command {
     AddWebSeed(Url, Reply<()>),
     RemoveWebSeed(Url),
     Verify(Reply<()>),
+    Files(Reply<Vec<FileLine>>),
+    Pieces(Reply<Vec<PieceLine>>),
+    Open(FileIndex, Range<u64>, Reply<Opened>),
+    Need(Need),
 }
 
 impl From<Command> for ToTorrent {

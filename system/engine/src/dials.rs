@@ -5,8 +5,8 @@
 
 use crate::connect::{self, Dial, Introduction};
 use crate::engine::Environment;
+use crate::inbox::Sender;
 use crate::torrent::ToTorrent;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// See the module.
@@ -23,7 +23,7 @@ impl Dials {
         environment: &Environment,
         us: Introduction,
         whom: Dial,
-        beginner: mpsc::Sender<ToTorrent>,
+        beginner: Sender<ToTorrent>,
     ) {
         self.begun += 1;
         let (dialer, under_way) = (environment.dialer.clone(), self.under_way.clone());

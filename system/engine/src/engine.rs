@@ -6,23 +6,25 @@ use crate::clock::Clock;
 use crate::connect::{Introduction, Ready};
 use crate::dht::{Acquaintance, DhtConfig, DhtPeers};
 use crate::handle::TorrentHandle;
+use crate::inbox::Sender;
 use crate::local::LocalPeers;
 use crate::magnet::{self, AddMagnet, MagnetHandle, MagnetTask};
 use crate::mailbox::Mailbox;
 use crate::ports::OurPort;
-use crate::priorities::{self, FilePriority, Wishes};
+use crate::priorities::FilePriority;
 use crate::register::{Register, Registration};
 use crate::route::{self, Ground, MAX_ROUTES, RouteConfig, RouteId, Routes};
 use crate::session::{SessionTask, ToSession};
 use crate::snapshot::{Shown, Snapshot};
-use crate::start::{self, Entrance, Starting};
-use crate::torrent::{Inbox, ToTorrent};
-use crate::tracker::{Standing, Totals, TrackerClient};
+use crate::start::{self, Entrance, Order, Starting};
+use crate::torrent::{Inbox, OnDisk, ToTorrent};
+use crate::tracker::{Standing, Totals, TrackerClient, TrackerTask};
 use crate::web_seed::Mirror;
+use crate::wishes::Wishes;
 use crate::worker::{Pool, Workers};
 use shoal_metainfo::{FileIndex, InfoHashes, Metainfo};
 use shoal_session::{Settings, TorrentKey};
-use shoal_storage::{Disk, Storage, StorageConfig, StorageError};
+use shoal_storage::{ContentSpec, Disk, Reason, Storage, StorageConfig, StorageError};
 use shoal_transport::{
     LimitGroup, Mapped, OriginClass, PeerDialer, RateLimits, Transport, TransportConfig,
     TransportError,
@@ -91,6 +93,18 @@ pub enum EngineError {
     /// The engine was stopped meanwhile.
     #[error("the engine has stopped")]
     Stopped,
+}
+
+impl EngineError {
+    /// Why the disk does not do what it was asked for, where that may change: then the same is worth trying again.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            EngineError::Storage(error) => error.reason(),
+            EngineError::SlowDisk => Some(Reason::Unreachable),
+            _ => None,
+        }
+    }
 }
 
 /// Over what peers are spoken to.
@@ -162,6 +176,8 @@ pub struct AddTorrent {
     pub trust: bool,
     /// Reserve the room when opening.
     pub preallocate: bool,
+    /// Take files that are missing for gone and fetch them again, as a person wants it; otherwise it is refused to add the torrent.
+    pub accept_missing: bool,
     /// Where completion is remembered; `None` is nowhere.
     pub journal: Option<PathBuf>,
     /// Peers that the user named.
@@ -204,6 +220,7 @@ impl AddTorrent {
             super_seed: false,
             trust: false,
             preallocate: false,
+            accept_missing: false,
             journal: None,
             peers: Vec::new(),
             trackers: Vec::new(),
@@ -232,7 +249,7 @@ impl AddTorrent {
 }
 
 /// What all torrents of an engine use.
-#[derive(Clone)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Environment {
     pub(crate) clock: Clock,
     pub(crate) pool: Pool,
@@ -254,9 +271,18 @@ pub(crate) struct Environment {
     pub(crate) encryption: EncryptionPolicy,
     /// Nobody is spoken to but those whom a person or a torrent named.
     pub(crate) isolated: bool,
+    /// What is waited for at the end.
+    pub(crate) tasks: TaskTracker,
 }
 
 impl Environment {
+    /// Runs the announces of a torrent, where it has trackers.
+    pub(crate) fn run(&self, task: Option<Box<TrackerTask>>) {
+        if let Some(task) = task {
+            self.tasks.spawn_on(task.run(), self.pool.next());
+        }
+    }
+
     /// Whether peers of this torrent are told of each other (BEP 11). Those of a private one come from its trackers alone (BEP 27).
     pub(crate) fn exchanges_peers(&self, metainfo: &Metainfo) -> bool {
         !self.isolated && !metainfo.is_private()
@@ -308,7 +334,7 @@ pub struct EngineHandle {
 }
 
 /// A torrent or search, and the route that it is on.
-type Running = (RouteId, mpsc::Sender<ToTorrent>);
+type Running = (RouteId, Sender<ToTorrent>);
 
 /// All that were added.
 struct Torrents {
@@ -467,17 +493,59 @@ impl Engine {
 }
 
 impl EngineHandle {
+    /// How many tasks there are on the engine's event loops, for those who look for some that do not end.
+    #[must_use]
+    pub fn alive_tasks(&self) -> usize {
+        self.environment.pool.alive_tasks()
+    }
+
     /// Runs a torrent: checks what is on disk as far as it has to, then downloads what is missing and seeds.
     ///
     /// # Errors
     /// Before the first byte moves: where the target cannot be used, the priorities do not fit, or the torrent is here already.
-    pub async fn add(&self, mut add: AddTorrent) -> Result<TorrentHandle, EngineError> {
+    pub async fn add(&self, add: AddTorrent) -> Result<TorrentHandle, EngineError> {
+        let mut added = self.add_all(vec![add]).await;
+        added.pop().unwrap_or(Err(EngineError::Stopped))
+    }
+
+    /// As [`EngineHandle::add`], for many: their contents are opened one after the other, on one thread. Thousands on one disk begin sooner
+    /// like that; where a disk does not answer, all of them wait. The answers are in the same order.
+    pub async fn add_all(
+        &self,
+        torrents: Vec<AddTorrent>,
+    ) -> Vec<Result<TorrentHandle, EngineError>> {
+        let count = torrents.len();
+        let entered = torrents.into_iter().map(|add| self.enter(add));
+        let entered: Vec<Result<Entered, EngineError>> = entered.collect();
+        let storage = self.environment.storage.clone();
+        // The registration goes with the content, so that it lasts as long even where nobody waits for this any more.
+        let opening = tokio::task::spawn_blocking(move || {
+            let open = |entered: Result<Entered, EngineError>| {
+                let entered = entered?;
+                let on_disk = start::open(&storage, entered.spec.clone())?;
+                Ok((entered, on_disk))
+            };
+            entered.into_iter().map(open).collect::<Vec<_>>()
+        });
+        let Ok(opened) = opening.await else {
+            return (0..count).map(|_| Err(EngineError::Stopped)).collect();
+        };
+        let opened = opened.into_iter();
+        let run = |opened: Result<(Entered, OnDisk), EngineError>| {
+            let (entered, on_disk) = opened?;
+            self.run(entered, on_disk)
+        };
+        opened.map(run).collect()
+    }
+
+    /// Gives a torrent its place.
+    fn enter(&self, mut add: AddTorrent) -> Result<Entered, EngineError> {
         let environment = self.routes.of(add.route.as_deref())?;
         // What no torrent describes has no peers.
         if !add.metainfo.is_plain() {
             environment.port.map();
         }
-        let files = file_priorities(&add)?;
+        let wishes = Wishes::of(&add)?;
         let mut rng = lock(&self.torrents.seeds).fork();
         let hashes = add.metainfo.info_hashes();
         let dht = environment.dht_for(&add.metainfo).is_some();
@@ -501,27 +569,37 @@ impl EngineHandle {
                 (id, introduction, Entrance::New(registration))
             }
         };
-        let (storage, spec) = (
-            self.environment.storage.clone(),
-            start::content_spec(&add, &priorities::wanted(&files)),
-        );
-        // The registration goes with the content, so that it lasts as long even where nobody waits for this any more.
-        let opening = tokio::task::spawn_blocking(move || {
-            let opened = start::open(&storage, spec);
-            opened.map(|on_disk| (on_disk, entrance))
-        });
-        let (on_disk, entrance) = opening.await.map_err(|_| EngineError::Stopped)??;
+        Ok(Entered {
+            environment,
+            spec: start::content_spec(&add, &wishes.wanted()),
+            add,
+            wishes,
+            rng,
+            id,
+            introduction,
+            entrance,
+        })
+    }
+
+    /// Runs a torrent whose content is open.
+    fn run(&self, entered: Entered, on_disk: OnDisk) -> Result<TorrentHandle, EngineError> {
+        let Entered {
+            environment,
+            add,
+            wishes,
+            rng,
+            id,
+            introduction,
+            entrance,
+            ..
+        } = entered;
         let inbox = Inbox::new();
         let sender = inbox.sender();
         let (snapshot, watched) = watch::channel(Snapshot::default());
         let limiter = environment.transport.limiter().torrent(add.limits);
         limiter.set_groups(&add.limit_groups);
-        let wishes = Wishes {
-            files,
-            first_last: add.first_last,
-        };
-        let starting = Starting {
-            environment: Environment::clone(&environment),
+        let starting = Box::new(Starting {
+            environment: Arc::clone(&environment),
             id,
             introduction,
             entrance,
@@ -529,14 +607,15 @@ impl EngineHandle {
             inbox,
             limiter: limiter.clone(),
             wishes,
-            web_seeds: start::web_seeds(&add),
-            moves: Vec::new(),
             shown: Shown::new(snapshot, self.board.post(id, watched.clone())),
-            tasks: self.tasks.clone(),
+        });
+        let order = Box::new(Order {
+            add,
             rng,
-        };
+            is_restless: false,
+        });
         self.tasks
-            .spawn_on(starting.run(add), self.environment.pool.next());
+            .spawn_on(starting.run(order), self.environment.pool.next());
         self.keep(environment.route, sender.clone())?;
         Ok(TorrentHandle {
             id,
@@ -576,7 +655,7 @@ impl EngineHandle {
             sender.clone(),
             &mut rng,
         );
-        self.tasks.spawn_on(task.run(), environment.pool.next());
+        environment.run(task);
         environment.port.map();
         let mailbox = Mailbox::new();
         // Where the session is gone the engine stops.
@@ -592,7 +671,7 @@ impl EngineHandle {
             mailbox,
             trackers,
             limiter: limiter.torrent(RateLimits::default()),
-            environment: Environment::clone(&environment),
+            environment: Arc::clone(&environment),
         };
         let (task, handle) = MagnetTask::new(parts, add, rng.u64(..));
         self.tasks
@@ -697,7 +776,7 @@ impl EngineHandle {
     ///
     /// # Errors
     /// It has come already, and this torrent goes with the engine's threads; or that of its route, and it is told.
-    fn keep(&self, route: RouteId, torrent: mpsc::Sender<ToTorrent>) -> Result<(), EngineError> {
+    fn keep(&self, route: RouteId, torrent: Sender<ToTorrent>) -> Result<(), EngineError> {
         let mut running = lock(&self.torrents.running);
         let running = running.as_mut().ok_or(EngineError::Stopped)?;
         if !self.routes.is_open(route) {
@@ -714,7 +793,7 @@ impl EngineHandle {
     }
 
     /// The torrents and searches on this route.
-    pub(crate) fn on_route(&self, route: RouteId) -> Vec<mpsc::Sender<ToTorrent>> {
+    pub(crate) fn on_route(&self, route: RouteId) -> Vec<Sender<ToTorrent>> {
         let running = lock(&self.torrents.running);
         let all = running.iter().flatten();
         let there = all.filter(|(other, _)| *other == route);
@@ -733,6 +812,18 @@ impl EngineHandle {
     }
 }
 
+/// A torrent that has its place and is not opened yet.
+struct Entered {
+    environment: Arc<Environment>,
+    add: AddTorrent,
+    wishes: Wishes,
+    rng: fastrand::Rng,
+    id: TorrentKey,
+    introduction: Introduction,
+    entrance: Entrance,
+    spec: ContentSpec,
+}
+
 /// What is said of a route that ended while somebody was to go by it.
 const ENDED_ROUTE: &str = "the one that it was to take";
 
@@ -743,20 +834,5 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// For each file, whether it is wanted.
 pub(crate) fn wanted_files(add: &AddTorrent) -> Result<Vec<bool>, EngineError> {
-    Ok(priorities::wanted(&file_priorities(add)?))
-}
-
-/// How much each file is wanted.
-fn file_priorities(add: &AddTorrent) -> Result<Vec<FilePriority>, EngineError> {
-    let files = add.metainfo.files().len();
-    let priorities = add.priorities.clone();
-    let priorities = priorities.unwrap_or_else(|| vec![FilePriority::Normal; files]);
-    if priorities.len() == files {
-        Ok(priorities)
-    } else {
-        Err(EngineError::Priorities {
-            files,
-            given: priorities.len(),
-        })
-    }
+    Ok(Wishes::of(add)?.wanted())
 }

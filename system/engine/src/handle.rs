@@ -3,13 +3,15 @@
 //! Invariant: nothing here waits for anything but room in the torrent's bounded channel and, where there is an answer, for that.
 
 use crate::command::{Command, CommandError};
+use crate::inbox::Sender;
+use crate::lines::{FileLine, PieceLine};
 use crate::priorities::FilePriority;
 use crate::snapshot::Snapshot;
 use crate::torrent::ToTorrent;
 use shoal_session::TorrentKey;
 use shoal_transport::{LimitGroup, RateLimits, TorrentLimiter};
 use std::net::SocketAddr;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use url::Url;
 
 /// A torrent that was added. Clones are the same torrent.
@@ -19,7 +21,7 @@ use url::Url;
 #[derive(Clone, Debug)]
 pub struct TorrentHandle {
     pub(crate) id: TorrentKey,
-    pub(crate) sender: mpsc::Sender<ToTorrent>,
+    pub(crate) sender: Sender<ToTorrent>,
     pub(crate) watched: watch::Receiver<Snapshot>,
     pub(crate) limiter: TorrentLimiter,
 }
@@ -162,6 +164,22 @@ impl TorrentHandle {
     /// Where there are no hashes to check it by.
     pub async fn verify(&self) -> Result<(), CommandError> {
         self.ask(Command::Verify).await
+    }
+
+    /// How far each file of the metainfo is, as of now.
+    ///
+    /// # Errors
+    /// Where it has ended.
+    pub async fn files(&self) -> Result<Vec<FileLine>, CommandError> {
+        self.ask(Command::Files).await
+    }
+
+    /// How far each piece is, as of now.
+    ///
+    /// # Errors
+    /// Where it has ended.
+    pub async fn pieces(&self) -> Result<Vec<PieceLine>, CommandError> {
+        self.ask(Command::Pieces).await
     }
 
     pub(crate) async fn tell(&self, command: Command) -> Result<(), CommandError> {

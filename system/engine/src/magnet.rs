@@ -158,7 +158,7 @@ pub(crate) struct Met {
 /// What a search is put together from, besides its machine.
 pub(crate) struct Parts {
     pub(crate) id: TorrentId,
-    pub(crate) environment: Environment,
+    pub(crate) environment: Arc<Environment>,
     pub(crate) introduction: Introduction,
     pub(crate) register: Register,
     pub(crate) registration: Registration,
@@ -389,12 +389,13 @@ impl MagnetTask {
             ToTorrent::Stop => self.stop(),
             // Connections of a search speak to it elsewhere, and it has neither origins nor files.
             ToTorrent::Peer(..)
+            | ToTorrent::Client(..)
             | ToTorrent::WebSeedNews(..)
             | ToTorrent::Checked(_)
             | ToTorrent::Selected(_)
             | ToTorrent::Command(_) => {}
             // There are no files yet.
-            ToTorrent::Relocate(_) | ToTorrent::Relocated => {}
+            ToTorrent::Relocate(_) | ToTorrent::Relocated | ToTorrent::AcceptMissing(_) => {}
         }
     }
 

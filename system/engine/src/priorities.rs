@@ -10,45 +10,38 @@ use std::ops::Range;
 /// take up to a hundredth.
 const ENDS_ONE_IN: u64 = 100;
 
-/// How much what is wanted of a torrent.
-#[derive(Clone, Debug)]
-pub(crate) struct Wishes {
-    /// Of each file of the metainfo.
-    pub(crate) files: Vec<FilePriority>,
-    /// The first and the last pieces of each wanted file come first.
-    pub(crate) first_last: bool,
-}
-
-impl Wishes {
-    /// Of each piece.
-    pub(crate) fn of_pieces(&self, metainfo: &Metainfo) -> Vec<FilePriority> {
-        let pieces = metainfo.layout().piece_count() as usize;
-        // Also those of nothing but padding: without them, a torrent of which everything is wanted would never be whole.
-        let everything = self.files.iter().all(|file| *file != FilePriority::Skip);
-        let least = if everything {
-            FilePriority::Normal
-        } else {
-            FilePriority::Skip
-        };
-        let mut priorities = vec![least; pieces];
-        for ((index, file), &priority) in (0..).zip(metainfo.files()).zip(&self.files) {
-            if file.padding || priority == FilePriority::Skip {
-                continue;
-            }
-            let range = metainfo.pieces_of(FileIndex(index));
-            raise(&mut priorities, range.clone(), priority);
-            if self.first_last {
-                let part = file.length.div_ceil(ENDS_ONE_IN);
-                let part = part.div_ceil(u64::from(metainfo.layout().piece_length()));
-                let ends = u32::try_from(part).unwrap_or(u32::MAX);
-                let first = range.start..range.end.min(range.start.saturating_add(ends));
-                let last = range.start.max(range.end.saturating_sub(ends))..range.end;
-                raise(&mut priorities, first, FilePriority::Highest);
-                raise(&mut priorities, last, FilePriority::Highest);
-            }
+/// How much each piece is wanted; with `first_last`, the first and the last ones of each wanted file come first.
+pub(crate) fn of_pieces(
+    metainfo: &Metainfo,
+    files: &[FilePriority],
+    first_last: bool,
+) -> Vec<FilePriority> {
+    let pieces = metainfo.layout().piece_count() as usize;
+    // Also those of nothing but padding: without them, a torrent of which everything is wanted would never be whole.
+    let everything = files.iter().all(|file| *file != FilePriority::Skip);
+    let least = if everything {
+        FilePriority::Normal
+    } else {
+        FilePriority::Skip
+    };
+    let mut priorities = vec![least; pieces];
+    for ((index, file), &priority) in (0..).zip(metainfo.files()).zip(files) {
+        if file.padding || priority == FilePriority::Skip {
+            continue;
         }
-        priorities
+        let range = metainfo.pieces_of(FileIndex(index));
+        raise(&mut priorities, range.clone(), priority);
+        if first_last {
+            let part = file.length.div_ceil(ENDS_ONE_IN);
+            let part = part.div_ceil(u64::from(metainfo.layout().piece_length()));
+            let ends = u32::try_from(part).unwrap_or(u32::MAX);
+            let first = range.start..range.end.min(range.start.saturating_add(ends));
+            let last = range.start.max(range.end.saturating_sub(ends))..range.end;
+            raise(&mut priorities, first, FilePriority::Highest);
+            raise(&mut priorities, last, FilePriority::Highest);
+        }
     }
+    priorities
 }
 
 /// For each file, whether it is wanted.
@@ -99,11 +92,7 @@ mod tests {
     }
 
     fn of_pieces(lengths: &[u64], files: &[FilePriority], first_last: bool) -> Vec<FilePriority> {
-        let wishes = Wishes {
-            files: files.to_vec(),
-            first_last,
-        };
-        wishes.of_pieces(&metainfo(lengths))
+        super::of_pieces(&metainfo(lengths), files, first_last)
     }
 
     #[test]

@@ -27,6 +27,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
@@ -36,6 +37,9 @@ pub const OWN_ROUTE: &str = "default";
 
 /// Each has sockets and event loops; nobody has more ways out of a machine.
 pub const MAX_ROUTES: usize = 32;
+
+/// How often is looked whether a torrent has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// How a route is set up.
 #[derive(Default)]
@@ -301,7 +305,9 @@ impl EngineHandle {
             drop(torrent.send(ToTorrent::Stop).await);
         }
         for torrent in torrents {
-            torrent.closed().await;
+            while !torrent.is_closed() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
         }
         transport.emptied().await;
     }
@@ -371,7 +377,9 @@ pub(crate) async fn open(
     });
     let dht: Option<DhtPeers> = dht.transpose()?;
     // Where others cannot connect there is nothing to announce to them.
-    let reachable = listening.iter().find(|address| !address.ip().is_loopback());
+    let reachable = listening
+        .iter()
+        .find(|address| !isolated && !address.ip().is_loopback());
     let local = reachable.map(|&first| {
         let (transport, dht) = (transport.clone(), dht.clone());
         let (task, local) = LocalPeers::new(clock, transport, first, &listening, dht, &mut dice);
@@ -393,6 +401,7 @@ pub(crate) async fn open(
         admission: ground.admission.clone(),
         encryption: ground.encryption,
         isolated,
+        tasks: ground.tasks.clone(),
     };
     Ok(Open {
         environment: Arc::new(environment),

@@ -8,6 +8,7 @@ mod fetch;
 
 use crate::clock::Clock;
 use crate::command::CommandError;
+use crate::inbox::Sender;
 use crate::mailbox::Mailbox;
 use crate::torrent::ToTorrent;
 pub(crate) use fetch::CHANGED;
@@ -204,7 +205,7 @@ pub(crate) struct Surroundings {
     pub(crate) metainfo: Arc<Metainfo>,
     pub(crate) content: Content,
     pub(crate) limiter: TorrentLimiter,
-    pub(crate) torrent: mpsc::Sender<ToTorrent>,
+    pub(crate) torrent: Sender<ToTorrent>,
 }
 
 /// One origin.

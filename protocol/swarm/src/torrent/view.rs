@@ -144,6 +144,15 @@ impl Torrent {
         self.stopped
     }
 
+    /// Whether there is nothing to do until somebody speaks to it: it has all that is wanted, nobody is connected or being dialled, and no
+    /// address is worth a dial at this moment. Those that may be later are no reason to wait: whoever misses pieces dials us as well.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        let alone = self.peers.is_empty() && self.dialing.is_empty();
+        let said_all = self.outputs.is_empty() && self.stated_dials == Some(0);
+        self.complete && alone && said_all
+    }
+
     /// How many connections are open, those that were told to close included.
     #[must_use]
     pub fn peer_count(&self) -> usize {

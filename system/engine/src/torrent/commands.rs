@@ -4,17 +4,25 @@
 
 use super::{ToTorrent, TorrentTask};
 use crate::command::{Command, CommandError, Reply};
+use crate::lines::{self, FileLine, PieceLine};
 use crate::priorities::FilePriority;
 use crate::start;
 use shoal_storage::StorageError;
 use shoal_swarm::torrent::{Input, Origin};
 use shoal_swarm::{CloseReason, PeerKey};
+use url::Url;
 
 /// Priorities on their way to storage, and those that follow them.
 #[derive(Debug, Default)]
 pub(super) struct Selecting {
     under_way: Option<Wanted>,
     next: Option<Wanted>,
+}
+
+impl Selecting {
+    pub(super) fn is_idle(&self) -> bool {
+        self.under_way.is_none()
+    }
 }
 
 #[derive(Debug)]
@@ -26,13 +34,23 @@ struct Wanted {
 impl TorrentTask {
     pub(super) fn obey(&mut self, command: Command) {
         match command {
+            Command::Files(reply) => return drop(reply.send(Ok(self.file_lines()))),
+            Command::Pieces(reply) => return drop(reply.send(Ok(self.piece_lines()))),
+            Command::Open(file, range, reply) => return drop(reply.send(self.open(file, range))),
+            Command::Need(need) => return self.on_need(need),
             Command::Priorities(files, reply) => self.prioritise(Wanted { files, reply }),
-            Command::Sequential(sequential) => self.handle(Input::Sequential(sequential)),
+            Command::Sequential(sequential) => {
+                self.parts.wishes.sequential = sequential;
+                self.handle(Input::Sequential(sequential));
+            }
             Command::FirstLast(first_last) => {
                 self.parts.wishes.first_last = first_last;
                 self.apply_wishes();
             }
-            Command::SuperSeed(super_seed) => self.handle(Input::SuperSeed(super_seed)),
+            Command::SuperSeed(super_seed) => {
+                self.parts.wishes.super_seed = super_seed;
+                self.handle(Input::SuperSeed(super_seed));
+            }
             // What no torrent describes has no peers.
             Command::Peers(_) if self.parts.metainfo.is_plain() => {}
             Command::Peers(addresses) => {
@@ -40,15 +58,15 @@ impl TorrentTask {
                 self.handle(Input::Candidates { origin, addresses });
             }
             Command::MaxConnections(most) => {
-                self.parts.max_connections = most;
+                self.parts.wishes.max_connections = most;
                 self.limit_connections();
             }
             Command::MaxUploads(most) => {
-                self.parts.max_uploads = most;
+                self.parts.wishes.max_uploads = most;
                 self.limit_uploads();
             }
             Command::Trackers(_) if self.parts.metainfo.is_plain() => {}
-            Command::Trackers(tiers) => self.parts.trackers.replace(tiers),
+            Command::Trackers(tiers) => self.replace_trackers(tiers),
             Command::Reannounce(tracker) => {
                 if let (Some(dht), None) = (&self.parts.dht, &tracker) {
                     dht.want_peers();
@@ -71,6 +89,18 @@ impl TorrentTask {
         self.report_early = true;
     }
 
+    fn file_lines(&self) -> Vec<FileLine> {
+        let piece = |piece| self.torrent.piece(piece);
+        lines::files(&self.parts.metainfo, &self.parts.wishes.files, piece)
+    }
+
+    fn piece_lines(&self) -> Vec<PieceLine> {
+        let pieces = self.torrent.layout().pieces();
+        pieces
+            .map(|piece| self.torrent.piece(piece).into())
+            .collect()
+    }
+
     /// Storage first: it moves what it has of a file that becomes wanted.
     fn prioritise(&mut self, wanted: Wanted) {
         let selection = match start::selection(&self.parts.metainfo, &wanted.files) {
@@ -88,9 +118,11 @@ impl TorrentTask {
             self.parts.on_disk.content.clone(),
             self.parts.inbox.sender(),
         );
-        tokio::task::spawn_blocking(move || {
-            let outcome = content.select(&selection);
-            drop(sender.blocking_send(ToTorrent::Selected(outcome)));
+        let selecting = tokio::task::spawn_blocking(move || content.select(&selection));
+        tokio::spawn(async move {
+            if let Ok(outcome) = selecting.await {
+                drop(sender.send(ToTorrent::Selected(outcome)).await);
+            }
         });
     }
 
@@ -113,21 +145,31 @@ impl TorrentTask {
     }
 
     fn apply_wishes(&mut self) {
-        if !self.parts.seed_only {
-            let priorities = self.parts.wishes.of_pieces(&self.parts.metainfo);
-            self.handle(Input::Priorities(priorities));
+        let priorities = self.parts.wishes.of_pieces(&self.parts.metainfo);
+        self.handle(Input::Priorities(priorities));
+    }
+
+    /// Trackers in place of all.
+    fn replace_trackers(&mut self, tiers: Vec<Vec<Url>>) {
+        let parts = &mut self.parts;
+        if parts.trackers.is_there() {
+            return parts.trackers.replace(tiers);
         }
+        let sender = parts.inbox.sender();
+        let (us, environment) = (parts.introduction, &parts.environment);
+        let trackers = start::first_trackers(environment, us, &tiers, &self.torrent, sender);
+        parts.trackers = trackers;
     }
 
     /// The most that a person and the session allow.
     pub(super) fn limit_connections(&mut self) {
-        let own = self.parts.max_connections.unwrap_or(u32::MAX);
-        let most = own.min(self.session_max_connections);
+        let own = self.parts.wishes.max_connections.unwrap_or(u32::MAX);
+        let most = own.min(self.kept.session_max_connections);
         self.handle(Input::MaxConnections(most));
     }
 
     pub(super) fn limit_uploads(&mut self) {
-        let (torrent, most) = (self.parts.id, self.parts.max_uploads);
+        let (torrent, most) = (self.parts.id, self.parts.wishes.max_uploads);
         self.up
             .push(shoal_session::Input::SlotsOf { torrent, most });
     }

@@ -60,6 +60,17 @@ impl WebSeeds {
         (active < MAX_ACTIVE).then(next)?
     }
 
+    /// All that a person has not done without.
+    pub(super) fn into_places(self) -> Vec<Place> {
+        let there = self.0.into_iter().filter(|entry| !entry.removed);
+        there.map(|entry| entry.place).collect()
+    }
+
+    /// Whether one was asked.
+    pub(super) fn any_begun(&self) -> bool {
+        self.0.iter().any(|entry| entry.begun)
+    }
+
     fn of(&mut self, key: PeerKey) -> Option<&mut Entry> {
         self.0.iter_mut().find(|entry| entry.key == Some(key))
     }
@@ -106,9 +117,11 @@ impl WebSeeds {
 impl TorrentTask {
     /// Begins to ask the next web seeds, as far as there is room.
     pub(super) fn start_web_seeds(&mut self) {
+        // Whoever has everything asks nobody.
         while !self.stopping
             && self.verifying.is_none()
             && !self.parts.seed_only
+            && !self.torrent.is_complete()
             && let Some(at) = self.web_seeds.next()
         {
             self.start_web_seed(at);
@@ -201,9 +214,11 @@ impl TorrentTask {
             self.parts.on_disk.content.clone(),
         );
         let sender = self.parts.inbox.sender();
-        tokio::task::spawn_blocking(move || {
-            let outcome = whole::check(&metainfo, &content);
-            drop(sender.blocking_send(ToTorrent::Checked(outcome)));
+        let checking = tokio::task::spawn_blocking(move || whole::check(&metainfo, &content));
+        tokio::spawn(async move {
+            if let Ok(outcome) = checking.await {
+                drop(sender.send(ToTorrent::Checked(outcome)).await);
+            }
         });
     }
 

@@ -17,6 +17,7 @@ mod forgery;
 mod hole_punch;
 mod hostile;
 mod limits;
+mod looking;
 mod magnets;
 mod places;
 mod remote;

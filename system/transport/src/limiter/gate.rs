@@ -7,7 +7,7 @@ use shoal_machine::Moment;
 use shoal_session::TokenBucket;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
@@ -54,6 +54,13 @@ impl Gates {
 pub(super) struct Gate {
     /// 0 is no limit: then this is all that is read.
     rate_bytes_per_s: AtomicU64,
+    /// There from the first limit on: most torrents never have one.
+    queue: OnceLock<Box<Queue>>,
+}
+
+/// What it takes to limit.
+#[derive(Debug)]
+struct Queue {
     bucket: Mutex<TokenBucket>,
     /// One permit, handed out in order of arrival: its holder is the only one who waits for the bucket.
     turn: Semaphore,
@@ -64,21 +71,32 @@ pub(super) struct Gate {
 
 impl Gate {
     fn new(rate: Option<NonZeroU64>) -> Self {
-        let rate = rate.map_or(0, NonZeroU64::get);
         Self {
-            rate_bytes_per_s: AtomicU64::new(rate),
-            bucket: Mutex::new(TokenBucket::new(Moment::ZERO, rate, burst_bytes(rate))),
-            turn: Semaphore::new(1),
-            rate_changed: Notify::new(),
-            epoch: Instant::now(),
+            rate_bytes_per_s: AtomicU64::new(rate.map_or(0, NonZeroU64::get)),
+            queue: OnceLock::new(),
         }
+    }
+
+    fn queue(&self) -> &Queue {
+        self.queue.get_or_init(|| {
+            let rate = self.rate_bytes_per_s.load(Ordering::Relaxed);
+            Box::new(Queue {
+                bucket: Mutex::new(TokenBucket::new(Moment::ZERO, rate, burst_bytes(rate))),
+                turn: Semaphore::new(1),
+                rate_changed: Notify::new(),
+                epoch: Instant::now(),
+            })
+        })
     }
 
     fn set_rate(&self, rate: Option<NonZeroU64>) {
         let rate = rate.map_or(0, NonZeroU64::get);
+        if rate == 0 && self.queue.get().is_none() {
+            return self.rate_bytes_per_s.store(0, Ordering::Relaxed);
+        }
         self.bucket().set_rate(self.now(), rate, burst_bytes(rate));
         self.rate_bytes_per_s.store(rate, Ordering::Relaxed);
-        self.rate_changed.notify_one();
+        self.queue().rate_changed.notify_one();
     }
 
     pub(super) async fn acquire(&self, wanted_bytes: u64) -> u64 {
@@ -86,7 +104,8 @@ impl Gate {
             return wanted_bytes;
         }
         // The semaphore is never closed; if it were, passing nothing on would stall a torrent for good.
-        let Ok(_turn) = self.turn.acquire().await else {
+        let queue = self.queue();
+        let Ok(_turn) = queue.turn.acquire().await else {
             return wanted_bytes;
         };
         loop {
@@ -97,10 +116,10 @@ impl Gate {
                 Ok(granted) => return granted,
                 Err(ready_at) => ready_at,
             };
-            let ready_at = self.epoch + Duration::from_nanos(ready_at.as_nanos());
+            let ready_at = queue.epoch + Duration::from_nanos(ready_at.as_nanos());
             tokio::select! {
                 () = tokio::time::sleep_until(ready_at) => {}
-                () = self.rate_changed.notified() => {}
+                () = queue.rate_changed.notified() => {}
             }
         }
     }
@@ -109,7 +128,7 @@ impl Gate {
         if wanted_bytes == 0 || self.is_unlimited() {
             return wanted_bytes;
         }
-        match self.turn.try_acquire() {
+        match self.queue().turn.try_acquire() {
             Ok(_turn) => self.take_quantum(wanted_bytes).unwrap_or(0),
             Err(_) => 0,
         }
@@ -140,11 +159,14 @@ impl Gate {
 
     /// Held for arithmetic only, never across an await; a bucket is whole after any panic.
     pub(super) fn bucket(&self) -> MutexGuard<'_, TokenBucket> {
-        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue()
+            .bucket
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn now(&self) -> Moment {
-        Moment::ZERO + self.epoch.elapsed()
+        Moment::ZERO + self.queue().epoch.elapsed()
     }
 }
 
