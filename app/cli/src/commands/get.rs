@@ -86,7 +86,9 @@ fn for_node(args: &GetArgs, source: &Source) -> Result<HandOver, Failure> {
         Source::Read(read) => {
             let file = torrent_file::bytes(Path::new(&args.source))?;
             add.torrent_bytes = Some(file.len());
-            add.selection.clone_from(&read.selection);
+            let selection = args.select.as_ref();
+            let selection = selection.map(|select| select.resolve(&read.metainfo));
+            add.selection = selection.transpose()?;
             (file, Some(read.metainfo.info_hashes().primary()))
         }
         Source::Magnet(_) if args.select.is_some() => return Err(unknown("a magnet link")),
