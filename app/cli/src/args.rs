@@ -436,6 +436,8 @@ impl NetworkArgs {
             (!self.dht_routers.is_empty(), "--dht-router"),
             (!self.allow_net.is_empty(), "--allow-net"),
             (self.bind.is_some(), "--bind"),
+            (self.proxy.is_some(), "--proxy"),
+            (!self.name_servers.is_empty(), "--dns"),
             (self.no_port_mapping, "--no-port-mapping"),
             (
                 self.encryption != EncryptionPolicy::default(),
@@ -744,6 +746,18 @@ mod tests {
         assert_eq!(servers, expected.map(|text| text.parse().unwrap()));
         assert!(read("shoal get x --dns dns.example").is_err());
         assert!(read("shoal get x --dns 10.8.0.1 --proxy socks5://10.0.0.1:1").is_err());
+    }
+
+    #[test]
+    fn a_torrent_is_not_handed_over_to_a_node_that_takes_another_way() {
+        let of_its_own = |options: &str| network(&format!("shoal get x {options}")).of_its_own();
+        assert_eq!(
+            of_its_own("--proxy socks5://10.0.0.1:1080"),
+            Some("--proxy")
+        );
+        assert_eq!(of_its_own("--bind wg0"), Some("--bind"));
+        assert_eq!(of_its_own("--dns 10.8.0.1"), Some("--dns"));
+        assert_eq!(of_its_own(""), None);
     }
 
     #[test]
