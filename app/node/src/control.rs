@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
 use tokio::sync::Semaphore;
 
 /// A selection of a million files fits.
@@ -49,6 +49,30 @@ pub async fn serve(listener: ControlListener, node: Node) {
     }
 }
 
+/// Torrent by torrent: what thousands of them come to is never in memory as a whole.
+async fn send(reply: &Reply, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    let mut stream = BufWriter::new(stream);
+    match reply {
+        Reply::Torrents { torrents } => {
+            let mut before: &[u8] = br#"{"reply":"torrents","torrents":["#;
+            for torrent in torrents {
+                stream.write_all(before).await?;
+                stream.write_all(&serde_json::to_vec(torrent)?).await?;
+                before = b",";
+            }
+            if torrents.is_empty() {
+                stream.write_all(before).await?;
+            }
+            stream.write_all(b"]}\n").await?;
+        }
+        other => {
+            stream.write_all(&serde_json::to_vec(other)?).await?;
+            stream.write_all(b"\n").await?;
+        }
+    }
+    stream.flush().await
+}
+
 async fn converse(stream: ControlStream, node: &Node) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     while let Some(line) = line(&mut stream, MAX_REQUEST_BYTES).await? {
@@ -62,9 +86,7 @@ async fn converse(stream: ControlStream, node: &Node) -> io::Result<()> {
                 (answer(Err(NodeError::Usage(what))), false)
             }
         };
-        let mut reply = serde_json::to_vec(&reply)?;
-        reply.push(b'\n');
-        stream.get_mut().write_all(&reply).await?;
+        send(&reply, stream.get_mut()).await?;
         // What follows a request that was not understood may be bytes of a torrent.
         if !more {
             return Ok(());
@@ -199,5 +221,53 @@ impl Client {
         let line = line(&mut self.stream, MAX_REPLY_BYTES).await?;
         let line = line.ok_or(io::ErrorKind::UnexpectedEof)?;
         Ok(serde_json::from_slice(&line)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{State, Torrent};
+    use std::collections::{BTreeMap, BTreeSet};
+
+    fn torrent(id: i64) -> Torrent {
+        Torrent {
+            id,
+            info_hash: "00".to_owned(),
+            name: format!("\"{id}\"\n"),
+            state: State::Seeding,
+            message: None,
+            directory: "/".to_owned(),
+            category: None,
+            tags: BTreeSet::new(),
+            position: None,
+            forced: false,
+            rules: BTreeMap::new(),
+            wanted_bytes: 1,
+            verified_bytes: 1,
+            downloaded_bytes: 0,
+            uploaded_bytes: 0,
+            download_rate_bytes_per_s: 0,
+            upload_rate_bytes_per_s: 0,
+            wasted_bytes: 0,
+            failed_pieces: 0,
+            peers: 0,
+            seeds: 0,
+            added_at: 0,
+            completed_at: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_sent_torrent_by_torrent_is_one_line_that_says_the_same() {
+        for count in [0, 1, 3] {
+            let torrents = (0..count).map(torrent).collect();
+            let reply = Reply::Torrents { torrents };
+            let mut sent = Vec::new();
+            send(&reply, &mut sent).await.unwrap();
+            let mut whole = serde_json::to_vec(&reply).unwrap();
+            whole.push(b'\n');
+            assert_eq!(String::from_utf8(sent), String::from_utf8(whole));
+        }
     }
 }

@@ -13,7 +13,7 @@ use shoal_transport::RateLimits;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -51,23 +51,39 @@ pub(crate) struct Entry {
     pub(crate) wish: Wish,
     /// That a person named, in this life of the node.
     pub(crate) peers: Vec<SocketAddr>,
+    /// Its files are taken for right at the next run.
+    pub(crate) trust: bool,
     pub(crate) added_at: i64,
     pub(crate) completed_at: Option<i64>,
-    pub(crate) options: TorrentOptions,
+    /// Those of most torrents are none, and the same ones.
+    pub(crate) options: Arc<TorrentOptions>,
     /// As it was when the node started.
     pub(crate) share: ShareState,
     /// The queue wants it to run.
     pub(crate) due: bool,
     /// Of all runs before this one.
     totals: Totals,
+    /// What the database has of it.
+    pub(crate) written: Totals,
     pub(crate) run: Run,
     pub(crate) run_number: u64,
+    /// In this run, everything wanted has been there.
+    pub(crate) is_complete: bool,
     /// Why it cannot go on.
     pub(crate) failure: Option<String>,
     /// It is to be forgotten when it has stopped.
     pub(crate) removed: bool,
     /// Before that, its data goes.
     pub(crate) removing: Option<Removing>,
+}
+
+/// The options that most torrents have are in memory once.
+fn shared(options: TorrentOptions) -> Arc<TorrentOptions> {
+    static NONE: LazyLock<Arc<TorrentOptions>> = LazyLock::new(Arc::default);
+    match options == **NONE {
+        true => Arc::clone(&NONE),
+        false => Arc::new(options),
+    }
 }
 
 impl Entry {
@@ -99,14 +115,17 @@ impl Entry {
             sequential,
             wish,
             peers: Vec::new(),
+            trust: false,
             added_at,
             completed_at,
-            options,
+            options: shared(options),
             share,
             due: false,
             totals,
+            written: totals,
             run: Run::Idle,
             run_number: 0,
+            is_complete: false,
             failure: None,
             removed: removing.is_some(),
             removing,
@@ -186,8 +205,8 @@ impl Entry {
                 Wish::Forced => queue::Wish::Forced,
             },
             work: match self.completed_at {
-                Some(_) => queue::Work::Seed,
-                None => queue::Work::Download,
+                None if !self.options.seed_only => queue::Work::Download,
+                _ => queue::Work::Seed,
             },
             limits,
             gave_enough: self.share.gave_enough,
@@ -345,7 +364,12 @@ impl Entry {
             uploaded_bytes: totals.uploaded_bytes,
             download_rate_bytes_per_s: rate(|snapshot| snapshot.download_rate),
             upload_rate_bytes_per_s: rate(|snapshot| snapshot.upload_rate),
+            wasted_bytes: rate(|snapshot| snapshot.wasted_bytes),
+            failed_pieces: rate(|snapshot| snapshot.failed_pieces),
             peers,
+            seeds: snapshot.as_ref().map_or(0, |snapshot| {
+                snapshot.peers.iter().filter(|peer| peer.seed).count()
+            }),
             added_at: self.added_at,
             completed_at: self.completed_at,
         }

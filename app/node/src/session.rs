@@ -10,16 +10,17 @@ mod telling;
 
 use crate::entry::{Entry, Run};
 use crate::message::{ErrorKind, Reply, Request, Torrent};
-use crate::names;
 use crate::settings::Settings;
+use crate::{fetch, names};
 use owner::Carriers;
-use running::News;
+use running::{Beginning, News};
 use shoal_engine::Engine;
 use shoal_machine::{Machine, Moment};
 use shoal_session::TorrentKey;
 use shoal_session::queue::{self, Queue, ShareLimit, Then};
 use shoal_store::{Database, ShareState, StoreError, Totals, Wish};
-use std::collections::BTreeMap;
+use shoal_transport::Transport;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -38,7 +39,7 @@ const WRITE_SHARES: Duration = Duration::from_secs(10 * 60);
 /// How often the queue hears what moves.
 const TELL_QUEUE: Duration = Duration::from_secs(2);
 
-/// So many torrents are opened at once: more than disks that hang, fewer than the threads that may wait for a disk.
+/// So many torrents are being opened at once: more than disks that hang, fewer than the threads that may wait for a disk.
 const BEGIN_AT_ONCE: usize = 64;
 
 /// Why the node does not do what it is asked for.
@@ -98,6 +99,7 @@ pub struct NodeSettings {
 /// A running node. Clones speak to the same one.
 #[derive(Clone, Debug)]
 pub struct Node {
+    transport: Transport,
     asks: mpsc::Sender<Asked>,
     stop: mpsc::Sender<(Duration, oneshot::Sender<()>)>,
 }
@@ -112,9 +114,11 @@ impl Node {
         database: Database,
         settings: NodeSettings,
     ) -> Result<Node, StoreError> {
+        let transport = engine.transport().clone();
         let (asks, asked) = mpsc::channel(MAILBOX);
         let (stop, stopped) = mpsc::channel(1);
         let (news, heard) = mpsc::channel(MAILBOX);
+        let (room, rooms) = mpsc::channel(BEGIN_AT_ONCE);
         let NodeSettings {
             journals,
             overrides,
@@ -136,19 +140,41 @@ impl Node {
             settings,
             carriers,
             entries: entries.collect(),
+            running: BTreeMap::new(),
+            moved: BTreeSet::new(),
+            beginning: VecDeque::new(),
+            ended_early: BTreeSet::new(),
             news,
             at_once: Arc::new(Semaphore::new(BEGIN_AT_ONCE)),
+            batches: 0,
+            room,
             reached: Vec::new(),
         };
-        tokio::spawn(session.run(order, asked, heard, stopped));
-        Ok(Node { asks, stop })
+        tokio::spawn(session.run(order, asked, heard, rooms, stopped));
+        Ok(Node {
+            transport,
+            asks,
+            stop,
+        })
     }
 
     /// Asks for something; the answer is no error. `file` is the .torrent file of one that is added, if there is one.
     ///
     /// # Errors
     /// It cannot be done, and nothing of it was.
-    pub async fn ask(&self, request: Request, file: Option<Vec<u8>>) -> Answer {
+    pub async fn ask(&self, mut request: Request, file: Option<Vec<u8>>) -> Answer {
+        // The session does not wait for a server.
+        let file = match &mut request {
+            Request::Add(add) => match add.url.take() {
+                Some(url) if file.is_none() && add.magnet.is_none() => {
+                    let file = fetch::torrent_at(&self.transport, &url).await;
+                    Some(file.map_err(|error| NodeError::Refused(error.to_string()))?)
+                }
+                Some(_) => return Err(NodeError::Usage(adding::ONE_SOURCE.to_owned())),
+                None => file,
+            },
+            _ => file,
+        };
         let (answer, answered) = oneshot::channel();
         let asked = self.asks.send((request, file, answer)).await;
         asked.map_err(|_| NodeError::Stopped)?;
@@ -173,8 +199,20 @@ struct Session {
     settings: Settings,
     carriers: Carriers,
     entries: BTreeMap<i64, Entry>,
+    /// Those that the engine has, by its names for them.
+    running: BTreeMap<TorrentKey, i64>,
+    /// Those of which something is new since the queue heard of what moves.
+    moved: BTreeSet<i64>,
+    /// What is about to begin.
+    beginning: VecDeque<Beginning>,
+    /// Those that had ended before it was heard that they had begun.
+    ended_early: BTreeSet<TorrentKey>,
     news: mpsc::Sender<(i64, u64, News)>,
     at_once: Arc<Semaphore>,
+    /// Batches of torrents that are being opened on disks that answer.
+    batches: usize,
+    /// Where is told that there is room for another.
+    room: mpsc::Sender<()>,
     /// Share limits that were reached, until what follows is done.
     reached: Vec<(i64, ShareLimit, Then)>,
 }
@@ -185,6 +223,7 @@ impl Session {
         order: Vec<i64>,
         mut asked: mpsc::Receiver<Asked>,
         mut heard: mpsc::Receiver<(i64, u64, News)>,
+        mut rooms: mpsc::Receiver<()>,
         mut stopped: mpsc::Receiver<(Duration, oneshot::Sender<()>)>,
     ) {
         self.line_up(order);
@@ -196,7 +235,9 @@ impl Session {
         let mut write = every(WRITE_TOTALS);
         let mut share = every(WRITE_SHARES);
         let mut look = every(TELL_QUEUE);
+        let mut changes = self.engine.handle().changes();
         let (within, done) = loop {
+            self.begin_all();
             let deadline = self.queue.deadline();
             tokio::select! {
                 Some((request, file, answer)) = asked.recv() => {
@@ -205,10 +246,12 @@ impl Session {
                     drop(answer.send(answered));
                 }
                 Some((id, run, news)) = heard.recv() => self.learn(id, run, news).await,
+                Some(changes) = changes.next() => self.follow(changes).await,
+                Some(()) = rooms.recv() => self.batches -= 1,
                 Some(stop) = stopped.recv() => break stop,
                 () = until(self.started, deadline) => self.tell(queue::Input::Tick),
                 _ = look.tick() => self.tell_progress(),
-                _ = write.tick() => self.write_totals(&totals(&self.entries)).await,
+                _ = write.tick() => self.write_totals(&unwritten(&self.entries)).await,
                 _ = share.tick() => self.write_shares(None).await,
                 else => return,
             }
@@ -230,9 +273,9 @@ impl Session {
                 continue;
             }
             let (queued, failed) = (self.queued(entry), entry.failure.is_some());
-            self.tell(queue::Input::Added(key(id), queued));
+            self.tell_at(Moment::ZERO, queue::Input::Added(key(id), queued));
             if failed {
-                self.tell(queue::Input::Failed(key(id)));
+                self.tell_at(Moment::ZERO, queue::Input::Failed(key(id)));
             }
         }
     }
@@ -247,18 +290,23 @@ impl Session {
         } = self;
         // What is shown of a torrent goes on until the engine has ended.
         engine.stop(within).await;
-        write_totals(&database, &totals(&entries)).await;
+        write_totals(&database, &unwritten(&entries)).await;
         database.close().await;
     }
 
+    /// The queue waits for what is told together. All that a start has to tell was told at the beginning of time, which is over when
+    /// the session begins.
     fn now(&self) -> Moment {
-        let since = self.started.elapsed().as_nanos();
-        Moment::from_nanos(u64::try_from(since).unwrap_or(u64::MAX))
+        Moment::ZERO + queue::PASS_DELAY + self.started.elapsed()
     }
 
     /// Tells the queue something, and does what it says.
     fn tell(&mut self, input: queue::Input) {
-        self.queue.handle(self.now(), input);
+        self.tell_at(self.now(), input);
+    }
+
+    fn tell_at(&mut self, now: Moment, input: queue::Input) {
+        self.queue.handle(now, input);
         while let Some(output) = self.queue.poll() {
             match output {
                 queue::Output::Start(key, _) => self.turn(key, true),
@@ -284,12 +332,12 @@ impl Session {
 
     fn tell_progress(&mut self) {
         let now = self.now();
-        let mut news = Vec::new();
-        for entry in self.entries.values_mut() {
-            let Some(moved) = entry.moved() else {
+        for id in std::mem::take(&mut self.moved) {
+            let entry = self.entries.get_mut(&id);
+            let Some(moved) = entry.and_then(Entry::moved) else {
                 continue;
             };
-            let stood = self.queue.stored(now, key(entry.id));
+            let stood = self.queue.stored(now, key(id));
             let stood = stood.map_or_else(Default::default, |torrent| torrent.progress);
             let idle = match moved.uploaded_bytes > stood.uploaded_bytes {
                 true => Duration::ZERO,
@@ -301,10 +349,7 @@ impl Session {
                 idle,
                 ..moved
             };
-            news.push((entry.id, moved));
-        }
-        for (id, progress) in news {
-            self.tell(queue::Input::Progress(key(id), progress));
+            self.tell(queue::Input::Progress(key(id), moved));
         }
     }
 
@@ -374,13 +419,16 @@ impl Session {
         self.tell(queue::Input::Failed(key(id)));
     }
 
-    /// How torrents stand with their share limits: of one, or of all that run.
-    async fn write_shares(&self, one: Option<i64>) {
+    /// How torrents stand with their share limits: of these, or of all that run.
+    async fn write_shares(&self, these: Option<&[i64]>) {
         let now = self.now();
         let of = |entry: &Entry| Some((entry.id, self.share_state(now, entry.id)?));
         let runs = |entry: &&Entry| !matches!(entry.run, Run::Idle) && !entry.removed;
-        let states: Vec<(i64, ShareState)> = match one {
-            Some(id) => self.entries.get(&id).and_then(of).into_iter().collect(),
+        let states: Vec<(i64, ShareState)> = match these {
+            Some(ids) => {
+                let entries = ids.iter().filter_map(|id| self.entries.get(id));
+                entries.filter_map(of).collect()
+            }
             None => self.entries.values().filter(runs).filter_map(of).collect(),
         };
         if let Err(error) = self.database.shared(&states).await {
@@ -398,8 +446,14 @@ impl Session {
         })
     }
 
-    async fn write_totals(&self, totals: &[(i64, Totals)]) {
-        write_totals(&self.database, totals).await;
+    async fn write_totals(&mut self, totals: &[(i64, Totals)]) {
+        if write_totals(&self.database, totals).await {
+            for (id, totals) in totals {
+                if let Some(entry) = self.entries.get_mut(id) {
+                    entry.written = *totals;
+                }
+            }
+        }
     }
 }
 
@@ -414,22 +468,35 @@ fn id_of(key: TorrentKey) -> i64 {
 
 async fn until(started: Instant, deadline: Option<Moment>) {
     match deadline {
-        Some(at) => tokio::time::sleep_until(started + Duration::from_nanos(at.as_nanos())).await,
+        Some(at) => {
+            let since = Duration::from_nanos(at.as_nanos());
+            tokio::time::sleep_until(started + since.saturating_sub(queue::PASS_DELAY)).await;
+        }
         None => std::future::pending().await,
     }
 }
 
-/// Where that fails, the next time has it.
-async fn write_totals(database: &Database, totals: &[(i64, Totals)]) {
-    if let Err(error) = database.totals(totals).await {
+/// Whether that was done. Where not, the next time has it.
+async fn write_totals(database: &Database, totals: &[(i64, Totals)]) -> bool {
+    if totals.is_empty() {
+        return true;
+    }
+    let written = database.totals(totals).await;
+    if let Err(error) = &written {
         tracing::warn!(%error, "what torrents have moved is not written down");
     }
+    written.is_ok()
 }
 
-fn totals(entries: &BTreeMap<i64, Entry>) -> Vec<(i64, Totals)> {
+/// What has changed since it was written down.
+fn unwritten(entries: &BTreeMap<i64, Entry>) -> Vec<(i64, Totals)> {
     let runs = |entry: &&Entry| !matches!(entry.run, Run::Idle) && !entry.removed;
     let entries = entries.values().filter(runs);
-    entries.map(|entry| (entry.id, entry.totals())).collect()
+    entries
+        .map(|entry| (entry.id, entry.totals(), entry.written))
+        .filter(|(_, totals, written)| totals != written)
+        .map(|(id, totals, _)| (id, totals))
+        .collect()
 }
 
 fn unix_now() -> i64 {

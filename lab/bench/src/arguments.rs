@@ -19,6 +19,9 @@ pub struct Arguments {
     /// How often each run is repeated
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     pub rounds: u32,
+    /// How long the soak lasts, such as 60
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(5..=600))]
+    pub minutes: u64,
     /// Small sizes and one round, to see that everything works
     #[arg(long)]
     pub quick: bool,
@@ -60,6 +63,10 @@ pub enum What {
     SmallFiles,
     /// Memory for each of 500 peers
     ManyPeers,
+    /// 10,000 torrents that nobody asks for
+    ManyTorrents,
+    /// 1,000 torrents that come and go
+    Soak,
     /// A disk that takes 20 MB/s
     SlowDisk,
     /// Instructions of the piece picker
@@ -152,6 +159,6 @@ mod tests {
         let read = |line: &str| Arguments::parse_from(line.split(' ')).scenarios();
         assert_eq!(read("bench v2 pairs v2"), [What::Pairs, What::V2]);
         assert_eq!(read("bench page"), []);
-        assert_eq!(read("bench all page v2").len(), 12);
+        assert_eq!(read("bench all page v2").len(), 14);
     }
 }

@@ -68,6 +68,22 @@ pub enum Metric {
     OfCores,
     /// Resident memory for each peer, in KiB.
     KibPerPeer,
+    /// Seconds until a session seeds all that it has.
+    StartS,
+    /// Resident memory beyond that of the same program without torrents, in MiB.
+    GrowthMib,
+    /// CPU time while nobody asks for anything, in percent of a core.
+    IdleCpuPercent,
+    /// CPU time while some torrents have a peer, in percent of a core.
+    ActiveCpuPercent,
+    /// Open files and sockets.
+    Descriptors,
+    /// Threads.
+    Threads,
+    /// Tasks that have not ended.
+    Tasks,
+    /// Resident memory, in MiB.
+    RssMib,
     /// How often a peer was lost.
     LostPeers,
     /// Instructions of one call at the median of all calls.
@@ -94,6 +110,14 @@ impl Metric {
             Metric::CipherMbPerS => "RC4 MB/s",
             Metric::OfCores => "of all cores",
             Metric::KibPerPeer => "KiB a peer",
+            Metric::StartS => "start s",
+            Metric::GrowthMib => "MiB more",
+            Metric::IdleCpuPercent => "idle CPU %",
+            Metric::ActiveCpuPercent => "CPU % with 50 asked for",
+            Metric::Descriptors => "descriptors",
+            Metric::Threads => "threads",
+            Metric::Tasks => "tasks",
+            Metric::RssMib => "RSS MiB",
             Metric::LostPeers => "peers lost",
             Metric::Instructions => "instructions",
             Metric::MostInstructions => "at the most",
@@ -109,11 +133,17 @@ impl Metric {
             | Metric::TransferMbPerS
             | Metric::HashMbPerS
             | Metric::CipherMbPerS
+            | Metric::Descriptors
+            | Metric::Threads
+            | Metric::Tasks
             | Metric::LostPeers
             | Metric::Instructions
             | Metric::MostInstructions => 0,
-            Metric::LeechPeakRssMib | Metric::KibPerPeer => 1,
+            Metric::LeechPeakRssMib | Metric::KibPerPeer | Metric::GrowthMib | Metric::RssMib => 1,
             Metric::WallS
+            | Metric::StartS
+            | Metric::IdleCpuPercent
+            | Metric::ActiveCpuPercent
             | Metric::SeedCpuSPerGib
             | Metric::LeechCpuSPerGib
             | Metric::TotalCpuSPerGib

@@ -99,6 +99,8 @@ impl Peer {
                 has.insert(piece);
             }
         }
+        // A seed would part from another.
+        has.remove(PieceIndex(0));
         for message in [Message::Bitfield(has.to_wire()), Message::Interested] {
             encode(&message, &RemoteExtensions::default(), &mut hello);
         }

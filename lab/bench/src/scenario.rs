@@ -4,11 +4,13 @@ mod distribution;
 mod fan;
 mod hashing;
 mod many_peers;
+mod many_torrents;
 mod pairs;
 mod picker;
 mod rc4;
 mod slow_disk;
 mod small_files;
+mod soak;
 mod utp;
 mod versions;
 
@@ -25,8 +27,10 @@ use std::process::Command;
 use std::time::Duration;
 
 pub(crate) use distribution::name as distribution_name;
+pub(crate) use many_torrents::name as many_torrents_name;
 pub(crate) use pairs::{FLOOR, name as pair};
 pub(crate) use picker::name as picker_name;
+pub(crate) use soak::NAME as SOAK;
 pub(crate) use utp::OVER_UTP;
 
 /// Who can be measured, the two that everything is compared with first.
@@ -107,6 +111,8 @@ pub fn run(lab: &Lab, arguments: &Arguments) -> Result<()> {
             What::Hashing => hashing::run(&run),
             What::SmallFiles => small_files::run(&run),
             What::ManyPeers => many_peers::run(&run),
+            What::ManyTorrents => many_torrents::run(&run),
+            What::Soak => soak::run(&run),
             What::SlowDisk => slow_disk::run(&run),
             What::Picker => picker::run(&run),
             What::Distribution => distribution::run(&run),

@@ -4,7 +4,9 @@
 
 use crate::arguments::What;
 use crate::figures::{Metric, Results, Section, Spread, ratios};
-use crate::scenario::{FLOOR, OVER_UTP, distribution_name, pair, picker_name};
+use crate::scenario::{
+    FLOOR, OVER_UTP, SOAK, distribution_name, many_torrents_name, pair, picker_name,
+};
 use clap::ValueEnum;
 use shoal_interop::Client::{Libtorrent, Shoal};
 
@@ -278,6 +280,8 @@ impl Look<'_> {
     fn others(&self) -> Vec<Judged> {
         let mut all = self.hashing();
         all.extend(self.crowds_and_disks());
+        all.extend(self.many_torrents());
+        all.extend(self.soak());
         all.extend(self.counted());
         all
     }
@@ -345,6 +349,80 @@ impl Look<'_> {
                 "",
                 0,
                 &disk(Metric::LostPeers),
+            ),
+        ]
+    }
+
+    fn many_torrents(&self) -> Vec<Judged> {
+        use Bound::AtMost;
+        let name = many_torrents_name;
+        let to_theirs = |metric| {
+            let (ours, theirs) = (name(Shoal, false), name(Libtorrent, false));
+            self.ratio(What::ManyTorrents, metric, &ours, &theirs)
+        };
+        let (all, alone) = (name(Shoal, false), name(Shoal, true));
+        let active = Metric::ActiveCpuPercent;
+        vec![
+            row(
+                "10,000 torrents, start from the database, to libtorrent's from memory",
+                AtMost(2.0),
+                X,
+                2,
+                &to_theirs(Metric::StartS),
+            ),
+            row(
+                "10,000 torrents, RSS beyond an empty process, to libtorrent's",
+                AtMost(1.0),
+                X,
+                2,
+                &to_theirs(Metric::GrowthMib),
+            ),
+            row(
+                "10,000 torrents, CPU while idle, to libtorrent's",
+                AtMost(1.0),
+                X,
+                2,
+                &to_theirs(Metric::IdleCpuPercent),
+            ),
+            row(
+                "50 of 10,000 torrents asked for, CPU, to 50 alone",
+                AtMost(1.2),
+                X,
+                2,
+                &self.ratio(What::ManyTorrents, active, &all, &alone),
+            ),
+        ]
+    }
+
+    fn soak(&self) -> Vec<Judged> {
+        use Bound::AtMost;
+        let ends = |metric| {
+            let laps = self.rounds(What::Soak, SOAK, metric);
+            laps.first().copied().zip(laps.last().copied())
+        };
+        let more = |metric| ends(metric).map(|(first, last)| last - first);
+        let growth = ends(Metric::RssMib).map(|(first, last)| last / first);
+        vec![
+            row(
+                "1,000 torrents with churn, RSS after the last lap, to the first",
+                AtMost(1.05),
+                X,
+                2,
+                growth.as_slice(),
+            ),
+            row(
+                "1,000 torrents with churn, descriptors more than after the first lap",
+                AtMost(0.0),
+                "",
+                0,
+                more(Metric::Descriptors).as_slice(),
+            ),
+            row(
+                "1,000 torrents with churn, tasks more than after the first lap",
+                AtMost(0.0),
+                "",
+                0,
+                more(Metric::Tasks).as_slice(),
             ),
         ]
     }
@@ -436,7 +514,7 @@ mod tests {
     fn nothing_measured_meets_nothing() {
         let all = judge(&Results::default());
         assert!(all.iter().all(|row| !row.is_met() && row.verdict() == "-"));
-        assert_eq!(all.len(), 30);
+        assert_eq!(all.len(), 37);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use std::fs;
+use std::time::Duration;
 
 /// The unit of times in `/proc/PID/stat`: what `sysconf(_SC_CLK_TCK)` gives on every architecture of Linux that we run on.
 const TICKS_PER_S: f64 = 100.0;
@@ -35,7 +36,51 @@ fn parse_cpu_s(stat: &str) -> Option<f64> {
 pub(crate) fn thread_cpu_s() -> Result<f64> {
     let text = fs::read_to_string("/proc/thread-self/schedstat")?;
     let ns: u64 = text.split(' ').next().unwrap_or_default().parse()?;
-    Ok(std::time::Duration::from_nanos(ns).as_secs_f64())
+    Ok(Duration::from_nanos(ns).as_secs_f64())
+}
+
+/// CPU seconds of all threads that a process has, to the nanosecond. Those of threads that ended are not among them.
+///
+/// # Errors
+///
+/// There is no such process.
+pub(crate) fn running_s(pid: u32) -> Result<f64> {
+    let folder = format!("/proc/{pid}/task");
+    let threads = fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))?;
+    let mut ns = 0;
+    for thread in threads {
+        // It may end meanwhile.
+        let text = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
+        ns += text
+            .split(' ')
+            .next()
+            .map_or(0, |ns| ns.parse().unwrap_or(0));
+    }
+    Ok(Duration::from_nanos(ns).as_secs_f64())
+}
+
+/// What a process has of what the system counts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Held {
+    pub(crate) descriptors: f64,
+    pub(crate) threads: f64,
+}
+
+impl Held {
+    /// # Errors
+    ///
+    /// There is no such process.
+    pub(crate) fn by(pid: u32) -> Result<Held> {
+        let count = |what: &str| -> Result<f64> {
+            let folder = format!("/proc/{pid}/{what}");
+            let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))?;
+            Ok(entries.count() as f64)
+        };
+        Ok(Held {
+            descriptors: count("fd")?,
+            threads: count("task")?,
+        })
+    }
 }
 
 /// The most resident memory of a process so far, in bytes; `None` once it has ended.
@@ -88,6 +133,9 @@ mod tests {
         assert!(rss_bytes(pid).unwrap() > 100_000);
         assert!(peak_rss_bytes(pid).unwrap() >= rss_bytes(pid).unwrap() / 2);
         assert!(thread_cpu_s().unwrap() >= 0.0);
+        assert!(running_s(pid).unwrap() > 0.0);
+        let held = Held::by(pid).unwrap();
+        assert!(held.descriptors >= 3.0 && held.threads >= 1.0);
         loopback_bytes().unwrap();
     }
 }

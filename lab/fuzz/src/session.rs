@@ -52,6 +52,7 @@ pub fn session(input: &[u8]) {
         max_connections: operations.number(),
         max_connections_per_torrent: operations.number(),
         max_half_open: operations.number() % 64,
+        ..Settings::default()
     };
     let mut run = Run {
         session: Session::new(settings.clone(), operations.byte().into()),
@@ -182,6 +183,7 @@ impl Run {
         for output in drain(&mut self.session, MAX_OUTPUTS) {
             match output {
                 Output::GrantDials { torrent, count } => self.on_granted(torrent, count),
+                Output::Shed { .. } => panic!("the settings stay"),
                 Output::OurAddress(ip) => {
                     assert!(self.session.our_addresses().any(|ours| ours == ip));
                 }

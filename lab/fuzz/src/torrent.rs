@@ -68,8 +68,8 @@ fn priority(operations: &mut Operations<'_>) -> Priority {
     let all = [
         Priority::Normal,
         Priority::Skip,
-        Priority::Low,
         Priority::High,
+        Priority::Highest,
     ];
     all[operations.below(all.len())]
 }

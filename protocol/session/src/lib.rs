@@ -4,6 +4,7 @@
 //! Invariant: at most the configured number of slots, connections and half-open connections are in use at any moment, and
 //! what is granted is granted to somebody who asked.
 
+mod caps;
 pub mod choker;
 pub mod filter;
 pub mod queue;

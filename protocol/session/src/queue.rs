@@ -50,7 +50,8 @@ pub const PASS_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Queue {
     settings: Settings,
-    torrents: BTreeMap<TorrentKey, State>,
+    /// Boxed, as nodes of a map that grows at its end are half empty.
+    torrents: BTreeMap<TorrentKey, Box<State>>,
     order: Order,
     lanes: Lanes,
     /// One of each torrent that has something to wait for.
@@ -80,7 +81,7 @@ impl Queue {
     /// What a torrent is, as a person sees it; `None` for one that is not there.
     #[must_use]
     pub fn standing(&self, key: TorrentKey) -> Option<Standing> {
-        self.torrents.get(&key).map(State::standing)
+        self.torrents.get(&key).map(|state| state.standing())
     }
 
     /// A torrent in the form in which it is to be stored and added again.
@@ -93,7 +94,7 @@ impl Queue {
         if self.torrents.len() >= MAX_TORRENTS || self.torrents.contains_key(&key) {
             return;
         }
-        let state = State::new(now, key, self.order.end(), torrent);
+        let state = Box::new(State::new(now, key, self.order.end(), torrent));
         self.order.insert(state.entry());
         self.torrents.insert(key, state);
         self.refresh(now, key);
@@ -131,7 +132,7 @@ impl Queue {
     fn shift(&mut self, now: Moment, keys: &[TorrentKey], to: Shift) {
         let entries = keys
             .iter()
-            .filter_map(|key| self.torrents.get(key).map(State::entry))
+            .filter_map(|key| Some(self.torrents.get(key)?.entry()))
             .collect();
         for (key, position) in self.order.shift(entries, to) {
             if let Some(state) = self.torrents.get_mut(&key) {
@@ -215,7 +216,7 @@ impl Queue {
         }
         for (&key, &place) in &moved {
             let state = self.torrents.get_mut(&key);
-            let starts = |state: &&mut State| place.seat != Seat::Waiting && !state.runs();
+            let starts = |state: &&mut Box<State>| place.seat != Seat::Waiting && !state.runs();
             if let Some(state) = state.filter(starts) {
                 let activity = state.begin(now);
                 self.outputs.push_back(Output::Start(key, activity));

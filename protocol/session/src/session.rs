@@ -3,6 +3,7 @@
 //! Invariant: a peer is unchoked only while its torrent reports it as interested; the number unchoked never exceeds the slots
 //! by rank plus the optimistic ones; connections, open and half-open, never exceed their limits through grants of ours.
 
+use crate::caps::Caps;
 use crate::choker::{self, Candidate, SeedingPolicy, Slots, Turn};
 use crate::{PeerId, TorrentKey};
 use core::net::IpAddr;
@@ -16,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub struct Settings {
     /// Peers unchoked by rank.
     pub slots: Slots,
+    /// Of these and the optimistic ones, the most of one torrent.
+    pub slots_per_torrent: Option<u32>,
     /// How a seed gives its slots.
     pub seeding: SeedingPolicy,
     /// Connections of all torrents together.
@@ -30,6 +33,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             slots: Slots::Automatic,
+            slots_per_torrent: None,
             seeding: SeedingPolicy::default(),
             max_connections: 500,
             max_connections_per_torrent: 200,
@@ -92,6 +96,15 @@ pub enum Input {
     },
     /// A peer or a tracker says where it sees us.
     Seen(Sighting),
+    /// From here on these hold. Connections beyond them end.
+    Settings(Settings),
+    /// The most slots of one torrent, besides what holds for each; `None` for no bound of its own.
+    SlotsOf {
+        /// Which torrent.
+        torrent: TorrentKey,
+        /// How many.
+        most: Option<u32>,
+    },
     /// A deadline passed.
     Tick,
 }
@@ -113,6 +126,13 @@ pub enum Output {
         /// The peers.
         peers: Vec<PeerKey>,
     },
+    /// The torrent has so many connections too many.
+    Shed {
+        /// Which torrent.
+        torrent: TorrentKey,
+        /// How many.
+        count: u32,
+    },
     /// The world sees us at this address, by the votes of many networks; in place of an earlier one of its family.
     OurAddress(IpAddr),
 }
@@ -122,9 +142,24 @@ struct TorrentState {
     wants: u32,
     dialling: u32,
     connected: u32,
+    /// The most slots, where it has a bound of its own.
+    most_slots: Option<u32>,
     peers: Vec<Candidate>,
     /// What was last said to be unchoked.
     unchoked: BTreeSet<PeerKey>,
+}
+
+impl TorrentState {
+    /// Connections that it has or is about to have.
+    fn taken(&self) -> u32 {
+        self.connected + self.dialling
+    }
+
+    /// Whether there is nothing to know of it.
+    fn is_idle(&self) -> bool {
+        let nobody = self.peers.is_empty() && self.unchoked.is_empty();
+        self.wants == 0 && self.taken() == 0 && nobody && self.most_slots.is_none()
+    }
 }
 
 /// See the module.
@@ -132,6 +167,9 @@ struct TorrentState {
 pub struct Session {
     settings: Settings,
     rng: fastrand::Rng,
+    /// All that are there.
+    known: BTreeSet<TorrentKey>,
+    /// Those of them that have, had or want connections: of ten thousand torrents that nobody asks for none is looked at.
     torrents: BTreeMap<TorrentKey, TorrentState>,
     turns: BTreeMap<PeerId, Turn>,
     /// Since when each optimistically unchoked peer is.
@@ -152,6 +190,7 @@ impl Session {
         Session {
             settings,
             rng: fastrand::Rng::with_seed(seed),
+            known: BTreeSet::new(),
             torrents: BTreeMap::new(),
             turns: BTreeMap::new(),
             optimistic: BTreeMap::new(),
@@ -169,8 +208,14 @@ impl Session {
         self.room(torrent) > 0
     }
 
+    /// What is known of a torrent that is there.
+    fn state(&mut self, torrent: TorrentKey) -> Option<&mut TorrentState> {
+        let known = self.known.contains(&torrent);
+        known.then(|| self.torrents.entry(torrent).or_default())
+    }
+
     fn on_peers(&mut self, now: Moment, torrent: TorrentKey, peers: Vec<Candidate>) {
-        let Some(state) = self.torrents.get_mut(&torrent) else {
+        let Some(state) = self.state(torrent) else {
             return;
         };
         state.peers = peers;
@@ -192,18 +237,23 @@ impl Session {
         self.next_round = anybody.then(|| now + ROUND);
         let ranked = self.ranked(now);
         let slots = self.slots(now);
+        let mut caps = self.caps();
         let mut chosen: BTreeSet<PeerId> = ranked
             .iter()
-            .take(slots)
             .map(|candidate| candidate.id)
+            .filter(|id| caps.take(id.torrent))
+            .take(slots)
             .collect();
-        self.rotate_optimistic(now, optimistic(slots), &ranked, &mut chosen);
+        self.rotate_optimistic(now, optimistic(slots), &ranked, &mut caps, &mut chosen);
         self.apply(now, &chosen);
     }
 
     /// Between rounds nobody loses a slot, but a free one is not left empty until the next round.
     fn fill_free_slots(&mut self, now: Moment) {
+        let mut caps = self.caps();
         let mut chosen = self.unchoked_and_interested();
+        // A bound may be lower than it was.
+        chosen.retain(|id| caps.take(id.torrent));
         let slots = self.slots(now);
         let most = slots + optimistic(slots);
         if chosen.len() < most {
@@ -211,7 +261,7 @@ impl Session {
             let waiting: Vec<PeerId> = ranked
                 .iter()
                 .map(|candidate| candidate.id)
-                .filter(|id| !chosen.contains(id))
+                .filter(|id| !chosen.contains(id) && caps.take(id.torrent))
                 .take(most - chosen.len())
                 .collect();
             chosen.extend(waiting);
@@ -224,6 +274,7 @@ impl Session {
         now: Moment,
         slots: usize,
         ranked: &[Candidate],
+        caps: &mut Caps,
         chosen: &mut BTreeSet<PeerId>,
     ) {
         let turns = &self.turns;
@@ -233,13 +284,14 @@ impl Session {
                 let turn = turns.get(id).copied().unwrap_or_default();
                 now.since(*since) < OPTIMISTIC_TURN || choker::keeps_turn(candidate, &turn, now)
             });
-            goes_on && !chosen.contains(id)
+            goes_on && !chosen.contains(id) && caps.take(id.torrent)
         });
         let waits = |candidate: &&Candidate| {
             !chosen.contains(&candidate.id) && !self.optimistic.contains_key(&candidate.id)
         };
         let mut waiting: Vec<&Candidate> = ranked.iter().filter(waits).collect();
         while self.optimistic.len() < slots {
+            waiting.retain(|candidate| caps.has_room(candidate.id.torrent));
             self.optimistic_given = (self.optimistic_given + 1) % OPTIMISTIC_FOR_ANYBODY;
             let needy = if self.optimistic_given == 0 {
                 None
@@ -249,6 +301,7 @@ impl Session {
             let Some(drawn) = needy.or_else(|| draw(&mut self.rng, &waiting, now)) else {
                 break;
             };
+            caps.take(drawn.torrent);
             waiting.retain(|candidate| candidate.id != drawn);
             self.optimistic.insert(drawn, now);
         }
@@ -329,31 +382,68 @@ impl Session {
             .collect()
     }
 
+    fn caps(&self) -> Caps {
+        let own = self.torrents.iter();
+        let own = own.filter_map(|(&torrent, state)| Some((torrent, state.most_slots?)));
+        Caps::new(self.settings.slots_per_torrent, own.collect())
+    }
+
+    /// Slots are given anew, and connections beyond the most of all end where a torrent has the most of them. Each torrent sees to the
+    /// most of one itself.
+    fn on_settings(&mut self, now: Moment, settings: Settings) {
+        self.settings = settings;
+        self.round(now);
+        let of_one = self.settings.max_connections_per_torrent;
+        let open = self.torrents.iter();
+        let mut open: BTreeMap<TorrentKey, u32> = open
+            .map(|(&key, state)| (key, state.connected.min(of_one)))
+            .collect();
+        let before = open.clone();
+        let mut excess = open
+            .values()
+            .sum::<u32>()
+            .saturating_sub(self.settings.max_connections);
+        while excess > 0
+            && let Some((_, most)) = open.iter_mut().max_by_key(|(_, open)| **open)
+        {
+            *most -= 1;
+            excess -= 1;
+        }
+        for (torrent, left) in open {
+            let count = before.get(&torrent).map_or(0, |before| before - left);
+            if count > 0 {
+                self.outputs.push_back(Output::Shed { torrent, count });
+            }
+        }
+    }
+
     /// Connections that `torrent` may still have.
     fn room(&self, torrent: TorrentKey) -> u32 {
-        let Some(state) = self.torrents.get(&torrent) else {
+        if !self.known.contains(&torrent) {
             return 0;
-        };
-        let (mut connected, mut dialling) = (0, 0);
-        for state in self.torrents.values() {
-            connected += state.connected;
-            dialling += state.dialling;
         }
-        let of_all = self
-            .settings
-            .max_connections
-            .saturating_sub(connected + dialling);
-        let of_torrent = self
-            .settings
-            .max_connections_per_torrent
-            .saturating_sub(state.connected + state.dialling);
-        of_all.min(of_torrent)
+        let taken = self.torrents.get(&torrent).map_or(0, TorrentState::taken);
+        self.room_of_all().min(self.room_beside(taken))
+    }
+
+    /// Connections that all torrents together may still have.
+    fn room_of_all(&self) -> u32 {
+        let taken: u32 = self.torrents.values().map(TorrentState::taken).sum();
+        self.settings.max_connections.saturating_sub(taken)
+    }
+
+    /// Connections that a torrent with so many may still have.
+    fn room_beside(&self, taken: u32) -> u32 {
+        let most = self.settings.max_connections_per_torrent;
+        most.saturating_sub(taken)
     }
 
     /// Gives dials in turn, one each, so that a torrent with thousands of addresses does not starve the others.
     fn grant_dials(&mut self) {
         let mut granted: BTreeMap<TorrentKey, u32> = BTreeMap::new();
-        let mut keys: Vec<TorrentKey> = self.torrents.keys().copied().collect();
+        let mut room_of_all = self.room_of_all();
+        let wanting = self.torrents.iter().filter(|(_, state)| state.wants > 0);
+        let mut keys: Vec<TorrentKey> = wanting.map(|(&key, _)| key).collect();
         let first = keys.partition_point(|&key| self.last_granted.is_some_and(|last| key <= last));
         keys.rotate_left(first);
         let mut half_open: u32 = self.torrents.values().map(|state| state.dialling).sum();
@@ -361,7 +451,8 @@ impl Session {
         while progress && half_open < self.settings.max_half_open {
             progress = false;
             for &torrent in &keys {
-                let room = self.room(torrent);
+                let taken = self.torrents.get(&torrent).map_or(0, TorrentState::taken);
+                let room = room_of_all.min(self.room_beside(taken));
                 let Some(state) = self.torrents.get_mut(&torrent) else {
                     continue;
                 };
@@ -371,6 +462,7 @@ impl Session {
                 state.wants -= 1;
                 state.dialling += 1;
                 half_open += 1;
+                room_of_all -= 1;
                 self.last_granted = Some(torrent);
                 *granted.entry(torrent).or_default() += 1;
                 progress = true;
@@ -426,15 +518,16 @@ impl Machine for Session {
     fn handle(&mut self, now: Moment, input: Input) {
         match input {
             Input::Added(torrent) => {
-                self.torrents.entry(torrent).or_default();
+                self.known.insert(torrent);
             }
             Input::Removed(torrent) => {
+                self.known.remove(&torrent);
                 self.torrents.remove(&torrent);
                 self.turns.retain(|id, _| id.torrent != torrent);
                 self.optimistic.retain(|id, _| id.torrent != torrent);
             }
             Input::WantsDials { torrent, count } => {
-                if let Some(state) = self.torrents.get_mut(&torrent) {
+                if let Some(state) = self.state(torrent) {
                     state.wants = count;
                 }
             }
@@ -447,7 +540,7 @@ impl Machine for Session {
                 }
             }
             Input::Accepted(torrent) => {
-                if let Some(state) = self.torrents.get_mut(&torrent) {
+                if let Some(state) = self.state(torrent) {
                     state.connected += 1;
                 }
             }
@@ -461,6 +554,13 @@ impl Machine for Session {
                 let elected = self.ours.vote(sighting);
                 self.outputs.extend(elected.map(Output::OurAddress));
             }
+            Input::Settings(settings) => self.on_settings(now, settings),
+            Input::SlotsOf { torrent, most } => {
+                if let Some(state) = self.state(torrent) {
+                    state.most_slots = most;
+                    self.round(now);
+                }
+            }
             Input::Tick => {
                 if self.next_round.is_some_and(|at| at <= now) {
                     self.round(now);
@@ -468,6 +568,7 @@ impl Machine for Session {
             }
         }
         self.grant_dials();
+        self.torrents.retain(|_, state| !state.is_idle());
     }
 
     fn poll(&mut self) -> Option<Output> {
@@ -532,7 +633,7 @@ mod tests {
             .rev()
             .find_map(|output| match output {
                 Output::Unchoked { peers, .. } => Some(peers.iter().map(|peer| peer.0).collect()),
-                Output::GrantDials { .. } | Output::OurAddress(_) => None,
+                Output::GrantDials { .. } | Output::Shed { .. } | Output::OurAddress(_) => None,
             })
     }
 
@@ -725,6 +826,84 @@ mod tests {
             [Output::OurAddress(elsewhere)],
             "we have moved"
         );
+    }
+
+    #[test]
+    fn a_torrent_has_no_more_slots_than_it_may_and_others_have_the_rest() {
+        let mut session = session(fixed(4));
+        let other = TorrentKey(2);
+        session.handle(Moment::ZERO, Input::Added(other));
+        let of = |torrent| -> Vec<Candidate> {
+            let peer = |key| PeerKey(key);
+            let leech = |key| Candidate {
+                id: PeerId {
+                    torrent,
+                    peer: peer(key),
+                },
+                ..leech(key, key)
+            };
+            (1..=10).map(leech).collect()
+        };
+        let now = Moment::from_secs(1);
+        session.handle(
+            now,
+            Input::SlotsOf {
+                torrent: T,
+                most: Some(1),
+            },
+        );
+        session.handle(
+            now,
+            Input::Peers {
+                torrent: T,
+                peers: of(T),
+            },
+        );
+        session.handle(
+            now,
+            Input::Peers {
+                torrent: other,
+                peers: of(other),
+            },
+        );
+        let unchoked = |session: &Session, key| session.torrents[&key].unchoked.len();
+        session.handle(Moment::from_secs(20), Input::Tick);
+        assert_eq!((unchoked(&session, T), unchoked(&session, other)), (1, 7));
+        let settings = Settings {
+            slots_per_torrent: Some(3),
+            ..fixed(4)
+        };
+        session.handle(Moment::from_secs(21), Input::Settings(settings));
+        assert_eq!((unchoked(&session, T), unchoked(&session, other)), (1, 3));
+        session.handle(
+            Moment::from_secs(22),
+            Input::SlotsOf {
+                torrent: T,
+                most: None,
+            },
+        );
+        assert_eq!((unchoked(&session, T), unchoked(&session, other)), (3, 3));
+    }
+
+    #[test]
+    fn fewer_connections_end_those_of_whoever_has_most() {
+        let mut session = session(Settings::default());
+        let other = TorrentKey(2);
+        session.handle(Moment::ZERO, Input::Added(other));
+        for torrent in [T, T, T, T, T, other, other] {
+            session.handle(Moment::ZERO, Input::Accepted(torrent));
+        }
+        let settings = Settings {
+            max_connections: 3,
+            max_connections_per_torrent: 4,
+            ..Settings::default()
+        };
+        session.handle(Moment::ZERO, Input::Settings(settings));
+        let shed = drain(&mut session);
+        // One of the five is too many for a torrent, which it knows itself.
+        let expected = [(T, 2), (other, 1)].map(|(torrent, count)| Output::Shed { torrent, count });
+        assert_eq!(shed, expected);
+        assert!(!session.admits(other));
     }
 
     #[test]

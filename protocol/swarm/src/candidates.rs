@@ -223,6 +223,27 @@ impl Candidates {
         });
     }
 
+    /// The connection ended by our doing, and would be of use: it may be dialled again at once.
+    pub fn parted(&mut self, now: Moment, address: SocketAddr) {
+        self.change(address, |candidate| {
+            candidate.state = State::Idle;
+            candidate.last_seen = now;
+            candidate.eligible = now;
+        });
+    }
+
+    /// Those that were of use are wanted again: they may be dialled at once.
+    pub fn want_again(&mut self, now: Moment) {
+        let waits = |candidate: &Candidate| candidate.failures == 0 && candidate.eligible > now;
+        let useful: Vec<SocketAddr> = (self.by_time.iter())
+            .filter(|(_, address)| self.known.get(address).is_some_and(waits))
+            .map(|&(_, address)| address)
+            .collect();
+        for address in useful {
+            self.change(address, |candidate| candidate.eligible = now);
+        }
+    }
+
     /// A dial failed, or the connection broke before it was of use. It is tried again later.
     pub fn failed(&mut self, now: Moment, address: SocketAddr) {
         self.change(address, |candidate| {

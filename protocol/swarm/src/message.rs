@@ -176,6 +176,10 @@ pub enum CloseReason {
     Ourselves,
     /// The torrent is private (BEP 27), and neither its trackers nor its user named the peer.
     Private,
+    /// A person, or a list of theirs, forbids its address.
+    Forbidden,
+    /// Everything is read again, and until it has been nothing can be served.
+    Rechecking,
     /// The torrent or the program stops.
     Stopping,
 }

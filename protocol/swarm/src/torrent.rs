@@ -8,6 +8,7 @@ mod exchange;
 mod hole_punch;
 mod offers;
 mod peer;
+mod recheck;
 mod super_seed;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,7 @@ mod trust;
 mod view;
 mod work;
 
-pub use view::{Availability, ChokeCandidate, PeerSummary, Progress, WebSeedSummary};
+pub use view::{Availability, ChokeCandidate, PeerSummary, PieceSummary, Progress, WebSeedSummary};
 
 use crate::candidates::Candidates;
 use crate::message::{CloseReason, DeadlineLease, FromPeer, PeerKey, ToPeer};
@@ -68,13 +69,13 @@ impl Origin {
 pub enum Priority {
     /// Not at all.
     Skip,
-    /// After everything else.
-    Low,
-    /// As usual.
+    /// As usual: after everything of a higher priority.
     #[default]
     Normal,
-    /// Before everything else.
+    /// Before what is wanted as usual.
     High,
+    /// Before everything else.
+    Highest,
 }
 
 /// What can happen to a torrent.
@@ -165,6 +166,25 @@ pub enum Input {
         /// The id of the lease.
         id: u64,
     },
+    /// Show pieces one by one until others have all of them between them (true, BEP 16), where every piece is there; or be a seed like
+    /// any other.
+    SuperSeed(bool),
+    /// The most connections from here on, those being dialled included. Those beyond it end, the least useful first.
+    MaxConnections(u32),
+    /// The session has so many connections too many: they end, the least useful first.
+    Shed(u32),
+    /// End this connection.
+    Disconnect {
+        /// Which.
+        peer: PeerKey,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// Every piece is about to be read again: nothing counts as had any more, received blocks are forgotten, and all connections end.
+    /// `Verified` follows for each piece that is right.
+    Recheck,
+    /// Every piece was read: go on.
+    Rechecked,
     /// End all connections and open no more.
     Stop,
     /// A deadline passed.
@@ -298,6 +318,10 @@ pub struct Torrent {
     news: Vec<PieceIndex>,
     suspended: bool,
     stopped: bool,
+    /// Every piece is being read again.
+    rechecking: bool,
+    /// It is to be a super-seed again when that is over.
+    super_seeds_again: bool,
     complete: bool,
     missing: Tally,
     have: Tally,
@@ -395,6 +419,8 @@ impl Torrent {
             news: Vec::new(),
             suspended: false,
             stopped: false,
+            rechecking: false,
+            super_seeds_again: false,
             missing: Tally::default(),
             wanted: Tally::default(),
             wasted_bytes: 0,
@@ -489,7 +515,7 @@ impl Torrent {
     /// Says so when the last wanted piece is verified, or when more is wanted afterwards.
     fn review_completeness(&mut self) {
         let complete = self.picker.is_complete();
-        if complete == self.complete {
+        if complete == self.complete || self.rechecking {
             return;
         }
         self.complete = complete;
@@ -498,6 +524,9 @@ impl Torrent {
             // What completed it goes before, so that nobody hears that we are done before hearing what we have.
             self.tell_news();
             self.outputs.push_back(Output::Complete);
+        } else {
+            // Seeds were sent away when it was complete.
+            self.candidates.want_again(self.now);
         }
         self.outputs
             .push_back(Output::Broadcast(ToPeer::UploadOnly(complete)));
@@ -572,6 +601,12 @@ impl Machine for Torrent {
                 self.wake_all();
             }
             Input::DeadlineEnded { id } => self.picker.end_due(id),
+            Input::SuperSeed(wanted) => self.set_super_seed(wanted),
+            Input::MaxConnections(most) => self.set_max_connections(most),
+            Input::Shed(count) => self.shed(count),
+            Input::Disconnect { peer, reason } => self.close(peer, reason),
+            Input::Recheck => self.on_recheck(),
+            Input::Rechecked => self.on_rechecked(),
             Input::Stop => self.on_stop(),
             Input::Tick => self.on_tick(),
         }
@@ -591,7 +626,7 @@ impl Machine for Torrent {
         if self.stopped {
             return None;
         }
-        let work = match self.hungry.is_empty() || self.suspended {
+        let work = match self.hungry.is_empty() || self.suspended || self.rechecking {
             true => self.retry_at,
             false => Some(self.now),
         };

@@ -13,10 +13,11 @@
 //! scraped, and what comes of a scrape changes no announce.
 //!
 //! Invariant: a tracker has at most one announce and one scrape on its way. To one tracker, `Started` is announced until it succeeds once,
-//! then `Completed` until it succeeds once if the torrent became complete after its start, and `Stopped` last and once,
-//! only where `Started` succeeded. After `Output::StoppedAll` nothing follows.
+//! then `Completed` until it succeeds once if the torrent became complete after its start and the tracker was there by then, and `Stopped`
+//! last and once, only where `Started` succeeded. After `Output::StoppedAll` nothing follows.
 
 mod entry;
+mod replace;
 mod scraping;
 mod tiers;
 
@@ -129,6 +130,11 @@ pub enum Input {
     },
     /// A tracker more, in a tier of its own after all others. One that is there already changes nothing.
     Add(Url),
+    /// These tiers in place of all. Trackers that stay go on as they were, those that go are taken leave of, and new ones hear of us.
+    Replace(Vec<Vec<Url>>),
+    /// A person wants an announce now: of one tracker, or of all. As soon as their `min interval` allows, and without a pause after a
+    /// failure that the tracker did not ask for.
+    Reannounce(Option<Url>),
     /// Take leave of the trackers. Announces on their way may be dropped, unless their event is `Completed`; so may scrapes.
     Stop,
     /// A deadline passed.
@@ -269,6 +275,8 @@ pub struct Schedule {
     partial_seed: bool,
     entries: Vec<Entry>,
     tiers: Tiers,
+    /// Trackers that were removed and have not answered our farewell.
+    leaving: Vec<Entry>,
     next_id: u64,
     outputs: VecDeque<Output>,
 }
@@ -293,6 +301,7 @@ impl Schedule {
             partial_seed: false,
             entries: Vec::new(),
             tiers: Tiers::default(),
+            leaving: Vec::new(),
             next_id: 0,
             outputs: VecDeque::new(),
         };
@@ -305,6 +314,12 @@ impl Schedule {
             schedule.tiers.push(members);
         }
         schedule
+    }
+
+    /// The swarm.
+    #[must_use]
+    pub const fn info_hash(&self) -> InfoHash {
+        self.info_hash
     }
 
     /// How things stand with every tracker, in the order of tiers and, in each, of preference.
@@ -330,7 +345,8 @@ impl Schedule {
         if known || self.entries.len() >= MAX_TRACKERS {
             return None;
         }
-        self.entries.push(Entry::new(url, due_at));
+        let entry = self.newcomer(url, due_at);
+        self.entries.push(entry);
         Some(self.entries.len() - 1)
     }
 
@@ -344,21 +360,18 @@ impl Schedule {
     }
 
     fn announce(&mut self, index: usize, event: Option<Event>, give_up_at: Moment) {
-        let id = AnnounceId(self.next_id);
-        self.next_id += 1;
-        let entry = &mut self.entries[index];
-        entry.sent(id, event, give_up_at);
         // Peers are of no use to who leaves.
         let leaving = event == Some(Event::Stopped) || matches!(self.phase, Phase::Stopping(_));
-        self.outputs.push_back(Output::Announce {
-            id,
-            tracker: entry.url.clone(),
-            info_hash: self.info_hash,
-            event,
-            num_want: if leaving { 0 } else { self.settings.num_want },
-            tracker_id: entry.tracker_id.clone(),
-            give_up_at,
-        });
+        let num_want = if leaving { 0 } else { self.settings.num_want };
+        let id = self.next_announce();
+        let announce = self.entries[index].announce(id, event, give_up_at);
+        self.outputs
+            .push_back(announce.output(self.info_hash, num_want));
+    }
+
+    fn next_announce(&mut self) -> AnnounceId {
+        self.next_id += 1;
+        AnnounceId(self.next_id - 1)
     }
 
     /// Announces to every served tracker that is due.
@@ -392,7 +405,7 @@ impl Schedule {
 
     fn reply(&mut self, now: Moment, id: AnnounceId, result: Result<AnnounceReply, Error>) {
         let Some(index) = self.entries.iter().position(|entry| entry.awaits(id)) else {
-            return;
+            return self.farewell_answered(now, id, &result);
         };
         let entry = &mut self.entries[index];
         let event = entry.answered();
@@ -417,7 +430,11 @@ impl Schedule {
 
     /// Counts announces and scrapes that were not answered in time as failures.
     fn expire(&mut self, now: Moment) {
-        while let Some(id) = self.entries.iter().find_map(|entry| entry.expired(now)) {
+        let all = |schedule: &Self| {
+            let mut all = schedule.entries.iter().chain(&schedule.leaving);
+            all.find_map(|entry| entry.expired(now))
+        };
+        while let Some(id) = all(self) {
             self.reply(now, id, Err(Error::TimedOut));
         }
         for entry in &mut self.entries {
@@ -474,9 +491,11 @@ impl Schedule {
         let Phase::Stopping(until) = self.phase else {
             return;
         };
-        if now >= until || !self.entries.iter().any(Entry::is_busy) {
+        let mut all = self.entries.iter().chain(&self.leaving);
+        if now >= until || !all.any(Entry::is_busy) {
             self.phase = Phase::Over;
             self.entries.iter_mut().for_each(Entry::forget_sent);
+            self.leaving.clear();
             self.outputs.push_back(Output::StoppedAll);
         }
     }
@@ -504,6 +523,8 @@ impl Machine for Schedule {
                     self.tiers.push(vec![index]);
                 }
             }
+            Input::Replace(tiers) => self.replace(now, tiers),
+            Input::Reannounce(tracker) => self.reannounce(now, tracker.as_ref()),
             Input::Stop => self.stop(now),
             Input::Tick => self.expire(now),
         }
@@ -531,7 +552,8 @@ impl Machine for Schedule {
                     .into_iter()
                     .map(|index| self.entries[index].next_at)
                     .min();
-                let expiry = self.entries.iter().filter_map(Entry::give_up_at).min();
+                let all = self.entries.iter().chain(&self.leaving);
+                let expiry = all.filter_map(Entry::give_up_at).min();
                 let scrape = self.entries.iter().filter_map(Entry::scrape_deadline);
                 earliest(earliest(due, expiry), scrape.min())
             }

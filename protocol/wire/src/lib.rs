@@ -5,6 +5,7 @@
 //! follow where they belong.
 
 pub mod allowed_fast;
+mod client;
 pub mod codec;
 pub mod extended_handshake;
 pub mod extension;

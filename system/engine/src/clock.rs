@@ -20,6 +20,13 @@ impl Clock {
         Moment::ZERO + self.origin.elapsed()
     }
 
+    /// When that is by the machine's clock; `None` where it is never, or so far off that the clock does not go there.
+    pub(crate) fn instant(&self, moment: Moment) -> Option<Instant> {
+        let never = moment == Moment::NEVER;
+        let since = moment.since(Moment::ZERO);
+        self.origin.checked_add(since).filter(|_| !never)
+    }
+
     /// Waits until `deadline`; for ever where there is none.
     pub(crate) async fn sleep_until(&self, deadline: Option<Moment>) {
         match deadline {

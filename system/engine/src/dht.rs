@@ -9,6 +9,7 @@ mod driver;
 mod saved;
 mod schedule;
 
+use crate::inbox::Sender;
 use crate::mailbox::{Mailbox, separate};
 use crate::torrent::ToTorrent;
 pub(crate) use driver::{DhtTask, Parts};
@@ -50,7 +51,7 @@ enum ToDht {
     Join {
         swarm: InfoHash,
         is_seed: bool,
-        torrent: mpsc::Sender<ToTorrent>,
+        torrent: Sender<ToTorrent>,
     },
     Leave(InfoHash),
     /// A swarm has few peers.
@@ -88,7 +89,7 @@ impl DhtPeers {
         swarms: impl Iterator<Item = InfoHash>,
         is_seed: bool,
         nodes: &[Contact],
-        torrent: &mpsc::Sender<ToTorrent>,
+        torrent: &Sender<ToTorrent>,
     ) -> Membership {
         let mut membership = Membership {
             swarms: Vec::new(),
@@ -131,7 +132,7 @@ impl DhtPeers {
 pub(crate) struct Membership {
     swarms: Vec<InfoHash>,
     is_seed: bool,
-    torrent: mpsc::Sender<ToTorrent>,
+    torrent: Sender<ToTorrent>,
     mailbox: Mailbox<ToDht>,
 }
 

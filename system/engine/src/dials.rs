@@ -1,11 +1,12 @@
 //! The dials that a torrent has begun, or the search for one.
 //!
-//! Invariant: whatever comes of a dial is told to whoever began it, unless the dials were stopped before; none begins uncounted.
+//! Invariant: whatever comes of a dial is told to whoever began it, unless the dials were stopped before; none begins uncounted, and none goes
+//! to an address that peers may not have.
 
 use crate::connect::{self, Dial, Introduction};
 use crate::engine::Environment;
+use crate::inbox::Sender;
 use crate::torrent::ToTorrent;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// See the module.
@@ -22,12 +23,17 @@ impl Dials {
         environment: &Environment,
         us: Introduction,
         whom: Dial,
-        beginner: mpsc::Sender<ToTorrent>,
+        beginner: Sender<ToTorrent>,
     ) {
         self.begun += 1;
         let (dialer, under_way) = (environment.dialer.clone(), self.under_way.clone());
+        let allowed = environment.admission.allows(whom.address.ip());
         environment.pool.next().spawn(async move {
             let Dial { key, address, .. } = whom;
+            if !allowed {
+                drop(beginner.send(ToTorrent::DialFailed(key)).await);
+                return;
+            }
             let dialling = connect::dial(&dialer, us, whom);
             let outcome = match under_way.run_until_cancelled(dialling).await {
                 None => return,

@@ -1,33 +1,39 @@
 //! The engine as a library: start one, add torrents, watch them, stop.
 
+use crate::admission::{AddressFilter, Admission, MAX_BANS};
+use crate::changes::{Board, Changes};
 use crate::clock::Clock;
 use crate::connect::{Introduction, Ready};
 use crate::dht::{self, Acquaintance, DhtConfig, DhtPeers, DhtTask};
 use crate::door;
+use crate::handle::TorrentHandle;
+use crate::inbox::Sender;
 use crate::local::LocalPeers;
 use crate::magnet::{self, AddMagnet, MagnetHandle, MagnetTask};
 use crate::mailbox::Mailbox;
 use crate::ports::OurPort;
+use crate::priorities::FilePriority;
 use crate::register::{Register, Registration};
 use crate::session::{SessionTask, ToSession};
 use crate::snapshot::{Shown, Snapshot};
-use crate::start::{self, Entrance, Starting};
-use crate::torrent::{Inbox, ToTorrent};
-use crate::tracker::{Standing, Totals, TrackerClient};
+use crate::start::{self, Entrance, Order, Starting};
+use crate::torrent::{Inbox, OnDisk, ToTorrent};
+use crate::tracker::{Standing, Totals, TrackerClient, TrackerTask};
 use crate::web_seed::Mirror;
+use crate::wishes::Wishes;
 use crate::worker::{Pool, Workers};
 use shoal_metainfo::{FileIndex, InfoHashes, Metainfo};
 use shoal_session::{Settings, TorrentKey};
-use shoal_storage::{Disk, Reason, Storage, StorageConfig, StorageError};
+use shoal_storage::{ContentSpec, Disk, Reason, Storage, StorageConfig, StorageError};
 use shoal_transport::{
-    Listener, Mapped, OriginClass, OtherDatagrams, PeerDialer, RateLimits, Transport,
+    LimitGroup, Listener, Mapped, OriginClass, OtherDatagrams, PeerDialer, RateLimits, Transport,
     TransportConfig, TransportError, UtpEndpoint, WantedPort,
 };
 use shoal_wire::PeerId;
 use shoal_wire::mse::EncryptionPolicy;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,14 +62,17 @@ pub enum EngineError {
     /// The torrent is here already, under one of its info hashes.
     #[error("the torrent is running already")]
     Duplicate,
-    /// The selection does not fit the torrent.
-    #[error("the torrent has {files} files, and the selection is for {selected}")]
-    Selection {
+    /// The priorities are not one for each file.
+    #[error("the torrent has {files} files, and there are {given} priorities")]
+    Priorities {
         /// Files of the torrent.
         files: usize,
-        /// Entries of the selection.
-        selected: usize,
+        /// Priorities that were given.
+        given: usize,
     },
+    /// No more addresses can be banned one by one.
+    #[error("{MAX_BANS} addresses are banned, which is the most; use a filter for ranges of them")]
+    TooManyBans,
     /// The disk did not answer in time.
     #[error(
         "the disk takes too long: what is done is done, and what is left goes with a second attempt"
@@ -141,10 +150,12 @@ pub struct AddTorrent {
     pub directory: PathBuf,
     /// Files that have other paths below it than the metainfo says.
     pub renamed: BTreeMap<FileIndex, PathBuf>,
-    /// For each file of the metainfo, whether it is wanted; `None` is all. Where nothing is fetched, it means nothing.
-    pub selection: Option<Vec<bool>>,
+    /// How much each file of the metainfo is wanted; `None` is all as usual. Where nothing is fetched, it means nothing.
+    pub priorities: Option<Vec<FilePriority>>,
     /// Fetch pieces in order.
     pub sequential: bool,
+    /// Fetch the first and last pieces of each wanted file first.
+    pub first_last: bool,
     /// Only read and serve; fetch and write nothing.
     pub seed_only: bool,
     /// Where everything is there, show it piece by piece until others have it all between them (BEP 16).
@@ -161,6 +172,8 @@ pub struct AddTorrent {
     pub peers: Vec<SocketAddr>,
     /// Trackers that the user named, besides the torrent's own.
     pub trackers: Vec<Url>,
+    /// Trackers in tiers (BEP 12), in place of the torrent's own and of `trackers`. Those that the torrent does not name are the user's word.
+    pub tiers: Option<Vec<Vec<Url>>>,
     /// The search that found this metainfo and no other: the torrent goes on over its connections and with its trackers. What `trackers`
     /// names was told to the search.
     pub search: Option<MagnetHandle>,
@@ -170,6 +183,12 @@ pub struct AddTorrent {
     pub mirrors: Vec<(Mirror, OriginClass)>,
     /// Limits of this torrent.
     pub limits: RateLimits,
+    /// Limits that it shares with others. All hold at once.
+    pub limit_groups: Vec<LimitGroup>,
+    /// The most connections, never more than the session allows a torrent, which is what `None` means.
+    pub max_connections: Option<u32>,
+    /// The most peers that are served at a time, in the same way.
+    pub max_uploads: Option<u32>,
 }
 
 impl AddTorrent {
@@ -180,8 +199,9 @@ impl AddTorrent {
             metainfo,
             directory,
             renamed: BTreeMap::new(),
-            selection: None,
+            priorities: None,
             sequential: false,
+            first_last: false,
             seed_only: false,
             super_seed: false,
             trust: false,
@@ -190,16 +210,30 @@ impl AddTorrent {
             journal: None,
             peers: Vec::new(),
             trackers: Vec::new(),
+            tiers: None,
             search: None,
             web_seeds: Vec::new(),
             mirrors: Vec::new(),
             limits: RateLimits::default(),
+            limit_groups: Vec::new(),
+            max_connections: None,
+            max_uploads: None,
         }
+    }
+
+    /// Only these files, as usual: for each file of the metainfo, whether it is wanted.
+    #[must_use]
+    pub fn select(mut self, wanted: &[bool]) -> Self {
+        let priority = |&wanted: &bool| match wanted {
+            true => FilePriority::Normal,
+            false => FilePriority::Skip,
+        };
+        self.priorities = Some(wanted.iter().map(priority).collect());
+        self
     }
 }
 
 /// What all torrents of an engine use.
-#[derive(Clone)]
 pub(crate) struct Environment {
     pub(crate) clock: Clock,
     pub(crate) pool: Pool,
@@ -214,14 +248,23 @@ pub(crate) struct Environment {
     pub(crate) local: Option<LocalPeers>,
     /// The DHT, where we take part.
     pub(crate) dht: Option<DhtPeers>,
-    /// The most connections of one torrent.
-    pub(crate) max_connections: u32,
+    /// Which addresses peers may have.
+    pub(crate) admission: Admission,
     pub(crate) encryption: EncryptionPolicy,
     /// Nobody is spoken to but those whom a person or a torrent named.
     pub(crate) isolated: bool,
+    /// What is waited for at the end.
+    pub(crate) tasks: TaskTracker,
 }
 
 impl Environment {
+    /// Runs the announces of a torrent, where it has trackers.
+    pub(crate) fn run(&self, task: Option<Box<TrackerTask>>) {
+        if let Some(task) = task {
+            self.tasks.spawn_on(task.run(), self.pool.next());
+        }
+    }
+
     /// Whether peers of this torrent are told of each other (BEP 11). Those of a private one come from its trackers alone (BEP 27).
     pub(crate) fn exchanges_peers(&self, metainfo: &Metainfo) -> bool {
         !self.isolated && !metainfo.is_private()
@@ -257,10 +300,11 @@ pub struct Engine {
 /// Adds torrents to an engine that somebody else owns. Clones are of the same engine; once that has been stopped, nothing can be added.
 #[derive(Clone)]
 pub struct EngineHandle {
-    pub(crate) environment: Environment,
+    pub(crate) environment: Arc<Environment>,
     register: Register,
     tasks: TaskTracker,
     torrents: Arc<Torrents>,
+    board: Board,
 }
 
 /// All that were added.
@@ -268,7 +312,7 @@ struct Torrents {
     next_id: AtomicU64,
     seeds: Mutex<fastrand::Rng>,
     /// Whom to tell of the end; `None` once they have been told.
-    running: Mutex<Option<Vec<mpsc::Sender<ToTorrent>>>>,
+    running: Mutex<Option<Vec<Sender<ToTorrent>>>>,
 }
 
 impl Engine {
@@ -295,7 +339,7 @@ impl Engine {
         }?;
         let isolated = config.transport.isolated;
         let transport = Transport::start(config.transport)?;
-        let max_connections = config.session.max_connections_per_torrent;
+        let admission = Admission::default();
         let (session_task, session) = SessionTask::new(clock, config.session, seeds.u64(..));
         pool.next().spawn(session_task.run());
         let register = Register::default();
@@ -314,8 +358,13 @@ impl Engine {
         // uTP has the ports of TCP.
         listening.dedup();
         for listener in listeners {
-            let (register, session) = (register.clone(), session.clone());
-            entrance.spawn(door::stand(listener, register, session, config.encryption));
+            let guests = door::Guests {
+                register: register.clone(),
+                session: session.clone(),
+                admission: admission.clone(),
+                policy: config.encryption,
+            };
+            entrance.spawn(door::stand(listener, guests));
         }
         let mapper = wanted.and_then(|(address, wanted)| transport.port_mapper(address, wanted));
         let local_port = listening.first().map(SocketAddr::port);
@@ -342,7 +391,9 @@ impl Engine {
         });
         let dht = dht.transpose()?;
         // Where others cannot connect there is nothing to announce to them.
-        let reachable = listening.iter().find(|address| !address.ip().is_loopback());
+        let reachable = listening
+            .iter()
+            .find(|address| !isolated && !address.ip().is_loopback());
         let local = reachable.map(|&first| {
             let (transport, dht) = (transport.clone(), dht.clone());
             let (task, local) =
@@ -361,9 +412,10 @@ impl Engine {
             port,
             local,
             dht,
-            max_connections,
+            admission,
             encryption: config.encryption,
             isolated,
+            tasks: tasks.clone(),
         };
         let torrents = Torrents {
             next_id: AtomicU64::new(1),
@@ -374,10 +426,11 @@ impl Engine {
             workers,
             listening,
             handle: EngineHandle {
-                environment,
+                environment: Arc::new(environment),
                 register,
                 tasks,
                 torrents: Arc::new(torrents),
+                board: Board::default(),
             },
         })
     }
@@ -430,8 +483,10 @@ impl Engine {
             environment,
             tasks,
             torrents,
+            board,
             ..
         } = self.handle;
+        board.close();
         let torrents = lock(&torrents.running).take().unwrap_or_default();
         let leave = async {
             environment.port.leave();
@@ -448,7 +503,7 @@ impl Engine {
         if tokio::time::timeout(within * 3 / 4, leave).await.is_err() {
             tracing::warn!("not everything ended in time; it is cut off");
         }
-        let (workers, storage) = (self.workers, environment.storage);
+        let (workers, storage) = (self.workers, environment.storage.clone());
         let (done, ended) = oneshot::channel::<()>();
         // On a thread of its own: a disk that does not answer keeps it, and must not keep the caller's runtime.
         let thread = thread::Builder::new().name("shoal-end".to_owned());
@@ -466,16 +521,58 @@ impl Engine {
 }
 
 impl EngineHandle {
+    /// How many tasks there are on the engine's event loops, for those who look for some that do not end.
+    #[must_use]
+    pub fn alive_tasks(&self) -> usize {
+        self.environment.pool.alive_tasks()
+    }
+
     /// Runs a torrent: checks what is on disk as far as it has to, then downloads what is missing and seeds.
     ///
     /// # Errors
-    /// Before the first byte moves: where the target cannot be used, the selection does not fit, or the torrent is here already.
-    pub async fn add(&self, mut add: AddTorrent) -> Result<TorrentHandle, EngineError> {
+    /// Before the first byte moves: where the target cannot be used, the priorities do not fit, or the torrent is here already.
+    pub async fn add(&self, add: AddTorrent) -> Result<TorrentHandle, EngineError> {
+        let mut added = self.add_all(vec![add]).await;
+        added.pop().unwrap_or(Err(EngineError::Stopped))
+    }
+
+    /// As [`EngineHandle::add`], for many: their contents are opened one after the other, on one thread. Thousands on one disk begin sooner
+    /// like that; where a disk does not answer, all of them wait. The answers are in the same order.
+    pub async fn add_all(
+        &self,
+        torrents: Vec<AddTorrent>,
+    ) -> Vec<Result<TorrentHandle, EngineError>> {
+        let count = torrents.len();
+        let entered = torrents.into_iter().map(|add| self.enter(add));
+        let entered: Vec<Result<Entered, EngineError>> = entered.collect();
+        let storage = self.environment.storage.clone();
+        // The registration goes with the content, so that it lasts as long even where nobody waits for this any more.
+        let opening = tokio::task::spawn_blocking(move || {
+            let open = |entered: Result<Entered, EngineError>| {
+                let entered = entered?;
+                let on_disk = start::open(&storage, entered.spec.clone())?;
+                Ok((entered, on_disk))
+            };
+            entered.into_iter().map(open).collect::<Vec<_>>()
+        });
+        let Ok(opened) = opening.await else {
+            return (0..count).map(|_| Err(EngineError::Stopped)).collect();
+        };
+        let opened = opened.into_iter();
+        let run = |opened: Result<(Entered, OnDisk), EngineError>| {
+            let (entered, on_disk) = opened?;
+            self.run(entered, on_disk)
+        };
+        opened.map(run).collect()
+    }
+
+    /// Gives a torrent its place.
+    fn enter(&self, mut add: AddTorrent) -> Result<Entered, EngineError> {
         // What no torrent describes has no peers.
         if !add.metainfo.is_plain() {
             self.environment.port.map();
         }
-        let wanted = wanted_files(&add)?;
+        let wishes = Wishes::of(&add)?;
         let mut rng = lock(&self.torrents.seeds).fork();
         let hashes = add.metainfo.info_hashes();
         let dht = self.environment.dht_for(&add.metainfo).is_some();
@@ -495,34 +592,58 @@ impl EngineHandle {
                 (id, introduction, Entrance::New(registration))
             }
         };
-        let (storage, spec) = (
-            self.environment.storage.clone(),
-            start::content_spec(&add, &wanted),
-        );
-        // The registration goes with the content, so that it lasts as long even where nobody waits for this any more.
-        let opening = tokio::task::spawn_blocking(move || {
-            let opened = start::open(&storage, spec);
-            opened.map(|on_disk| (on_disk, entrance))
-        });
-        let (on_disk, entrance) = opening.await.map_err(|_| EngineError::Stopped)??;
+        Ok(Entered {
+            spec: start::content_spec(&add, &wishes.wanted()),
+            add,
+            wishes,
+            rng,
+            id,
+            introduction,
+            entrance,
+        })
+    }
+
+    /// Runs a torrent whose content is open.
+    fn run(&self, entered: Entered, on_disk: OnDisk) -> Result<TorrentHandle, EngineError> {
+        let Entered {
+            add,
+            wishes,
+            rng,
+            id,
+            introduction,
+            entrance,
+            ..
+        } = entered;
         let inbox = Inbox::new();
         let sender = inbox.sender();
         let (snapshot, watched) = watch::channel(Snapshot::default());
-        let starting = Starting {
-            environment: self.environment.clone(),
+        let limiter = self.environment.transport.limiter().torrent(add.limits);
+        limiter.set_groups(&add.limit_groups);
+        let starting = Box::new(Starting {
+            environment: Arc::clone(&self.environment),
             id,
             introduction,
             entrance,
             on_disk,
             inbox,
-            shown: Shown::new(snapshot),
-            tasks: self.tasks.clone(),
+            limiter: limiter.clone(),
+            wishes,
+            shown: Shown::new(snapshot, self.board.post(id, watched.clone())),
+        });
+        let order = Box::new(Order {
+            add,
             rng,
-        };
+            is_restless: false,
+        });
         self.tasks
-            .spawn_on(starting.run(add, wanted), self.environment.pool.next());
+            .spawn_on(starting.run(order), self.environment.pool.next());
         self.keep(sender.clone())?;
-        Ok(TorrentHandle { sender, watched })
+        Ok(TorrentHandle {
+            id,
+            sender,
+            watched,
+            limiter,
+        })
     }
 
     /// Looks for the torrent that a magnet link names, until the handle is dropped or given to [`Engine::add`].
@@ -542,7 +663,7 @@ impl EngineHandle {
             self.register(hashes, dht.is_some(), true, &mut rng)?;
         let inbox = Inbox::new();
         let sender = inbox.sender();
-        let environment = self.environment.clone();
+        let environment = Arc::clone(&self.environment);
         let (task, trackers) = start::announce(
             &environment,
             introduction,
@@ -555,7 +676,7 @@ impl EngineHandle {
             sender.clone(),
             &mut rng,
         );
-        self.tasks.spawn_on(task.run(), environment.pool.next());
+        environment.run(task);
         environment.port.map();
         let mailbox = Mailbox::new();
         // Where the session is gone the engine stops.
@@ -578,6 +699,68 @@ impl EngineHandle {
             .spawn_on(task.run(), self.environment.pool.next());
         self.keep(sender)?;
         Ok(handle)
+    }
+
+    /// All torrents, and what they are like. What has changed since, [`Changes`] tell, where they were begun before.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<(TorrentKey, Snapshot)> {
+        self.board.all()
+    }
+
+    /// Follows all torrents: those that there are, from the first look on, and those to come. One task is enough for thousands, and where
+    /// nothing changes it is not woken.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        self.board.follow()
+    }
+
+    /// The limits of all torrents together from here on.
+    pub fn set_limits(&self, limits: RateLimits) {
+        self.environment.transport.limiter().set_limits(limits);
+    }
+
+    /// Slots and connections from here on. Connections beyond them end, the least useful first.
+    ///
+    /// # Errors
+    /// Where the engine has stopped.
+    pub async fn set_session(&self, settings: Settings) -> Result<(), EngineError> {
+        self.tell_session(ToSession::Settings(Box::new(settings)))
+            .await
+    }
+
+    /// Speaks to no peer at this address from here on, whatever torrent it is of. Who is connected is sent away.
+    ///
+    /// # Errors
+    /// Where [`MAX_BANS`] are banned, or the engine has stopped.
+    pub async fn ban(&self, address: IpAddr) -> Result<(), EngineError> {
+        self.environment.admission.ban(address)?;
+        self.tell_session(ToSession::Review).await
+    }
+
+    /// Lifts a ban of a person. Who sent wrong data stays away from the torrent in question.
+    pub fn unban(&self, address: IpAddr) {
+        self.environment.admission.unban(address);
+    }
+
+    /// All addresses that were banned by a person, in order.
+    #[must_use]
+    pub fn banned(&self) -> Vec<IpAddr> {
+        self.environment.admission.banned()
+    }
+
+    /// Speaks to no peer at an address that the filter forbids, from here on; `None` forbids none. Who is connected and forbidden is sent
+    /// away.
+    ///
+    /// # Errors
+    /// Where the engine has stopped.
+    pub async fn set_filter(&self, filter: Option<AddressFilter>) -> Result<(), EngineError> {
+        self.environment.admission.set_filter(filter);
+        self.tell_session(ToSession::Review).await
+    }
+
+    async fn tell_session(&self, message: ToSession) -> Result<(), EngineError> {
+        let sent = self.environment.session.send(message).await;
+        sent.map_err(|_| EngineError::Stopped)
     }
 
     /// A place among the torrents. Two contents over the same files would be in each other's way: whoever comes second gets none.
@@ -611,7 +794,7 @@ impl EngineHandle {
     ///
     /// # Errors
     /// It has come already, and this torrent goes with the engine's threads.
-    fn keep(&self, torrent: mpsc::Sender<ToTorrent>) -> Result<(), EngineError> {
+    fn keep(&self, torrent: Sender<ToTorrent>) -> Result<(), EngineError> {
         let mut running = lock(&self.torrents.running);
         let running = running.as_mut().ok_or(EngineError::Stopped)?;
         // Now and then, as there may be thousands.
@@ -621,6 +804,17 @@ impl EngineHandle {
         running.push(torrent);
         Ok(())
     }
+}
+
+/// A torrent that has its place and is not opened yet.
+struct Entered {
+    add: AddTorrent,
+    wishes: Wishes,
+    rng: fastrand::Rng,
+    id: TorrentKey,
+    introduction: Introduction,
+    entrance: Entrance,
+    spec: ContentSpec,
 }
 
 /// What peers connect to, and what they are dialled with.
@@ -715,35 +909,5 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// For each file, whether it is wanted.
 pub(crate) fn wanted_files(add: &AddTorrent) -> Result<Vec<bool>, EngineError> {
-    let files = add.metainfo.files().len();
-    let wanted = add.selection.clone();
-    let wanted = wanted.unwrap_or_else(|| vec![true; files]);
-    if wanted.len() == files {
-        Ok(wanted)
-    } else {
-        Err(EngineError::Selection {
-            files,
-            selected: wanted.len(),
-        })
-    }
-}
-
-/// A torrent that runs. Clones are the same torrent.
-#[derive(Clone, Debug)]
-pub struct TorrentHandle {
-    pub(crate) sender: mpsc::Sender<ToTorrent>,
-    watched: watch::Receiver<Snapshot>,
-}
-
-impl TorrentHandle {
-    /// The torrent's state, and news of it. The sender goes when the torrent has ended.
-    #[must_use]
-    pub fn watch(&self) -> watch::Receiver<Snapshot> {
-        self.watched.clone()
-    }
-
-    /// Takes leave of trackers and peers and ends. Nothing happens where it has ended already.
-    pub async fn stop(&self) {
-        drop(self.sender.send(ToTorrent::Stop).await);
-    }
+    Ok(Wishes::of(add)?.wanted())
 }

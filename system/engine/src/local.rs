@@ -4,6 +4,7 @@
 
 use crate::clock::Clock;
 use crate::dht::DhtPeers;
+use crate::inbox::Sender;
 use crate::mailbox::{Mailbox, separate};
 use crate::torrent::ToTorrent;
 use shoal_machine::Machine;
@@ -16,11 +17,10 @@ use shoal_transport::{Multicast, Transport};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use tokio::sync::mpsc;
 
 /// What torrents tell this driver.
 enum ToLocal {
-    Join([u8; 20], mpsc::Sender<ToTorrent>),
+    Join([u8; 20], Sender<ToTorrent>),
     Leave([u8; 20]),
 }
 
@@ -63,7 +63,7 @@ impl LocalPeers {
     pub(crate) fn join(
         &self,
         swarms: impl Iterator<Item = InfoHash>,
-        torrent: &mpsc::Sender<ToTorrent>,
+        torrent: &Sender<ToTorrent>,
     ) -> Membership {
         let swarms: Vec<[u8; 20]> = swarms.map(|swarm| swarm.0).collect();
         for swarm in &swarms {
@@ -155,7 +155,7 @@ pub(crate) struct LocalTask {
     dht: Option<DhtPeers>,
     discovery: LocalDiscovery,
     mailbox: Mailbox<ToLocal>,
-    torrents: BTreeMap<[u8; 20], mpsc::Sender<ToTorrent>>,
+    torrents: BTreeMap<[u8; 20], Sender<ToTorrent>>,
     v4: Group,
     v6: Group,
 }
@@ -259,7 +259,8 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(1);
         let address = SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), 6881));
         let (task, local) = LocalPeers::new(clock, transport, address, &[address], None, &mut rng);
-        engine.handle.environment.local = Some(local);
+        let environment = Arc::get_mut(&mut engine.handle.environment).unwrap();
+        environment.local = Some(local);
         let file = format!("d4:info{info}e").into_bytes();
         let metainfo = Arc::new(Metainfo::parse(&file, Limits::LOCAL).unwrap());
         let add = AddMagnet {

@@ -156,7 +156,7 @@ pub(crate) struct Met {
 /// What a search is put together from, besides its machine.
 pub(crate) struct Parts {
     pub(crate) id: TorrentId,
-    pub(crate) environment: Environment,
+    pub(crate) environment: Arc<Environment>,
     pub(crate) introduction: Introduction,
     pub(crate) register: Register,
     pub(crate) registration: Registration,
@@ -183,6 +183,8 @@ pub(crate) struct MagnetTask {
     hand_over: mpsc::Receiver<oneshot::Sender<Met>>,
     /// Where the world sees us, the last word of each family.
     ours: BTreeMap<bool, IpAddr>,
+    /// The most connections of a torrent, the session's last word.
+    max_connections: Option<u32>,
     shown: watch::Sender<MagnetSnapshot>,
     found: watch::Sender<Option<Result<FoundTorrent, Ended>>>,
     dials: Dials,
@@ -246,6 +248,7 @@ impl MagnetTask {
             inbox,
             hand_over,
             ours: BTreeMap::new(),
+            max_connections: None,
             shown,
             found: sender,
             dials: Dials::default(),
@@ -383,7 +386,12 @@ impl MagnetTask {
             ToTorrent::Seen(sighting) => self.up.push(shoal_session::Input::Seen(sighting)),
             ToTorrent::Stop => self.stop(),
             // Connections of a search speak to it elsewhere, and it has neither origins nor files.
-            ToTorrent::Peer(..) | ToTorrent::WebSeedNews(..) | ToTorrent::Checked(_) => {}
+            ToTorrent::Peer(..)
+            | ToTorrent::Client(..)
+            | ToTorrent::WebSeedNews(..)
+            | ToTorrent::Checked(_)
+            | ToTorrent::Selected(_)
+            | ToTorrent::Command(_) => {}
             // There are no files yet.
             ToTorrent::Relocate(_) | ToTorrent::Relocated | ToTorrent::AcceptMissing(_) => {}
         }
@@ -422,8 +430,9 @@ impl MagnetTask {
                 }
             }
             FromSession::Incoming(ready) => self.connected(*ready),
-            // Nobody is interested in a torrent of which we have nothing.
-            FromSession::Unchoked(_) => {}
+            // Nobody is interested in a torrent of which we have nothing, and a search has few connections, and not for long.
+            FromSession::Unchoked(_) | FromSession::Shed(_) | FromSession::Review => {}
+            FromSession::MaxConnections(most) => self.max_connections = Some(most),
             FromSession::OurAddress(address) => {
                 self.ours.insert(address.is_ipv4(), address);
             }
@@ -574,6 +583,16 @@ impl MagnetTask {
 
     /// A handshake is done: the machine says whether the connection stays.
     fn connected(&mut self, ready: Ready) {
+        if !self.parts.environment.admission.allows(ready.address.ip()) {
+            match ready.key {
+                Some(peer) => {
+                    self.dial_ended(false);
+                    self.handle(Input::DialFailed { peer });
+                }
+                None => self.disconnected(),
+            }
+            return;
+        }
         if ready.key.is_some() {
             self.dial_ended(true);
         }
@@ -654,6 +673,10 @@ impl MagnetTask {
         // A search has no use for it, and the torrent has.
         for address in self.ours.into_values() {
             let news = FromSession::OurAddress(address);
+            self.parts.mailbox.push(news, separate);
+        }
+        if let Some(most) = self.max_connections {
+            let news = FromSession::MaxConnections(most);
             self.parts.mailbox.push(news, separate);
         }
         let met = Met {

@@ -6,9 +6,10 @@
 //!
 //! Invariant: pushing never waits and never fails; the lock is held for one push or one swap, never across an await.
 
+use std::future::poll_fn;
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::Notify;
+use std::task::{Context, Poll, Waker};
 
 /// One receiver's mail. Clones share it.
 #[derive(Debug)]
@@ -18,8 +19,14 @@ pub(crate) struct Mailbox<T> {
 
 #[derive(Debug)]
 struct Inner<T> {
-    mail: Mutex<Vec<T>>,
-    arrived: Notify,
+    mail: Mutex<Mail<T>>,
+}
+
+/// What waits, and who waits for it.
+#[derive(Debug)]
+struct Mail<T> {
+    waiting: Vec<T>,
+    receiver: Option<Waker>,
 }
 
 impl<T> Clone for Mailbox<T> {
@@ -34,8 +41,10 @@ impl<T> Mailbox<T> {
     pub(crate) fn new() -> Self {
         Mailbox {
             inner: Arc::new(Inner {
-                mail: Mutex::new(Vec::new()),
-                arrived: Notify::new(),
+                mail: Mutex::new(Mail {
+                    waiting: Vec::new(),
+                    receiver: None,
+                }),
             }),
         }
     }
@@ -47,37 +56,35 @@ impl<T> Mailbox<T> {
             .mail
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let rest = match mail.last_mut() {
+        let rest = match mail.waiting.last_mut() {
             Some(last) => absorb(last, message),
             None => Some(message),
         };
-        mail.extend(rest);
+        mail.waiting.extend(rest);
+        let receiver = mail.receiver.take();
         drop(mail);
-        self.inner.arrived.notify_one();
+        receiver.into_iter().for_each(Waker::wake);
     }
 
-    /// Waits until there is mail and moves it to the end of `into`. May be cancelled without losing any.
+    /// Waits until there is mail and moves it to the end of `into`. May be cancelled without losing any. One waits at a time.
     pub(crate) async fn collect(&self, into: &mut Vec<T>) {
-        loop {
-            if self.take(into) {
-                return;
-            }
-            self.inner.arrived.notified().await;
-        }
+        poll_fn(|context| self.poll(context, into)).await;
     }
 
-    /// Moves what is there to the end of `into`; says whether there was any.
-    fn take(&self, into: &mut Vec<T>) -> bool {
+    fn poll(&self, context: &Context<'_>, into: &mut Vec<T>) -> Poll<()> {
         let mut mail = self
             .inner
             .mail
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let taken = mem::take(&mut *mail);
+        let taken = mem::take(&mut mail.waiting);
+        if taken.is_empty() {
+            mail.receiver = Some(context.waker().clone());
+            return Poll::Pending;
+        }
         drop(mail);
-        let any = !taken.is_empty();
         into.extend(taken);
-        any
+        Poll::Ready(())
     }
 }
 

@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::dht::Acquaintance;
 use crate::hashes::HashServer;
 use crate::inbound::{Found, Inbound};
+use crate::inbox::Sender;
 use crate::mailbox::Mailbox;
 use crate::outbound::{Flushed, Next, Outbound};
 use crate::torrent::ToTorrent;
@@ -23,7 +24,6 @@ use shoal_wire::{HashRequest, Hashes, Limits, Message, RemoteExtensions, Request
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 /// Reads in a row before other connections of the worker get their turn.
@@ -41,7 +41,7 @@ pub(crate) struct Surroundings {
     pub(crate) content: Content,
     pub(crate) hashes: Arc<HashServer>,
     pub(crate) limiter: TorrentLimiter,
-    pub(crate) torrent: mpsc::Sender<ToTorrent>,
+    pub(crate) torrent: Sender<ToTorrent>,
     /// The remote takes part in the DHT, as we do.
     pub(crate) dht: Option<Acquaintance>,
 }
@@ -62,6 +62,8 @@ pub(crate) struct PeerTask {
     inputs: VecDeque<Input>,
     /// What the torrent is to be told at the end of the turn.
     up: Vec<FromPeer>,
+    /// What the remote calls itself, until the torrent is told.
+    client: Option<Arc<str>>,
     hashing: JoinSet<(HashRequest, Option<Hashes>)>,
     download: Allowance,
     upload: Allowance,
@@ -109,6 +111,7 @@ impl PeerTask {
             around,
             inputs: VecDeque::new(),
             up: Vec::new(),
+            client: None,
             hashing: JoinSet::new(),
             turn_is_over: false,
             closed: false,
@@ -124,6 +127,7 @@ impl PeerTask {
             self.outbound.message(&dht.introduction(), &self.remote);
         }
         for message in self.said.take().into_iter().flat_map(Said::replay) {
+            self.learn_client(&message);
             self.handle(Input::Message(message));
         }
         self.understand();
@@ -228,6 +232,7 @@ impl PeerTask {
         while !self.closed {
             match self.inbound.next() {
                 Ok(Found::Message(message)) => {
+                    self.learn_client(&message);
                     if let Message::ExtendedHandshake(handshake) = &message {
                         self.remote.update(handshake);
                     }
@@ -250,6 +255,14 @@ impl PeerTask {
                     return self.handle(Input::Torrent(ToPeer::Close(reason)));
                 }
             }
+        }
+    }
+
+    fn learn_client(&mut self, message: &Message) {
+        if let Message::ExtendedHandshake(handshake) = message
+            && let Some(client) = &handshake.client
+        {
+            self.client = Some(Arc::from(client.as_str()));
         }
     }
 
@@ -379,6 +392,10 @@ impl PeerTask {
 
     /// Tells the torrent what there is to tell. May wait; the torrent never waits for us.
     async fn report(&mut self) {
+        if let Some(client) = self.client.take() {
+            let told = ToTorrent::Client(self.key, client);
+            self.closed |= self.around.torrent.send(told).await.is_err();
+        }
         if self.up.is_empty() {
             return;
         }

@@ -40,6 +40,18 @@ impl Rechecks {
         std::mem::take(&mut self.due)
     }
 
+    /// Whether a piece was lost and is to be verified again.
+    pub(crate) fn awaits(&self, piece: PieceIndex) -> bool {
+        self.running.contains_key(&piece)
+    }
+
+    /// Does without those that were not begun.
+    pub(crate) fn call_off(&mut self) {
+        for piece in self.due.drain(..) {
+            self.running.remove(&piece);
+        }
+    }
+
     /// How many pieces are being verified again.
     pub(crate) fn under_way(&self) -> u32 {
         u32::try_from(self.running.len()).unwrap_or(u32::MAX)

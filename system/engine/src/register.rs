@@ -4,7 +4,7 @@
 
 use crate::connect::Introduction;
 use crate::torrent::TorrentId;
-use shoal_metainfo::InfoHash;
+use shoal_metainfo::{InfoHash, InfoHashes};
 use shoal_wire::mse::SkeyHash;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
@@ -28,19 +28,37 @@ struct Names {
 pub(crate) struct Registration {
     register: Register,
     id: TorrentId,
+    /// The names that it was entered under first. It may have got others since.
+    names: InfoHashes,
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.register.write().remove(self.id);
+        let mut names = self.register.write();
+        // The entry of any name knows them all.
+        let known = self
+            .names
+            .swarms()
+            .find_map(|name| names.names_of(self.id, name));
+        names.remove(self.id, known.unwrap_or(self.names));
     }
 }
 
 impl Names {
-    fn remove(&mut self, id: TorrentId) {
-        self.torrents.retain(|_, (other, _)| *other != id);
-        let torrents = &self.torrents;
-        self.hashed.retain(|_, name| torrents.contains_key(name));
+    /// All names of the torrent that has this one, if that is the one with this id.
+    fn names_of(&self, id: TorrentId, name: InfoHash) -> Option<InfoHashes> {
+        let (holder, introduction) = self.torrents.get(&name)?;
+        (*holder == id).then_some(introduction.hashes)
+    }
+
+    /// Of thousands of torrents, only this one is looked at.
+    fn remove(&mut self, id: TorrentId, names: InfoHashes) {
+        for name in names.swarms() {
+            if self.names_of(id, name).is_some() {
+                self.torrents.remove(&name);
+                self.hashed.remove(&SkeyHash::of(name));
+            }
+        }
     }
 
     fn insert(&mut self, id: TorrentId, introduction: Introduction) {
@@ -64,7 +82,12 @@ impl Register {
         names.insert(id, introduction);
         drop(names);
         let register = self.clone();
-        Some(Registration { register, id })
+        let names = introduction.hashes;
+        Some(Registration {
+            register,
+            id,
+            names,
+        })
     }
 
     /// Enters a torrent that is there already under its other names too, and with what it says of itself from here on. False where one
@@ -78,7 +101,10 @@ impl Register {
         if introduction.hashes.swarms().any(is_anothers) {
             return false;
         }
-        names.remove(id);
+        let mut swarms = introduction.hashes.swarms();
+        if let Some(before) = swarms.find_map(|name| names.names_of(id, name)) {
+            names.remove(id, before);
+        }
         names.insert(id, introduction);
         true
     }

@@ -2,7 +2,9 @@
 //!
 //! Invariant: of one torrent one move goes on at a time, and nothing is asked of peers while it does.
 
-use crate::engine::{AddTorrent, EngineError, EngineHandle, TorrentHandle, wanted_files};
+use crate::engine::{AddTorrent, EngineError, EngineHandle, wanted_files};
+use crate::handle::TorrentHandle;
+use crate::inbox::Sender;
 use crate::snapshot::Phase;
 use crate::start;
 use crate::torrent::ToTorrent;
@@ -12,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 /// Where files are to go, as a person says it.
 #[derive(Debug)]
@@ -61,7 +63,7 @@ impl Moving {
         &mut self,
         relocate: Relocate,
         content: &Content,
-        torrent: mpsc::Sender<ToTorrent>,
+        torrent: Sender<ToTorrent>,
     ) -> bool {
         let directory = &content.location().directory;
         let location = match self.0 {
@@ -219,7 +221,7 @@ impl EngineHandle {
     /// and is not added meanwhile. Returns `within` the time whatever the disk does; what is left then goes with a second call.
     ///
     /// # Errors
-    /// Where the torrent runs, the selection does not fit, the directory is missing, or the disk took too long.
+    /// Where the torrent runs, the priorities do not fit, the directory is missing, or the disk took too long.
     pub async fn remove_content(
         &self,
         torrent: &AddTorrent,

@@ -26,6 +26,10 @@ pub(crate) enum ToSession {
     Incoming(TorrentId, Box<Ready>),
     /// Where a contact of the DHT sees us.
     Seen(Sighting),
+    /// What holds from here on.
+    Settings(Box<Settings>),
+    /// Other addresses are forbidden than were.
+    Review,
 }
 
 /// What a torrent is told by the session.
@@ -35,12 +39,19 @@ pub(crate) enum FromSession {
     Incoming(Box<Ready>),
     /// Where the world sees us.
     OurAddress(IpAddr),
+    /// The most connections of a torrent.
+    MaxConnections(u32),
+    /// So many connections are too many.
+    Shed(u32),
+    /// Who is connected may have been forbidden.
+    Review,
 }
 
 /// The owner.
 pub(crate) struct SessionTask {
     clock: Clock,
     session: Session,
+    max_connections_per_torrent: u32,
     torrents: BTreeMap<TorrentKey, Mailbox<FromSession>>,
     inbox: mpsc::Receiver<ToSession>,
 }
@@ -52,11 +63,13 @@ impl SessionTask {
         seed: u64,
     ) -> (Self, mpsc::Sender<ToSession>) {
         let (sender, inbox) = mpsc::channel(MAX_WAITING);
+        let max_connections_per_torrent = settings.max_connections_per_torrent;
         let session = Session::new(settings, seed);
         (
             SessionTask {
                 clock,
                 session,
+                max_connections_per_torrent,
                 torrents: BTreeMap::new(),
                 inbox,
             },
@@ -84,6 +97,8 @@ impl SessionTask {
                 for address in self.session.our_addresses() {
                     mailbox.push(FromSession::OurAddress(address), separate);
                 }
+                let most = self.max_connections_per_torrent;
+                mailbox.push(FromSession::MaxConnections(most), separate);
                 self.torrents.insert(torrent, mailbox);
                 self.handle(Input::Added(torrent));
             }
@@ -94,6 +109,19 @@ impl SessionTask {
                 self.handle(input);
             }
             ToSession::Seen(sighting) => self.handle(Input::Seen(sighting)),
+            ToSession::Settings(settings) => {
+                let most = settings.max_connections_per_torrent;
+                self.max_connections_per_torrent = most;
+                for mailbox in self.torrents.values() {
+                    mailbox.push(FromSession::MaxConnections(most), separate);
+                }
+                self.handle(Input::Settings(*settings));
+            }
+            ToSession::Review => {
+                for mailbox in self.torrents.values() {
+                    mailbox.push(FromSession::Review, once);
+                }
+            }
             ToSession::Incoming(torrent, ready) => {
                 // A connection that is not admitted is dropped, which closes it.
                 if self.session.admits(torrent) {
@@ -114,6 +142,9 @@ impl SessionTask {
                 Output::Unchoked { torrent, peers } => {
                     self.mail(torrent, FromSession::Unchoked(peers));
                 }
+                Output::Shed { torrent, count } => {
+                    self.mail(torrent, FromSession::Shed(count));
+                }
                 Output::OurAddress(address) => {
                     let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
                     tracing::info!(family, "many networks agree on where they see us");
@@ -131,4 +162,10 @@ impl SessionTask {
             mailbox.push(message, separate);
         }
     }
+}
+
+/// One review covers all changes before it.
+fn once(last: &mut FromSession, message: FromSession) -> Option<FromSession> {
+    let waits = matches!(last, FromSession::Review);
+    (!waits).then_some(message)
 }

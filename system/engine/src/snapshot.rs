@@ -1,9 +1,14 @@
 //! What a torrent shows of itself: a value, replaced as a whole, that anybody may look at without the engine waiting.
 
+use crate::changes::Post;
+use shoal_metainfo::InfoHash;
 use shoal_storage::{Location, Reason};
+pub use shoal_swarm::torrent::Origin as PeerOrigin;
+pub use shoal_tracker::schedule::TrackerState;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::watch;
 
 /// What a torrent is doing.
@@ -91,8 +96,34 @@ pub struct Snapshot {
 pub struct PeerLine {
     /// Where it is.
     pub address: SocketAddr,
+    /// What it calls itself, or what its peer id says. A claim, cleaned of what is not to be shown.
+    pub client: Option<Arc<str>>,
+    /// Who told us of it.
+    pub origin: PeerOrigin,
+    /// The connection is over uTP, not TCP.
+    pub over_utp: bool,
+    /// The connection is disguised (MSE).
+    pub encrypted: bool,
+    /// Since when it is connected.
+    pub since: Instant,
     /// It has every piece.
     pub seed: bool,
+    /// How many pieces it has.
+    pub pieces: u32,
+    /// We want something that it has.
+    pub we_are_interested: bool,
+    /// It does not let us fetch.
+    pub chokes_us: bool,
+    /// It wants something that we have.
+    pub interested: bool,
+    /// We do not let it fetch.
+    pub choked: bool,
+    /// It lets our requests lie.
+    pub snubs_us: bool,
+    /// Payload bytes from it, over this connection.
+    pub downloaded_bytes: u64,
+    /// Payload bytes to it, over this connection.
+    pub uploaded_bytes: u64,
     /// Payload bytes a second from it.
     pub download_rate: u64,
     /// Payload bytes a second to it.
@@ -119,6 +150,14 @@ pub struct WebSeedLine {
 pub struct TrackerLine {
     /// Scheme, host and port: the rest of a URL may hold a secret.
     pub host: String,
+    /// The swarm: a hybrid torrent is in two.
+    pub swarm: InfoHash,
+    /// Its tier, from 0 (BEP 12).
+    pub tier: usize,
+    /// How things stand.
+    pub state: TrackerState,
+    /// When the next announce is due if nothing happens before; `None` where none is planned.
+    pub next_announce: Option<Instant>,
     /// It answered the last announce.
     pub working: bool,
     /// Why it did not, or what it warns of.
@@ -133,27 +172,64 @@ pub struct TrackerLine {
 
 /// The owner's end of a torrent's snapshot.
 ///
-/// Invariant: whoever watches learns the end, also where the owner was cut off.
+/// Invariant: whoever watches learns the end, also where the owner was cut off; whoever follows all torrents learns of each change.
 #[derive(Debug)]
-pub(crate) struct Shown(watch::Sender<Snapshot>);
+pub(crate) struct Shown {
+    /// Goes first: whoever sees that the sender is gone finds the torrent gone.
+    post: Post,
+    sender: watch::Sender<Snapshot>,
+}
 
 impl Shown {
-    pub(crate) fn new(sender: watch::Sender<Snapshot>) -> Self {
-        Shown(sender)
+    pub(crate) fn new(sender: watch::Sender<Snapshot>, post: Post) -> Self {
+        Shown { post, sender }
     }
 
+    #[cfg(test)]
+    pub(crate) fn watch(&self) -> watch::Receiver<Snapshot> {
+        self.sender.subscribe()
+    }
+
+    /// Whoever watches is woken by news alone.
     pub(crate) fn replace(&self, snapshot: Snapshot) {
-        self.0.send_replace(snapshot);
+        self.change(|shown| {
+            *shown != snapshot && {
+                *shown = snapshot;
+                true
+            }
+        });
+    }
+
+    pub(crate) fn trackers(&self, lines: Vec<TrackerLine>) {
+        self.change(|shown| {
+            shown.trackers = lines;
+            true
+        });
     }
 
     pub(crate) fn phase(&self, phase: Phase) {
-        self.0.send_modify(|snapshot| snapshot.phase = phase);
+        self.change(|shown| {
+            shown.phase != phase && {
+                shown.phase = phase;
+                true
+            }
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Snapshot) -> bool) {
+        if self.sender.send_if_modified(change) {
+            self.post.changed();
+        }
     }
 }
 
 impl Drop for Shown {
     fn drop(&mut self) {
-        if !matches!(self.0.borrow().phase, Phase::Stopped) {
+        let told = matches!(
+            self.sender.borrow().phase,
+            Phase::Stopped | Phase::Failed(_)
+        );
+        if !told {
             let what = "it was cut off before it had taken its leave";
             self.phase(Phase::Failed(what.to_owned()));
         }

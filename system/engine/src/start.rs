@@ -2,29 +2,45 @@
 //!
 //! Invariant: before a torrent runs, people are the only ones who can speak to it.
 
-use crate::connect::Introduction;
+use crate::command::{Command, CommandError};
+use crate::connect::{Introduction, Ready};
 use crate::engine::{AddTorrent, Environment};
 use crate::hashes::{FileSpan, HashServer};
+use crate::inbox::Sender;
+use crate::lines::{self, PieceLine};
 use crate::magnet::{AddMagnet, MagnetHandle};
 use crate::mailbox::Mailbox;
+use crate::priorities::{self, FilePriority};
 use crate::register::Registration;
 use crate::session::ToSession;
 use crate::snapshot::{Phase, Shown};
-use crate::torrent::{self, Inbox, MAX_EVENTS, OnDisk, Parts, ToTorrent, TorrentId, TorrentTask};
+use crate::torrent::{
+    self, Inbox, Kept, MAX_EVENTS, OnDisk, Parts, Resting, ToTorrent, TorrentId, TorrentTask, Woken,
+};
 use crate::tracker::{Announcer, Standing, Totals, TrackerTask, Trackers};
-use crate::web_seed::{Asked, Place};
+use crate::web_seed::{self, Asked, Place};
+use crate::whole;
+use crate::wishes::Wishes;
 use bytes::Bytes;
 use shoal_machine::Machine;
 use shoal_metainfo::metainfo::TrackerUrl;
 use shoal_metainfo::{Bitfield, FileIndex, Metainfo, PieceIndex};
 use shoal_storage::{ContentSpec, Event, Mode, Storage, StorageError};
-use shoal_swarm::torrent::{Input, Origin, Priority, Torrent, TorrentConfig};
-use shoal_transport::OriginClass;
+use shoal_swarm::torrent::{
+    DEFAULT_MAX_CONNECTIONS, Input, Origin, PieceSummary, Torrent, TorrentConfig,
+};
+use shoal_transport::{OriginClass, TorrentLimiter};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc;
-use tokio_util::task::TaskTracker;
 use url::Url;
+
+/// The most moves and readers that wait for the end of a check.
+const MAX_WAITING: usize = 64;
+
+/// The most peers that a person names before a torrent runs: more than a torrent keeps in mind.
+const MAX_NAMED_PEERS: usize = 2_000;
 
 /// What storage is to know of the content of a torrent.
 pub(crate) fn content_spec(add: &AddTorrent, wanted: &[bool]) -> ContentSpec {
@@ -49,28 +65,6 @@ pub(crate) fn open(storage: &Storage, spec: ContentSpec) -> Result<OnDisk, Stora
     Ok(OnDisk { content, events })
 }
 
-/// How much each piece is wanted, where these files are. Whoever only seeds fetches nothing.
-fn priorities(add: &AddTorrent, wanted: &[bool]) -> Vec<Priority> {
-    let metainfo = &add.metainfo;
-    let pieces = metainfo.layout().piece_count() as usize;
-    if add.seed_only {
-        return vec![Priority::Skip; pieces];
-    }
-    // Also those of nothing but padding: without them, the torrent would never be whole.
-    if wanted.iter().all(|&wanted| wanted) {
-        return vec![Priority::Normal; pieces];
-    }
-    let mut priorities = vec![Priority::Skip; pieces];
-    for ((index, file), &wanted) in (0..).zip(metainfo.files()).zip(wanted) {
-        if wanted && !file.padding {
-            for piece in metainfo.pieces_of(FileIndex(index)) {
-                priorities[piece as usize] = Priority::Normal;
-            }
-        }
-    }
-    priorities
-}
-
 /// What answers hash requests.
 pub(crate) fn hash_server(metainfo: &Metainfo) -> HashServer {
     let piece_length = metainfo.layout().piece_length();
@@ -85,11 +79,14 @@ pub(crate) fn hash_server(metainfo: &Metainfo) -> HashServer {
     HashServer::new(Arc::new(metainfo.verifier().clone()), piece_length, spans)
 }
 
-/// The torrent's own trackers, then those that the user named, each in a tier of its own. Nobody else knows the name of content
-/// without a torrent.
+/// The torrent's own trackers, then those that the user named, each in a tier of its own; or those that the user named in place of all. Nobody
+/// else knows the name of content without a torrent.
 fn tiers(add: &AddTorrent) -> Vec<Vec<Url>> {
     if add.metainfo.is_plain() {
         return Vec::new();
+    }
+    if let Some(tiers) = &add.tiers {
+        return tiers.clone();
     }
     let parse = |tier: &Vec<TrackerUrl>| -> Vec<Url> {
         let urls = tier.iter().map(|tracker| tracker.url.parse());
@@ -98,6 +95,19 @@ fn tiers(add: &AddTorrent) -> Vec<Vec<Url>> {
     let own = add.metainfo.trackers().iter().map(parse);
     let named = add.trackers.iter().map(|tracker| vec![tracker.clone()]);
     own.chain(named).collect()
+}
+
+/// The trackers that are the user's word.
+fn named_by_user(add: &AddTorrent) -> Vec<Url> {
+    let Some(tiers) = &add.tiers else {
+        return add.trackers.clone();
+    };
+    let own: BTreeSet<&str> = (add.metainfo.trackers().iter().flatten())
+        .map(|tracker| tracker.url.as_str())
+        .collect();
+    let others = tiers.iter().flatten();
+    let others = others.filter(|url| !own.contains(url.as_str()));
+    others.cloned().collect()
 }
 
 /// The trackers of a magnet link, each a tier of its own, then those that the user named.
@@ -110,7 +120,7 @@ pub(crate) fn magnet_tiers(add: &AddMagnet) -> Vec<Vec<Url>> {
 }
 
 /// The web seeds and mirrors that the user named, then the torrent's own, each once.
-fn web_seeds(add: &AddTorrent) -> Vec<Place> {
+pub(crate) fn web_seeds(add: &AddTorrent) -> Vec<Place> {
     let own = |urls: &[String], asked: fn(Url) -> Asked| -> Vec<Place> {
         let urls = urls.iter().filter_map(|url| url.parse().ok());
         let origin = OriginClass::Metainfo;
@@ -138,6 +148,36 @@ fn web_seeds(add: &AddTorrent) -> Vec<Place> {
     places
 }
 
+/// What is known of a piece while it is found out which are there.
+fn summary(have: &Bitfield, priorities: &[FilePriority]) -> impl Fn(PieceIndex) -> PieceSummary {
+    |piece| PieceSummary {
+        have: have.get(piece),
+        in_progress: false,
+        priority: priorities.get(piece.get()).copied().unwrap_or_default(),
+        availability: 0,
+    }
+}
+
+/// For each file that storage has, whether it is wanted.
+///
+/// # Errors
+/// Where there is not one priority for each file of the metainfo.
+pub(crate) fn selection(
+    metainfo: &Metainfo,
+    files: &[FilePriority],
+) -> Result<Vec<bool>, CommandError> {
+    let all = metainfo.files();
+    if files.len() != all.len() {
+        return Err(CommandError::Priorities {
+            files: all.len(),
+            given: files.len(),
+        });
+    }
+    let stored = all.iter().zip(priorities::wanted(files));
+    let stored = stored.filter(|(file, _)| file.symlink.is_none());
+    Ok(stored.map(|(_, wanted)| wanted).collect())
+}
+
 /// How a torrent came here.
 pub(crate) enum Entrance {
     /// By its metainfo.
@@ -146,45 +186,330 @@ pub(crate) enum Entrance {
     Search(MagnetHandle),
 }
 
+/// What a person ordered, for as long as the torrent is here.
+pub(crate) struct Order {
+    pub(crate) add: AddTorrent,
+    pub(crate) rng: fastrand::Rng,
+    /// What is verified could not be written down when it went to rest, and had to be verified again.
+    pub(crate) is_restless: bool,
+}
+
+impl Order {
+    /// The machine of the torrent, which has these pieces.
+    fn machine(
+        &mut self,
+        environment: &Environment,
+        us: Introduction,
+        wishes: &Wishes,
+        have: Bitfield,
+    ) -> Torrent {
+        let metainfo = &self.add.metainfo;
+        Torrent::new(TorrentConfig {
+            layout: Arc::new(metainfo.layout().clone()),
+            have,
+            priorities: wishes.of_pieces(metainfo),
+            sequential: wishes.sequential,
+            our_peer_id: us.peer_id.0,
+            seed: self.rng.u64(..),
+            // Before anybody is let in, the session says how many a torrent may have.
+            max_connections: (wishes.max_connections).unwrap_or(DEFAULT_MAX_CONNECTIONS),
+            private: metainfo.is_private(),
+            exchange: environment.exchanges_peers(metainfo),
+            super_seed: wishes.super_seed,
+        })
+    }
+
+    /// The peers that a person named. What no torrent describes has none.
+    fn named_peers(&self) -> &[SocketAddr] {
+        match self.add.metainfo.is_plain() {
+            true => &[],
+            false => &self.add.peers,
+        }
+    }
+
+    /// Whether the torrent may be at rest. Nothing is read again because it wakes up, so that a journal has to say what is verified.
+    fn may_rest(&self) -> bool {
+        let add = &self.add;
+        let is_known = add.journal.is_some() && !add.trust && !self.is_restless;
+        is_known && !add.metainfo.is_plain() && !whole::is_promised(&add.metainfo)
+    }
+}
+
 /// A torrent that is opened and does not run yet.
 pub(crate) struct Starting {
-    pub(crate) environment: Environment,
+    pub(crate) environment: Arc<Environment>,
     pub(crate) id: TorrentId,
     pub(crate) introduction: Introduction,
     pub(crate) entrance: Entrance,
     pub(crate) on_disk: OnDisk,
     pub(crate) inbox: Inbox,
+    pub(crate) limiter: TorrentLimiter,
+    pub(crate) wishes: Wishes,
     pub(crate) shown: Shown,
-    pub(crate) tasks: TaskTracker,
-    pub(crate) rng: fastrand::Rng,
+}
+
+/// A torrent that begins to run, or goes on.
+struct Begun {
+    task: Box<TorrentTask>,
+    /// Connections that exist already.
+    met: Vec<Ready>,
+    /// What was said to it and not heard.
+    said: Option<ToTorrent>,
 }
 
 impl Starting {
-    /// Runs the torrent until it has ended.
-    pub(crate) async fn run(mut self, add: AddTorrent, wanted: Vec<bool>) {
-        let resumed_pieces = self.on_disk.content.resumed().have.count();
-        match self.check(&add).await {
-            Some(have) => self.run_with(add, &wanted, have, resumed_pieces).await,
-            None => {
-                torrent::close(&mut self.on_disk).await;
-                drop(self.entrance);
-                self.shown.phase(Phase::Stopped);
-            }
+    /// Runs the torrent until it has ended. What a stage of its life takes is given back at its end, so that a torrent at rest is as
+    /// small as what is left of it.
+    pub(crate) async fn run(self: Box<Self>, mut order: Box<Order>) {
+        let mut begun = Box::pin(self.begin(&mut order)).await;
+        while let Some(Begun { task, met, said }) = begun {
+            let Some(mut resting) = Box::pin(task.run(met, said)).await else {
+                return;
+            };
+            let woken = resting.wait().await;
+            begun = Box::pin(wake(resting, woken, &mut order)).await;
         }
     }
 
+    /// Finds out what is there and enters; `None` where the torrent was stopped meanwhile.
+    async fn begin(mut self: Box<Self>, order: &mut Order) -> Option<Begun> {
+        let resumed_pieces = self.on_disk.content.resumed().have.count();
+        let checking = Checking {
+            add: &mut order.add,
+            wishes: &mut self.wishes,
+            on_disk: &mut self.on_disk,
+            inbox: &mut self.inbox,
+            shown: &self.shown,
+            waiting: Vec::new(),
+        };
+        let Some(have) = checking.run().await else {
+            torrent::close(&mut self.on_disk).await;
+            drop(self.entrance);
+            self.shown.phase(Phase::Stopped);
+            return None;
+        };
+        self.enter(order, have, resumed_pieces).await
+    }
+
+    /// Makes it known to the session, to trackers and to others who look for peers.
+    async fn enter(
+        mut self,
+        order: &mut Order,
+        have: Bitfield,
+        resumed_pieces: u32,
+    ) -> Option<Begun> {
+        let (environment, us) = (&self.environment, self.introduction);
+        let mut torrent = order.machine(environment, us, &self.wishes, have);
+        let mut candidates = BTreeMap::from([(Origin::User, order.named_peers().to_vec())]);
+        let Order { add, rng, .. } = order;
+        let metainfo = &add.metainfo;
+        let entered = match self.entrance {
+            Entrance::New(registration) => {
+                let mailbox = Mailbox::new();
+                // Where the session is gone the engine stops.
+                let added = ToSession::Added(self.id, mailbox.clone());
+                drop(self.environment.session.send(added).await);
+                let (task, trackers) = announce(
+                    &self.environment,
+                    self.introduction,
+                    Announces {
+                        tiers: &tiers(add),
+                        named_by_user: named_by_user(add),
+                        totals: Totals::of(&torrent.progress()),
+                        standing: Standing::of(&torrent),
+                    },
+                    self.inbox.sender(),
+                    rng,
+                );
+                self.environment.run(task);
+                Some((registration, mailbox, trackers, Vec::new()))
+            }
+            Entrance::Search(search) => search.hand_over().await.map(|mut met| {
+                met.trackers.begin(&torrent);
+                if let Some(tiers) = add.tiers.clone() {
+                    if met.trackers.is_there() {
+                        met.trackers.replace(tiers);
+                    } else {
+                        let (us, sender) = (self.introduction, self.inbox.sender());
+                        let environment = &self.environment;
+                        met.trackers = first_trackers(environment, us, tiers, &torrent, sender);
+                    }
+                }
+                for (address, origin) in met.candidates {
+                    candidates.entry(origin).or_default().push(address);
+                }
+                met.inbox.forward(self.inbox.sender());
+                (met.registration, met.mailbox, met.trackers, met.connections)
+            }),
+        };
+        let Some((registration, mailbox, trackers, met)) = entered else {
+            // The search was stopped, and with it the torrent.
+            torrent::close(&mut self.on_disk).await;
+            self.shown.phase(Phase::Stopped);
+            return None;
+        };
+        for (origin, addresses) in candidates {
+            let now = self.environment.clock.now();
+            torrent.handle(now, Input::Candidates { origin, addresses });
+        }
+        let (swarms, sender) = (self.introduction.hashes, self.inbox.sender());
+        let local = self.environment.local_for(metainfo);
+        let local = local.map(|local| local.join(swarms.swarms(), &sender));
+        let dht = self.environment.dht_for(metainfo).map(|dht| {
+            let is_seed = torrent.have().is_full();
+            dht.join(swarms.swarms(), is_seed, metainfo.nodes(), &sender)
+        });
+        let resting = Resting {
+            id: self.id,
+            environment: self.environment,
+            introduction: self.introduction,
+            registration,
+            metainfo: Arc::clone(metainfo),
+            limiter: self.limiter,
+            inbox: self.inbox,
+            mailbox,
+            trackers,
+            dht,
+            local,
+            wishes: self.wishes,
+            shown: self.shown,
+            kept: Kept::new(resumed_pieces),
+            location: self.on_disk.content.location(),
+            is_written_down: true,
+            tries_again_at: None,
+        };
+        let (parts, kept) = parts(resting, self.on_disk, order);
+        Some(Begun {
+            task: Box::new(TorrentTask::new(parts, torrent, kept)),
+            met,
+            said: None,
+        })
+    }
+}
+
+/// Opens the content again, and finds out whether everything is still there; `None` where the torrent ends.
+async fn wake(resting: Box<Resting>, woken: Woken, order: &mut Order) -> Option<Begun> {
+    let mut resting = *resting;
+    order.is_restless |= !resting.is_written_down;
+    order.add.directory.clone_from(&resting.location.directory);
+    order.add.renamed.clone_from(&resting.location.renamed);
+    let (met, said) = match woken {
+        Woken::Visited(visitors) => (visitors, None),
+        Woken::ByTime => (Vec::new(), None),
+        Woken::By(message) => (Vec::new(), Some(message)),
+        Woken::Stopped => {
+            resting.end(Phase::Stopped).await;
+            return None;
+        }
+    };
+    let storage = resting.environment.storage.clone();
+    let spec = content_spec(&order.add, &resting.wishes.wanted());
+    let opening = tokio::task::spawn_blocking(move || open(&storage, spec));
+    let mut on_disk = match opening.await {
+        Ok(Ok(on_disk)) => on_disk,
+        Ok(Err(error)) => {
+            resting.end(Phase::Failed(error.to_string())).await;
+            return None;
+        }
+        // The engine ends.
+        Err(_) => return None,
+    };
+    let checking = Checking {
+        add: &mut order.add,
+        wishes: &mut resting.wishes,
+        on_disk: &mut on_disk,
+        inbox: &mut resting.inbox,
+        shown: &resting.shown,
+        waiting: Vec::new(),
+    };
+    let Some(have) = checking.run().await else {
+        torrent::close(&mut on_disk).await;
+        resting.end(Phase::Stopped).await;
+        return None;
+    };
+    let (environment, us) = (&resting.environment, resting.introduction);
+    let mut torrent = order.machine(environment, us, &resting.wishes, have);
+    let (origin, addresses) = (Origin::User, order.named_peers().to_vec());
+    let now = environment.clock.now();
+    torrent.handle(now, Input::Candidates { origin, addresses });
+    let (parts, kept) = parts(resting, on_disk, order);
+    Some(Begun {
+        task: Box::new(TorrentTask::awake(parts, torrent, kept)),
+        met,
+        said,
+    })
+}
+
+/// Puts together what was kept and what is had anew.
+fn parts(resting: Resting, on_disk: OnDisk, order: &Order) -> (Parts, Kept) {
+    let (metainfo, kept) = (resting.metainfo, resting.kept);
+    let parts = Parts {
+        id: resting.id,
+        environment: resting.environment,
+        introduction: resting.introduction,
+        registration: resting.registration,
+        layout: Arc::new(metainfo.layout().clone()),
+        info: Bytes::copy_from_slice(metainfo.raw_info()),
+        on_disk,
+        hashes: Arc::new(hash_server(&metainfo)),
+        metainfo,
+        limiter: resting.limiter,
+        inbox: resting.inbox,
+        mailbox: resting.mailbox,
+        trackers: resting.trackers,
+        dht: resting.dht,
+        local: resting.local,
+        wishes: resting.wishes,
+        shown: resting.shown,
+        seed_only: order.add.seed_only,
+        may_rest: order.may_rest(),
+        names_peers: !order.named_peers().is_empty(),
+    };
+    (parts, kept)
+}
+
+/// Finding out which pieces are there, before a torrent runs.
+struct Checking<'a> {
+    add: &'a mut AddTorrent,
+    wishes: &'a mut Wishes,
+    on_disk: &'a mut OnDisk,
+    inbox: &'a mut Inbox,
+    shown: &'a Shown,
+    /// What waits for the end of the check.
+    waiting: Vec<ToTorrent>,
+}
+
+impl Checking<'_> {
     /// Finds out which pieces are there; `None` where the torrent was stopped meanwhile.
-    async fn check(&mut self, add: &AddTorrent) -> Option<Bitfield> {
-        let content = &self.on_disk.content;
-        if add.trust {
+    async fn run(mut self) -> Option<Bitfield> {
+        let content = self.on_disk.content.clone();
+        if self.add.trust {
             return Some(content.trust());
         }
         let resumed = content.resumed().clone();
-        let mut have = resumed.have;
-        let check = content.verify(resumed.suspect);
-        let (mut checked, mut moves) = (0, Vec::new());
-        while checked < check.total() {
-            let total = check.total();
+        let mut have = resumed.have.clone();
+        let doubts_all = self.check_these(resumed.suspect, &mut have).await?;
+        if doubts_all {
+            // Those that were not read just now.
+            for piece in resumed.have.iter() {
+                have.remove(piece);
+            }
+            let others = resumed.have.iter().collect();
+            self.check_these(others, &mut have).await?;
+        }
+        // Of those for which there is no room any more, whoever asked learns that nothing comes of them.
+        for message in std::mem::take(&mut self.waiting) {
+            drop(self.inbox.sender().try_send(message));
+        }
+        Some(have)
+    }
+
+    /// Checks these pieces, and notes those that are right. Whether a person wants everything to be read meanwhile; `None` where the
+    /// torrent was stopped.
+    async fn check_these(&mut self, pieces: Vec<PieceIndex>, have: &mut Bitfield) -> Option<bool> {
+        let check = self.on_disk.content.verify(pieces);
+        let (mut checked, total, mut doubts_all) = (0, check.total(), false);
+        while checked < total {
             self.shown.phase(Phase::Checking { checked, total });
             tokio::select! {
                 event = self.on_disk.events.recv() => match event {
@@ -207,119 +532,89 @@ impl Starting {
                         check.cancel();
                         return None;
                     }
-                    ToTorrent::Relocate(relocate) => moves.push(relocate),
+                    ToTorrent::Command(command) => doubts_all |= self.remember(*command, have).await,
+                    message @ ToTorrent::Relocate(_) => self.put_off(message),
+                    // Nobody else speaks to it yet.
                     _ => {}
                 },
             }
         }
-        // Of those for which there is no room any more, whoever asked learns that nothing comes of them.
-        for relocate in moves {
-            drop(self.inbox.sender().try_send(ToTorrent::Relocate(relocate)));
-        }
-        Some(have)
+        Some(doubts_all)
     }
 
-    async fn run_with(
-        mut self,
-        add: AddTorrent,
-        wanted: &[bool],
-        have: Bitfield,
-        resumed_pieces: u32,
-    ) {
-        let metainfo = &add.metainfo;
-        let layout = Arc::new(metainfo.layout().clone());
-        let mut torrent = Torrent::new(TorrentConfig {
-            layout: Arc::clone(&layout),
-            have,
-            priorities: priorities(&add, wanted),
-            sequential: add.sequential,
-            our_peer_id: self.introduction.peer_id.0,
-            seed: self.rng.u64(..),
-            max_connections: self.environment.max_connections,
-            private: metainfo.is_private(),
-            exchange: self.environment.exchanges_peers(metainfo),
-            super_seed: add.super_seed,
-        });
-        // What no torrent describes has no peers.
-        let named = if metainfo.is_plain() {
-            Vec::new()
-        } else {
-            add.peers.clone()
-        };
-        let mut candidates = BTreeMap::from([(Origin::User, named)]);
-        let entered = match self.entrance {
-            Entrance::New(registration) => {
-                let mailbox = Mailbox::new();
-                // Where the session is gone the engine stops.
-                let added = ToSession::Added(self.id, mailbox.clone());
-                drop(self.environment.session.send(added).await);
-                let (sender, rng) = (self.inbox.sender(), &mut self.rng);
-                let (task, trackers) = announce(
-                    &self.environment,
-                    self.introduction,
-                    Announces {
-                        tiers: &tiers(&add),
-                        named_by_user: add.trackers.clone(),
-                        totals: Totals::of(&torrent.progress()),
-                        standing: Standing::of(&torrent),
-                    },
-                    sender,
-                    rng,
-                );
-                self.tasks
-                    .spawn_on(task.run(), self.environment.pool.next());
-                Some((registration, mailbox, trackers, Vec::new()))
+    /// What a person says before it runs is what it will run with. Whether everything is to be read again.
+    async fn remember(&mut self, command: Command, have: &Bitfield) -> bool {
+        let metainfo = Arc::clone(&self.add.metainfo);
+        match command {
+            Command::Priorities(files, reply) => {
+                let outcome = self.select(&metainfo, files).await;
+                drop(reply.send(outcome));
             }
-            Entrance::Search(search) => search.hand_over().await.map(|mut met| {
-                met.trackers.begin(&torrent);
-                for (address, origin) in met.candidates {
-                    candidates.entry(origin).or_default().push(address);
-                }
-                met.inbox.forward(self.inbox.sender());
-                (met.registration, met.mailbox, met.trackers, met.connections)
-            }),
-        };
-        let Some((registration, mailbox, trackers, met)) = entered else {
-            // The search was stopped, and with it the torrent.
-            torrent::close(&mut self.on_disk).await;
-            return self.shown.phase(Phase::Stopped);
-        };
-        for (origin, addresses) in candidates {
-            let now = self.environment.clock.now();
-            torrent.handle(now, Input::Candidates { origin, addresses });
+            Command::Sequential(sequential) => self.wishes.sequential = sequential,
+            Command::FirstLast(first_last) => self.wishes.first_last = first_last,
+            Command::SuperSeed(super_seed) => self.wishes.super_seed = super_seed,
+            Command::Peers(peers) => {
+                let room = MAX_NAMED_PEERS.saturating_sub(self.add.peers.len());
+                self.add.peers.extend(peers.into_iter().take(room));
+            }
+            Command::MaxConnections(most) => self.wishes.max_connections = most,
+            Command::MaxUploads(most) => self.wishes.max_uploads = most,
+            Command::Trackers(tiers) => self.add.tiers = Some(tiers),
+            // They are announced to as soon as it runs.
+            Command::Reannounce(_) => {}
+            Command::AddWebSeed(url, reply) => {
+                let all = &mut self.wishes.web_seeds;
+                drop(reply.send(web_seed::add(all, Place::named(url))));
+            }
+            Command::RemoveWebSeed(url) => {
+                self.wishes.web_seeds.retain(|place| !place.is_at(&url));
+            }
+            Command::Files(reply) => {
+                let priorities = self.wishes.of_pieces(&metainfo);
+                let known = summary(have, &priorities);
+                let files = lines::files(&metainfo, &self.wishes.files, known);
+                drop(reply.send(Ok(files)));
+            }
+            Command::Pieces(reply) => {
+                let priorities = self.wishes.of_pieces(&metainfo);
+                let pieces = metainfo.layout().pieces();
+                let pieces = pieces.map(summary(have, &priorities));
+                drop(reply.send(Ok(pieces.map(PieceLine::from).collect())));
+            }
+            // Nothing is read before it is known what is there.
+            command @ (Command::Open(..) | Command::Need(_)) => self.put_off(command.into()),
+            Command::Verify(reply) => {
+                let can_tell = metainfo.verifier().can_tell();
+                let outcome = if can_tell {
+                    Ok(())
+                } else {
+                    Err(CommandError::NoHashes)
+                };
+                drop(reply.send(outcome));
+                return can_tell;
+            }
         }
-        // Until the torrent has ended.
-        let local = self.environment.local_for(metainfo);
-        let _announced =
-            local.map(|local| local.join(self.introduction.hashes.swarms(), &self.inbox.sender()));
-        let sender = self.inbox.sender();
-        let dht = self.environment.dht_for(metainfo).map(|dht| {
-            let swarms = self.introduction.hashes.swarms();
-            let is_seed = torrent.have().is_full();
-            dht.join(swarms, is_seed, metainfo.nodes(), &sender)
-        });
-        let limiter = self.environment.transport.limiter().torrent(add.limits);
-        let parts = Parts {
-            id: self.id,
-            environment: self.environment,
-            introduction: self.introduction,
-            registration,
-            metainfo: Arc::clone(metainfo),
-            layout,
-            info: Bytes::copy_from_slice(metainfo.raw_info()),
-            on_disk: self.on_disk,
-            hashes: Arc::new(hash_server(metainfo)),
-            limiter,
-            inbox: self.inbox,
-            mailbox,
-            trackers,
-            dht,
-            web_seeds: web_seeds(&add),
-            shown: self.shown,
-            seed_only: add.seed_only,
-            resumed_pieces,
-        };
-        TorrentTask::new(parts, torrent).run(met).await;
+        false
+    }
+
+    /// This is for a torrent that runs. Of what is too much, whoever asked learns that nothing comes of it.
+    fn put_off(&mut self, message: ToTorrent) {
+        if self.waiting.len() < MAX_WAITING {
+            self.waiting.push(message);
+        }
+    }
+
+    async fn select(
+        &mut self,
+        metainfo: &Metainfo,
+        files: Vec<FilePriority>,
+    ) -> Result<(), CommandError> {
+        let wanted = selection(metainfo, &files)?;
+        let content = self.on_disk.content.clone();
+        let selecting = tokio::task::spawn_blocking(move || content.select(&wanted));
+        selecting.await.map_err(|_| CommandError::Gone)??;
+        self.wishes.files = files;
+        Ok(())
     }
 }
 
@@ -331,14 +626,36 @@ pub(crate) struct Announces<'a> {
     pub(crate) standing: Standing,
 }
 
-/// Both ends of a torrent's announces.
+/// The trackers of a torrent that had none: all of them are the user's word.
+pub(crate) fn first_trackers(
+    environment: &Environment,
+    us: Introduction,
+    tiers: Vec<Vec<Url>>,
+    torrent: &Torrent,
+    sender: Sender<ToTorrent>,
+) -> Trackers {
+    // Nobody else has this one, whatever else the torrent draws.
+    let [.., a, b, c, d] = us.peer_id.0;
+    let mut rng = fastrand::Rng::with_seed(u32::from_be_bytes([a, b, c, d]).into());
+    let announces = Announces {
+        tiers: &tiers,
+        named_by_user: tiers.iter().flatten().cloned().collect(),
+        totals: Totals::of(&torrent.progress()),
+        standing: Standing::of(torrent),
+    };
+    let (task, trackers) = announce(environment, us, announces, sender, &mut rng);
+    environment.run(task);
+    trackers
+}
+
+/// Both ends of a torrent's announces, as [`Trackers::new`].
 pub(crate) fn announce(
     environment: &Environment,
     us: Introduction,
     announces: Announces<'_>,
-    torrent: mpsc::Sender<ToTorrent>,
+    torrent: Sender<ToTorrent>,
     rng: &mut fastrand::Rng,
-) -> (TrackerTask, Trackers) {
+) -> (Option<Box<TrackerTask>>, Trackers) {
     let announcer = Announcer {
         clock: environment.clock,
         client: environment.trackers.clone(),

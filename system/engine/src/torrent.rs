@@ -3,17 +3,24 @@
 //!
 //! Invariant: this loop never waits for a connection or for storage; both may wait for it.
 
+mod commands;
 mod connections;
+mod readers;
 mod report;
+mod rest;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod web_seeds;
 
+use crate::command::Command;
 use crate::connect::{Introduction, Ready};
 use crate::dht::Membership;
 use crate::dials::Dials;
 use crate::engine::{EngineError, Environment};
 use crate::hashes::HashServer;
+use crate::inbox::{self, Receiver, Sender};
+use crate::local;
 use crate::mailbox::Mailbox;
 use crate::recheck::Rechecks;
 use crate::register::Registration;
@@ -21,21 +28,26 @@ use crate::relocate::{self, Moving, Relocate};
 use crate::session::{FromSession, ToSession};
 use crate::snapshot::{Phase, Shown};
 use crate::tracker::Trackers;
-use crate::web_seed::Place;
 use crate::whole;
+use crate::wishes::Wishes;
 use bytes::Bytes;
+use commands::Selecting;
 use connections::{Peer, PlainRemotes};
+use readers::Readers;
+use report::REPORT_INTERVAL;
+pub(crate) use rest::{Resting, Woken};
 use shoal_machine::{Machine, Moment, Sighting, earliest};
 use shoal_metainfo::{Layout, Metainfo};
 use shoal_session::TorrentKey;
-use shoal_storage::{Content, Event};
-use shoal_swarm::torrent::{Input, Origin, Output, Torrent};
+use shoal_storage::{Content, Event, StorageError};
+use shoal_swarm::torrent::{Input, Origin, Output, Progress, Torrent};
 use shoal_swarm::{FromPeer, PeerKey};
 use shoal_transport::TorrentLimiter;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
+use verify::Verifying;
 use web_seeds::WebSeeds;
 
 /// Names a torrent within its engine.
@@ -54,6 +66,8 @@ const MESSAGES_PER_TURN: usize = 64;
 /// What connections, dials, trackers and people tell a torrent.
 pub(crate) enum ToTorrent {
     Peer(PeerKey, Vec<FromPeer>),
+    /// What a connection's remote calls itself.
+    Client(PeerKey, Arc<str>),
     Dialled(Box<Ready>),
     DialFailed(PeerKey),
     Candidates(Origin, Vec<SocketAddr>),
@@ -63,6 +77,10 @@ pub(crate) enum ToTorrent {
     WebSeedNews(PeerKey, String),
     /// Whether whole files are what was promised of them.
     Checked(Result<(), String>),
+    /// What a person asks for.
+    Command(Box<Command>),
+    /// Storage has the files that are wanted, or not.
+    Selected(Result<(), StorageError>),
     /// Files are to be elsewhere.
     Relocate(Box<Relocate>),
     /// They are, or that failed.
@@ -75,32 +93,30 @@ pub(crate) enum ToTorrent {
 /// Where a torrent hears from all of them.
 pub(crate) struct Inbox {
     /// For connections, dials and trackers to come.
-    sender: mpsc::Sender<ToTorrent>,
-    receiver: mpsc::Receiver<ToTorrent>,
+    sender: Sender<ToTorrent>,
+    receiver: Receiver<ToTorrent>,
 }
 
 impl Inbox {
     pub(crate) fn new() -> Self {
-        let (sender, receiver) = mpsc::channel(MAX_WAITING);
+        let (sender, receiver) = inbox::channel(MAX_WAITING);
         Inbox { sender, receiver }
     }
 
-    pub(crate) fn sender(&self) -> mpsc::Sender<ToTorrent> {
+    pub(crate) fn sender(&self) -> Sender<ToTorrent> {
         self.sender.clone()
     }
 
     /// Hands everything that still comes here on to `sender`, in the background, until nobody is left who could send.
-    pub(crate) fn forward(self, sender: mpsc::Sender<ToTorrent>) {
+    pub(crate) fn forward(self, sender: Sender<ToTorrent>) {
         let mut receiver = self.receiver;
         drop(self.sender);
         tokio::spawn(async move {
-            loop {
-                let message = tokio::select! {
-                    message = receiver.recv() => message,
-                    () = sender.closed() => return,
-                };
-                let Some(message) = message else { return };
-                drop(sender.send(message).await);
+            while let Some(message) = receiver.recv().await {
+                // Where the torrent is gone, so is soon whoever still speaks to the search.
+                if sender.send(message).await.is_err() {
+                    return;
+                }
             }
         });
     }
@@ -115,7 +131,7 @@ impl Inbox {
     }
 
     fn try_receive(&mut self) -> Option<ToTorrent> {
-        self.receiver.try_recv().ok()
+        self.receiver.try_recv()
     }
 }
 
@@ -125,31 +141,45 @@ pub(crate) struct OnDisk {
     pub(crate) events: mpsc::Receiver<Event>,
 }
 
-/// Writes down what is verified. Gives what storage has told until then: of pieces that were on their way, and nobody
-/// else would listen.
-pub(crate) async fn close(on_disk: &mut OnDisk) -> Vec<Event> {
+/// What came of closing a content.
+pub(crate) struct Closed {
+    /// What storage has told until then: of pieces that were on their way, and nobody else would listen.
+    pub(crate) told: Vec<Event>,
+    /// The journal says what is verified.
+    pub(crate) is_written_down: bool,
+}
+
+/// Writes down what is verified.
+pub(crate) async fn close(on_disk: &mut OnDisk) -> Closed {
     let content = on_disk.content.clone();
-    let mut closing = tokio::task::spawn_blocking(move || content.close());
     let mut told = Vec::new();
-    let closed = loop {
-        tokio::select! {
-            closed = &mut closing => break closed,
-            Some(event) = on_disk.events.recv() => told.push(event),
+    let closed = if content.is_left_alone() {
+        content.close()
+    } else {
+        let mut closing = tokio::task::spawn_blocking(move || content.close());
+        loop {
+            tokio::select! {
+                closed = &mut closing => break closed.unwrap_or(Ok(())),
+                Some(event) = on_disk.events.recv() => told.push(event),
+            }
         }
     };
     while let Ok(event) = on_disk.events.try_recv() {
         told.push(event);
     }
-    if let Ok(Err(error)) = closed {
+    if let Err(error) = &closed {
         tracing::warn!(%error, "the end of the torrent was not written down");
     }
-    told
+    Closed {
+        told,
+        is_written_down: closed.is_ok(),
+    }
 }
 
 /// What a torrent is put together from, besides its machine.
 pub(crate) struct Parts {
     pub(crate) id: TorrentId,
-    pub(crate) environment: Environment,
+    pub(crate) environment: Arc<Environment>,
     pub(crate) introduction: Introduction,
     pub(crate) registration: Registration,
     pub(crate) metainfo: Arc<Metainfo>,
@@ -164,10 +194,61 @@ pub(crate) struct Parts {
     pub(crate) trackers: Trackers,
     /// Its being looked for in the DHT, where that may be.
     pub(crate) dht: Option<Membership>,
-    pub(crate) web_seeds: Vec<Place>,
+    /// Its being announced on the local network, where that may be.
+    pub(crate) local: Option<local::Membership>,
+    pub(crate) wishes: Wishes,
     pub(crate) shown: Shown,
     pub(crate) seed_only: bool,
-    pub(crate) resumed_pieces: u32,
+    /// Whether it may be at rest when there is nothing to do.
+    pub(crate) may_rest: bool,
+    /// A person named peers, who are tried again from time to time.
+    pub(crate) names_peers: bool,
+}
+
+/// What has come of a torrent since it was added.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    resumed_pieces: u32,
+    downloaded_bytes: u64,
+    uploaded_bytes: u64,
+    /// In earlier times of being awake.
+    wasted_bytes: u64,
+    failed_pieces: u64,
+    lost_pieces: u64,
+}
+
+impl Counts {
+    fn wasted_with(&self, progress: &Progress) -> u64 {
+        self.wasted_bytes + progress.wasted_bytes + progress.failed_bytes
+    }
+
+    fn add_waste(&mut self, progress: &Progress) {
+        self.wasted_bytes = self.wasted_with(progress);
+    }
+}
+
+/// What a torrent goes on with when it has been at rest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    counts: Counts,
+    /// Where the world sees us, the last word of each family.
+    ours: [Option<IpAddr>; 2],
+    /// The most connections of any torrent.
+    session_max_connections: u32,
+}
+
+impl Kept {
+    /// Of a torrent that was just added, with so many pieces that nobody had to look at.
+    pub(crate) fn new(resumed_pieces: u32) -> Self {
+        Kept {
+            counts: Counts {
+                resumed_pieces,
+                ..Counts::default()
+            },
+            ours: [None; 2],
+            session_max_connections: u32::MAX,
+        }
+    }
 }
 
 /// The driver.
@@ -183,57 +264,96 @@ pub(crate) struct TorrentTask {
     dials: Dials,
     plain: PlainRemotes,
     rechecks: Rechecks,
+    /// Everything is being read again.
+    verifying: Option<Verifying>,
+    /// Other priorities that storage is to know of first.
+    selecting: Selecting,
     /// Why nothing can be written, while that is so.
     suspended: Option<Phase>,
     moving: Moving,
+    readers: Readers,
     /// What the session is to be told at the end of the turn.
     up: Vec<shoal_session::Input>,
-    next_report: Moment,
+    /// `None` where there is nothing to tell that was not told.
+    next_report: Option<Moment>,
+    last_report: Moment,
+    /// The session knows of peers.
+    reported_peers: bool,
     /// Something happened that the session or a person need not wait for until the next report.
     report_early: bool,
-    downloaded_bytes: u64,
-    uploaded_bytes: u64,
-    failed_pieces: u64,
-    lost_pieces: u64,
+    kept: Kept,
+    /// Until when it is not at rest.
+    awake_until: Moment,
     stopping: bool,
 }
 
 impl TorrentTask {
-    pub(crate) fn new(mut parts: Parts, torrent: Torrent) -> Self {
+    /// A torrent that was just added. Those that a person named are tried before it goes to rest.
+    pub(crate) fn new(mut parts: Parts, torrent: Torrent, kept: Kept) -> Self {
+        let now = parts.environment.clock.now();
+        let awake_until = match parts.names_peers {
+            true => now + rest::AWAKE_FOR,
+            false => now,
+        };
         TorrentTask {
             unchecked: whole::is_promised(&parts.metainfo),
             failed: None,
-            web_seeds: WebSeeds::new(std::mem::take(&mut parts.web_seeds)),
-            next_report: parts.environment.clock.now(),
+            web_seeds: WebSeeds::new(std::mem::take(&mut parts.wishes.web_seeds)),
+            next_report: Some(now),
+            last_report: now,
+            reported_peers: false,
             parts,
             torrent,
             peers: BTreeMap::new(),
             dials: Dials::default(),
             plain: PlainRemotes::default(),
             rechecks: Rechecks::default(),
+            verifying: None,
+            selecting: Selecting::default(),
             suspended: None,
             moving: Moving::default(),
+            readers: Readers::default(),
             up: Vec::new(),
             report_early: false,
-            downloaded_bytes: 0,
-            uploaded_bytes: 0,
-            failed_pieces: 0,
-            lost_pieces: 0,
+            kept,
+            awake_until,
             stopping: false,
         }
     }
 
-    /// Runs until it was stopped and its last connection has gone. `met` are connections that exist already and count as such.
-    pub(crate) async fn run(mut self, met: Vec<Ready>) {
+    /// A torrent that was at rest.
+    pub(crate) fn awake(parts: Parts, torrent: Torrent, kept: Kept) -> Self {
+        let mut task = TorrentTask::new(parts, torrent, kept);
+        task.awake_until = task.last_report + rest::AWAKE_FOR;
+        for ip in kept.ours.into_iter().flatten() {
+            task.seen_at(ip);
+        }
+        task.limit_connections();
+        task
+    }
+
+    /// Runs until it was stopped and its last connection has gone, or until it goes to rest. `met` are connections that exist already
+    /// and count as such, `said` is what was said to it and not heard.
+    pub(crate) async fn run(
+        mut self: Box<Self>,
+        met: Vec<Ready>,
+        said: Option<ToTorrent>,
+    ) -> Option<Box<Resting>> {
         // What was said before it ran, such as where its first peers are.
         self.drain();
+        said.into_iter().for_each(|message| self.hear(message));
         for ready in met {
             self.connected(ready);
+        }
+        if self.parts.wishes.max_uploads.is_some() {
+            self.limit_uploads();
         }
         self.start_web_seeds();
         self.check_whole();
         loop {
+            self.begin_verifying();
             self.recheck();
+            self.review_readers();
             self.report();
             for input in std::mem::take(&mut self.up) {
                 self.tell_session(input).await;
@@ -241,17 +361,26 @@ impl TorrentTask {
             if self.stopping && self.peers.is_empty() {
                 break;
             }
+            let now = self.parts.environment.clock.now();
+            if self.rests_at().is_some_and(|at| at <= now) {
+                return Some(Box::new(self.go_to_rest().await));
+            }
             self.turn().await;
+            // Something may be new, which is told a second after the last news at the earliest.
+            let at = self.last_report + REPORT_INTERVAL;
+            self.next_report.get_or_insert(at);
         }
         let removed = shoal_session::Input::Removed(self.parts.id);
         self.tell_session(removed).await;
-        for event in close(&mut self.parts.on_disk).await {
+        let closed = close(&mut self.parts.on_disk).await;
+        for event in closed.told {
             self.stored(event);
         }
         self.show();
         // Whoever sees that it has stopped may add it again.
         drop(self.parts.registration);
         self.parts.shown.phase(Phase::Stopped);
+        None
     }
 
     /// Where the session is gone the engine stops, and there is nothing left to decide.
@@ -260,9 +389,15 @@ impl TorrentTask {
         drop(session.send(ToSession::Torrent(input)).await);
     }
 
+    /// When there is something to do that nobody asks for.
+    fn deadline(&self) -> Option<Moment> {
+        let own = earliest(self.next_report, self.rests_at());
+        earliest(self.torrent.deadline(), own)
+    }
+
     /// Waits for one thing and deals with it, and with what else is there.
     async fn turn(&mut self) {
-        let deadline = earliest(self.torrent.deadline(), Some(self.next_report));
+        let deadline = self.deadline();
         let mut mail = Vec::new();
         tokio::select! {
             message = self.parts.inbox.receive() => {
@@ -288,6 +423,8 @@ impl TorrentTask {
                     self.decided(message);
                 }
             }
+            // What they say is in the next report.
+            () = self.parts.trackers.changed() => {}
             () = self.parts.environment.clock.sleep_until(deadline) => self.handle(Input::Tick),
         }
     }
@@ -299,6 +436,7 @@ impl TorrentTask {
                     self.hear_peer(peer, message);
                 }
             }
+            ToTorrent::Client(peer, client) => self.on_client(peer, client),
             ToTorrent::Dialled(ready) => self.connected(*ready),
             ToTorrent::DialFailed(peer) => {
                 self.dial_ended(false);
@@ -310,6 +448,10 @@ impl TorrentTask {
             ToTorrent::Seen(sighting) => self.up.push(shoal_session::Input::Seen(sighting)),
             ToTorrent::WebSeedNews(peer, news) => self.web_seeds.on_news(peer, news),
             ToTorrent::Checked(outcome) => self.on_checked(outcome),
+            // Whoever waits for an answer learns that there is none.
+            ToTorrent::Command(_) if self.stopping => {}
+            ToTorrent::Command(command) => self.obey(*command),
+            ToTorrent::Selected(outcome) => self.on_selected(outcome),
             ToTorrent::Relocate(relocate) => {
                 let content = &self.parts.on_disk.content;
                 if !self.stopping {
@@ -342,13 +484,17 @@ impl TorrentTask {
         let input = match event {
             Event::Verified { piece, blocks } => Input::Verified { piece, blocks },
             Event::Failed { piece, bad, blocks } => {
-                self.failed_pieces += 1;
+                self.kept.counts.failed_pieces += 1;
                 Input::Failed { piece, bad, blocks }
             }
             Event::Lost { piece } => {
-                self.lost_pieces += 1;
+                self.kept.counts.lost_pieces += 1;
                 self.rechecks.lost(piece);
-                Input::Lost { piece }
+                self.handle(Input::Lost { piece });
+                return self.start_web_seeds();
+            }
+            Event::Checked { piece, right } if self.reads_everything() => {
+                return self.verified_again(piece, right);
             }
             Event::Checked { piece, right } => {
                 if !self.rechecks.checked(piece, right) {
@@ -379,6 +525,10 @@ impl TorrentTask {
 
     /// Has lost pieces verified again.
     fn recheck(&mut self) {
+        // Where everything is read, these come after it, as they were lost since they were read.
+        if self.verifying.is_some() {
+            return;
+        }
         let due = self.rechecks.due();
         if !due.is_empty() && !self.stopping {
             // It goes on by itself and tells of each piece.
@@ -397,16 +547,26 @@ impl TorrentTask {
                     self.dial_ended(false);
                 }
             }
-            FromSession::OurAddress(ip) => {
-                // Without a port of ours, nobody dials us: peers at one address have no say in each other's order.
-                let port = self.parts.environment.port.announced().unwrap_or(0);
-                self.handle(Input::OurAddress(SocketAddr::new(ip, port)));
-            }
+            FromSession::OurAddress(ip) => self.seen_at(ip),
             FromSession::Unchoked(peers) => self.handle(Input::Unchoked(peers)),
+            FromSession::MaxConnections(most) => {
+                self.kept.session_max_connections = most;
+                self.limit_connections();
+            }
+            FromSession::Shed(count) => self.handle(Input::Shed(count)),
+            FromSession::Review => self.send_forbidden_away(),
             // Content without a torrent is nobody else's business.
             FromSession::Incoming(_) if self.parts.metainfo.is_plain() => self.disconnected(),
             FromSession::Incoming(ready) => self.connected(*ready),
         }
+    }
+
+    /// The world sees us there.
+    fn seen_at(&mut self, ip: IpAddr) {
+        rest::remember(&mut self.kept.ours, ip);
+        // Without a port of ours, nobody dials us: peers at one address have no say in each other's order.
+        let port = self.parts.environment.port.announced().unwrap_or(0);
+        self.handle(Input::OurAddress(SocketAddr::new(ip, port)));
     }
 
     /// One input and all its outputs.

@@ -6,6 +6,7 @@
 mod client;
 
 use crate::clock::Clock;
+use crate::inbox::Sender;
 use crate::mailbox::{Mailbox, separate};
 use crate::ports::OurPort;
 use crate::snapshot::TrackerLine;
@@ -19,9 +20,10 @@ use shoal_tracker::{
     ScrapeReply,
 };
 use shoal_transport::OriginClass;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use url::Url;
 
@@ -85,7 +87,7 @@ impl Standing {
 }
 
 /// What a torrent tells this driver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum ToTrackers {
     WantsCandidates,
     Stands(Standing),
@@ -93,27 +95,43 @@ enum ToTrackers {
     WasComplete,
     /// The torrent is in this swarm too.
     Join(InfoHash),
+    /// These tiers in place of all.
+    Replace(Vec<Vec<Url>>),
+    /// A person wants an announce: to one, or to all.
+    Reannounce(Option<Url>),
     Stop,
 }
 
 /// A torrent's end: how it speaks to its trackers, none of which it waits for. Leave is taken when it is dropped, if not before.
-pub(crate) struct Trackers {
+/// Where there are no trackers there is nobody at the other end.
+pub(crate) struct Trackers(Option<End>);
+
+struct End {
     mailbox: Mailbox<ToTrackers>,
     lines: watch::Receiver<Vec<TrackerLine>>,
     totals: Arc<Totals>,
     standing: Standing,
 }
 
+impl End {
+    fn tell(&self, message: ToTrackers) {
+        self.mailbox.push(message, separate);
+    }
+}
+
 impl Trackers {
-    /// The two ends.
+    /// The two ends; the other one is to be run where there is one.
     pub(crate) fn new(
         announcer: Announcer,
         swarms: impl Iterator<Item = InfoHash>,
         tiers: &[Vec<Url>],
-        torrent: mpsc::Sender<ToTorrent>,
+        torrent: Sender<ToTorrent>,
         mut rng: fastrand::Rng,
         standing: Standing,
-    ) -> (TrackerTask, Self) {
+    ) -> (Option<Box<TrackerTask>>, Self) {
+        if tiers.iter().all(Vec::is_empty) {
+            return (None, Trackers(None));
+        }
         let dice = rng.fork();
         let settings = ScheduleSettings::default();
         let begin = |swarm| Schedule::new(swarm, tiers.to_vec(), settings, dice.clone());
@@ -126,6 +144,7 @@ impl Trackers {
             standing,
             schedules,
             tiers: tiers.to_vec(),
+            named_since: Vec::new(),
             dice,
             mailbox: mailbox.clone(),
             torrent,
@@ -136,51 +155,85 @@ impl Trackers {
             leaving: false,
             over: 0,
         };
-        let trackers = Trackers {
+        let end = End {
             mailbox,
             lines,
             totals,
             standing,
         };
-        (task, trackers)
+        (Some(Box::new(task)), Trackers(Some(end)))
+    }
+
+    /// Whether somebody is at the other end.
+    pub(crate) const fn is_there(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn tell(&self, message: ToTrackers) {
+        if let Some(end) = &self.0 {
+            end.tell(message);
+        }
     }
 
     /// More addresses would help.
     pub(crate) fn want_candidates(&self) {
-        self.mailbox.push(ToTrackers::WantsCandidates, separate);
+        self.tell(ToTrackers::WantsCandidates);
     }
 
     /// What the next announces are to say.
     pub(crate) fn update(&mut self, uploaded: u64, downloaded: u64, torrent: &Torrent) {
-        self.totals.set(uploaded, downloaded, &torrent.progress());
+        let Some(end) = &mut self.0 else { return };
+        end.totals.set(uploaded, downloaded, &torrent.progress());
         let standing = Standing::of(torrent);
-        if standing != self.standing {
-            self.standing = standing;
-            self.mailbox.push(ToTrackers::Stands(standing), separate);
+        if standing != end.standing {
+            end.standing = standing;
+            end.tell(ToTrackers::Stands(standing));
         }
     }
 
     /// The torrent that was looked for begins to run: what is there by now was there before.
     pub(crate) fn begin(&mut self, torrent: &Torrent) {
         if Standing::of(torrent) == Standing::Seed {
-            self.mailbox.push(ToTrackers::WasComplete, separate);
+            self.tell(ToTrackers::WasComplete);
         }
         self.update(0, 0, torrent);
     }
 
     /// Announces in this swarm too.
     pub(crate) fn join(&self, swarm: InfoHash) {
-        self.mailbox.push(ToTrackers::Join(swarm), separate);
+        self.tell(ToTrackers::Join(swarm));
+    }
+
+    /// These tiers in place of all: those that were not there are the user's word.
+    pub(crate) fn replace(&self, tiers: Vec<Vec<Url>>) {
+        self.tell(ToTrackers::Replace(tiers));
+    }
+
+    /// A person wants an announce: to one, or to all.
+    pub(crate) fn reannounce(&self, tracker: Option<Url>) {
+        self.tell(ToTrackers::Reannounce(tracker));
     }
 
     /// Takes leave.
     pub(crate) fn stop(&self) {
-        self.mailbox.push(ToTrackers::Stop, separate);
+        self.tell(ToTrackers::Stop);
+    }
+
+    /// Waits until something is new in [`Trackers::lines`].
+    pub(crate) async fn changed(&mut self) {
+        if let Some(end) = &mut self.0
+            && Box::pin(end.lines.changed()).await.is_ok()
+        {
+            return;
+        }
+        // Leave is taken of all, and nothing will be new.
+        std::future::pending().await
     }
 
     /// How things stand with each tracker of each swarm.
-    pub(crate) fn lines(&self) -> Vec<TrackerLine> {
-        self.lines.borrow().clone()
+    pub(crate) fn lines(&mut self) -> Vec<TrackerLine> {
+        let end = self.0.as_mut();
+        end.map_or_else(Vec::new, |end| end.lines.borrow_and_update().clone())
     }
 }
 
@@ -198,7 +251,7 @@ pub(crate) struct Announcer {
     pub(crate) port: OurPort,
     pub(crate) key: u32,
     pub(crate) totals: Arc<Totals>,
-    /// The trackers that the user named; all others the torrent did.
+    /// The trackers that the user named; all others that were there from the start the torrent did.
     pub(crate) named_by_user: Vec<Url>,
 }
 
@@ -222,9 +275,11 @@ pub(crate) struct TrackerTask {
     schedules: Vec<Schedule>,
     /// For the schedules of swarms that it turns out to be in.
     tiers: Vec<Vec<Url>>,
+    /// Those among them that a person named while it ran.
+    named_since: Vec<Url>,
     dice: fastrand::Rng,
     mailbox: Mailbox<ToTrackers>,
-    torrent: mpsc::Sender<ToTorrent>,
+    torrent: Sender<ToTorrent>,
     lines: watch::Sender<Vec<TrackerLine>>,
     requests: JoinSet<Answered>,
     /// Requests on their way that nobody waits for once leave is taken.
@@ -237,7 +292,7 @@ pub(crate) struct TrackerTask {
 
 impl TrackerTask {
     /// Runs until leave is taken of every tracker.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self: Box<Self>) {
         // Before the start, which says what the port is then.
         let mut port = self.around.port.followed();
         // So does the first announce of this.
@@ -258,14 +313,20 @@ impl TrackerTask {
                 Some(done) = self.requests.join_next(), if !self.requests.is_empty() => {
                     // A request that was dropped has no answer.
                     if let Ok(answered) = done {
-                        self.answered(answered).await;
+                        // On the heap while it lasts: most of the time there is none.
+                        Box::pin(self.answered(answered)).await;
                     }
                 }
                 () = self.around.clock.sleep_until(deadline) => self.all(&Input::Tick),
                 // Peers that are told of the old one do not get here: trackers hear of the new one as soon as they let us.
                 () = port.changed() => self.all(&Input::WantsCandidates),
             }
-            self.lines.send_replace(self.status());
+            let status = self.status();
+            self.lines.send_if_modified(|lines| {
+                let news = *lines != status;
+                *lines = status;
+                news
+            });
         }
     }
 
@@ -281,6 +342,8 @@ impl TrackerTask {
             ToTrackers::WasComplete => self.all(&Input::WasComplete),
             ToTrackers::Join(swarm) if !self.leaving => self.join(swarm),
             ToTrackers::Join(_) => {}
+            ToTrackers::Replace(tiers) => self.replace(tiers),
+            ToTrackers::Reannounce(tracker) => self.all(&Input::Reannounce(tracker)),
             ToTrackers::Stop if self.leaving => {}
             ToTrackers::Stop => {
                 self.leaving = true;
@@ -291,6 +354,27 @@ impl TrackerTask {
                 self.all(&Input::Stop);
             }
         }
+    }
+
+    fn replace(&mut self, tiers: Vec<Vec<Url>>) {
+        let known: BTreeSet<&Url> = self.tiers.iter().flatten().collect();
+        let new = tiers.iter().flatten().filter(|url| !known.contains(url));
+        let new: Vec<Url> = new.cloned().collect();
+        self.named_since.extend(new);
+        let kept: BTreeSet<&Url> = tiers.iter().flatten().collect();
+        self.named_since.retain(|url| kept.contains(url));
+        self.all(&Input::Replace(tiers.clone()));
+        self.tiers = tiers;
+    }
+
+    /// The tracker, and on whose word it is spoken to.
+    fn target(&self, url: Url) -> Target {
+        let named = self.around.named_by_user.contains(&url) || self.named_since.contains(&url);
+        let origin = match named {
+            true => OriginClass::User,
+            false => OriginClass::Metainfo,
+        };
+        Target { url, origin }
     }
 
     fn join(&mut self, swarm: InfoHash) {
@@ -355,6 +439,7 @@ impl TrackerTask {
                 info_hash,
                 give_up_at,
             } => {
+                let tracker = self.target(tracker);
                 let request = self.requests.spawn(async move {
                     let result = around.scrape(tracker, info_hash, give_up_at, rng).await;
                     Answered(at, Answer::Scrape(id, result))
@@ -370,13 +455,15 @@ impl TrackerTask {
                 tracker_id,
                 give_up_at,
             } => {
+                let tracker = self.target(tracker);
                 let announce = around.request(info_hash, event, num_want, tracker_id);
                 let request = self.requests.spawn(async move {
                     let port = announce.port;
                     let result = around.announce(tracker, announce, give_up_at, rng).await;
                     Answered(at, Answer::Announce(id, port, result))
                 });
-                (request, !self.leaving && event != Some(Event::Completed))
+                let matters = matches!(event, Some(Event::Completed | Event::Stopped));
+                (request, !self.leaving && !matters)
             }
         };
         if may_be_dropped {
@@ -386,10 +473,20 @@ impl TrackerTask {
     }
 
     fn status(&self) -> Vec<TrackerLine> {
-        let lines = self.schedules.iter().flat_map(Schedule::status);
+        let swarms = self.schedules.iter();
+        let lines = swarms.flat_map(|schedule| {
+            let swarm = schedule.info_hash();
+            let status = schedule.status().into_iter();
+            status.map(move |tracker| (swarm, tracker))
+        });
+        let clock = self.around.clock;
         lines
-            .map(|tracker| TrackerLine {
+            .map(|(swarm, tracker)| TrackerLine {
                 host: host_of(tracker.url),
+                swarm,
+                tier: tracker.tier,
+                state: tracker.state,
+                next_announce: tracker.next_announce.and_then(|at| clock.instant(at)),
                 working: tracker.answers,
                 message: tracker.message.map(str::to_owned),
                 seeds: tracker.seeds,
@@ -430,35 +527,25 @@ impl Announcer {
         }
     }
 
-    /// The tracker, and on whose word it is spoken to.
-    fn target(&self, url: Url) -> Target {
-        let origin = if self.named_by_user.contains(&url) {
-            OriginClass::User
-        } else {
-            OriginClass::Metainfo
-        };
-        Target { url, origin }
-    }
-
     async fn announce(
         &self,
-        tracker: Url,
+        tracker: Target,
         request: AnnounceRequest,
         give_up_at: Moment,
         rng: fastrand::Rng,
     ) -> Result<(AnnounceReply, Option<Sighting>), Error> {
-        let (tracker, within) = (self.target(tracker), give_up_at.since(self.clock.now()));
+        let within = give_up_at.since(self.clock.now());
         self.client.announce(&tracker, request, within, rng).await
     }
 
     async fn scrape(
         &self,
-        tracker: Url,
+        tracker: Target,
         info_hash: InfoHash,
         give_up_at: Moment,
         rng: fastrand::Rng,
     ) -> Result<ScrapeReply, Error> {
-        let (tracker, within) = (self.target(tracker), give_up_at.since(self.clock.now()));
+        let within = give_up_at.since(self.clock.now());
         self.client
             .scrape(&tracker, &[info_hash], within, rng)
             .await

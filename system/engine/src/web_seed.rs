@@ -7,6 +7,8 @@
 mod fetch;
 
 use crate::clock::Clock;
+use crate::command::CommandError;
+use crate::inbox::Sender;
 use crate::mailbox::Mailbox;
 use crate::torrent::ToTorrent;
 pub(crate) use fetch::CHANGED;
@@ -86,7 +88,41 @@ pub(crate) struct Place {
     pub(crate) origin: OriginClass,
 }
 
+/// The most web seeds that a torrent has: more than any names.
+pub(crate) const MAX_WEB_SEEDS: usize = 1_000;
+
+/// One more, if it is not there.
+///
+/// # Errors
+/// Where there are too many.
+pub(crate) fn add(places: &mut Vec<Place>, place: Place) -> Result<(), CommandError> {
+    if places.iter().any(|other| other.asked == place.asked) {
+        return Ok(());
+    }
+    if places.len() >= MAX_WEB_SEEDS {
+        return Err(CommandError::TooManyWebSeeds(places.len()));
+    }
+    places.push(place);
+    Ok(())
+}
+
 impl Place {
+    /// One that a person names (BEP 19).
+    pub(crate) fn named(url: Url) -> Self {
+        Place {
+            asked: Asked::Files(url),
+            origin: OriginClass::User,
+        }
+    }
+
+    /// Whether it is the one at this URL, of either kind.
+    pub(crate) fn is_at(&self, url: &Url) -> bool {
+        match &self.asked {
+            Asked::Files(own) | Asked::Script(own) => own == url,
+            Asked::Mirror(_) => false,
+        }
+    }
+
     /// Scheme, host and port: the rest of a URL may hold a secret.
     pub(crate) fn site(&self) -> String {
         let url = match &self.asked {
@@ -169,7 +205,7 @@ pub(crate) struct Surroundings {
     pub(crate) metainfo: Arc<Metainfo>,
     pub(crate) content: Content,
     pub(crate) limiter: TorrentLimiter,
-    pub(crate) torrent: mpsc::Sender<ToTorrent>,
+    pub(crate) torrent: Sender<ToTorrent>,
 }
 
 /// One origin.

@@ -41,6 +41,12 @@ impl Pool {
         &self.handles[at % self.handles.len()]
     }
 
+    /// Tasks that have not ended.
+    pub(crate) fn alive_tasks(&self) -> usize {
+        let loops = self.handles.iter();
+        loops.map(|handle| handle.metrics().num_alive_tasks()).sum()
+    }
+
     /// A place for one connection.
     pub(crate) fn seat(&self) -> Seat {
         let here = HERE.get();

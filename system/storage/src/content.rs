@@ -309,6 +309,12 @@ impl Content {
         self.inner.sync()
     }
 
+    /// Whether nothing has happened since it was opened that closing it would have to write down: then that needs no disk.
+    #[must_use]
+    pub fn is_left_alone(&self) -> bool {
+        self.inner.is_left_alone()
+    }
+
     /// Writes what is verified, syncs, and records a clean end. Blocks on the disk. Afterwards writes are refused; other
     /// handles may still read.
     ///

@@ -16,6 +16,9 @@ pub enum StorageError {
     /// The target directory cannot be written to.
     #[error("{}: the directory cannot be written to; change its permissions or choose another", .0.display())]
     ReadOnly(PathBuf),
+    /// None of the files that should be there is.
+    #[error("{}: none of the files that should be there is; plug in their volume, or say where they are", .0.display())]
+    Gone(PathBuf),
     /// A path of the content is a symbolic link, or leads through one.
     #[error("{}: refused, because it is a symbolic link or leads through one; move it away", .0.display())]
     Link(PathBuf),

@@ -412,7 +412,7 @@ impl Inner {
         // Records before here are about bytes that were written, to files marked dirty, before here.
         let upto = match self.journal().as_mut() {
             Some(journal) => {
-                let flushed = journal.flush();
+                let flushed = journal.flush().and_then(|()| journal.renew());
                 flushed.map_err(|error| StorageError::io(journal.path(), error))?;
                 Some(journal.end())
             }
@@ -520,6 +520,10 @@ impl Inner {
         }
         state.partials.clear();
         drop(state);
+        if self.is_left_alone() {
+            drop(self.journal().take());
+            return Ok(());
+        }
         self.sync()?;
         let slots = (0..=self.files.parts_slot()).filter(|&slot| self.is_on_disk(slot));
         let mut records = self.changed_fingerprints(slots);
@@ -530,6 +534,12 @@ impl Inner {
         };
         let result = journal.append_all(&records);
         result.map_err(|error| StorageError::io(journal.path(), error))
+    }
+
+    /// Whether the journal still ends with the clean end of an earlier life: nothing has happened since that it would not say.
+    pub(crate) fn is_left_alone(&self) -> bool {
+        let as_closed = self.journal().as_ref().is_some_and(Journal::is_as_closed);
+        as_closed && self.state().partials.is_empty()
     }
 
     fn is_on_disk(&self, slot: usize) -> bool {

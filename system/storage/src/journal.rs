@@ -17,7 +17,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use rustix::fs::FlockOperation;
@@ -175,6 +175,8 @@ pub(crate) struct Journal {
     written_at: Instant,
     /// What could not be appended yet: the latest about each piece.
     pending: BTreeMap<PieceIndex, Record>,
+    /// Its header names an earlier boot. It is rewritten before something is appended, as what follows holds for this one.
+    of_earlier_boot: bool,
     /// When the journal was last written before it was opened, in nanoseconds since 1970.
     pub(crate) mtime_ns: i64,
 }
@@ -196,7 +198,8 @@ impl Journal {
     ) -> Result<(Self, bool), StorageError> {
         let fail = |error| StorageError::io(path, error);
         let file = lock(path, true)?.ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?;
-        let mtime_ns = mtime_ns(&file.metadata().map_err(fail)?);
+        let metadata = file.metadata().map_err(fail)?;
+        let mtime_ns = mtime_ns(&metadata);
         let read = parse(&file, identity).map_err(fail)?;
         let fresh = read.is_none();
         let mut foreign = false;
@@ -209,7 +212,7 @@ impl Journal {
                 UNKNOWN_BOOT,
             )
         });
-        if foreign && file.metadata().map_err(fail)?.len() > 0 {
+        if foreign && metadata.len() > 0 {
             fs::copy(path, with_suffix(path, BAD)).map_err(fail)?;
         }
         let mut journal = Journal {
@@ -222,10 +225,17 @@ impl Journal {
             knowledge,
             written_at: Instant::now(),
             pending: BTreeMap::new(),
+            of_earlier_boot: boot != identity.boot || boot == UNKNOWN_BOOT,
             mtime_ns,
         };
-        let rebooted = boot != identity.boot || boot == UNKNOWN_BOOT;
-        if rebooted || journal.knowledge.unsafe_now {
+        let known = &journal.knowledge;
+        let all_synced = known.unsynced.is_empty() && !known.unsafe_now && !fresh;
+        // After a boot, thousands of torrents may be opened that were closed in good order and stay as they are.
+        let stays = known.closed && all_synced && end == metadata.len();
+        if stays {
+            return Ok((journal, fresh));
+        }
+        if journal.of_earlier_boot || known.unsafe_now {
             journal.knowledge.suspect_unsynced();
             journal.rewrite().map_err(fail)?;
             // Files are compared with when it was last written, also where this attempt to open comes to nothing.
@@ -235,6 +245,43 @@ impl Journal {
             journal.file.set_len(end).map_err(fail)?;
         }
         Ok((journal, fresh))
+    }
+
+    /// Writes the journal of a content that is not open, of which these records are all that is known: whole, or not at all. `false`
+    /// where it has one already. A journal of something else is set aside, as in [`Journal::open`].
+    pub(crate) fn found(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        identity: Identity,
+        records: &[Record],
+    ) -> Result<bool, StorageError> {
+        let fail = |error| StorageError::io(path, error);
+        let file = lock(path, true)?.ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?;
+        if parse(&file, identity).map_err(fail)?.is_some() {
+            return Ok(false);
+        }
+        if file.metadata().map_err(fail)?.len() > 0 {
+            fs::copy(path, with_suffix(path, BAD)).map_err(fail)?;
+        }
+        let mut knowledge = Knowledge::new(Bitfield::empty(identity.piece_count));
+        for (at, &record) in (0..).zip(records) {
+            knowledge.learn(at, record);
+        }
+        let mut journal = Journal {
+            disk,
+            file: Arc::new(file),
+            path: path.to_owned(),
+            identity,
+            end: 0,
+            records: 0,
+            knowledge,
+            written_at: Instant::now(),
+            pending: BTreeMap::new(),
+            of_earlier_boot: false,
+            mtime_ns: 0,
+        };
+        journal.rewrite().map_err(fail)?;
+        Ok(true)
     }
 
     pub(crate) const fn knowledge(&self) -> &Knowledge {
@@ -253,6 +300,19 @@ impl Journal {
     /// How long ago the journal was written.
     pub(crate) fn age(&self) -> Duration {
         self.written_at.elapsed()
+    }
+
+    /// Whether it ends as it was closed in an earlier life, and nothing waits to be appended.
+    pub(crate) fn is_as_closed(&self) -> bool {
+        self.knowledge.closed && self.pending.is_empty()
+    }
+
+    /// Sees to it that the next record follows others of this boot.
+    pub(crate) fn renew(&mut self) -> io::Result<()> {
+        match self.of_earlier_boot {
+            true => self.rewrite(),
+            false => Ok(()),
+        }
     }
 
     /// Appends one record by one write. On failure the journal is as it was.
@@ -288,6 +348,7 @@ impl Journal {
         if records.is_empty() {
             return Ok(());
         }
+        self.renew()?;
         let mut bytes = Vec::with_capacity(records.len() * RECORD_BYTES);
         for record in records {
             bytes.extend_from_slice(&encode(record));
@@ -364,6 +425,7 @@ impl Journal {
             File::open(parent)?.sync_all()?;
         }
         self.file = Arc::new(file);
+        self.of_earlier_boot = false;
         let mut knowledge = Knowledge::new(synced);
         self.end = start;
         for &record in &records {
@@ -449,7 +511,9 @@ type Contents = (Knowledge, u64, u64, [u8; 16]);
 
 /// Reads a journal from its beginning. `None` for a journal of something else, a damaged one, and an empty one.
 fn parse(file: &File, identity: Identity) -> io::Result<Option<Contents>> {
-    let mut reader = io::BufReader::with_capacity(64 * 1024, file);
+    // Most are short: of one piece, and closed in good order.
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    let mut reader = io::BufReader::with_capacity(length.min(64 * 1024), file);
     let mut head = [0; HEADER_BYTES];
     let field_bytes = identity.piece_count.div_ceil(8) as usize;
     let mut field = vec![0; field_bytes + 4];
@@ -589,9 +653,12 @@ pub(crate) fn mtime_ns(metadata: &fs::Metadata) -> i64 {
 
 /// The id of this run of the kernel; [`UNKNOWN_BOOT`], which always counts as a reboot, where it cannot be told.
 pub(crate) fn boot_id() -> [u8; 16] {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-    u128::from_str_radix(&digits, 16).unwrap_or(0).to_be_bytes()
+    static BOOT: OnceLock<[u8; 16]> = OnceLock::new();
+    *BOOT.get_or_init(|| {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+        u128::from_str_radix(&digits, 16).unwrap_or(0).to_be_bytes()
+    })
 }
 
 #[cfg(test)]

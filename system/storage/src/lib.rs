@@ -4,6 +4,7 @@
 //! only after its bytes were written.
 
 mod absence;
+mod adopt;
 mod advance;
 pub mod author;
 mod check;
@@ -40,6 +41,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::mpsc;
 
+pub use adopt::{Adopted, Claims, Modified, Stamp};
 pub use check::Check;
 pub use content::{Content, Resumed, Stored};
 pub use disk::{Access, Disk, Root};
@@ -134,6 +136,21 @@ impl Storage {
             inner,
             _storage: self.clone(),
         })
+    }
+
+    /// Writes the journal of a content that another client had and that was never open here, so that opening it needs no check: which of
+    /// the pieces that the client verified are taken for right, and which are to be verified first. Files with names of unfinished ones get
+    /// their own. `None` where there is a journal already, which then holds. Blocks on the disk, and reads no content.
+    ///
+    /// # Errors
+    /// Before anything is written: where the directory is missing, a path is refused as in [`Storage::open`], or nothing of all that the
+    /// client verified is there. What the system says; there is no journal then.
+    pub fn adopt(
+        &self,
+        spec: &ContentSpec,
+        claims: &Claims,
+    ) -> Result<Option<Adopted>, StorageError> {
+        adopt::adopt(&self.shared().disk, spec, claims)
     }
 
     /// Removes a content that is not open: its files, the folders on the way to them that are empty then, its fragments of files, and

@@ -315,8 +315,11 @@ fn resume(
     }
     let here = home.whereabouts.filter(|&here| root != Some(here));
     records.extend(here.map(Record::Root));
-    // The journal becomes younger than the files here, which is why it has to remember what is suspect.
-    records.push(Record::Opened);
+    // Of a content that is whole and as it was closed there is nothing to remember until something of it is lost. Otherwise the
+    // journal becomes younger than the files here, which is why it has to remember what is suspect.
+    if !(records.is_empty() && known.closed && known.have.is_full()) {
+        records.push(Record::Opened);
+    }
     let recorded = journal.append_all(&records);
     recorded.map_err(|error| StorageError::io(journal.path(), error))?;
     Ok(Resumed {

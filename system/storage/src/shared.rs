@@ -159,7 +159,10 @@ impl Shared {
 
     pub(crate) fn register(&self, content: &Arc<Inner>) {
         let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
-        contents.retain(|content| content.strong_count() > 0);
+        // Now and then, as there may be thousands.
+        if contents.len() == contents.capacity() {
+            contents.retain(|content| content.strong_count() > 0);
+        }
         contents.push(Arc::downgrade(content));
         self.tick.notify_one();
     }

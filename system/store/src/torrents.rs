@@ -156,17 +156,39 @@ pub struct StoredTorrent {
     pub removing: Option<Removing>,
 }
 
+/// Rows are larger than what is made of them: so many at a time are in memory.
+const PAGE_ROWS: i64 = 256;
+
 impl Database {
     /// All torrents, in the order of the queue: those that have a place in it, then the others as they were added.
     ///
     /// # Errors
     /// The database fails, or holds what it should not.
     pub async fn torrents(&self) -> Result<Vec<StoredTorrent>, StoreError> {
-        let all = "SELECT torrent.*, metainfo.file FROM torrent \
+        let page = "SELECT torrent.*, metainfo.file FROM torrent \
              LEFT JOIN metainfo ON metainfo.torrent = torrent.id \
-             ORDER BY torrent.position IS NULL, torrent.position, torrent.id";
-        let rows = sqlx::query(all).fetch_all(&self.pool).await?;
-        rows.iter().map(stored).collect()
+             WHERE torrent.id > ? ORDER BY torrent.id LIMIT ?";
+        let (mut all, mut last) = (Vec::new(), 0);
+        loop {
+            let rows = sqlx::query(page).bind(last).bind(PAGE_ROWS);
+            let rows = rows.fetch_all(&self.pool).await?;
+            for row in &rows {
+                let position: Option<i64> = row.try_get("position")?;
+                let torrent = stored(row)?;
+                last = torrent.id;
+                all.push((position, torrent));
+            }
+            if i64::try_from(rows.len()).is_ok_and(|rows| rows < PAGE_ROWS) {
+                break;
+            }
+        }
+        // All of this is not needed again before the next start.
+        sqlx::query("PRAGMA shrink_memory")
+            .execute(&self.pool)
+            .await?;
+        // The sort is stable: among those without a place, who was added first is first.
+        all.sort_by_key(|(position, _)| (position.is_none(), *position));
+        Ok(all.into_iter().map(|(_, torrent)| torrent).collect())
     }
 
     /// Remembers a torrent, and gives its id.

@@ -31,7 +31,7 @@ pub use control::{ControlListener, ControlStream, connect_control};
 pub use dialer::PeerDialer;
 pub use http::{HttpClient, HttpError, HttpLimits, HttpReply, HttpStream, RangeRequest};
 pub use ip_net::{IpNet, ParseIpNetError};
-pub use limiter::{Direction, Limiter, RateLimits, TorrentLimiter};
+pub use limiter::{Direction, LimitGroup, Limiter, MAX_LIMIT_GROUPS, RateLimits, TorrentLimiter};
 pub use listener::Listener;
 pub use multicast::Multicast;
 pub use peer_stream::{DetachedStream, PeerStream};

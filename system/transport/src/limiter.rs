@@ -1,26 +1,16 @@
-//! Rate limits over the clock: one for everything, one for each torrent, both directions apart.
+//! Rate limits over the clock: one for everything, one for each torrent, and any that several torrents share; both directions apart.
 //!
-//! Invariant: what passes in a direction never exceeds `rate * time + burst` of the global limit, nor of its torrent's;
-//! who asked first is served first, within a torrent and between torrents.
+//! Invariant: what passes in a direction never exceeds `rate * time + burst` of the global limit, nor of its torrent's, nor of a group's
+//! of which the torrent was all that time; who asked first is served first, within a torrent and between torrents.
 
+mod gate;
+mod group;
+
+use gate::{Gate, Gates};
+use group::Groups;
+pub use group::{LimitGroup, MAX_LIMIT_GROUPS};
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-use shoal_machine::Moment;
-use shoal_session::TokenBucket;
-use tokio::sync::{Notify, Semaphore};
-use tokio::time::Instant;
-
-/// What may pass at once after a pause, as a part of a second's worth: short enough that a limit looks smooth to the
-/// link, long enough to outlast a timer's granularity.
-const BURST_PER_SECOND: u64 = 4;
-/// The least burst: low limits still move a few packets at a time.
-const MIN_BURST_BYTES: u64 = 4096;
-/// The least grant is this much or a tenth of a second's worth (or all that is wanted), so that a low limit does not
-/// turn into a system call for each byte that flows in.
-const MAX_QUANTUM_BYTES: u64 = 16 * 1024;
+use std::sync::Arc;
 
 /// Which way bytes travel, seen from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,15 +55,17 @@ impl Limiter {
     pub fn torrent(&self, limits: RateLimits) -> TorrentLimiter {
         TorrentLimiter {
             global: Arc::clone(&self.gates),
+            groups: Arc::new(Groups::default()),
             own: Arc::new(Gates::new(limits)),
         }
     }
 }
 
-/// The limit of one torrent and, above it, of the process. Clones share both.
+/// The limit of one torrent and, above it, of the groups that it is in and of the process. Clones share them.
 #[derive(Clone, Debug)]
 pub struct TorrentLimiter {
     global: Arc<Gates>,
+    groups: Arc<Groups>,
     own: Arc<Gates>,
 }
 
@@ -83,16 +75,57 @@ impl TorrentLimiter {
         self.own.set_limits(limits);
     }
 
+    /// The groups whose limits hold from here on, in place of those before, each once. Beyond [`MAX_LIMIT_GROUPS`], the others are left
+    /// out. Who waits for a group that the torrent leaves waits no longer.
+    pub fn set_groups(&self, groups: &[LimitGroup]) {
+        self.groups.set(groups);
+    }
+
     /// Waits until bytes may pass and returns how many: from 1 to `wanted_bytes`, 0 only if that is 0. What is then not
     /// used belongs back ([`give_back`](Self::give_back)). Cancelling while it waits takes nothing.
     pub async fn acquire(&self, direction: Direction, wanted_bytes: u64) -> u64 {
+        if self.groups.are_none() {
+            return self.acquire_through(&[], direction, wanted_bytes).await;
+        }
+        loop {
+            let changed = self.groups.changed();
+            let groups = self.groups.current();
+            tokio::select! {
+                granted = self.acquire_through(all(&groups), direction, wanted_bytes) => {
+                    return granted;
+                }
+                () = changed => {}
+            }
+        }
+    }
+
+    /// From the torrent's own limit upwards: each grants a part of what the one below it granted, which keeps the rest.
+    async fn acquire_through(
+        &self,
+        groups: &[LimitGroup],
+        direction: Direction,
+        wanted_bytes: u64,
+    ) -> u64 {
         let own = self.own.gate(direction);
         let mut from_own = Taken {
             bytes: own.acquire(wanted_bytes).await,
             gate: own,
         };
-        let granted = self.global.gate(direction).acquire(from_own.bytes).await;
+        let mut granted = from_own.bytes;
+        let mut from_groups = Vec::new();
+        for group in groups {
+            let gate = group.gate(direction);
+            granted = gate.acquire(granted).await;
+            from_groups.push(Taken {
+                bytes: granted,
+                gate,
+            });
+        }
+        granted = self.global.gate(direction).acquire(granted).await;
         from_own.bytes -= granted;
+        for taken in &mut from_groups {
+            taken.bytes -= granted;
+        }
         granted
     }
 
@@ -101,7 +134,18 @@ impl TorrentLimiter {
     pub fn try_acquire(&self, direction: Direction, wanted_bytes: u64) -> u64 {
         let own = self.own.gate(direction);
         let from_own = own.try_acquire(wanted_bytes);
-        let granted = self.global.gate(direction).try_acquire(from_own);
+        let groups = self.groups.current();
+        let mut granted = from_own;
+        let mut from_groups = Vec::new();
+        for group in all(&groups) {
+            let gate = group.gate(direction);
+            granted = gate.try_acquire(granted);
+            from_groups.push((gate, granted));
+        }
+        let granted = self.global.gate(direction).try_acquire(granted);
+        for (gate, taken) in from_groups {
+            gate.give_back(taken - granted);
+        }
         own.give_back(from_own - granted);
         granted
     }
@@ -109,14 +153,29 @@ impl TorrentLimiter {
     /// Whether whatever is asked for is granted.
     #[must_use]
     pub fn is_unlimited(&self, direction: Direction) -> bool {
-        self.own.gate(direction).is_unlimited() && self.global.gate(direction).is_unlimited()
+        let free = |gates: &Gates| gates.gate(direction).is_unlimited();
+        let in_groups = || {
+            let groups = self.groups.current();
+            let mut groups = all(&groups).iter();
+            groups.all(|group| group.gate(direction).is_unlimited())
+        };
+        free(&self.own) && free(&self.global) && in_groups()
     }
 
-    /// Returns bytes that were granted and did not pass.
+    /// Returns bytes that were granted and did not pass. Where the groups have changed since, those of now get them, which adds no more
+    /// to a bucket than it holds after a pause.
     pub fn give_back(&self, direction: Direction, unused_bytes: u64) {
         self.own.gate(direction).give_back(unused_bytes);
+        let groups = self.groups.current();
+        for group in all(&groups) {
+            group.gate(direction).give_back(unused_bytes);
+        }
         self.global.gate(direction).give_back(unused_bytes);
     }
+}
+
+fn all(groups: &Option<Arc<[LimitGroup]>>) -> &[LimitGroup] {
+    groups.as_deref().unwrap_or_default()
 }
 
 /// Bytes taken from a gate that go back if they are not used, also when the taker is cancelled.
@@ -131,139 +190,12 @@ impl Drop for Taken<'_> {
     }
 }
 
-#[derive(Debug)]
-struct Gates {
-    down: Gate,
-    up: Gate,
-}
-
-impl Gates {
-    fn new(limits: RateLimits) -> Self {
-        Self {
-            down: Gate::new(limits.down_bytes_per_s),
-            up: Gate::new(limits.up_bytes_per_s),
-        }
-    }
-
-    fn gate(&self, direction: Direction) -> &Gate {
-        match direction {
-            Direction::Down => &self.down,
-            Direction::Up => &self.up,
-        }
-    }
-
-    fn set_limits(&self, limits: RateLimits) {
-        self.down.set_rate(limits.down_bytes_per_s);
-        self.up.set_rate(limits.up_bytes_per_s);
-    }
-}
-
-/// One bucket with a queue before it.
-#[derive(Debug)]
-struct Gate {
-    /// 0 is no limit: then this is all that is read.
-    rate_bytes_per_s: AtomicU64,
-    bucket: Mutex<TokenBucket>,
-    /// One permit, handed out in order of arrival: its holder is the only one who waits for the bucket.
-    turn: Semaphore,
-    /// Wakes the holder of the turn when the rate changed.
-    rate_changed: Notify,
-    epoch: Instant,
-}
-
-impl Gate {
-    fn new(rate: Option<NonZeroU64>) -> Self {
-        let rate = rate.map_or(0, NonZeroU64::get);
-        Self {
-            rate_bytes_per_s: AtomicU64::new(rate),
-            bucket: Mutex::new(TokenBucket::new(Moment::ZERO, rate, burst_bytes(rate))),
-            turn: Semaphore::new(1),
-            rate_changed: Notify::new(),
-            epoch: Instant::now(),
-        }
-    }
-
-    fn set_rate(&self, rate: Option<NonZeroU64>) {
-        let rate = rate.map_or(0, NonZeroU64::get);
-        self.bucket().set_rate(self.now(), rate, burst_bytes(rate));
-        self.rate_bytes_per_s.store(rate, Ordering::Relaxed);
-        self.rate_changed.notify_one();
-    }
-
-    async fn acquire(&self, wanted_bytes: u64) -> u64 {
-        if wanted_bytes == 0 || self.is_unlimited() {
-            return wanted_bytes;
-        }
-        // The semaphore is never closed; if it were, passing nothing on would stall a torrent for good.
-        let Ok(_turn) = self.turn.acquire().await else {
-            return wanted_bytes;
-        };
-        loop {
-            if self.is_unlimited() {
-                return wanted_bytes;
-            }
-            let ready_at = match self.take_quantum(wanted_bytes) {
-                Ok(granted) => return granted,
-                Err(ready_at) => ready_at,
-            };
-            let ready_at = self.epoch + Duration::from_nanos(ready_at.as_nanos());
-            tokio::select! {
-                () = tokio::time::sleep_until(ready_at) => {}
-                () = self.rate_changed.notified() => {}
-            }
-        }
-    }
-
-    fn try_acquire(&self, wanted_bytes: u64) -> u64 {
-        if wanted_bytes == 0 || self.is_unlimited() {
-            return wanted_bytes;
-        }
-        match self.turn.try_acquire() {
-            Ok(_turn) => self.take_quantum(wanted_bytes).unwrap_or(0),
-            Err(_) => 0,
-        }
-    }
-
-    fn give_back(&self, unused_bytes: u64) {
-        if unused_bytes > 0 && !self.is_unlimited() {
-            self.bucket().give_back(unused_bytes);
-        }
-    }
-
-    /// Takes what is there if that is worth waking for, or tells when it will be.
-    fn take_quantum(&self, wanted_bytes: u64) -> Result<u64, Moment> {
-        let rate = self.rate_bytes_per_s.load(Ordering::Relaxed);
-        let quantum = (rate / 10).clamp(1, MAX_QUANTUM_BYTES).min(wanted_bytes);
-        let mut bucket = self.bucket();
-        let now = self.now();
-        if bucket.available(now) >= quantum {
-            Ok(bucket.take(now, wanted_bytes))
-        } else {
-            Err(bucket.ready_at(quantum))
-        }
-    }
-
-    fn is_unlimited(&self) -> bool {
-        self.rate_bytes_per_s.load(Ordering::Relaxed) == 0
-    }
-
-    /// Held for arithmetic only, never across an await; a bucket is whole after any panic.
-    fn bucket(&self) -> MutexGuard<'_, TokenBucket> {
-        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn now(&self) -> Moment {
-        Moment::ZERO + self.epoch.elapsed()
-    }
-}
-
-fn burst_bytes(rate_bytes_per_s: u64) -> u64 {
-    (rate_bytes_per_s / BURST_PER_SECOND).max(MIN_BURST_BYTES)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::gate::{MIN_BURST_BYTES, burst_bytes};
     use super::*;
+    use std::time::Duration;
+    use tokio::time::Instant;
 
     const RATE: u64 = 100_000;
 
@@ -390,5 +322,75 @@ mod tests {
         assert_eq!(limiter.try_acquire(Direction::Up, 500), 0);
         limiter.give_back(Direction::Up, 500);
         assert_eq!(limiter.try_acquire(Direction::Up, u64::MAX), 500);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn torrents_of_a_group_share_its_rate_and_others_do_not() {
+        let global = Limiter::new(RateLimits::default());
+        let group = LimitGroup::new(up(RATE));
+        let (one, two, other) = (
+            global.torrent(RateLimits::default()),
+            global.torrent(up(RATE / 10)),
+            global.torrent(up(3 * RATE)),
+        );
+        one.set_groups(std::slice::from_ref(&group));
+        two.set_groups(&[group.clone(), group.clone()]);
+        let taken = take_for(&[one.clone(), two, other], 1, 100).await;
+        let shared = taken[0] + taken[1];
+        assert!(shared <= RATE * 100 + burst_bytes(RATE), "{taken:?}");
+        assert!(shared >= RATE * 98, "{taken:?}");
+        assert!((RATE * 9..=RATE * 11).contains(&taken[1]), "{taken:?}");
+        assert!(taken[2] >= RATE * 290, "{taken:?}");
+        group.set_limits(up(RATE / 2));
+        let taken = take_for(&[one], 3, 100).await;
+        let total: u64 = taken.iter().sum();
+        assert!((RATE * 49..=RATE * 52).contains(&total), "{taken:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_groups_of_a_torrent_hold_at_once_and_keep_what_does_not_pass() {
+        let limiter = Limiter::new(RateLimits::default()).torrent(RateLimits::default());
+        let (slow, fast) = (LimitGroup::new(up(RATE / 2)), LimitGroup::new(up(RATE)));
+        limiter.set_groups(&[fast.clone(), slow]);
+        let total: u64 = take_for(std::slice::from_ref(&limiter), 4, 100)
+            .await
+            .iter()
+            .sum();
+        assert!((RATE * 49..=RATE * 52).contains(&total), "{total}");
+        // What the slower one did not let through is there for others of the faster one.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let other = Limiter::new(RateLimits::default()).torrent(RateLimits::default());
+        other.set_groups(&[fast]);
+        let full = burst_bytes(RATE);
+        assert!(limiter.try_acquire(Direction::Up, full) < full);
+        let left = other.try_acquire(Direction::Up, full);
+        assert_eq!(left, full - burst_bytes(RATE / 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_leaves_a_group_waits_for_it_no_longer() {
+        let limiter = Limiter::new(RateLimits::default()).torrent(RateLimits::default());
+        limiter.set_groups(&[LimitGroup::new(up(1))]);
+        assert!(!limiter.is_unlimited(Direction::Up));
+        assert!(limiter.try_acquire(Direction::Up, u64::MAX) > 0);
+        let waiting = {
+            let limiter = limiter.clone();
+            tokio::spawn(async move { limiter.acquire(Direction::Up, 1_000_000).await })
+        };
+        tokio::task::yield_now().await;
+        limiter.set_groups(&[]);
+        assert_eq!(waiting.await.unwrap(), 1_000_000);
+        assert!(limiter.is_unlimited(Direction::Up));
+    }
+
+    #[test]
+    fn groups_are_bounded_and_each_counts_once() {
+        let limiter = Limiter::new(RateLimits::default()).torrent(RateLimits::default());
+        let group = LimitGroup::new(RateLimits::default());
+        limiter.set_groups(&[group.clone(), group]);
+        assert_eq!(all(&limiter.groups.current()).len(), 1);
+        let many: Vec<LimitGroup> = (0..100).map(|_| LimitGroup::new(up(1))).collect();
+        limiter.set_groups(&many);
+        assert_eq!(all(&limiter.groups.current()).len(), MAX_LIMIT_GROUPS);
     }
 }

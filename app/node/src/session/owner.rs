@@ -220,14 +220,14 @@ impl Session {
             .collect();
         let mut told = Vec::new();
         for entry in self.entries.values() {
-            let mut options = entry.options.clone();
+            let mut options = TorrentOptions::clone(&entry.options);
             match kind {
                 CarrierKind::Category => {
                     options.category = options.category.filter(|own| !is_gone(own));
                 }
                 _ => options.tags.retain(|own| !is_gone(own)),
             }
-            if options != entry.options {
+            if options != *entry.options {
                 told.push((entry.id, options));
             }
         }
@@ -242,7 +242,7 @@ impl Session {
         }
         for (id, options) in told {
             if let Some(entry) = self.entries.get_mut(&id) {
-                entry.options = options;
+                entry.options = options.into();
             }
             self.rules_changed(id);
         }

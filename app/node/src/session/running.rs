@@ -6,18 +6,30 @@ use super::{Session, key, unix_now};
 use crate::entry::{Entry, Run, Source};
 use crate::journal;
 use shoal_engine::{
-    AddMagnet, AddTorrent, EngineError, FoundTorrent, MagnetError, MagnetHandle, TorrentHandle,
+    AddMagnet, AddTorrent, Change, EngineError, FoundTorrent, MagnetError, MagnetHandle,
+    TorrentHandle,
 };
 use shoal_metainfo::{Magnet, Metainfo};
 use shoal_session::queue;
 use shoal_storage::{Fate, Removed, home_trash};
 use shoal_store::Removing;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// How soon a torrent is tried again whose name is still in use.
 const BEGIN_AGAIN: Duration = Duration::from_millis(200);
+
+/// What takes longer than this waits for a disk that is slow, or does not answer.
+const BEGIN_SOON: Duration = Duration::from_millis(200);
+
+/// So many torrents of one folder are opened one after the other, on one thread.
+const BEGIN_TOGETHER: usize = 64;
+
+/// So many such batches at a time on disks that answer: more threads would make nothing faster, and each keeps memory of its own.
+const BATCHES_AT_ONCE: usize = 2;
 
 /// How long data may take to be removed before a person hears that it does not go.
 const ERASE_WITHIN: Duration = Duration::from_secs(10 * 60);
@@ -28,6 +40,13 @@ enum Begin {
     Magnet(Box<AddMagnet>),
 }
 
+/// A run that is about to begin.
+pub(super) struct Beginning {
+    id: i64,
+    run: u64,
+    search: Option<MagnetHandle>,
+}
+
 /// What it runs.
 pub(super) enum Begun {
     Torrent(TorrentHandle),
@@ -36,10 +55,6 @@ pub(super) enum Begun {
 
 /// What the engine came to, of one run of one torrent.
 pub(super) enum News {
-    /// Everything wanted is there.
-    Completed,
-    /// It has ended.
-    Ended,
     /// The engine has it, or does not take it.
     Begun(Result<Begun, EngineError>),
     /// It could not be started, and now perhaps can.
@@ -78,25 +93,96 @@ impl Session {
         }
         entry.run_number += 1;
         entry.run = Run::Beginning;
-        let begin = begin(entry, &self.journals, &self.settings.add_trackers, search);
-        let (run, engine, news) = (entry.run_number, self.engine.handle(), self.news.clone());
+        let run = entry.run_number;
+        self.beginning.push_back(Beginning { id, run, search });
+    }
+
+    /// Begins what is about to, as far as there is room: torrents of one folder together, as they are on one disk.
+    pub(super) fn begin_all(&mut self) {
+        while self.batches < BATCHES_AT_ONCE
+            && let Some(first) = self.beginning.pop_front()
+        {
+            let mut folder = None;
+            let mut batch = Vec::new();
+            let mut next = Some(first);
+            while let Some(beginning) = next.take() {
+                match self.ordered(beginning) {
+                    Some((id, run, Begin::Magnet(add))) => self.begin_search(id, run, *add),
+                    Some((id, run, Begin::Torrent(add))) => {
+                        folder.get_or_insert_with(|| add.directory.clone());
+                        batch.push((id, run, *add));
+                    }
+                    // It is not wanted any more.
+                    None => {}
+                }
+                let goes_along = |beginning: &mut Beginning| {
+                    let entry = self.entries.get(&beginning.id);
+                    let there = entry.map(|entry| &entry.directory);
+                    batch.len() < BEGIN_TOGETHER && (folder.is_none() || folder.as_ref() == there)
+                };
+                next = self.beginning.pop_front_if(goes_along);
+            }
+            if !batch.is_empty() {
+                self.batches += 1;
+                self.begin_these(batch);
+            }
+        }
+    }
+
+    /// What is to be begun, as it is wanted by now.
+    fn ordered(&mut self, beginning: Beginning) -> Option<(i64, u64, Begin)> {
+        let Beginning { id, run, search } = beginning;
+        let current = |entry: &&mut Entry| entry.run_number == run;
+        let entry = self.entries.get_mut(&id).filter(current)?;
+        if !entry.due || entry.removed {
+            entry.run = Run::Idle;
+            self.forget(id);
+            return None;
+        }
+        let trackers = &self.settings.add_trackers;
+        let begin = begin(entry, &self.journals, trackers, search);
+        entry.trust = false;
+        Some((id, run, begin))
+    }
+
+    fn begin_search(&self, id: i64, run: u64, add: AddMagnet) {
+        let (engine, news) = (self.engine.handle(), self.news.clone());
+        tokio::spawn(async move {
+            let begun = engine.add_magnet(add).await.map(Begun::Search);
+            drop(news.send((id, run, News::Begun(begun))).await);
+        });
+    }
+
+    fn begin_these(&self, torrents: Vec<(i64, u64, AddTorrent)>) {
+        let (engine, news, room) = (self.engine.handle(), self.news.clone(), self.room.clone());
         let at_once = Arc::clone(&self.at_once);
         // A disk that does not answer keeps this task, and not the session.
         tokio::spawn(async move {
             let Ok(_permit) = at_once.acquire().await else {
                 return;
             };
-            let begun = match begin {
-                Begin::Torrent(add) => engine.add(*add).await.map(Begun::Torrent),
-                Begin::Magnet(add) => engine.add_magnet(*add).await.map(Begun::Search),
+            let (whose, torrents): (Vec<_>, Vec<_>) = torrents
+                .into_iter()
+                .map(|(id, run, add)| ((id, run), add))
+                .unzip();
+            let mut beginning = pin!(engine.add_all(torrents));
+            let soon = timeout(BEGIN_SOON, &mut beginning).await;
+            // Nor does it keep others.
+            room.send(()).await.ok();
+            let begun = match soon {
+                Ok(begun) => begun,
+                Err(_) => beginning.await,
             };
-            drop(news.send((id, run, News::Begun(begun))).await);
+            for ((id, run), begun) in whose.into_iter().zip(begun) {
+                let begun = News::Begun(begun.map(Begun::Torrent));
+                drop(news.send((id, run, begun)).await);
+            }
         });
     }
 
-    fn begun(&mut self, id: i64, run: u64, begun: Result<Begun, EngineError>) {
+    async fn begun(&mut self, id: i64, run: u64, begun: Result<Begun, EngineError>) {
         let run = match begun {
-            Ok(Begun::Torrent(handle)) => self.follow(id, run, handle),
+            Ok(Begun::Torrent(handle)) => return self.runs(id, handle).await,
             Ok(Begun::Search(search)) => self.wait_for(id, run, search),
             Err(error) => {
                 // No two torrents of a session share a name: this one's is that of a removed one, which takes leave.
@@ -117,9 +203,60 @@ impl Session {
             return;
         };
         entry.run = run;
-        if !entry.due || entry.removed {
+        self.halt_unwanted(id);
+    }
+
+    /// What was begun while a person changed their mind ends.
+    fn halt_unwanted(&mut self, id: i64) {
+        let entry = self.entries.get(&id);
+        if entry.is_some_and(|entry| !entry.due || entry.removed) {
             self.halt(id);
             self.forget(id);
+        }
+    }
+
+    /// The engine has it. What it has come to until now was told before it was known here.
+    async fn runs(&mut self, id: i64, handle: TorrentHandle) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let (torrent, state) = (handle.id(), handle.watch());
+        self.running.insert(torrent, id);
+        entry.is_complete = false;
+        entry.run = Run::Running(handle, state.clone());
+        self.halt_unwanted(id);
+        let ended = self.ended_early.remove(&torrent);
+        let change = Change {
+            torrent,
+            state,
+            ended,
+        };
+        self.follow(vec![change]).await;
+    }
+
+    /// What has become of torrents that run.
+    pub(super) async fn follow(&mut self, changes: Vec<Change>) {
+        let mut over = Vec::new();
+        for change in changes {
+            // One that is not known yet is looked at when it is.
+            let Some(&id) = self.running.get(&change.torrent) else {
+                if change.ended {
+                    self.ended_early.insert(change.torrent);
+                }
+                continue;
+            };
+            self.moved.insert(id);
+            let is_complete = change.state.borrow().complete;
+            if is_complete {
+                self.completed(id).await;
+            }
+            if change.ended {
+                self.running.remove(&change.torrent);
+                over.push(id);
+            }
+        }
+        if !over.is_empty() {
+            self.ended(over).await;
         }
     }
 
@@ -197,19 +334,6 @@ impl Session {
         });
     }
 
-    fn follow(&self, id: i64, run: u64, handle: TorrentHandle) -> Run {
-        let (mut watched, news) = (handle.watch(), self.news.clone());
-        tokio::spawn(async move {
-            if watched.wait_for(|state| state.complete).await.is_ok() {
-                drop(news.send((id, run, News::Completed)).await);
-            }
-            while watched.changed().await.is_ok() {}
-            drop(news.send((id, run, News::Ended)).await);
-        });
-        let seen = handle.watch();
-        Run::Running(handle, seen)
-    }
-
     fn wait_for(&self, id: i64, run: u64, mut search: MagnetHandle) -> Run {
         let (watched, news) = (search.watch(), self.news.clone());
         let task = tokio::spawn(async move {
@@ -226,28 +350,7 @@ impl Session {
             return;
         };
         match news {
-            News::Completed => {
-                let at = unix_now();
-                entry.completed_at.get_or_insert(at);
-                let totals = entry.totals();
-                if let Err(error) = self.database.completed(id, at).await {
-                    tracing::warn!(%error, "a completion is not written down");
-                }
-                self.write_totals(&[(id, totals)]).await;
-                self.tell(queue::Input::Work(key(id), queue::Work::Seed));
-            }
-            News::Ended => {
-                entry.ended();
-                let (totals, failed) = (entry.totals(), entry.failure.is_some());
-                self.write_totals(&[(id, totals)]).await;
-                self.write_shares(Some(id)).await;
-                self.forget(id);
-                match failed {
-                    true => self.tell(queue::Input::Failed(key(id))),
-                    false => self.begin(id, None),
-                }
-            }
-            News::Begun(begun) => self.begun(id, run, begun),
+            News::Begun(begun) => self.begun(id, run, begun).await,
             News::Again => self.begin(id, None),
             News::Erased(erased) => self.erased(id, erased).await,
             News::Found(search, found) => {
@@ -256,6 +359,53 @@ impl Session {
                     Ok(found) => self.found(id, *search, found).await,
                     Err(error) => self.fail(id, error.to_string()),
                 }
+            }
+        }
+    }
+
+    /// Everything wanted is there, for the first time in this run.
+    async fn completed(&mut self, id: i64) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        if std::mem::replace(&mut entry.is_complete, true) {
+            return;
+        }
+        let totals = entry.totals();
+        // Most that run were complete in an earlier life of the node, which is written down.
+        if entry.completed_at.is_none() {
+            let at = unix_now();
+            entry.completed_at = Some(at);
+            if let Err(error) = self.database.completed(id, at).await {
+                tracing::warn!(%error, "a completion is not written down");
+            }
+            self.write_totals(&[(id, totals)]).await;
+        }
+        self.tell(queue::Input::Work(key(id), queue::Work::Seed));
+    }
+
+    /// Their runs are over.
+    async fn ended(&mut self, ids: Vec<i64>) {
+        let mut changed = Vec::new();
+        for &id in &ids {
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.ended();
+                let totals = entry.totals();
+                if totals != entry.written {
+                    changed.push((id, totals));
+                }
+            }
+        }
+        // All at once: a person may have paused thousands.
+        self.write_totals(&changed).await;
+        self.write_shares(Some(&ids)).await;
+        for id in ids {
+            let entry = self.entries.get(&id);
+            let failed = entry.is_some_and(|entry| entry.failure.is_some());
+            self.forget(id);
+            match failed {
+                true => self.tell(queue::Input::Failed(key(id))),
+                false => self.begin(id, None),
             }
         }
     }
@@ -291,15 +441,21 @@ fn begin(
 ) -> Begin {
     // Those of a private torrent are its own alone (BEP 27).
     let trackers = if entry.is_private() { &[] } else { trackers };
+    let trackers = entry.options.more_trackers.iter().chain(trackers);
+    let trackers = trackers.filter_map(|url| url.parse().ok()).collect();
     match &entry.source {
         Source::Metainfo(metainfo) => {
             let mut add = AddTorrent::new(Arc::clone(metainfo), entry.directory.clone());
-            add.selection = entry.selection.clone();
+            if let Some(wanted) = &entry.selection {
+                add = add.select(wanted);
+            }
             add.sequential = entry.sequential;
             add.limits = entry.own_rates();
             add.preallocate = entry.options.preallocate;
             add.super_seed = entry.options.super_seed;
-            add.trackers = trackers.iter().filter_map(|url| url.parse().ok()).collect();
+            add.trackers = trackers;
+            add.seed_only = entry.options.seed_only;
+            add.trust = entry.trust;
             add.peers = entry.peers.clone();
             add.journal = Some(journal(entry, journals));
             add.search = search;
@@ -308,7 +464,7 @@ fn begin(
         Source::Magnet(magnet) => Begin::Magnet(Box::new(AddMagnet {
             magnet: (**magnet).clone(),
             peers: entry.peers.clone(),
-            trackers: trackers.iter().filter_map(|url| url.parse().ok()).collect(),
+            trackers,
             known: None,
         })),
     }

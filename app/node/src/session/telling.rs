@@ -48,7 +48,7 @@ impl Session {
                 self.tell(queue::Input::Well(key(id)));
             }
             self.tell(queue::Input::Wish(key(id), told));
-            self.write_shares(Some(id)).await;
+            self.write_shares(Some(&[id])).await;
         }
         Ok(())
     }
@@ -93,7 +93,7 @@ impl Session {
         self.database.set_options(&told).await?;
         for (id, options) in told {
             if let Some(entry) = self.entries.get_mut(&id) {
-                entry.options = options;
+                entry.options = options.into();
             }
             self.rules_changed(id);
         }
@@ -211,7 +211,7 @@ impl Session {
             tracing::info!(torrent = id, ?limit, "a share limit is reached");
             let done = match then {
                 Then::Pause => {
-                    self.write_shares(Some(id)).await;
+                    self.write_shares(Some(&[id])).await;
                     Ok(())
                 }
                 Then::Remove => self.remove_these(&[id], None).await,

@@ -5,7 +5,7 @@ use crate::lab::Lab;
 use crate::process::Process;
 use crate::program::{Program, script};
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::process::Command;
 
 /// What runs it.
@@ -33,6 +33,19 @@ pub fn command(job: &Job<'_>) -> Result<Command> {
     let mut command = Command::new(Program::Libtorrent.find()?);
     command
         .arg(script("libtorrent_peer.py"))
+        .arg(order.to_string());
+    Ok(command)
+}
+
+/// A session of many torrents, as `libtorrent_session.py` says.
+///
+/// # Errors
+///
+/// It is not installed.
+pub fn session(order: &Value) -> Result<Command> {
+    let mut command = Command::new(Program::Libtorrent.find()?);
+    command
+        .arg(script("libtorrent_session.py"))
         .arg(order.to_string());
     Ok(command)
 }

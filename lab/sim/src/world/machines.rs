@@ -410,6 +410,7 @@ impl World {
     pub(super) fn on_session_output(&mut self, node: NodeId, output: shoal_session::Output) {
         let input = match output {
             shoal_session::Output::GrantDials { count, .. } => torrent::Input::DialGranted(count),
+            shoal_session::Output::Shed { count, .. } => torrent::Input::Shed(count),
             shoal_session::Output::OurAddress(ip) => {
                 let port = crate::node::PORT;
                 torrent::Input::OurAddress(SocketAddr::new(ip, port))

@@ -195,7 +195,7 @@ fn place(
     let places: Vec<_> = files.iter().filter_map(|file| file.place).collect();
     let mut paths = names.resolve(&places)?.into_iter();
     let mut offset = 0u64;
-    let (mut placed, mut sanitised) = (Vec::<File>::new(), Vec::new());
+    let (mut placed, mut sanitised) = (Vec::<File>::with_capacity(files.len()), Vec::new());
     for file in files {
         let path = file.place.and_then(|_| paths.next());
         let padding = path.is_none();

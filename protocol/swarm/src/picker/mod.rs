@@ -507,9 +507,9 @@ impl Picker {
 /// The order and lists of a priority above [`Priority::Skip`], the highest first.
 const fn class_of(priority: Priority) -> usize {
     match priority {
-        Priority::High => 0,
-        Priority::Normal => 1,
-        Priority::Low | Priority::Skip => 2,
+        Priority::Highest => 0,
+        Priority::High => 1,
+        Priority::Normal | Priority::Skip => 2,
     }
 }
 

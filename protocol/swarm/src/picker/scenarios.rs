@@ -167,12 +167,9 @@ fn higher_priority_comes_before_rarer_and_before_what_is_in_progress() {
     story.picker.peer_joined(&some(10, [9]));
     let first = story.ask(1, &has, SLOW, 1)[0].0;
     assert_ne!(first, 9, "the rarest");
-    story.picker.set_priority(PieceIndex(9), Priority::High);
+    story.picker.set_priority(PieceIndex(9), Priority::Highest);
     assert_eq!(story.ask(1, &has, SLOW, 4), whole(9));
-    for piece in 4..9 {
-        story.picker.set_priority(PieceIndex(piece), Priority::Low);
-    }
-    story.picker.set_priority(PieceIndex(8), Priority::Normal);
+    story.picker.set_priority(PieceIndex(8), Priority::High);
     assert_eq!(story.ask(1, &has, SLOW, 3)[0].0, 8);
 }
 

@@ -295,9 +295,9 @@ impl Model {
     fn set_priority(&mut self, piece: PieceIndex, choice: u32) -> TestCaseResult {
         let priority = [
             Priority::Skip,
-            Priority::Low,
             Priority::Normal,
             Priority::High,
+            Priority::Highest,
         ][choice as usize % 4];
         let revoked = self.picker.set_priority(piece, priority);
         self.priorities[piece.get()] = priority;

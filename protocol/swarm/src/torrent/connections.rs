@@ -8,6 +8,7 @@ use super::{Dialling, Origin, Output, REVIEW, Torrent};
 use crate::candidates::canonical;
 use crate::message::{Blame, CloseReason, PeerKey, ToPeer};
 use crate::source::WebSeedIndex;
+use core::cmp::Reverse;
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -52,7 +53,7 @@ impl Torrent {
 
     /// How many connections more there may be.
     pub(super) fn room(&self) -> u32 {
-        if self.stopped {
+        if self.stopped || self.rechecking {
             return 0;
         }
         let dialing = u32::try_from(self.dialing.len()).unwrap_or(u32::MAX);
@@ -146,6 +147,7 @@ impl Torrent {
             if let Some(dialled) = dialled {
                 match reason {
                     CloseReason::Ourselves => self.candidates.set_ours(dialled),
+                    CloseReason::Rechecking => self.candidates.parted(self.now, dialled),
                     _ => self.candidates.failed(self.now, dialled),
                 }
             }
@@ -167,7 +169,8 @@ impl Torrent {
     /// An HTTP origin can be asked from here on.
     pub(super) fn on_web_seed(&mut self, key: PeerKey, seed: WebSeedIndex) {
         let known = |peer: &Peer| !peer.closing && peer.remote == Remote::WebSeed(seed);
-        if self.stopped || self.peers.contains_key(&key) || self.peers.values().any(known) {
+        let closed = self.stopped || self.rechecking;
+        if closed || self.peers.contains_key(&key) || self.peers.values().any(known) {
             let reason = CloseReason::Duplicate;
             return self.outputs.push_back(Output::Refuse { peer: key, reason });
         }
@@ -184,6 +187,9 @@ impl Torrent {
     ) -> Result<(), CloseReason> {
         if self.stopped {
             return Err(CloseReason::Stopping);
+        }
+        if self.rechecking {
+            return Err(CloseReason::Rechecking);
         }
         if peer_id == self.our_peer_id {
             return Err(CloseReason::Ourselves);
@@ -271,6 +277,28 @@ impl Torrent {
             .map(|(key, _)| key)
     }
 
+    pub(super) fn set_max_connections(&mut self, most: u32) {
+        self.max_connections = most;
+        self.connections_changed = true;
+        self.shed(self.open.saturating_sub(most));
+    }
+
+    /// Ends so many connections, the least useful first.
+    pub(super) fn shed(&mut self, count: u32) {
+        let peers = self.open_peers().filter(|(_, peer)| !peer.is_web_seed());
+        let mut ranked: Vec<_> = peers
+            .map(|(key, peer)| {
+                let rate = peer.report.download_rate + peer.report.upload_rate;
+                // Of those who do the same, the newest goes.
+                ((!peer.is_indifferent(), rate, Reverse(peer.since)), key)
+            })
+            .collect();
+        ranked.sort_unstable();
+        for (_, key) in ranked.into_iter().take(count as usize) {
+            self.close(key, CloseReason::Useless);
+        }
+    }
+
     /// Makes room for one of those who wait, if somebody is of no use.
     pub(super) fn make_room(&mut self) {
         let wanted = self.room() == 0 && self.candidates.idle() > 0;
@@ -302,6 +330,10 @@ impl Torrent {
             return;
         };
         self.contacts_changed();
+        // It was of use, and will be.
+        if *reason == CloseReason::Rechecking {
+            return self.candidates.parted(self.now, address);
+        }
         let broken = matches!(reason, CloseReason::Protocol(_)) || peer.has.is_none();
         if broken && !peer.moved_payload() {
             self.candidates.failed(self.now, address);
@@ -350,14 +382,15 @@ impl Torrent {
             self.stated_dials = Some(dials);
             self.outputs.push_back(Output::WantsDials(dials));
         }
-        let short = !self.stopped && !self.complete && self.candidates.idle() < FEW_CANDIDATES;
+        let open = !self.stopped && !self.rechecking;
+        let short = open && !self.complete && self.candidates.idle() < FEW_CANDIDATES;
         let few = self.peers.len() + self.dialing.len()
             < ENOUGH_CONNECTIONS.min(self.max_connections as usize);
         if short && few {
             self.ask_for_candidates();
         }
         let full = self.room() == 0 && self.candidates.idle() > 0;
-        if (full || (short && few)) && self.review_at.is_none() && !self.stopped {
+        if (full || (short && few)) && self.review_at.is_none() && open {
             self.review_at = Some(self.now + REVIEW);
         }
     }

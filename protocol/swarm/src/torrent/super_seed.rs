@@ -79,6 +79,34 @@ impl Torrent {
         self.super_seed.is_some()
     }
 
+    /// Begins to be one, where everything is there, or ceases to. Who is connected has been told everything, and is not shown anything.
+    pub(super) fn set_super_seed(&mut self, wanted: bool) {
+        if self.rechecking {
+            self.super_seeds_again = wanted;
+            return;
+        }
+        if !wanted {
+            return self.end_super_seeding();
+        }
+        if self.is_super_seeding() || !self.picker.have().is_full() {
+            return;
+        }
+        let pieces = self.layout.piece_count();
+        let mut state = SuperSeed::new(pieces);
+        for piece in self.layout.pieces() {
+            if self.picker.availability(piece) > 0 {
+                state.unseen.remove(piece);
+            }
+        }
+        if state.unseen.is_clear() {
+            return;
+        }
+        self.super_seed = Some(state);
+        for peer in self.peers.values_mut() {
+            peer.ever_shown = Some(Bitfield::full(pieces));
+        }
+    }
+
     /// What a new session is to say that we have: nothing, where we super-seed.
     #[must_use]
     pub fn claims(&self) -> Has {

@@ -6,6 +6,7 @@ use crate::message::{Blame, Has, Report, ReturnReason};
 use proptest::prelude::*;
 use shoal_metainfo::{Block, BlockIndex};
 
+mod commands;
 mod exchange;
 mod hole_punch;
 mod priority;
@@ -933,6 +934,9 @@ enum Operation {
     Unchoke(usize),
     Dial(u32, u64),
     Due(u32, u64),
+    Recheck(bool),
+    Limit(u32),
+    SuperSeed(bool),
     Wait(u64),
 }
 
@@ -976,6 +980,9 @@ fn any_operation() -> impl Strategy<Value = Operation> {
         1 => peer().prop_map(Operation::Unchoke),
         1 => (0u32..4, 0u64..9).prop_map(|(n, at)| Operation::Dial(n, at)),
         1 => (piece(), 0u64..9_000).prop_map(|(p, ms)| Operation::Due(p, ms)),
+        1 => any::<bool>().prop_map(Operation::Recheck),
+        1 => (0u32..9).prop_map(Operation::Limit),
+        1 => any::<bool>().prop_map(Operation::SuperSeed),
         2 => (0u64..90_000).prop_map(Operation::Wait),
     ]
 }
@@ -1043,9 +1050,9 @@ impl Bench {
             Operation::Prioritise(list) => {
                 let levels = [
                     Priority::Skip,
-                    Priority::Low,
                     Priority::Normal,
                     Priority::High,
+                    Priority::Highest,
                 ];
                 let list = list
                     .into_iter()
@@ -1053,6 +1060,10 @@ impl Bench {
                     .collect();
                 self.handle(Input::Priorities(list));
             }
+            Operation::Recheck(true) => drop(self.handle(Input::Recheck)),
+            Operation::Recheck(false) => drop(self.handle(Input::Rechecked)),
+            Operation::Limit(most) => drop(self.handle(Input::MaxConnections(most))),
+            Operation::SuperSeed(wanted) => drop(self.handle(Input::SuperSeed(wanted))),
             Operation::Suspend(suspend) => drop(self.handle(Input::Suspended(suspend))),
             Operation::Unchoke(index) => {
                 let unchoked = at(index).into_iter().collect();
@@ -1111,7 +1122,8 @@ impl Bench {
         let open = torrent.peers.values().filter(|peer| !peer.closing).count();
         assert_eq!(torrent.open as usize, open);
         assert!(open + torrent.dialing.len() <= torrent.max_connections as usize);
-        assert_eq!(torrent.complete, torrent.picker.is_complete());
+        assert!(torrent.rechecking || torrent.complete == torrent.picker.is_complete());
+        assert!(!torrent.rechecking || open == 0);
         let progress = torrent.progress();
         assert_eq!(progress.have_pieces, torrent.have().count());
         assert_eq!(progress.missing_pieces, missing.count());
@@ -1136,7 +1148,9 @@ proptest! {
         }
         bench.check();
         // Nobody is left: every block that we want and have not received can be leased to a newcomer.
-        bench.apply(Operation::Suspend(false), &mut Vec::new());
+        for last in [Operation::Suspend(false), Operation::Recheck(false), Operation::Limit(8)] {
+            bench.apply(last, &mut Vec::new());
+        }
         bench.apply(Operation::Wait(1_000), &mut Vec::new());
         if !bench.torrent.is_complete() {
             let (peer, outputs) = bench.connect(100);

@@ -3,13 +3,13 @@
 //! Invariant: looking changes nothing.
 
 use super::peer::{Peer, Remote};
-use super::{Origin, Torrent};
+use super::{Origin, Priority, Torrent};
 use crate::message::{PeerKey, Report};
 use crate::peer_session::Pieces;
 use crate::source::WebSeedIndex;
 use core::net::SocketAddr;
 use shoal_machine::Moment;
-use shoal_metainfo::{Bitfield, Layout};
+use shoal_metainfo::{Bitfield, Layout, PieceIndex};
 
 /// How far a torrent is. Verified bytes only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,8 +66,23 @@ pub struct PeerSummary {
     pub unchoked: bool,
     /// It will not download.
     pub upload_only: bool,
+    /// The connection is one over uTP.
+    pub over_utp: bool,
     /// Blocks that it was asked, or is about to be asked for.
     pub leased_blocks: usize,
+}
+
+/// One piece as a person sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PieceSummary {
+    /// We have it.
+    pub have: bool,
+    /// Blocks of it are received or asked for.
+    pub in_progress: bool,
+    /// How much it is wanted.
+    pub priority: Priority,
+    /// How many connected peers have it.
+    pub availability: u32,
 }
 
 /// One web seed as a person sees it.
@@ -129,6 +144,15 @@ impl Torrent {
         self.stopped
     }
 
+    /// Whether there is nothing to do until somebody speaks to it: it has all that is wanted, nobody is connected or being dialled, and no
+    /// address is worth a dial at this moment. Those that may be later are no reason to wait: whoever misses pieces dials us as well.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        let alone = self.peers.is_empty() && self.dialing.is_empty();
+        let said_all = self.outputs.is_empty() && self.stated_dials == Some(0);
+        self.complete && alone && said_all
+    }
+
     /// How many connections are open, those that were told to close included.
     #[must_use]
     pub fn peer_count(&self) -> usize {
@@ -167,6 +191,17 @@ impl Torrent {
         }
         summary.pieces_beyond = self.layout.piece_count() - at_minimum;
         summary
+    }
+
+    /// One piece; of one beyond the end, that it is not wanted.
+    #[must_use]
+    pub fn piece(&self, piece: PieceIndex) -> PieceSummary {
+        PieceSummary {
+            have: self.picker.have().get(piece),
+            in_progress: self.picker.is_in_progress(piece),
+            priority: self.picker.priority(piece),
+            availability: self.picker.availability(piece),
+        }
     }
 
     /// Every peer that speaks the peer protocol, in the order of their connections.
@@ -228,6 +263,7 @@ fn summary(key: PeerKey, address: SocketAddr, origin: Origin, peer: &Peer) -> Pe
         chokes_us: peer.chokes_us,
         unchoked: peer.unchoked,
         upload_only: peer.upload_only,
+        over_utp: peer.over_utp,
         leased_blocks: peer.leases.len(),
     }
 }

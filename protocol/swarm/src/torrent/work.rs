@@ -203,7 +203,7 @@ impl Torrent {
 
     /// Hands out work: to a bounded number of peers, the others come with the next tick.
     pub(super) fn feed(&mut self) {
-        if self.suspended || self.stopped {
+        if self.suspended || self.stopped || self.rechecking {
             return;
         }
         let mut served = 0;

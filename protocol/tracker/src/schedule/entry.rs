@@ -1,11 +1,12 @@
 //! What a schedule knows of one tracker.
 //!
-//! Invariant: `started` and `completed` turn true once, when the tracker answered such an announce, and never back.
+//! Invariant: `started` and `completed` turn true once, when the tracker answered such an announce (or came after the completion), and never
+//! back.
 
 use super::scraping::Scraping;
 use super::tiers::Standing;
 use super::{
-    AnnounceId, DEFAULT_MIN_INTERVAL, FIRST_RETRY, MAX_INTERVAL, MAX_RETRY, TrackerState,
+    AnnounceId, DEFAULT_MIN_INTERVAL, FIRST_RETRY, MAX_INTERVAL, MAX_RETRY, Output, TrackerState,
     TrackerStatus,
 };
 use crate::announce::{AnnounceReply, Event, ScrapeCounts};
@@ -13,6 +14,7 @@ use crate::error::{Error, RetryIn};
 use crate::udp;
 use core::time::Duration;
 use shoal_machine::{Moment, earliest};
+use shoal_metainfo::InfoHash;
 use url::Url;
 
 /// The least pause that a tracker can ask for (BEP 31 counts in minutes).
@@ -33,6 +35,29 @@ struct InFlight {
     give_up_at: Moment,
 }
 
+/// What an entry knows of an announce.
+pub(super) struct Announce {
+    id: AnnounceId,
+    tracker: Url,
+    event: Option<Event>,
+    tracker_id: Option<Vec<u8>>,
+    give_up_at: Moment,
+}
+
+impl Announce {
+    pub(super) fn output(self, info_hash: InfoHash, num_want: u32) -> Output {
+        Output::Announce {
+            id: self.id,
+            tracker: self.tracker,
+            info_hash,
+            event: self.event,
+            num_want,
+            tracker_id: self.tracker_id,
+            give_up_at: self.give_up_at,
+        }
+    }
+}
+
 /// One tracker.
 pub(super) struct Entry {
     pub(super) url: Url,
@@ -44,6 +69,8 @@ pub(super) struct Entry {
     in_flight: Option<InFlight>,
     /// The earliest moment for an announce that is not for an event.
     not_before: Moment,
+    /// The earliest moment for one that a person asks for.
+    not_before_asked: Moment,
     failures: u32,
     started: bool,
     completed: bool,
@@ -68,6 +95,7 @@ impl Entry {
             },
             in_flight: None,
             not_before: due_at,
+            not_before_asked: due_at,
             failures: 0,
             started: false,
             completed: false,
@@ -116,12 +144,30 @@ impl Entry {
         }
     }
 
-    pub(super) fn sent(&mut self, id: AnnounceId, event: Option<Event>, give_up_at: Moment) {
+    /// It came after the torrent was complete, and is owed no news of that.
+    pub(super) fn came_after_completion(&mut self) {
+        self.completed = true;
+    }
+
+    /// An announce that is on its way from here on.
+    pub(super) fn announce(
+        &mut self,
+        id: AnnounceId,
+        event: Option<Event>,
+        give_up_at: Moment,
+    ) -> Announce {
         self.in_flight = Some(InFlight {
             id,
             event,
             give_up_at,
         });
+        Announce {
+            id,
+            tracker: self.url.clone(),
+            event,
+            tracker_id: self.tracker_id.clone(),
+            give_up_at,
+        }
     }
 
     /// Awaits no answer any more; says what the announce was for.
@@ -153,6 +199,7 @@ impl Entry {
         };
         self.next_at = now + interval;
         self.not_before = now + min_interval;
+        self.not_before_asked = now + stated_min.max(floor);
         if reply.tracker_id.is_some() {
             self.tracker_id = reply.tracker_id;
         }
@@ -208,7 +255,9 @@ impl Entry {
                 ..
             } => {
                 let stated = Duration::from_secs(u64::from(*minutes) * 60);
-                stated.clamp(MIN_RETRY_IN, MAX_INTERVAL)
+                let pause = stated.clamp(MIN_RETRY_IN, MAX_INTERVAL);
+                self.not_before_asked = self.not_before_asked.max(now + pause);
+                pause
             }
             Error::UnusableUrl(_) => {
                 self.usable = Use::Unsupported;
@@ -223,6 +272,13 @@ impl Entry {
     pub(super) fn bring_forward(&mut self) {
         if self.started && self.failures == 0 {
             self.next_at = self.next_at.min(self.not_before);
+        }
+    }
+
+    /// A person wants an announce: as soon as the tracker allows.
+    pub(super) fn bring_forward_asked(&mut self, now: Moment) {
+        if self.usable == Use::Usable {
+            self.next_at = self.next_at.min(now.max(self.not_before_asked));
         }
     }
 

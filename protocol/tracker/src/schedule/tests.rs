@@ -564,6 +564,80 @@ fn an_added_tracker_hears_of_us_at_once_and_a_known_one_does_not() {
 }
 
 #[test]
+fn other_trackers_take_the_place_of_some_and_those_that_stay_go_on() {
+    let mut bench = Bench::new(&[&["a"], &["b"], &["c"]]);
+    for announced in bench.start() {
+        bench.answer(&announced, reply(1800));
+    }
+    bench.now = at(100);
+    let tiers = vec![vec![url("b")], vec![url("d"), url("d")]];
+    let said = bench.say(Input::Replace(tiers));
+    let of = |name: &str| said.iter().find(|one| one.tracker == name).cloned();
+    let (a, c, d) = (of("a").unwrap(), of("c").unwrap(), of("d").unwrap());
+    assert_eq!(said.len(), 3);
+    assert_eq!((a.event, a.num_want), (Some(Event::Stopped), 0));
+    assert_eq!(c.event, Some(Event::Stopped));
+    assert_eq!(d.event, Some(Event::Started));
+    bench.answer(&d, reply(1800));
+    assert_eq!(bench.answer(&a, reply(1800)), []);
+    let status = bench.schedule.status();
+    let lines: Vec<_> = status
+        .iter()
+        .map(|one| (one.url.clone(), one.tier, one.next_announce))
+        .collect();
+    let expected = [(url("b"), 0, Some(at(1800))), (url("d"), 1, Some(at(1900)))];
+    assert_eq!(lines, expected);
+    // The last farewell is not awaited for longer than its time, and nobody hears another one.
+    assert_eq!(bench.wait(), []);
+    let left = bench.say(Input::Stop);
+    assert_eq!(trackers(&left), ["b", "d"]);
+}
+
+#[test]
+fn a_tracker_that_comes_back_hears_of_us_after_the_farewell_and_of_no_old_completion() {
+    let mut bench = Bench::new(&[&["a"]]);
+    let first = one(bench.start());
+    bench.answer(&first, reply(1800));
+    let completed = one(bench.say(Input::Completed));
+    bench.answer(&completed, reply(1800));
+    assert_eq!(
+        one(bench.say(Input::Replace(Vec::new()))).event,
+        Some(Event::Stopped)
+    );
+    assert_eq!(bench.say(Input::Replace(vec![vec![url("a")]])), []);
+    assert_eq!(bench.schedule.deadline(), Some(at(0) + ANNOUNCE_TIME_LIMIT));
+    let again = one(bench.wait());
+    assert_eq!(again.event, Some(Event::Started));
+    assert_eq!(bench.answer(&again, reply(1800)), []);
+}
+
+#[test]
+fn a_person_is_answered_as_soon_as_the_tracker_allows() {
+    let mut bench = Bench::new(&[&["a"], &["b"]]);
+    for announced in bench.start() {
+        let min_interval = (announced.tracker == "a").then_some(Duration::from_secs(600));
+        let reply = reply(1800).map(|reply| AnnounceReply {
+            min_interval,
+            ..reply
+        });
+        bench.answer(&announced, reply);
+    }
+    bench.now = at(90);
+    // The second one asks for nothing, and is spared for a minute.
+    assert_eq!(trackers(&bench.say(Input::Reannounce(None))), ["b"]);
+    assert_eq!(bench.say(Input::Reannounce(Some(url("a")))), []);
+    assert_eq!(bench.schedule.status()[0].next_announce, Some(at(600)));
+    // After a failure there is a pause, unless a person does not want one.
+    let mut bench = Bench::new(&[&["a"]]);
+    let first = one(bench.start());
+    bench.answer(&first, Err(Error::TimedOut));
+    let again = one(bench.say(Input::Reannounce(Some(url("a")))));
+    assert_eq!(again.event, Some(Event::Started));
+    bench.answer(&again, refusal(RetryIn::Minutes(5)));
+    assert_eq!(bench.say(Input::Reannounce(None)), []);
+}
+
+#[test]
 fn trackers_beyond_the_bound_are_left_out() {
     let tiers = (0..MAX_TRACKERS + 5)
         .map(|i| vec![url(&format!("t{i}")), url("t0")])
@@ -629,7 +703,7 @@ fn the_tracker_id_is_repeated_and_secrets_are_not_printed() {
 }
 
 /// What may happen, for the property test.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Operation {
     Wait,
     Pass(u64),
@@ -647,6 +721,8 @@ enum Operation {
     Completed,
     PartialSeed(bool),
     Add(u8),
+    Replace(Vec<Vec<u8>>),
+    Reannounce(Option<u8>),
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
@@ -668,6 +744,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => Just(Operation::Completed),
         1 => any::<bool>().prop_map(Operation::PartialSeed),
         1 => (0u8..12).prop_map(Operation::Add),
+        1 => prop::collection::vec(prop::collection::vec(0u8..12, 0..4), 0..4).prop_map(Operation::Replace),
+        1 => prop::option::of(0u8..12).prop_map(Operation::Reannounce),
     ]
 }
 
@@ -686,6 +764,12 @@ struct Observed {
     no_scrape_before: Moment,
     /// Its last answer had no figures.
     lacks_counts: bool,
+    /// The earliest moment for an announce that a person asks for, by the last success.
+    not_before_asked: Moment,
+    /// The tracker itself asked for the pause after its last failure.
+    pause_is_theirs: bool,
+    /// It was removed.
+    leaving: bool,
 }
 
 struct Observer {
@@ -709,6 +793,7 @@ impl Observer {
                 {
                     tracker.awaited = None;
                     tracker.pause_until = self.now + FIRST_RETRY * 3 / 4;
+                    tracker.pause_is_theirs = false;
                 }
             }
         }
@@ -756,7 +841,8 @@ impl Observer {
                 assert!(!self.complete_at_start);
             }
             Some(Event::Stopped) => {
-                assert!(known.started && !known.stopped && self.stopping);
+                assert!(known.started && !known.stopped);
+                assert!(self.stopping || known.leaving);
                 known.stopped = true;
             }
             Some(Event::Paused) | None => {
@@ -769,10 +855,39 @@ impl Observer {
             "asked again who said never"
         );
         assert!(
-            self.stopping || self.now >= known.pause_until,
+            self.stopping || known.leaving || self.now >= known.pause_until,
             "no pause after a failure"
         );
         known.awaited = Some((id, event, give_up_at));
+    }
+
+    fn replace(&mut self, tiers: &[Vec<u8>]) {
+        let tiers: Vec<Vec<Url>> = tiers
+            .iter()
+            .map(|tier| tier.iter().map(|i| url(&format!("t{i}"))).collect())
+            .collect();
+        if self.stopping {
+            return self.say(Input::Replace(tiers));
+        }
+        for (name, tracker) in &mut self.trackers {
+            let stays = tiers.iter().flatten().any(|url| url.as_str() == name);
+            if !stays && !tracker.leaving {
+                tracker.leaving = true;
+                tracker.awaited = tracker
+                    .awaited
+                    .filter(|awaited| awaited.1 == Some(Event::Completed));
+            }
+        }
+        tiers.iter().flatten().for_each(|url| self.returns(url));
+        self.say(Input::Replace(tiers));
+    }
+
+    /// A tracker that was removed begins anew.
+    fn returns(&mut self, tracker: &Url) {
+        let known = self.trackers.get_mut(tracker.as_str());
+        if let Some(known) = known.filter(|known| known.leaving && !self.stopping) {
+            *known = Observed::default();
+        }
     }
 
     /// Answers one of the awaited announces.
@@ -796,6 +911,9 @@ impl Observer {
                     .min_interval
                     .unwrap_or(reply.interval.min(DEFAULT_MIN_INTERVAL));
                 known.not_before = self.now + floor.max(MINUTE);
+                let asked = reply.min_interval.unwrap_or_default().max(MINUTE);
+                known.not_before_asked = self.now + asked;
+                known.pause_is_theirs = false;
                 known.lacks_counts = reply.leeches.is_none();
                 known.pause_until = Moment::ZERO;
             }
@@ -804,6 +922,7 @@ impl Observer {
                 ..
             }) => {
                 known.pause_until = Moment::NEVER;
+                known.pause_is_theirs = true;
             }
             Err(Error::Failure {
                 retry_in: Some(RetryIn::Minutes(minutes)),
@@ -811,8 +930,12 @@ impl Observer {
             }) => {
                 let pause = (MINUTE * *minutes).clamp(MINUTE, MAX_INTERVAL);
                 known.pause_until = self.now + pause;
+                known.pause_is_theirs = true;
             }
-            Err(_) => known.pause_until = self.now + FIRST_RETRY * 3 / 4,
+            Err(_) => {
+                known.pause_until = self.now + FIRST_RETRY * 3 / 4;
+                known.pause_is_theirs = false;
+            }
         }
         self.say(Input::Reply { id, result });
     }
@@ -857,7 +980,24 @@ impl Observer {
                 self.say(Input::Completed);
             }
             Operation::PartialSeed(partial) => self.say(Input::PartialSeed(partial)),
-            Operation::Add(i) => self.say(Input::Add(url(&format!("t{i}")))),
+            Operation::Add(i) => {
+                let url = url(&format!("t{i}"));
+                self.returns(&url);
+                self.say(Input::Add(url));
+            }
+            Operation::Replace(tiers) => self.replace(&tiers),
+            Operation::Reannounce(i) => {
+                let asked = i.map(|i| url(&format!("t{i}")));
+                for (name, tracker) in &mut self.trackers {
+                    if asked.as_ref().is_none_or(|url| url.as_str() == name) {
+                        tracker.not_before = tracker.not_before_asked;
+                        if !tracker.pause_is_theirs {
+                            tracker.pause_until = Moment::ZERO;
+                        }
+                    }
+                }
+                self.say(Input::Reannounce(asked));
+            }
         }
         let _ = self.schedule.status();
     }
@@ -900,7 +1040,8 @@ proptest! {
         observer.stopping = true;
         for tracker in observer.trackers.values_mut() {
             // Of the announces on their way, only those of completion are still awaited.
-            tracker.awaited = tracker.awaited.filter(|awaited| awaited.1 == Some(Event::Completed));
+            let kept = |event| event == Some(Event::Completed) || tracker.leaving;
+            tracker.awaited = tracker.awaited.filter(|awaited| kept(awaited.1));
         }
         let stopped_at = observer.now;
         observer.say(Input::Stop);

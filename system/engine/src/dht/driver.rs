@@ -5,6 +5,7 @@
 use super::schedule::Schedule;
 use super::{DhtConfig, DhtPeers, Known, MAX_KNOWN, ToDht, saved};
 use crate::clock::Clock;
+use crate::inbox::Sender;
 use crate::mailbox::Mailbox;
 use crate::ports::OurPort;
 use crate::session::ToSession;
@@ -131,7 +132,7 @@ impl DhtTask {
 /// A swarm that somebody wants.
 struct Swarm {
     is_seed: bool,
-    torrent: mpsc::Sender<ToTorrent>,
+    torrent: Sender<ToTorrent>,
     schedule: Schedule,
     search: Option<Handle>,
 }
@@ -552,7 +553,7 @@ mod tests {
             rng: fastrand::Rng::with_seed(1),
         });
         let running = tokio::spawn(task.run());
-        let (torrent, _inbox) = mpsc::channel(8);
+        let (torrent, _inbox) = crate::inbox::channel(8);
         let swarms = [InfoHash([2; 20])].into_iter();
         let _membership = dht.join(swarms, false, &[], &torrent);
         let patience = Duration::from_secs(30);

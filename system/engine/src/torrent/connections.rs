@@ -31,6 +31,10 @@ pub(super) struct Peer {
     /// Payload that it said it received. Reports come once a second, this with every batch of blocks: a torrent that is
     /// complete has counted what it fetched.
     received_bytes: u64,
+    /// What it calls itself.
+    pub(super) client: Option<Arc<str>>,
+    /// The connection is disguised.
+    pub(super) encrypted: bool,
     /// It is an HTTP origin, of which the session keeps no books.
     web_seed: bool,
 }
@@ -42,6 +46,8 @@ impl Peer {
             mailbox,
             report: Report::default(),
             received_bytes: 0,
+            client: None,
+            encrypted: false,
             web_seed: true,
         }
     }
@@ -110,6 +116,13 @@ impl TorrentTask {
         }
     }
 
+    /// A connection knows what its remote calls itself.
+    pub(super) fn on_client(&mut self, peer: PeerKey, client: Arc<str>) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.client = Some(client);
+        }
+    }
+
     /// Counts received blocks, as far as they are not in a report yet.
     fn count_received(&mut self, peer: PeerKey, runs: &[BlockRun]) {
         let blocks = runs.iter().flat_map(|run| run.blocks());
@@ -123,7 +136,7 @@ impl TorrentTask {
                 ..peer.report
             };
             let last = std::mem::replace(&mut peer.report, known);
-            self.downloaded_bytes += known.downloaded_bytes - last.downloaded_bytes;
+            self.kept.counts.downloaded_bytes += known.downloaded_bytes - last.downloaded_bytes;
         }
     }
 
@@ -131,10 +144,11 @@ impl TorrentTask {
     fn count(&mut self, peer: PeerKey, report: Report) {
         if let Some(peer) = self.peers.get_mut(&peer) {
             let last = std::mem::replace(&mut peer.report, report);
-            self.downloaded_bytes += report
+            self.kept.counts.downloaded_bytes += report
                 .downloaded_bytes
                 .saturating_sub(last.downloaded_bytes);
-            self.uploaded_bytes += report.uploaded_bytes.saturating_sub(last.uploaded_bytes);
+            self.kept.counts.uploaded_bytes +=
+                report.uploaded_bytes.saturating_sub(last.uploaded_bytes);
         }
     }
 
@@ -165,6 +179,9 @@ impl TorrentTask {
 
     /// A handshake is done: the machine says whether the connection stays.
     pub(super) fn connected(&mut self, ready: Ready) {
+        if !self.parts.environment.admission.allows(ready.address.ip()) {
+            return self.turned_away(&ready);
+        }
         if ready.key.is_some() {
             self.dial_ended(true);
             if !ready.disguised {
@@ -178,6 +195,8 @@ impl TorrentTask {
             mailbox: mailbox.clone(),
             report: Report::default(),
             received_bytes: 0,
+            client: ready.peer_id.client().map(Arc::from),
+            encrypted: ready.disguised,
             web_seed: false,
         };
         self.peers.insert(peer, entry);
@@ -211,6 +230,17 @@ impl TorrentTask {
                 }
             }
         });
+    }
+
+    /// Its address was forbidden after its handshake had begun. The socket closes when `ready` is dropped.
+    fn turned_away(&mut self, ready: &Ready) {
+        match ready.key {
+            Some(peer) => {
+                self.dial_ended(false);
+                self.handle(Input::DialFailed { peer });
+            }
+            None => self.disconnected(),
+        }
     }
 
     fn surroundings(&self, ready: &Ready) -> Surroundings {

@@ -1,8 +1,11 @@
 //! The books that a torrent keeps with its session.
 
 use super::*;
+use crate::admission::Admission;
+use crate::changes::Board;
 use crate::clock::Clock;
 use crate::engine::AddTorrent;
+use crate::mailbox::separate;
 use crate::ports::OurPort;
 use crate::register::Register;
 use crate::snapshot::Snapshot;
@@ -10,14 +13,19 @@ use crate::start;
 use crate::tracker::{Announcer, Standing, Totals, TrackerClient};
 use crate::worker::Workers;
 use shoal_metainfo::bencode::Limits;
-use shoal_metainfo::{Bitfield, Metainfo};
+use shoal_metainfo::{Bitfield, Metainfo, PieceIndex};
 use shoal_session::Input as ToBooks;
 use shoal_storage::{Storage, StorageConfig};
 use shoal_swarm::torrent::{DEFAULT_MAX_CONNECTIONS, TorrentConfig};
 use shoal_transport::{PeerDialer, RateLimits, Transport, TransportConfig};
 use shoal_wire::PeerId;
 use shoal_wire::mse::EncryptionPolicy;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 /// A file `hello` of five bytes.
 const HELLO: &[u8] = b"d4:infod6:lengthi5e4:name5:hello12:piece lengthi16384e6:pieces20:\
@@ -25,12 +33,17 @@ const HELLO: &[u8] = b"d4:infod6:lengthi5e4:name5:hello12:piece lengthi16384e6:p
 
 /// A torrent that does not run, and what it needs to be kept.
 struct Still {
-    task: TorrentTask,
+    task: Box<TorrentTask>,
     _workers: Workers,
     _target: tempfile::TempDir,
 }
 
 fn still() -> Still {
+    still_with(Bitfield::empty(1), false)
+}
+
+/// As [`still`], with these pieces.
+fn still_with(have: Bitfield, may_rest: bool) -> Still {
     let target = tempfile::tempdir().unwrap();
     let metainfo = Arc::new(Metainfo::parse(HELLO, Limits::LOCAL).unwrap());
     let add = AddTorrent::new(Arc::clone(&metainfo), target.path().to_path_buf());
@@ -49,9 +62,10 @@ fn still() -> Still {
         port: OurPort::new(clock, None, None).1,
         local: None,
         dht: None,
-        max_connections: DEFAULT_MAX_CONNECTIONS,
+        admission: Admission::default(),
         isolated: true,
         encryption: EncryptionPolicy::default(),
+        tasks: TaskTracker::new(),
     };
     let introduction = Introduction {
         hashes: metainfo.info_hashes(),
@@ -63,7 +77,7 @@ fn still() -> Still {
     let layout = Arc::new(metainfo.layout().clone());
     let torrent = Torrent::new(TorrentConfig {
         layout: Arc::clone(&layout),
-        have: Bitfield::empty(1),
+        have,
         priorities: Vec::new(),
         sequential: false,
         our_peer_id: introduction.peer_id.0,
@@ -105,21 +119,28 @@ fn still() -> Still {
             .transport
             .limiter()
             .torrent(RateLimits::default()),
-        environment,
+        environment: Arc::new(environment),
         inbox,
         mailbox: Mailbox::new(),
         trackers,
         dht: None,
-        web_seeds: Vec::new(),
-        shown: Shown::new(watch::channel(Snapshot::default()).0),
+        local: None,
+        wishes: Wishes::of(&add).unwrap(),
+        shown: shown(id),
         seed_only: false,
-        resumed_pieces: 0,
+        may_rest,
+        names_peers: false,
     };
     Still {
-        task: TorrentTask::new(parts, torrent),
+        task: Box::new(TorrentTask::new(parts, torrent, Kept::new(0))),
         _workers: workers,
         _target: target,
     }
+}
+
+fn shown(id: TorrentKey) -> Shown {
+    let (sender, watched) = watch::channel(Snapshot::default());
+    Shown::new(sender, Board::default().post(id, watched))
 }
 
 fn dials_that_ended(task: &TorrentTask) -> usize {
@@ -159,4 +180,94 @@ fn a_dial_that_failed_ends_once() {
     task.up.clear();
     task.hear(ToTorrent::DialFailed(PeerKey(1)));
     assert_eq!(dials_that_ended(task), 1);
+}
+
+/// A future, and how often it was polled.
+struct Polled<F> {
+    inner: Pin<Box<F>>,
+    polls: Arc<AtomicUsize>,
+}
+
+impl<F: Future> Future for Polled<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        self.polls.fetch_add(1, Ordering::Relaxed);
+        self.inner.as_mut().poll(context)
+    }
+}
+
+fn whole() -> Bitfield {
+    let mut have = Bitfield::empty(1);
+    have.insert(PieceIndex(0));
+    have
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seed_without_peers_is_not_woken_in_an_hour() {
+    let still = still_with(whole(), false);
+    let mut shown = still.task.parts.shown.watch();
+    let polls = Arc::new(AtomicUsize::new(0));
+    let running = tokio::spawn(Polled {
+        inner: Box::pin(still.task.run(Vec::new(), None)),
+        polls: Arc::clone(&polls),
+    });
+    shown
+        .wait_for(|snapshot| snapshot.phase == Phase::Seeding)
+        .await
+        .unwrap();
+    tokio::task::yield_now().await;
+    let before = polls.load(Ordering::Relaxed);
+    // Time passes at once, from one timer to the next.
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(polls.load(Ordering::Relaxed), before);
+    running.abort();
+}
+
+#[tokio::test]
+async fn a_seed_that_nobody_asks_goes_to_rest_and_gives_back_what_it_is_granted_there() {
+    let (books, mut kept) = mpsc::channel(8);
+    let mut still = still_with(whole(), true);
+    let environment = Arc::get_mut(&mut still.task.parts.environment).unwrap();
+    environment.session = books;
+    let (mailbox, inbox) = (
+        still.task.parts.mailbox.clone(),
+        still.task.parts.inbox.sender(),
+    );
+    let shown = still.task.parts.shown.watch();
+    let mut resting = still.task.run(Vec::new(), None).await.unwrap();
+    assert_eq!(shown.borrow().phase, Phase::Seeding);
+    mailbox.push(FromSession::GrantDials(2), separate);
+    mailbox.push(FromSession::Unchoked(Vec::new()), separate);
+    let mut given_back = 0;
+    let woken = loop {
+        tokio::select! {
+            woken = resting.wait() => break woken,
+            Some(told) = kept.recv() => {
+                let ToSession::Torrent(ToBooks::DialEnded { connected: false, .. }) = told else {
+                    panic!("something else is told");
+                };
+                given_back += 1;
+                if given_back == 2 {
+                    inbox.try_send(ToTorrent::Stop).unwrap();
+                }
+            }
+        }
+    };
+    assert!(matches!(woken, Woken::Stopped));
+}
+
+#[tokio::test]
+async fn a_seed_that_is_at_rest_wakes_up_for_peers_and_not_for_what_is_over() {
+    let still = still_with(whole(), true);
+    let inbox = still.task.parts.inbox.sender();
+    let mut resting = still.task.run(Vec::new(), None).await.unwrap();
+    let peers = ToTorrent::Candidates(Origin::Tracker, vec!["127.0.0.1:9".parse().unwrap()]);
+    inbox.send(ToTorrent::DialFailed(PeerKey(1))).await.unwrap();
+    inbox.send(peers).await.unwrap();
+    let woken = resting.wait().await;
+    assert!(matches!(
+        woken,
+        Woken::By(ToTorrent::Candidates(Origin::Tracker, _))
+    ));
 }

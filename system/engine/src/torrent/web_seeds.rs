@@ -4,13 +4,15 @@
 
 use super::connections::Peer;
 use super::{ToTorrent, TorrentTask};
+use crate::command::CommandError;
 use crate::mailbox::Mailbox;
 use crate::snapshot::WebSeedLine;
-use crate::web_seed::{CHANGED, Place, Surroundings, WebTask};
+use crate::web_seed::{CHANGED, MAX_WEB_SEEDS, Place, Surroundings, WebTask};
 use crate::whole;
 use shoal_swarm::torrent::Input;
-use shoal_swarm::{PeerKey, WebSeedIndex};
+use shoal_swarm::{CloseReason, PeerKey, WebSeedIndex};
 use std::sync::Arc;
+use url::Url;
 
 /// Origins that are asked at a time. More do not make a download faster, and each is somebody's bill.
 const MAX_ACTIVE: usize = 8;
@@ -27,6 +29,8 @@ struct Entry {
     /// What went wrong with it last.
     message: Option<String>,
     begun: bool,
+    /// A person does without it. It keeps its place, by which it is blamed.
+    removed: bool,
 }
 
 /// All of them, in the order of the torrent.
@@ -40,6 +44,7 @@ impl WebSeeds {
             key: None,
             message: None,
             begun: false,
+            removed: false,
         };
         WebSeeds(places.into_iter().map(entry).collect())
     }
@@ -47,8 +52,23 @@ impl WebSeeds {
     /// The next to be asked, if there is room for one.
     fn next(&self) -> Option<usize> {
         let active = self.0.iter().filter(|entry| entry.key.is_some()).count();
-        let next = || self.0.iter().position(|entry| !entry.begun);
+        let next = || {
+            self.0
+                .iter()
+                .position(|entry| !entry.begun && !entry.removed)
+        };
         (active < MAX_ACTIVE).then(next)?
+    }
+
+    /// All that a person has not done without.
+    pub(super) fn into_places(self) -> Vec<Place> {
+        let there = self.0.into_iter().filter(|entry| !entry.removed);
+        there.map(|entry| entry.place).collect()
+    }
+
+    /// Whether one was asked.
+    pub(super) fn any_begun(&self) -> bool {
+        self.0.iter().any(|entry| entry.begun)
     }
 
     fn of(&mut self, key: PeerKey) -> Option<&mut Entry> {
@@ -58,6 +78,31 @@ impl WebSeeds {
     pub(super) fn on_news(&mut self, key: PeerKey, news: String) {
         if let Some(entry) = self.of(key) {
             entry.message = Some(news);
+        }
+    }
+
+    /// One more; one that was given up or removed is asked again.
+    pub(super) fn add(&mut self, url: Url) -> Result<(), CommandError> {
+        let place = Place::named(url);
+        let known = |entry: &&mut Entry| entry.place.asked == place.asked;
+        if let Some(entry) = self.0.iter_mut().find(known) {
+            // One that is being closed is asked anew all the same.
+            let was_removed = std::mem::take(&mut entry.removed);
+            entry.begun = entry.key.is_some() && !was_removed;
+            return Ok(());
+        }
+        if self.0.len() >= MAX_WEB_SEEDS {
+            return Err(CommandError::TooManyWebSeeds(self.0.len()));
+        }
+        let mut added = WebSeeds::new(vec![place]);
+        self.0.append(&mut added.0);
+        Ok(())
+    }
+
+    /// Those that are asked are to be asked anew when their sessions have ended.
+    pub(super) fn rest(&mut self) {
+        for entry in self.0.iter_mut().filter(|entry| entry.key.is_some()) {
+            entry.begun = false;
         }
     }
 
@@ -72,11 +117,29 @@ impl WebSeeds {
 impl TorrentTask {
     /// Begins to ask the next web seeds, as far as there is room.
     pub(super) fn start_web_seeds(&mut self) {
+        // Whoever has everything asks nobody.
         while !self.stopping
+            && self.verifying.is_none()
             && !self.parts.seed_only
+            && !self.torrent.is_complete()
             && let Some(at) = self.web_seeds.next()
         {
             self.start_web_seed(at);
+        }
+    }
+
+    pub(super) fn remove_web_seed(&mut self, url: &Url) {
+        let entries = self.web_seeds.0.iter_mut();
+        let found = entries.filter(|entry| entry.place.is_at(url));
+        let keys: Vec<Option<PeerKey>> = found
+            .map(|entry| {
+                entry.removed = true;
+                entry.key
+            })
+            .collect();
+        for peer in keys.into_iter().flatten() {
+            let reason = CloseReason::Useless;
+            self.handle(Input::Disconnect { peer, reason });
         }
     }
 
@@ -115,7 +178,12 @@ impl TorrentTask {
     /// Content without a torrent can come from its origins only: where all were given up, nothing will come any more.
     pub(super) fn review_sources(&mut self) {
         let over = self.web_seeds.0.iter().all(|entry| entry.key.is_none());
-        if self.stopping || !over || self.torrent.is_complete() || !self.parts.metainfo.is_plain() {
+        if self.stopping
+            || self.verifying.is_some()
+            || !over
+            || self.torrent.is_complete()
+            || !self.parts.metainfo.is_plain()
+        {
             return;
         }
         let last = self.web_seeds.0.iter().rev();
@@ -146,9 +214,11 @@ impl TorrentTask {
             self.parts.on_disk.content.clone(),
         );
         let sender = self.parts.inbox.sender();
-        tokio::task::spawn_blocking(move || {
-            let outcome = whole::check(&metainfo, &content);
-            drop(sender.blocking_send(ToTorrent::Checked(outcome)));
+        let checking = tokio::task::spawn_blocking(move || whole::check(&metainfo, &content));
+        tokio::spawn(async move {
+            if let Ok(outcome) = checking.await {
+                drop(sender.send(ToTorrent::Checked(outcome)).await);
+            }
         });
     }
 
@@ -183,7 +253,7 @@ impl TorrentTask {
         self.web_seeds
             .0
             .iter()
-            .filter(|e| e.begun)
+            .filter(|entry| entry.begun && !entry.removed)
             .map(line)
             .collect()
     }

@@ -7,6 +7,7 @@
 )]
 
 mod changed;
+mod commands;
 mod crowd;
 mod dht;
 mod disk;
@@ -16,6 +17,7 @@ mod forgery;
 mod hole_punch;
 mod hostile;
 mod limits;
+mod looking;
 mod magnets;
 mod places;
 mod remote;

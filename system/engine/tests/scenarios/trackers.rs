@@ -60,6 +60,12 @@ impl Tracker {
         self.silent.store(true, Ordering::Relaxed);
     }
 
+    /// How many announces and scrapes with this in their query it has heard.
+    pub(crate) fn count(&self, what: &str) -> usize {
+        let heard = self.heard.borrow();
+        heard.iter().filter(|one| one.contains(what)).count()
+    }
+
     /// Waits for `count` announces with this in their query; gives the last one.
     pub(crate) async fn hears(&self, count: usize, what: &str) -> String {
         let mut heard = self.heard.clone();
@@ -215,9 +221,8 @@ async fn a_tracker_does_not_hear_that_a_selection_is_the_whole() {
     let leech = Engine::start(open(config(HERE))).await.unwrap();
     let target = tempfile::tempdir().unwrap();
     let add = AddTorrent {
-        selection: Some(vec![false, true, false]),
         peers: seed.peers(),
-        ..sample.add(target.path())
+        ..sample.add(target.path()).select(&[false, true, false])
     };
     let getting = leech.add(add).await.unwrap();
     tracker.hears(1, "event=started").await;

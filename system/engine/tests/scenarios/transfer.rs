@@ -128,13 +128,11 @@ async fn only_what_is_selected_is_fetched() {
         .await
         .unwrap();
     wait(&seeding, |state| state.complete).await;
-    let selection = Some(vec![false, true, false]);
     let peers = seed.listening().to_vec();
     let getting = leech
         .add(AddTorrent {
             peers,
-            selection,
-            ..sample.add(target.path())
+            ..sample.add(target.path()).select(&[false, true, false])
         })
         .await
         .unwrap();
@@ -203,10 +201,7 @@ async fn a_selection_without_bytes_is_complete_at_once() {
     for (selection, is_created) in [(is_link, false), (is_empty, true), (nothing, false)] {
         let target = tempfile::tempdir().unwrap();
         let leech = engine().await;
-        let add = AddTorrent {
-            selection: Some(selection),
-            ..sample.add(target.path())
-        };
+        let add = sample.add(target.path()).select(&selection);
         let getting = leech.add(add).await.unwrap();
         let state = wait(&getting, |state| state.complete).await;
         assert_eq!((state.phase, state.wanted_bytes), (Phase::Seeding, 0));
@@ -218,17 +213,13 @@ async fn a_selection_without_bytes_is_complete_at_once() {
 }
 
 #[tokio::test]
-async fn a_selection_for_another_number_of_files_is_refused() {
+async fn priorities_for_another_number_of_files_are_refused() {
     let sample = Sample::new(Kind::V1, &[10, 20], 16 * 1024);
     let target = tempfile::tempdir().unwrap();
     let leech = engine().await;
-    let selection = Some(vec![true]);
-    let add = AddTorrent {
-        selection,
-        ..sample.add(target.path())
-    };
+    let add = sample.add(target.path()).select(&[true]);
     let error = leech.add(add).await.unwrap_err().to_string();
-    assert_eq!(error, "the torrent has 2 files, and the selection is for 1");
+    assert_eq!(error, "the torrent has 2 files, and there are 1 priorities");
     let getting = leech.add(sample.add(target.path())).await.unwrap();
     wait(&getting, |state| state.phase == Phase::Downloading).await;
     leech.stop(PATIENCE).await;

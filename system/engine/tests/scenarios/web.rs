@@ -164,6 +164,11 @@ fn serve(files: &BTreeMap<String, Vec<u8>>, request: &Request) -> Reply {
     let Some(bytes) = files.get(&request.path) else {
         return Reply::new(404);
     };
+    part(bytes, request)
+}
+
+/// What a request asks for, of this file.
+pub(crate) fn part(bytes: &[u8], request: &Request) -> Reply {
     match request.range {
         Some((first, end)) => {
             let mut reply = Reply::new(206);
@@ -175,7 +180,7 @@ fn serve(files: &BTreeMap<String, Vec<u8>>, request: &Request) -> Reply {
             reply
         }
         None => Reply {
-            body: bytes.clone(),
+            body: bytes.to_vec(),
             ..Reply::new(200)
         },
     }

@@ -69,8 +69,8 @@ pub(super) async fn find(
     let torrent = describe::torrent(&found.metainfo, false);
     output.show(&Event::Torrent(Box::new(torrent)))?;
     let mut add = super::plan(args, Arc::clone(&found.metainfo))?;
-    if let (None, Some(selected)) = (&add.selection, selected) {
-        add.selection = Some(select(&selected, &found.metainfo)?);
+    if let (None, Some(selected)) = (&add.priorities, selected) {
+        add = add.select(&select(&selected, &found.metainfo)?);
     }
     add.search = Some(search);
     Ok(add)

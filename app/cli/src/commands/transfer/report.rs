@@ -82,6 +82,7 @@ impl Reporter {
                 events.push(self.checking(*checked, *total));
                 return events;
             }
+            // A command moves nothing.
             Phase::Downloading
             | Phase::Seeding
             | Phase::Moving { .. }
