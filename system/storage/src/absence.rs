@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
@@ -51,6 +51,30 @@ impl Whereabouts {
     /// was mounted that is not there any more. Devices are numbered anew as drives come and go, so that their number alone tells nothing.
     pub(crate) const fn is_elsewhere(self, now: Self) -> bool {
         self.device != now.device && self.mount != now.mount
+    }
+}
+
+/// The place that was looked at last: many contents are opened in one directory, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct LastPlace(Mutex<Option<(PathBuf, Whereabouts)>>);
+
+impl LastPlace {
+    /// As [`Whereabouts::of`].
+    pub(crate) fn whereabouts(&self, root: &Root, directory: &Path) -> io::Result<Whereabouts> {
+        let identity = root.identity()?;
+        if let Some((path, found)) = &*self.lock()
+            && path == directory
+            && (found.device, found.inode) == identity
+        {
+            return Ok(*found);
+        }
+        let found = Whereabouts::of(root, directory)?;
+        *self.lock() = Some((directory.to_owned(), found));
+        Ok(found)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(PathBuf, Whereabouts)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -87,6 +87,8 @@ impl Content {
     /// waited for any more ([`crate::Reason::FilesMissing`]). A drive that is missing is.
     pub fn recheck(&self) -> Check {
         self.inner.stop_waiting();
+        // What was deleted while it was open could still be read.
+        self.inner.files.close_all();
         Check::start(&self.inner, self.inner.layout.pieces().collect(), true)
     }
 

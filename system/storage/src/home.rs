@@ -31,10 +31,21 @@ pub(crate) struct Home {
 
 impl Home {
     pub(crate) fn new(root: Root, location: Location, parts: PathBuf) -> Self {
+        let whereabouts = Whereabouts::of(&root, &location.directory).ok();
+        Home::at(root, location, parts, whereabouts)
+    }
+
+    /// The same, whose whereabouts are known.
+    pub(crate) fn at(
+        root: Root,
+        location: Location,
+        parts: PathBuf,
+        whereabouts: Option<Whereabouts>,
+    ) -> Self {
         Home {
             device: root.device().ok(),
             identity: root.identity().ok(),
-            whereabouts: Whereabouts::of(&root, &location.directory).ok(),
+            whereabouts,
             lasting_inodes: root.has_lasting_inodes().unwrap_or(true),
             root,
             location: Arc::new(location),

@@ -241,6 +241,8 @@ impl Inner {
             }
         }
         self.shared.release();
+        // Whoever waits for a buffer asked for room when nothing could be written.
+        self.shared.relieve();
         for work in state.parked_checks.drain(..) {
             self.shared.push(Job::Check(work));
         }
@@ -419,9 +421,11 @@ impl Inner {
         let dirty = self.files.take_dirty();
         if let Err(failure) = self.files.sync_all(&dirty) {
             if self.reason_of(&failure) == Reason::VolumeMissing {
+                // When it is back, all that is not synced is read again.
                 self.vanish();
+            } else {
+                syncing.broken = true;
             }
-            syncing.broken = true;
             for &slot in &dirty {
                 self.files.set_dirty(slot);
             }

@@ -59,7 +59,9 @@ pub(crate) fn open(
         None => false,
     };
     let (root, writable) = open_root(&spec, used_before)?;
-    let home = Home::new(root, spec.location(), parts_name(info_hash));
+    let whereabouts = shared.last_place.whereabouts(&root, &spec.directory);
+    let location = spec.location();
+    let home = Home::at(root, location, parts_name(info_hash), whereabouts.ok());
     let (layout, verifier) = (Arc::clone(&spec.layout), Arc::clone(&spec.verifier));
     let (wanted, preallocates) = (spec.wanted.clone(), spec.preallocate);
     let accept_missing = spec.accept_missing;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use shoal_metainfo::{PieceIndex, hasher};
 
+use crate::absence::LastPlace;
 use crate::advance::advance;
 use crate::check::CheckWork;
 use crate::company::Company;
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) handles: Arc<Handles>,
     pub(crate) counters: Counters,
+    pub(crate) last_place: LastPlace,
     queue: Mutex<Queue>,
     wake: Condvar,
     tick: Condvar,
@@ -119,6 +121,7 @@ impl Shared {
             handles: Arc::new(Handles::new(config.max_open_files)),
             config,
             counters: Counters::default(),
+            last_place: LastPlace::default(),
             queue: Mutex::default(),
             wake: Condvar::new(),
             tick: Condvar::new(),

@@ -60,8 +60,7 @@ impl TorrentTask {
         if verifying.check.is_some() || in_the_way || self.stopping {
             return;
         }
-        let pieces: Vec<PieceIndex> = self.parts.layout.pieces().collect();
-        verifying.check = Some(self.parts.on_disk.content.verify(pieces));
+        verifying.check = Some(self.parts.on_disk.content.recheck());
     }
 
     /// A piece was read.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use shoal_metainfo::PieceIndex;
 
 use super::rig::{FaultyDisk, Rig, World, config};
-use crate::{Event, StorageConfig};
+use crate::{Event, Location, Progress, StorageConfig};
 
 #[tokio::test]
 async fn whatever_is_done_at_once_only_right_bytes_are_served_and_it_can_be_completed() {
@@ -36,6 +36,17 @@ async fn whatever_is_done_at_once_only_right_bytes_are_served_and_it_can_be_comp
                 3 => rig.content.doubt(piece),
                 4 => drop(rig.content.sync()),
                 5 => drop(rig.have(&world)),
+                7 => {
+                    let directory = world.dir.path().join(["target", "other"][rng.usize(..2)]);
+                    std::fs::create_dir_all(&directory).unwrap();
+                    disk.volumes.store(rng.bool(), Ordering::Relaxed);
+                    let to = Location {
+                        directory,
+                        ..Location::default()
+                    };
+                    // May meet a full disk, or find it gone.
+                    let _ = rig.content.relocate(to, &Progress::default());
+                }
                 6 => {
                     let wanted: Vec<bool> = world.files.iter().map(|_| rng.bool()).collect();
                     // May meet a full disk.
@@ -49,8 +60,11 @@ async fn whatever_is_done_at_once_only_right_bytes_are_served_and_it_can_be_comp
         finish(&mut rig, &world).await;
         rig.content.close().unwrap();
         assert_eq!(rig.storage.stats().buffers_in_use, 0);
+        let directory = rig.content.location().directory.clone();
         drop(rig);
-        let rig = Rig::open(world.spec());
+        let mut spec = world.spec();
+        spec.directory = directory;
+        let rig = Rig::open(spec);
         assert_eq!(rig.have(&world), rig.content.resumed().have);
         assert_eq!(rig.content.resumed().have.count(), count);
     }
