@@ -54,6 +54,8 @@ impl TorrentTask {
             // What no torrent describes has no peers.
             Command::Peers(_) if self.parts.metainfo.is_plain() => {}
             Command::Peers(addresses) => {
+                self.parts.wishes.add_peers(&addresses);
+                self.parts.names_peers = true;
                 let origin = Origin::User;
                 self.handle(Input::Candidates { origin, addresses });
             }
@@ -157,7 +159,7 @@ impl TorrentTask {
         }
         let sender = parts.inbox.sender();
         let (us, environment) = (parts.introduction, &parts.environment);
-        let trackers = start::first_trackers(environment, us, tiers, &self.torrent, sender);
+        let trackers = start::first_trackers(environment, us, &tiers, &self.torrent, sender);
         parts.trackers = trackers;
     }
 
