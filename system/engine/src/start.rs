@@ -39,9 +39,6 @@ use url::Url;
 /// The most moves and readers that wait for the end of a check.
 const MAX_WAITING: usize = 64;
 
-/// The most peers that a person names before a torrent runs: more than a torrent keeps in mind.
-const MAX_NAMED_PEERS: usize = 2_000;
-
 /// What storage is to know of the content of a torrent.
 pub(crate) fn content_spec(add: &AddTorrent, wanted: &[bool]) -> ContentSpec {
     ContentSpec {
@@ -220,10 +217,10 @@ impl Order {
     }
 
     /// The peers that a person named. What no torrent describes has none.
-    fn named_peers(&self) -> &[SocketAddr] {
+    fn named_peers<'a>(&self, wishes: &'a Wishes) -> &'a [SocketAddr] {
         match self.add.metainfo.is_plain() {
             true => &[],
-            false => &self.add.peers,
+            false => &wishes.peers,
         }
     }
 
@@ -300,7 +297,8 @@ impl Starting {
     ) -> Option<Begun> {
         let (environment, us) = (&self.environment, self.introduction);
         let mut torrent = order.machine(environment, us, &self.wishes, have);
-        let mut candidates = BTreeMap::from([(Origin::User, order.named_peers().to_vec())]);
+        let named = order.named_peers(&self.wishes).to_vec();
+        let mut candidates = BTreeMap::from([(Origin::User, named)]);
         let Order { add, rng, .. } = order;
         let metainfo = &add.metainfo;
         let entered = match self.entrance {
@@ -352,6 +350,8 @@ impl Starting {
             let now = self.environment.clock.now();
             torrent.handle(now, Input::Candidates { origin, addresses });
         }
+        // From here on, others replace those that there are.
+        add.tiers = None;
         let (swarms, sender) = (self.introduction.hashes, self.inbox.sender());
         let local = self.environment.local_for(metainfo);
         let local = local.map(|local| local.join(swarms.swarms(), &sender));
@@ -429,7 +429,12 @@ async fn wake(resting: Box<Resting>, woken: Woken, order: &mut Order) -> Option<
     };
     let (environment, us) = (&resting.environment, resting.introduction);
     let mut torrent = order.machine(environment, us, &resting.wishes, have);
-    let (origin, addresses) = (Origin::User, order.named_peers().to_vec());
+    if let Some(tiers) = order.add.tiers.take() {
+        let replace = Command::Trackers(tiers).into();
+        drop(resting.inbox.sender().try_send(replace));
+    }
+    let addresses = order.named_peers(&resting.wishes).to_vec();
+    let origin = Origin::User;
     let now = environment.clock.now();
     torrent.handle(now, Input::Candidates { origin, addresses });
     let (parts, kept) = parts(resting, on_disk, order);
@@ -442,6 +447,7 @@ async fn wake(resting: Box<Resting>, woken: Woken, order: &mut Order) -> Option<
 
 /// Puts together what was kept and what is had anew.
 fn parts(resting: Resting, on_disk: OnDisk, order: &Order) -> (Parts, Kept) {
+    let names_peers = !order.named_peers(&resting.wishes).is_empty();
     let (metainfo, kept) = (resting.metainfo, resting.kept);
     let parts = Parts {
         id: resting.id,
@@ -463,7 +469,7 @@ fn parts(resting: Resting, on_disk: OnDisk, order: &Order) -> (Parts, Kept) {
         shown: resting.shown,
         seed_only: order.add.seed_only,
         may_rest: order.may_rest(),
-        names_peers: !order.named_peers().is_empty(),
+        names_peers,
     };
     (parts, kept)
 }
@@ -554,8 +560,7 @@ impl Checking<'_> {
             Command::FirstLast(first_last) => self.wishes.first_last = first_last,
             Command::SuperSeed(super_seed) => self.wishes.super_seed = super_seed,
             Command::Peers(peers) => {
-                let room = MAX_NAMED_PEERS.saturating_sub(self.add.peers.len());
-                self.add.peers.extend(peers.into_iter().take(room));
+                self.wishes.add_peers(&peers);
             }
             Command::MaxConnections(most) => self.wishes.max_connections = most,
             Command::MaxUploads(most) => self.wishes.max_uploads = most,

@@ -7,6 +7,10 @@ use crate::priorities::{self, FilePriority};
 use crate::start;
 use crate::web_seed::Place;
 use shoal_metainfo::Metainfo;
+use std::net::SocketAddr;
+
+/// The most peers that a person names: as many as a torrent keeps in mind.
+const MAX_NAMED_PEERS: usize = shoal_swarm::candidates::MAX_CANDIDATES;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -25,6 +29,8 @@ pub(crate) struct Wishes {
     pub(crate) max_connections: Option<u32>,
     /// The most peers that are served at a time; `None` is as many as the session allows.
     pub(crate) max_uploads: Option<u32>,
+    /// Peers that a person named.
+    pub(crate) peers: Vec<SocketAddr>,
     /// Whom to ask besides peers.
     pub(crate) web_seeds: Vec<Place>,
 }
@@ -50,8 +56,15 @@ impl Wishes {
             super_seed: add.super_seed,
             max_connections: add.max_connections,
             max_uploads: add.max_uploads,
+            peers: add.peers.clone(),
             web_seeds: start::web_seeds(add),
         })
+    }
+
+    /// A person names more peers. Beyond [`MAX_NAMED_PEERS`], they are not kept in mind.
+    pub(crate) fn add_peers(&mut self, peers: &[SocketAddr]) {
+        let room = MAX_NAMED_PEERS.saturating_sub(self.peers.len());
+        self.peers.extend(peers.iter().take(room));
     }
 
     /// For each file, whether it is wanted.

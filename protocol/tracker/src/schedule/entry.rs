@@ -170,6 +170,12 @@ impl Entry {
         }
     }
 
+    /// An announce of completion is on its way.
+    pub(super) fn awaits_completed(&self) -> bool {
+        let sent = self.in_flight.as_ref();
+        sent.is_some_and(|sent| sent.event == Some(Event::Completed))
+    }
+
     /// Awaits no answer any more; says what the announce was for.
     pub(super) fn answered(&mut self) -> Option<Event> {
         self.in_flight.take().and_then(|sent| sent.event)
@@ -292,8 +298,7 @@ impl Entry {
     /// The first announce of leave, if one is to be made at once: none to who never heard of us, and none yet where a
     /// `Completed` is on its way, as `Stopped` comes after its answer. Other announces on their way are forgotten.
     pub(super) fn take_leave(&mut self, became_complete: bool) -> Option<Event> {
-        let waits = matches!(&self.in_flight, Some(sent) if sent.event == Some(Event::Completed));
-        if waits {
+        if self.awaits_completed() {
             return None;
         }
         self.in_flight = None;

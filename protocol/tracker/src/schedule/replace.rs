@@ -12,8 +12,13 @@ use shoal_machine::Moment;
 use url::Url;
 
 impl Schedule {
-    /// A tracker that was not there.
-    pub(super) fn newcomer(&self, url: Url, due_at: Moment) -> Entry {
+    /// A tracker that was not there, or that comes back. One that is still to hear of our completion has not heard a farewell, and never
+    /// left.
+    pub(super) fn newcomer(&mut self, url: Url, due_at: Moment) -> Entry {
+        let stays = |entry: &Entry| entry.url == url && entry.awaits_completed();
+        if let Some(at) = self.leaving.iter().position(stays) {
+            return self.leaving.remove(at);
+        }
         let farewell = self.leaving.iter().find(|entry| entry.url == url);
         let said = farewell.and_then(Entry::give_up_at);
         let mut entry = Entry::new(url, said.map_or(due_at, |said| said.max(due_at)));

@@ -612,6 +612,18 @@ fn a_tracker_that_comes_back_hears_of_us_after_the_farewell_and_of_no_old_comple
 }
 
 #[test]
+fn a_tracker_that_comes_back_before_it_heard_a_farewell_hears_none() {
+    let mut bench = Bench::new(&[&["a"]]);
+    let first = one(bench.start());
+    bench.answer(&first, reply(1800));
+    let completed = one(bench.say(Input::Completed));
+    assert_eq!(bench.say(Input::Replace(Vec::new())), []);
+    assert_eq!(bench.say(Input::Replace(vec![vec![url("a")]])), []);
+    assert_eq!(bench.answer(&completed, reply(1800)), []);
+    assert_eq!(bench.state("a"), TrackerState::Working);
+}
+
+#[test]
 fn a_person_is_answered_as_soon_as_the_tracker_allows() {
     let mut bench = Bench::new(&[&["a"], &["b"]]);
     for announced in bench.start() {
@@ -886,7 +898,11 @@ impl Observer {
     fn returns(&mut self, tracker: &Url) {
         let known = self.trackers.get_mut(tracker.as_str());
         if let Some(known) = known.filter(|known| known.leaving && !self.stopping) {
-            *known = Observed::default();
+            // It may not have heard that we leave.
+            match known.awaited {
+                Some((_, Some(Event::Completed), _)) => known.leaving = false,
+                _ => *known = Observed::default(),
+            }
         }
     }
 

@@ -54,6 +54,8 @@ impl TorrentTask {
             // What no torrent describes has no peers.
             Command::Peers(_) if self.parts.metainfo.is_plain() => {}
             Command::Peers(addresses) => {
+                self.parts.wishes.add_peers(&addresses);
+                self.parts.names_peers = true;
                 let origin = Origin::User;
                 self.handle(Input::Candidates { origin, addresses });
             }

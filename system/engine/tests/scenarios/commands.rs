@@ -520,3 +520,36 @@ async fn one_task_follows_all_torrents_to_their_ends() {
     assert!(known[&torrents[0].id()].0.complete);
     source.engine.stop(PATIENCE).await;
 }
+
+#[tokio::test]
+async fn a_torrent_at_rest_does_what_it_is_asked() {
+    let sample = Sample::pieces(6);
+    let tracker = Tracker::start().await;
+    let seed = Engine::start(crate::trackers::open(config(HERE)))
+        .await
+        .unwrap();
+    let source = tempfile::tempdir().unwrap();
+    sample.write(source.path());
+    let add = AddTorrent {
+        journal: Some(source.path().join("journal")),
+        ..sample.add(source.path())
+    };
+    let seeding = seed.add(add).await.unwrap();
+    wait(&seeding, |state| state.complete).await;
+    // There is nothing to do: it goes to rest with its first report.
+    let url = tracker.url().parse().unwrap();
+    seeding.set_trackers(vec![vec![url]]).await.unwrap();
+    tracker.hears(1, "event=started").await;
+    let files = seeding.files().await.unwrap();
+    assert_eq!(files[0].verified_bytes, sample.bytes().len() as u64);
+    seeding.verify().await.unwrap();
+    wait(&seeding, |state| state.complete).await;
+    seeding.set_max_connections(Some(1)).await.unwrap();
+    let leech = engine().await;
+    let target = tempfile::tempdir().unwrap();
+    let getting = leech.add(sample.add(target.path())).await.unwrap();
+    getting.add_peers(seed.listening().to_vec()).await.unwrap();
+    wait(&getting, |state| state.complete).await;
+    leech.stop(PATIENCE).await;
+    seed.stop(PATIENCE).await;
+}
