@@ -17,7 +17,7 @@ use crate::error::StorageError;
 use crate::journal::{self, Fingerprint, Identity, Journal, Record};
 use crate::map::FileMap;
 use crate::open;
-use crate::spec::{ContentSpec, FileSpec, Mode};
+use crate::spec::{ContentSpec, FileSpec, Location, Mode};
 
 /// So many files are synced by one call for their device, which costs what others wrote there too, but not a flush of the disk's
 /// own cache for each.
@@ -84,6 +84,8 @@ struct Seen {
 struct Adoption<'a> {
     disk: &'a dyn Disk,
     spec: &'a ContentSpec,
+    /// Where its files are.
+    location: Location,
     claims: &'a Claims,
     map: FileMap,
     root: Root,
@@ -103,12 +105,14 @@ pub(crate) fn adopt(
     let path = path.ok_or(StorageError::Spec(
         "it is to be remembered without a journal",
     ))?;
-    spec.location().check(&spec.files)?;
+    let location = spec.location();
+    location.check(&spec.files)?;
     let adoption = Adoption {
         map: FileMap::new(&spec.files, &spec.layout)?,
         root: open::root(&spec.directory)?,
         disk: disk.as_ref(),
         spec,
+        location,
         claims,
     };
     if let Some((_, Some(_))) = journal::peek(path, spec.info_hash, pieces)? {
@@ -161,11 +165,12 @@ impl Adoption<'_> {
         let mut there = Vec::with_capacity(self.spec.files.len());
         let mut unfinished = Vec::new();
         for file in &self.spec.files {
-            let mut is_there = !file.padding && self.is_there(&file.path)?;
+            let path = self.location.path_of(file);
+            let mut is_there = !file.padding && self.is_there(path)?;
             if let Some(name) = self.unfinished(file).filter(|_| !is_there)
                 && self.is_there(&name)?
             {
-                unfinished.push((name, &file.path));
+                unfinished.push((name, path));
                 is_there = true;
             }
             there.push(is_there);
@@ -183,7 +188,7 @@ impl Adoption<'_> {
         if file.padding || self.spec.mode == Mode::Seed {
             return None;
         }
-        let mut name = file.path.as_os_str().to_owned();
+        let mut name = self.location.path_of(file).as_os_str().to_owned();
         name.push(suffix);
         Some(name.into())
     }
@@ -242,14 +247,15 @@ impl Adoption<'_> {
         needed: u64,
         synced_device: Option<u64>,
     ) -> Result<Seen, StorageError> {
+        let path = self.location.path_of(file);
         let look = || -> io::Result<Fingerprint> {
-            let opened: File = self.disk.open(&self.root, &file.path, Access::Read)?;
+            let opened: File = self.disk.open(&self.root, path, Access::Read)?;
             if synced_device != Some(opened.metadata()?.dev()) {
                 self.disk.sync(&opened)?;
             }
             Ok(Fingerprint::of(&opened.metadata()?))
         };
-        let print = look().map_err(|error| self.failure(&file.path, error))?;
+        let print = look().map_err(|error| self.failure(path, error))?;
         let stamp = self.claims.stamps.get(slot).copied().unwrap_or_default();
         let possible = needed..=file.length;
         Ok(Seen {
@@ -306,7 +312,7 @@ impl Adoption<'_> {
                 _ => continue,
             }
             if adopted.named.len() < MAX_NAMED {
-                adopted.named.push(file.path.clone());
+                adopted.named.push(self.location.path_of(file).to_owned());
             }
         }
         adopted

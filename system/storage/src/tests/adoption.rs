@@ -181,6 +181,26 @@ async fn an_unfinished_file_gets_its_own_name_and_goes_on() {
 }
 
 #[tokio::test]
+async fn files_that_the_client_renamed_are_found_where_they_are() {
+    let world = others();
+    fs::create_dir(world.file("elsewhere")).unwrap();
+    fs::rename(world.file("top/d"), world.file("elsewhere/d 2.part")).unwrap();
+    let spec = || ContentSpec {
+        renamed: [(world.files[5].index, "elsewhere/d 2".into())].into(),
+        ..world.spec()
+    };
+    let claims = Claims {
+        unfinished_suffix: Some(".part".to_owned()),
+        ..all(&world)
+    };
+    let adopted = adopt(&spec(), &claims).unwrap().unwrap();
+    assert_eq!(adopted.verified, world.layout.piece_count());
+    let rig = Rig::open(spec());
+    assert_eq!(rig.have(&world).count(), world.layout.piece_count());
+    assert!(world.file("elsewhere/d 2").exists() && !world.file("top/d").exists());
+}
+
+#[tokio::test]
 async fn what_is_not_wanted_and_is_there_stays_where_it_is() {
     let world = others();
     adopt(&world.spec(), &all(&world)).unwrap().unwrap();
