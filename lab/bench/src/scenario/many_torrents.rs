@@ -25,7 +25,7 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 /// For an empty session to come to rest, and for a full one.
 const REST: Duration = Duration::from_secs(3);
 const IDLE_FOR: Duration = Duration::from_secs(30);
-const ACTIVE_FOR: Duration = Duration::from_secs(20);
+const ACTIVE_FOR: Duration = Duration::from_secs(15);
 const CLIENTS: [Client; 2] = [Client::Shoal, Client::Libtorrent];
 
 pub(super) fn run(run: &Run<'_>) -> Result<Section> {
