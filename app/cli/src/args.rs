@@ -206,7 +206,8 @@ pub(crate) struct ShowArgs {
 ///
 /// Goes on where it was: what is known to be good is neither fetched nor read again. Ends as soon as everything wanted is
 /// verified, unless told to seed. With a magnet link, peers are asked first what the torrent is, and its files are shown as soon as
-/// that is known; this is remembered too.
+/// that is known; this is remembered too. Where a node runs, it is given the torrent, downloads it and seeds it from then on; the command
+/// shows how far that is.
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
     /// A torrent or metalink file, an http or https URL of one or of any other file, or a magnet link
@@ -234,6 +235,9 @@ pub(crate) struct GetArgs {
     /// Afterwards seed for this time, such as 90s, 10m, 2h or 1d
     #[arg(long, value_name = "T", value_parser = units::parse_time)]
     pub(crate) seed_time: Option<Duration>,
+    /// Do it here, also while a node runs that could
+    #[arg(long)]
+    pub(crate) alone: bool,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
     #[command(flatten)]
@@ -242,7 +246,8 @@ pub(crate) struct GetArgs {
 
 /// Serve the data of a torrent
 ///
-/// Checks the data first, as far as it is not known to be good. Runs until Ctrl-C or SIGTERM.
+/// Checks the data first, as far as it is not known to be good. Runs until Ctrl-C or SIGTERM; where a node runs, it is given the torrent,
+/// and the command ends when it is served.
 #[derive(Debug, Args)]
 pub(crate) struct SeedArgs {
     /// The torrent file
@@ -257,6 +262,9 @@ pub(crate) struct SeedArgs {
     /// seed of a new torrent
     #[arg(long)]
     pub(crate) super_seed: bool,
+    /// Do it here, also while a node runs that could
+    #[arg(long)]
+    pub(crate) alone: bool,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
     #[command(flatten)]
@@ -373,6 +381,30 @@ impl NetworkArgs {
         self.isolated || (!self.listen.is_empty() && self.listen.iter().all(loopback))
     }
 
+    /// An option that says how to reach others, where one was given: a torrent of a node is reached as the node is.
+    pub(crate) fn of_its_own(&self) -> Option<&'static str> {
+        let given = [
+            (!self.listen.is_empty(), "--listen"),
+            (self.isolated, "--isolated"),
+            (self.no_dht, "--no-dht"),
+            (!self.dht_routers.is_empty(), "--dht-router"),
+            (!self.allow_net.is_empty(), "--allow-net"),
+            (self.bind.is_some(), "--bind"),
+            (self.no_port_mapping, "--no-port-mapping"),
+            (
+                self.encryption != EncryptionPolicy::default(),
+                "--encryption",
+            ),
+            (self.transport != PeerTransports::default(), "--transport"),
+            (
+                self.max_peers != SessionSettings::default().max_connections_per_torrent,
+                "--max-peers",
+            ),
+        ];
+        let mut given = given.into_iter();
+        given.find_map(|(given, option)| given.then_some(option))
+    }
+
     /// Whether somebody is named to ask for contacts of the DHT.
     pub(crate) fn names_dht_routers(&self) -> bool {
         !self.dht_routers.is_empty()
@@ -425,6 +457,8 @@ pub(crate) struct StateArgs {
     #[arg(
         long,
         value_name = "DIR",
+        // Also behind the words of `shoal settings set` and its like.
+        global = true,
         env = "SHOAL_STATE_DIR",
         hide_env_values = true
     )]

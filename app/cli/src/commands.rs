@@ -5,6 +5,7 @@ mod completions;
 mod create;
 mod describe;
 mod get;
+mod hand_over;
 mod man;
 mod node;
 mod seed;

@@ -144,6 +144,8 @@ impl From<StorageError> for Failure {
             | StorageError::Link(_)
             | StorageError::NotAFile(_)
             | StorageError::Path(_)
+            | StorageError::VolumeMissing(_)
+            | StorageError::FilesMissing { .. }
             | StorageError::Locked(_) => Exit::Unusable,
             StorageError::Cancelled => return Failure::interrupted(),
             _ => Exit::Failure,

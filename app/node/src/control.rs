@@ -249,7 +249,10 @@ mod tests {
             uploaded_bytes: 0,
             download_rate_bytes_per_s: 0,
             upload_rate_bytes_per_s: 0,
+            wasted_bytes: 0,
+            failed_pieces: 0,
             peers: 0,
+            seeds: 0,
             added_at: 0,
             completed_at: None,
         }

@@ -8,7 +8,6 @@ use shoal_engine::{MagnetSnapshot, Phase, Snapshot, TorrentHandle};
 use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
 use shoal_session::queue::{self, ShareLimit, Standing};
 use shoal_session::rules::Told;
-use shoal_storage::Reason;
 use shoal_store::{NewTorrent, Removing, ShareState, StoredTorrent, TorrentOptions, Totals, Wish};
 use shoal_transport::RateLimits;
 use std::net::SocketAddr;
@@ -52,6 +51,8 @@ pub(crate) struct Entry {
     pub(crate) wish: Wish,
     /// That a person named, in this life of the node.
     pub(crate) peers: Vec<SocketAddr>,
+    /// Its files are taken for right at the next run.
+    pub(crate) trust: bool,
     pub(crate) added_at: i64,
     pub(crate) completed_at: Option<i64>,
     /// Those of most torrents are none, and the same ones.
@@ -114,6 +115,7 @@ impl Entry {
             sequential,
             wish,
             peers: Vec::new(),
+            trust: false,
             added_at,
             completed_at,
             options: shared(options),
@@ -203,8 +205,8 @@ impl Entry {
                 Wish::Forced => queue::Wish::Forced,
             },
             work: match self.completed_at {
-                Some(_) => queue::Work::Seed,
-                None => queue::Work::Download,
+                None if !self.options.seed_only => queue::Work::Download,
+                _ => queue::Work::Seed,
             },
             limits,
             gave_enough: self.share.gave_enough,
@@ -316,13 +318,10 @@ impl Entry {
             Phase::Checking { .. } => (State::Checking, None),
             Phase::Downloading => (State::Downloading, None),
             Phase::Seeding => (State::Seeding, None),
-            Phase::Suspended { reason, path } => {
-                let why = match reason {
-                    Reason::Full => "the disk is full; make room, and it goes on",
-                    Reason::Failing(why) => why,
-                };
-                (State::Suspended, Some(format!("{}: {why}", path.display())))
-            }
+            Phase::Suspended { reason, path } => (
+                State::Suspended,
+                Some(format!("{}: {reason}", path.display())),
+            ),
             Phase::Moving {
                 done_bytes,
                 total_bytes,
@@ -365,7 +364,12 @@ impl Entry {
             uploaded_bytes: totals.uploaded_bytes,
             download_rate_bytes_per_s: rate(|snapshot| snapshot.download_rate),
             upload_rate_bytes_per_s: rate(|snapshot| snapshot.upload_rate),
+            wasted_bytes: rate(|snapshot| snapshot.wasted_bytes),
+            failed_pieces: rate(|snapshot| snapshot.failed_pieces),
             peers,
+            seeds: snapshot.as_ref().map_or(0, |snapshot| {
+                snapshot.peers.iter().filter(|peer| peer.seed).count()
+            }),
             added_at: self.added_at,
             completed_at: self.completed_at,
         }

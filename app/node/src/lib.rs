@@ -4,6 +4,7 @@
 
 mod control;
 mod entry;
+pub mod fetch;
 pub mod journal;
 pub mod message;
 mod names;

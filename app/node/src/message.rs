@@ -215,6 +215,9 @@ pub struct Add {
     /// In place of a file, a magnet link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub magnet: Option<String>,
+    /// In place of both, an http or https URL where the .torrent file is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// The folder that its top-level name is, or comes to be, in: an absolute path. Absent, it is that of the category, of a tag or
     /// of the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -249,6 +252,21 @@ pub struct Add {
     /// Pieces are fetched in order.
     #[serde(default)]
     pub sequential: bool,
+    /// Only what is there is served: nothing is fetched or written.
+    #[serde(default)]
+    pub seed_only: bool,
+    /// Files of the right size are taken for right without being read, once.
+    #[serde(default)]
+    pub trust: bool,
+    /// Once it is whole, it is shown piece by piece (BEP 16).
+    #[serde(default)]
+    pub super_seed: bool,
+    /// Whether the room on the disk is reserved first; absent is as the session has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preallocate: Option<bool>,
+    /// Trackers besides its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trackers: Vec<String>,
     /// Peers to try first, as long as the node runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<SocketAddr>,
@@ -335,8 +353,14 @@ pub struct Torrent {
     pub download_rate_bytes_per_s: u64,
     /// Payload to others.
     pub upload_rate_bytes_per_s: u64,
+    /// Payload from others that was of no use, in this run.
+    pub wasted_bytes: u64,
+    /// Pieces that failed their check, in this run.
+    pub failed_pieces: u64,
     /// Connected peers.
     pub peers: usize,
+    /// Those of them that have everything.
+    pub seeds: usize,
     /// Unix time in seconds.
     pub added_at: i64,
     /// Unix time in seconds, once everything wanted was there.

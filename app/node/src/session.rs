@@ -10,8 +10,8 @@ mod telling;
 
 use crate::entry::{Entry, Run};
 use crate::message::{ErrorKind, Reply, Request, Torrent};
-use crate::names;
 use crate::settings::Settings;
+use crate::{fetch, names};
 use owner::Carriers;
 use running::{Beginning, News};
 use shoal_engine::Engine;
@@ -19,6 +19,7 @@ use shoal_machine::{Machine, Moment};
 use shoal_session::TorrentKey;
 use shoal_session::queue::{self, Queue, ShareLimit, Then};
 use shoal_store::{Database, ShareState, StoreError, Totals, Wish};
+use shoal_transport::Transport;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -98,6 +99,7 @@ pub struct NodeSettings {
 /// A running node. Clones speak to the same one.
 #[derive(Clone, Debug)]
 pub struct Node {
+    transport: Transport,
     asks: mpsc::Sender<Asked>,
     stop: mpsc::Sender<(Duration, oneshot::Sender<()>)>,
 }
@@ -112,6 +114,7 @@ impl Node {
         database: Database,
         settings: NodeSettings,
     ) -> Result<Node, StoreError> {
+        let transport = engine.transport().clone();
         let (asks, asked) = mpsc::channel(MAILBOX);
         let (stop, stopped) = mpsc::channel(1);
         let (news, heard) = mpsc::channel(MAILBOX);
@@ -148,14 +151,30 @@ impl Node {
             reached: Vec::new(),
         };
         tokio::spawn(session.run(order, asked, heard, rooms, stopped));
-        Ok(Node { asks, stop })
+        Ok(Node {
+            transport,
+            asks,
+            stop,
+        })
     }
 
     /// Asks for something; the answer is no error. `file` is the .torrent file of one that is added, if there is one.
     ///
     /// # Errors
     /// It cannot be done, and nothing of it was.
-    pub async fn ask(&self, request: Request, file: Option<Vec<u8>>) -> Answer {
+    pub async fn ask(&self, mut request: Request, file: Option<Vec<u8>>) -> Answer {
+        // The session does not wait for a server.
+        let file = match &mut request {
+            Request::Add(add) => match add.url.take() {
+                Some(url) if file.is_none() && add.magnet.is_none() => {
+                    let file = fetch::torrent_at(&self.transport, &url).await;
+                    Some(file.map_err(|error| NodeError::Refused(error.to_string()))?)
+                }
+                Some(_) => return Err(NodeError::Usage(adding::ONE_SOURCE.to_owned())),
+                None => file,
+            },
+            _ => file,
+        };
         let (answer, answered) = oneshot::channel();
         let asked = self.asks.send((request, file, answer)).await;
         asked.map_err(|_| NodeError::Stopped)?;

@@ -49,7 +49,7 @@ impl Default for Settings {
     }
 }
 
-/// Trackers that every torrent gets: more would be a burden on all of them.
+/// Trackers that a person adds to a torrent: more would be a burden on all of them.
 const MAX_ADDED_TRACKERS: usize = 64;
 
 /// One setting.
@@ -170,7 +170,7 @@ fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
     Ok(())
 }
 
-fn trackers(text: &str) -> Result<Vec<String>, String> {
+pub(crate) fn trackers(text: &str) -> Result<Vec<String>, String> {
     let urls: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
     if urls.len() > MAX_ADDED_TRACKERS {
         return Err(format!("{MAX_ADDED_TRACKERS} trackers are the most"));

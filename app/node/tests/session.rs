@@ -689,7 +689,7 @@ async fn a_seed_that_has_given_enough_rests_until_it_is_told_to_go_on() {
     until(&ours, State::Seeding).await;
     // What it is told itself goes before what the session says.
     change(&ours, "word", |change| {
-        change.rules = words(&[("time", "none")])
+        change.rules = words(&[("time", "none")]);
     })
     .await
     .unwrap();
@@ -818,7 +818,7 @@ async fn a_torrent_has_the_name_and_tags_that_it_is_given() {
     let own = change(&ours, "saying", |change| change.name = Some(String::new()));
     assert_eq!(own.await.unwrap().name, "word");
     let lines = change(&ours, "word", |change| {
-        change.name = Some("a\nb".to_owned())
+        change.name = Some("a\nb".to_owned());
     });
     assert_eq!(lines.await.unwrap_err().kind(), ErrorKind::Usage);
     ours.stop(PATIENCE).await;

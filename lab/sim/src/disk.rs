@@ -5,7 +5,7 @@
 //! Invariant: a piece is reported as verified only after all its tokens were 0 and it was written; what the cache holds never
 //! exceeds its bound.
 
-use crate::setup::{DiskConfig, Proof};
+use crate::setup::{DiskConfig, OutageKind, Proof};
 use core::time::Duration;
 use shoal_machine::Moment;
 use shoal_metainfo::{Bitfield, Block, BlockIndex, Layout, PieceIndex};
@@ -129,6 +129,17 @@ impl Disk {
         self.done
     }
 
+    fn outage(&self, now: Moment) -> Option<OutageKind> {
+        let mut outages = self.config.outages.iter();
+        let outage = outages.find(|outage| outage.from <= now && now < outage.until);
+        outage.map(|outage| outage.kind)
+    }
+
+    /// Whether what is there can be read.
+    pub(crate) fn is_readable(&self, now: Moment) -> bool {
+        self.outage(now) != Some(OutageKind::Missing)
+    }
+
     /// Takes a received block.
     pub(crate) fn store(&mut self, block: Block, token: Token) -> Stored {
         let length = u64::from(self.layout.block_length(block));
@@ -224,10 +235,7 @@ impl Disk {
 
     /// The moment that [`Disk::start`] named has come. Returns when to come again, where the disk is full.
     pub(crate) fn finish(&mut self, now: Moment, events: &mut Vec<DiskEvent>) -> Option<Moment> {
-        let full = self
-            .config
-            .full
-            .is_some_and(|(from, until)| from <= now && now < until);
+        let full = self.outage(now).is_some();
         if full != self.suspended {
             self.suspended = full;
             events.push(DiskEvent::Suspended(full));

@@ -169,6 +169,8 @@ pub(crate) struct Node {
     pub(crate) discarded_blocks: u64,
     pub(crate) bans: Vec<IpAddr>,
     pub(crate) suspensions: u32,
+    /// Requests that could not be served because the volume was gone.
+    pub(crate) unreadable: u32,
     pub(crate) lost_connections: u32,
 }
 

@@ -29,6 +29,8 @@ pub struct NodeOutcome {
     pub banned: Vec<NodeId>,
     /// How often its disk stopped taking more.
     pub suspensions: u32,
+    /// Requests that it could not serve because its volume was gone.
+    pub unreadable: u32,
     /// Connections that ended.
     pub lost_connections: u32,
     /// Disk operations.

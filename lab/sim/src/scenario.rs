@@ -3,7 +3,8 @@
 //! Invariant: a scenario and a seed are a setup, the same one each time.
 
 use crate::setup::{
-    Action, Behaviour, Delivery, DiskConfig, NodeConfig, NodeId, Proof, Setup, Start, mbit,
+    Action, Behaviour, Delivery, DiskConfig, NodeConfig, NodeId, Outage, OutageKind, Proof, Setup,
+    Start, mbit,
 };
 use core::time::Duration;
 use shoal_machine::Moment;
@@ -77,6 +78,16 @@ pub const ALL: &[Scenario] = &[
         name: "disk-full",
         summary: "a disk is full for a minute",
         setup: disk_full,
+    },
+    Scenario {
+        name: "missing-volume",
+        summary: "the drives of the seed and of a peer are gone for a while",
+        setup: missing_volume,
+    },
+    Scenario {
+        name: "moved",
+        summary: "files are moved again and again while they are downloaded",
+        setup: moved,
     },
     Scenario {
         name: "slow-disk",
@@ -301,10 +312,50 @@ pub fn disk_full(seed: u64) -> Setup {
     let mut setup = small(seed, 3);
     setup.total_bytes = 16 * 1024 * 1024;
     setup.nodes[1].disk = DiskConfig {
-        full: Some((Moment::from_secs(3), Moment::from_secs(63))),
+        outages: vec![outage(3, 63, OutageKind::Full)],
         cache_bytes: 2 * 1024 * 1024,
         ..DiskConfig::default()
     };
+    setup
+}
+
+const fn outage(from_s: u64, until_s: u64, kind: OutageKind) -> Outage {
+    Outage {
+        from: Moment::from_secs(from_s),
+        until: Moment::from_secs(until_s),
+        kind,
+    }
+}
+
+/// The volume of the seed is gone for the second half of a minute, and that of node 1 from the third to the 20th second.
+#[must_use]
+pub fn missing_volume(seed: u64) -> Setup {
+    let mut setup = small(seed, 3);
+    setup.total_bytes = 16 * 1024 * 1024;
+    for (node, from_s, until_s) in [(0, 6, 40), (1, 3, 20)] {
+        setup.nodes[node as usize].disk = DiskConfig {
+            outages: vec![outage(from_s, until_s, OutageKind::Missing)],
+            cache_bytes: 2 * 1024 * 1024,
+            ..DiskConfig::default()
+        };
+        let lost = Action::LoseSince(NodeId(node), Moment::from_secs(from_s - 1));
+        setup.actions.push((Moment::from_secs(until_s), lost));
+    }
+    setup
+}
+
+/// The files of node 1 are moved again and again, and those of the seed once, while they are downloaded and served.
+#[must_use]
+pub fn moved(seed: u64) -> Setup {
+    let mut setup = small(seed, 4);
+    setup.total_bytes = 16 * 1024 * 1024;
+    let moves = (1..20).map(|turn| outage(3 * turn, 3 * turn + 2, OutageKind::Full));
+    setup.nodes[1].disk = DiskConfig {
+        outages: moves.collect(),
+        cache_bytes: 2 * 1024 * 1024,
+        ..DiskConfig::default()
+    };
+    setup.nodes[0].disk.outages = vec![outage(2, 12, OutageKind::Full)];
     setup
 }
 

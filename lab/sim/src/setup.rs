@@ -84,8 +84,28 @@ pub struct DiskConfig {
     pub cache_bytes: u64,
     /// The operation that fails, counted from 1.
     pub fail_operation: Option<u64>,
-    /// From when until when there is no room.
-    pub full: Option<(Moment, Moment)>,
+    /// When nothing can be written.
+    pub outages: Vec<Outage>,
+}
+
+/// A time in which a disk does not do everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// Its beginning.
+    pub from: Moment,
+    /// Its end.
+    pub until: Moment,
+    /// What it is.
+    pub kind: OutageKind,
+}
+
+/// Why a disk does not do everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutageKind {
+    /// There is no room, or files move: what is there can be read.
+    Full,
+    /// The volume is gone: nothing can be read either.
+    Missing,
 }
 
 impl Default for DiskConfig {
@@ -95,7 +115,7 @@ impl Default for DiskConfig {
             latency: Duration::from_millis(2),
             cache_bytes: 64 * 1024 * 1024,
             fail_operation: None,
-            full: None,
+            outages: Vec::new(),
         }
     }
 }
@@ -234,6 +254,8 @@ pub enum Action {
     DeadlineEnded(NodeId, u64),
     /// A node's copy of a piece rots: it has it no longer.
     Lose(NodeId, PieceIndex),
+    /// So do all that it has verified since then: what was not synced when a drive went.
+    LoseSince(NodeId, Moment),
 }
 
 /// A swarm.

@@ -350,6 +350,7 @@ impl World {
                 .filter_map(|&ip| crate::node::node_at(ip))
                 .collect(),
             suspensions: node.suspensions,
+            unreadable: node.unreadable,
             lost_connections: node.lost_connections,
             disk_operations: node.disk.operation_count(),
         });

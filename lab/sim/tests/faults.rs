@@ -132,3 +132,56 @@ fn connections_that_break_all_the_time_cost_time_and_nothing_else() {
     }
     run(setup);
 }
+
+#[test]
+fn drives_that_go_and_come_back_cost_what_was_not_synced_and_nothing_else() {
+    for seed in 0..8 {
+        let setup = scenario::missing_volume(seed);
+        let outcome = run(setup.clone());
+        assert!(outcome.nodes[0].unreadable > 0, "it was asked");
+        // Who asks in vain does not go on asking.
+        let asked = outcome.nodes[0].unreadable + outcome.nodes[1].unreadable;
+        assert!(asked < 1_200, "seed {seed}: {asked} requests");
+        assert!(outcome.nodes[1].suspensions >= 1);
+        let again = outcome.nodes[1].received_bytes - setup.total_bytes;
+        assert!(again < 6 * 1024 * 1024, "seed {seed}: {again} bytes again");
+        assert!(outcome.last_completion > Moment::from_secs(40));
+    }
+}
+
+#[test]
+fn files_that_are_moved_while_they_are_downloaded_are_completed() {
+    for seed in 0..8 {
+        let setup = scenario::moved(seed);
+        let outcome = run(setup.clone());
+        assert!(outcome.nodes[1].suspensions > 1);
+        assert_eq!(outcome.nodes[1].unreadable, 0, "what is there is served");
+        assert_eq!(outcome.nodes[1].verified.len(), 64, "nothing twice");
+        assert_eq!(
+            outcome.nodes[0].suspensions, 0,
+            "a seed has nothing to write"
+        );
+    }
+}
+
+#[test]
+fn killed_while_its_drive_is_away_or_its_files_move_a_node_goes_on_with_its_journal() {
+    for (name, outages) in [
+        ("moved", scenario::moved(1)),
+        ("away", scenario::missing_volume(1)),
+    ] {
+        for half_s in 2..24 {
+            let mut setup = outages.clone();
+            let at = Moment::ZERO + Duration::from_millis(500 * half_s);
+            let node = NodeId(1);
+            setup.actions.push((at, Action::Crash(node)));
+            setup
+                .actions
+                .push((at + Duration::from_secs(2), Action::Restart(node)));
+            setup.actions.sort_by_key(|(at, _)| *at);
+            let outcome = run(setup);
+            let verified = outcome.nodes[1].verified.len();
+            assert!(verified >= 64, "{name}, {at:?}: {verified}");
+        }
+    }
+}

@@ -24,7 +24,7 @@ use crate::wishes::Wishes;
 use crate::worker::{Pool, Workers};
 use shoal_metainfo::{FileIndex, InfoHashes, Metainfo};
 use shoal_session::{Settings, TorrentKey};
-use shoal_storage::{ContentSpec, Disk, Storage, StorageConfig, StorageError};
+use shoal_storage::{ContentSpec, Disk, Reason, Storage, StorageConfig, StorageError};
 use shoal_transport::{
     LimitGroup, Listener, Mapped, OriginClass, OtherDatagrams, PeerDialer, RateLimits, Transport,
     TransportConfig, TransportError, UtpEndpoint, WantedPort,
@@ -81,6 +81,18 @@ pub enum EngineError {
     /// The engine was stopped meanwhile.
     #[error("the engine has stopped")]
     Stopped,
+}
+
+impl EngineError {
+    /// Why the disk does not do what it was asked for, where that may change: then the same is worth trying again.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            EngineError::Storage(error) => error.reason(),
+            EngineError::SlowDisk => Some(Reason::Unreachable),
+            _ => None,
+        }
+    }
 }
 
 /// Over what peers are spoken to.
@@ -152,6 +164,8 @@ pub struct AddTorrent {
     pub trust: bool,
     /// Reserve the room when opening.
     pub preallocate: bool,
+    /// Take files that are missing for gone and fetch them again, as a person wants it; otherwise it is refused to add the torrent.
+    pub accept_missing: bool,
     /// Where completion is remembered; `None` is nowhere.
     pub journal: Option<PathBuf>,
     /// Peers that the user named.
@@ -192,6 +206,7 @@ impl AddTorrent {
             super_seed: false,
             trust: false,
             preallocate: false,
+            accept_missing: false,
             journal: None,
             peers: Vec::new(),
             trackers: Vec::new(),

@@ -165,7 +165,7 @@ pub use reader::{FileReader, MAX_READERS};
 pub use scrape::{MAX_SCRAPED_TRACKERS, Scrapes};
 pub use shoal_dht::Settings as DhtSettings;
 pub use shoal_session::{SeedingPolicy, Settings as SessionSettings, Slots, TorrentKey};
-pub use shoal_storage::{Fate, Location, Progress, Removed};
+pub use shoal_storage::{Fate, Location, Progress, Reason, Removed, StorageError};
 pub use shoal_swarm::metadata::search::Standing as SearchStanding;
 pub use shoal_swarm::web_session::content_range;
 pub use shoal_tracker::{Error as TrackerError, ScrapeCounts, ScrapeReply};

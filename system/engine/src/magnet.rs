@@ -393,7 +393,7 @@ impl MagnetTask {
             | ToTorrent::Selected(_)
             | ToTorrent::Command(_) => {}
             // There are no files yet.
-            ToTorrent::Relocate(_) | ToTorrent::Relocated => {}
+            ToTorrent::Relocate(_) | ToTorrent::Relocated | ToTorrent::AcceptMissing(_) => {}
         }
     }
 

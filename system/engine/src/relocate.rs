@@ -1,4 +1,4 @@
-//! Where the files of a torrent are: moving, renaming and removing them.
+//! Where the files of a torrent are: moving, renaming and removing them, and giving them up.
 //!
 //! Invariant: of one torrent one move goes on at a time, and nothing is asked of peers while it does.
 
@@ -42,6 +42,15 @@ impl Relocate {
             Destination::Folder(old, new) => content.with_folder_at(old, new),
         }
     }
+}
+
+/// Has missing files taken for lost, and whoever asked told.
+pub(crate) fn accept_missing(content: &Content, reply: oneshot::Sender<Result<(), EngineError>>) {
+    let content = content.clone();
+    tokio::task::spawn_blocking(move || {
+        // Where nobody waits for it, nobody wants to know.
+        drop(reply.send(content.accept_missing().map_err(EngineError::from)));
+    });
 }
 
 /// The move of a torrent that is going on, if one is.
@@ -145,6 +154,17 @@ impl TorrentHandle {
     ) -> Result<Arc<Location>, EngineError> {
         self.place(Destination::Folder(old.to_owned(), new.to_owned()))
             .await
+    }
+
+    /// Takes files that are gone ([`shoal_storage::Reason::FilesMissing`]) for lost, as a person wants it: they are fetched again.
+    ///
+    /// # Errors
+    /// Where their volume is missing, or the torrent has ended.
+    pub async fn accept_missing(&self) -> Result<(), EngineError> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.sender.send(ToTorrent::AcceptMissing(reply)).await;
+        sent.map_err(|_| EngineError::Stopped)?;
+        answer.await.map_err(|_| EngineError::Stopped)?
     }
 
     async fn place(&self, to: Destination) -> Result<Arc<Location>, EngineError> {

@@ -54,6 +54,7 @@ pub(crate) fn content_spec(add: &AddTorrent, wanted: &[bool]) -> ContentSpec {
             Mode::Download
         },
         preallocate: add.preallocate,
+        accept_missing: add.accept_missing,
         ..ContentSpec::new(&add.metainfo, add.directory.clone(), wanted)
     }
 }
@@ -562,7 +563,11 @@ impl Checking<'_> {
                             have.insert(piece);
                         }
                     }
-                    // Nothing was verified that could be lost, and nothing received that could be anything else.
+                    // Its drive went and came back, and it had not been synced.
+                    Some(Event::Lost { piece }) => {
+                        have.remove(piece);
+                    }
+                    // Nothing was received that could be anything else.
                     Some(_) => {}
                     None => return None,
                 },

@@ -17,14 +17,14 @@ use crate::command::Command;
 use crate::connect::{Introduction, Ready};
 use crate::dht::Membership;
 use crate::dials::Dials;
-use crate::engine::Environment;
+use crate::engine::{EngineError, Environment};
 use crate::hashes::HashServer;
 use crate::inbox::{self, Receiver, Sender};
 use crate::local;
 use crate::mailbox::Mailbox;
 use crate::recheck::Rechecks;
 use crate::register::Registration;
-use crate::relocate::{Moving, Relocate};
+use crate::relocate::{self, Moving, Relocate};
 use crate::session::{FromSession, ToSession};
 use crate::snapshot::{Phase, Shown};
 use crate::tracker::Trackers;
@@ -46,7 +46,7 @@ use shoal_transport::TorrentLimiter;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use verify::Verifying;
 use web_seeds::WebSeeds;
 
@@ -85,6 +85,8 @@ pub(crate) enum ToTorrent {
     Relocate(Box<Relocate>),
     /// They are, or that failed.
     Relocated,
+    /// Missing files are to be taken for lost.
+    AcceptMissing(oneshot::Sender<Result<(), EngineError>>),
     Stop,
 }
 
@@ -457,6 +459,9 @@ impl TorrentTask {
                         .begin(*relocate, content, self.parts.inbox.sender());
                     self.rest_or_go_on();
                 }
+            }
+            ToTorrent::AcceptMissing(reply) => {
+                relocate::accept_missing(&self.parts.on_disk.content, reply);
             }
             ToTorrent::Relocated => {
                 self.moving.end();

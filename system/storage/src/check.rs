@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use shoal_metainfo::{PieceIndex, Verdict, hasher};
 
 use crate::event::Event;
+use crate::files::{Failure, Look};
 use crate::inner::Inner;
 use crate::journal::Record;
 use crate::lockstep::{Lane, READ_AHEAD, hash_lanes};
+use crate::reason::Reason;
 use crate::shared::Job;
 
 /// A list of pieces to check. Each runner takes as many pieces at a time as are hashed together, so that pieces in the making
@@ -21,6 +23,8 @@ pub(crate) struct CheckWork {
     next: AtomicUsize,
     cancelled: Arc<AtomicBool>,
     checked: Arc<AtomicU32>,
+    /// What is missing is taken for gone.
+    accepts_missing: bool,
 }
 
 /// A check that is going on. Dropping it does not stop it; closing the content does, and so does dropping the receiver of
@@ -33,8 +37,12 @@ pub struct Check {
 }
 
 impl Check {
-    /// Checks `pieces` of `content`.
-    pub(crate) fn start(content: &Arc<Inner>, pieces: Vec<PieceIndex>) -> Check {
+    /// Checks `pieces` of `content`; `accepts_missing` where files that are missing are taken for gone.
+    pub(crate) fn start(
+        content: &Arc<Inner>,
+        pieces: Vec<PieceIndex>,
+        accepts_missing: bool,
+    ) -> Check {
         let check = Check {
             cancelled: Arc::default(),
             checked: Arc::default(),
@@ -47,6 +55,7 @@ impl Check {
             next: AtomicUsize::new(0),
             cancelled: Arc::clone(&check.cancelled),
             checked: Arc::clone(&check.checked),
+            accepts_missing,
         });
         for _ in 0..runners {
             content.shared.push(Job::Check(Arc::clone(&work)));
@@ -78,17 +87,18 @@ impl CheckWork {
         if self.cancelled.load(Ordering::Relaxed) {
             return;
         }
-        {
+        let absences = {
             let mut state = self.content.state();
             if state.closing || self.content.events.is_closed() {
                 return;
             }
-            if state.is_crowded() {
-                state.parked = true;
+            if state.is_crowded() || state.is_volume_absent() {
+                state.parked |= state.is_crowded();
                 state.parked_checks.push(Arc::clone(&self));
                 return;
             }
-        }
+            state.absences
+        };
         let lanes = hasher::lanes(self.content.verifier.needs());
         let first = self.next.fetch_add(lanes, Ordering::Relaxed);
         let rest = self.pieces.get(first..).unwrap_or_default();
@@ -97,13 +107,35 @@ impl CheckWork {
             return;
         }
         let content = Arc::clone(&self.content);
-        let right = content.check_pieces(pieces, scratch);
+        let right = content.check_pieces(pieces, self.accepts_missing, scratch);
+        // What was not right on a drive that went meanwhile tells nothing.
+        let went = content.state().absences != absences;
+        let mut again = Vec::new();
         for &piece in pieces {
-            self.checked.fetch_add(1, Ordering::Relaxed);
             let right = right.contains(&piece);
+            if went && !right {
+                again.push(piece);
+                continue;
+            }
+            self.checked.fetch_add(1, Ordering::Relaxed);
             content.emit(&mut content.state(), Event::Checked { piece, right });
         }
+        if !again.is_empty() {
+            content.shared.push(Job::Check(Arc::new(self.of(again))));
+        }
         content.shared.push(Job::Check(self));
+    }
+
+    /// Another part of the same check.
+    fn of(&self, pieces: Vec<PieceIndex>) -> CheckWork {
+        CheckWork {
+            content: Arc::clone(&self.content),
+            pieces,
+            next: AtomicUsize::new(0),
+            cancelled: Arc::clone(&self.cancelled),
+            checked: Arc::clone(&self.checked),
+            accepts_missing: self.accepts_missing,
+        }
     }
 }
 
@@ -121,22 +153,66 @@ impl Inner {
     fn check_pieces(
         self: &Arc<Self>,
         pieces: &[PieceIndex],
+        accepts_missing: bool,
         scratch: &mut Vec<u8>,
     ) -> Vec<PieceIndex> {
         let mut claims: Vec<Claim> = Vec::with_capacity(pieces.len());
         for &piece in pieces {
             let twice = claims.iter().any(|claim| claim.piece == piece);
             if !twice && let Some(claim) = self.claim(piece) {
-                self.files.look(self.layout.range_of(piece));
+                self.files.look_first(self.layout.range_of(piece));
                 claims.push(claim);
             }
         }
-        let right = self.right_on_disk(&claims, scratch);
+        let mut right = self.right_on_disk(&claims, scratch);
         for claim in claims {
-            self.conclude(&claim, right.contains(&claim.piece));
+            let is_right = right.contains(&claim.piece);
+            if !is_right && self.is_out_of_reach(claim.piece, accepts_missing) {
+                // Nothing was learned: it counts as what it did before.
+                right.extend(claim.had.then_some(claim.piece));
+                if !claim.had {
+                    self.release(&mut self.state(), claim.piece);
+                }
+            } else {
+                self.conclude(&claim, is_right);
+            }
         }
         self.rested.notify_all();
         right
+    }
+
+    /// Whether a piece is not right only because a file of it is missing or cannot be looked at. Of one that was not known to have been
+    /// there, nothing is missing.
+    fn is_out_of_reach(self: &Arc<Self>, piece: PieceIndex, accepts_missing: bool) -> bool {
+        let known = self.state().have.get(piece) || self.resumed.is_suspect(piece);
+        if !known {
+            return false;
+        }
+        self.look_at_volume();
+        let slots = self.files.places(self.layout.range_of(piece));
+        let slots: Vec<usize> = slots.filter_map(|place| place.slot).collect();
+        let is_there = |slot: usize| match self.files.look(slot, 0, true) {
+            Look::Same | Look::Changed => true,
+            Look::Missing if accepts_missing => true,
+            Look::Missing => {
+                self.miss(slot);
+                false
+            }
+            Look::Unknown(error) => {
+                let path = self.files.full_path(slot);
+                let reason = self.reason_of(&Failure { path, error });
+                if reason == Reason::VolumeMissing {
+                    self.vanish();
+                }
+                // What a medium does not give any more is lost.
+                reason.is_of_the_medium()
+            }
+        };
+        let absent = match accepts_missing {
+            true => self.state().is_volume_absent(),
+            false => self.is_absent(piece),
+        };
+        absent || !slots.into_iter().all(is_there)
     }
 
     fn claim(&self, piece: PieceIndex) -> Option<Claim> {

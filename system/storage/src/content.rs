@@ -11,9 +11,8 @@ use shoal_metainfo::{BLOCK_LENGTH, Bitfield, Block, BlockIndex, FileIndex, Piece
 use crate::Storage;
 use crate::check::Check;
 use crate::error::{ReadError, StorageError};
-use crate::files::Failure;
+use crate::files::{Failure, Look};
 use crate::inner::Inner;
-use crate::map;
 use crate::pool::BlockBuffer;
 use crate::relocate::Progress;
 use crate::source::{Segment, Source};
@@ -81,7 +80,14 @@ impl Content {
     /// out right is verified from then on, and one that turns out wrong no longer. A piece of which blocks were received
     /// is not read and counts as wrong.
     pub fn verify(&self, pieces: Vec<PieceIndex>) -> Check {
-        Check::start(&self.inner, pieces)
+        Check::start(&self.inner, pieces, false)
+    }
+
+    /// As [`Content::verify`] of all pieces, as a person asks for it: pieces of files that are missing are wrong, and those files are not
+    /// waited for any more ([`crate::Reason::FilesMissing`]). A drive that is missing is.
+    pub fn recheck(&self) -> Check {
+        self.inner.stop_waiting();
+        Check::start(&self.inner, self.inner.layout.pieces().collect(), true)
     }
 
     /// Takes every piece for right whose files reach that far, without reading them. Returns the pieces that are to be had.
@@ -90,11 +96,11 @@ impl Content {
         let there = |piece: &PieceIndex| {
             let mut places = inner.files.places(inner.layout.range_of(*piece));
             places.all(|place| {
-                place.slot.is_none_or(|slot| {
-                    inner
-                        .files
-                        .is_unchanged(slot, place.offset + place.len, false)
-                })
+                let end = place.offset + place.len;
+                let look = |slot| inner.files.look(slot, end, false);
+                place
+                    .slot
+                    .is_none_or(|slot| matches!(look(slot), Look::Same))
             })
         };
         let pieces: Vec<PieceIndex> = inner.layout.pieces().filter(there).collect();
@@ -126,12 +132,15 @@ impl Content {
             .places(start + u64::from(begin)..start + u64::from(end))
         {
             if let Some(slot) = place.slot {
-                if !inner
-                    .files
-                    .is_unchanged(slot, place.offset + place.len, false)
-                {
-                    self.lose_file(slot);
-                    return Err(ReadError::Changed(inner.files.full_path(slot)));
+                let path = || inner.files.full_path(slot);
+                match inner.look(slot, place.offset + place.len, false) {
+                    Look::Same => {}
+                    Look::Changed => return Err(ReadError::Changed(path())),
+                    Look::Missing => return Err(ReadError::Missing(path())),
+                    Look::Unknown(source) => {
+                        let path = path();
+                        return Err(ReadError::Io { path, source });
+                    }
                 }
                 let segment = inner.files.segment(place);
                 segments.push(segment.map_err(|error| inner.files.failure(slot, error))?);
@@ -193,31 +202,27 @@ impl Content {
     /// are all pieces of a file of it that changed. Events follow.
     pub fn doubt(&self, piece: PieceIndex) {
         let inner = &self.inner;
+        inner.look_at_volume();
+        let mut reachable = !inner.is_absent(piece);
         for place in inner.files.places(inner.layout.range_of(piece)) {
-            if let Some(slot) = place.slot
-                && !inner
-                    .files
-                    .is_unchanged(slot, place.offset + place.len, true)
-            {
-                self.lose_file(slot);
+            if let Some(slot) = place.slot {
+                let look = inner.look(slot, place.offset + place.len, true);
+                reachable &= matches!(look, Look::Same | Look::Changed);
             }
         }
-        inner.lose(std::iter::once(piece));
+        // What is missing may come back.
+        if reachable {
+            inner.lose(std::iter::once(piece));
+        }
     }
 
-    fn lose_file(&self, slot: usize) {
-        let inner = &self.inner;
-        inner.files.reconsider(slot);
-        match inner.files.specs().get(slot) {
-            Some(spec) => inner.lose(map::pieces_of(spec, &inner.layout)),
-            None => {
-                let uses_parts = |piece: &PieceIndex| {
-                    let mut places = inner.files.places(inner.layout.range_of(*piece));
-                    places.any(|place| place.slot == Some(slot))
-                };
-                inner.lose(inner.layout.pieces().filter(uses_parts));
-            }
-        }
+    /// Takes files that are missing ([`crate::Reason::FilesMissing`]) for gone, as a person wants it: their pieces are lost, and can be
+    /// written anew. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Where their volume is missing.
+    pub fn accept_missing(&self) -> Result<(), StorageError> {
+        self.inner.accept_missing()
     }
 
     /// Changes which files are wanted. Fragments of a file that becomes wanted move from the parts file into it, so that
@@ -321,7 +326,7 @@ impl Content {
 impl From<Failure> for ReadError {
     fn from(failure: Failure) -> Self {
         match failure.error.kind() {
-            io::ErrorKind::NotFound => ReadError::Changed(failure.path),
+            io::ErrorKind::NotFound => ReadError::Missing(failure.path),
             _ => ReadError::Io {
                 path: failure.path,
                 source: failure.error,

@@ -16,7 +16,7 @@ use crate::state_file;
 
 /// The directory below which a content lies.
 #[derive(Debug)]
-pub struct Root(OwnedFd);
+pub struct Root(Option<OwnedFd>);
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,14 +134,24 @@ impl Root {
     /// The directory at `path`, to which links may lead: it is the person's choice.
     pub(crate) fn new(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Root(rustix::fs::open(path, flags, Mode::empty())?))
+        Ok(Root(Some(rustix::fs::open(path, flags, Mode::empty())?)))
+    }
+
+    /// Of a directory that is not there: everything below it fails with `ENODEV`. It keeps no volume busy.
+    pub(crate) const fn gone() -> Self {
+        Root(None)
+    }
+
+    fn fd(&self) -> Result<&OwnedFd, Errno> {
+        self.0.as_ref().ok_or(Errno::NODEV)
     }
 
     /// Whether files can be created in it.
     pub(crate) fn is_writable(&self) -> bool {
         use rustix::fs::Access;
         let access = Access::WRITE_OK | Access::EXEC_OK;
-        rustix::fs::accessat(&self.0, ".", access, AtFlags::EACCESS).is_ok()
+        let may = |fd| rustix::fs::accessat(fd, ".", access, AtFlags::EACCESS);
+        self.fd().and_then(may).is_ok()
     }
 
     /// What is at `path`, `None` where it or one of its folders is missing. `ELOOP` where a component is a symbolic link,
@@ -167,7 +177,8 @@ impl Root {
             return Some(Err(Errno::INVAL));
         }
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        match rustix::fs::openat2(&self.0, path, flags, mode, resolve) {
+        let open = |fd| rustix::fs::openat2(fd, path, flags, mode, resolve);
+        match self.fd().and_then(open) {
             // Kernels before 5.6 do not have it, and some sandboxes hide it.
             Err(Errno::NOSYS | Errno::PERM) => None,
             result => Some(result),
@@ -211,18 +222,35 @@ impl Root {
 
     /// The device that it lies on.
     pub(crate) fn device(&self) -> io::Result<u64> {
-        Ok(rustix::fs::fstat(&self.0)?.st_dev)
+        Ok(rustix::fs::fstat(self.fd()?)?.st_dev)
     }
 
     /// Tells it from every other directory that is there at the same time: device and inode.
     pub(crate) fn identity(&self) -> io::Result<(u64, u64)> {
-        let stat = rustix::fs::fstat(&self.0)?;
+        let stat = rustix::fs::fstat(self.fd()?)?;
         Ok((stat.st_dev, stat.st_ino))
+    }
+
+    /// Whether files keep their inode numbers from one mount to the next. FAT and exFAT have none, so that the kernel makes some up; what
+    /// a program does (FUSE) is its own affair.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(crate) fn has_lasting_inodes(&self) -> io::Result<bool> {
+        /// From linux/magic.h.
+        const FAT: i128 = 0x4d44;
+        const EXFAT: i128 = 0x2011_bab0;
+        const FUSE: i128 = 0x6573_5546;
+        let kind = i128::from(rustix::fs::fstatfs(self.fd()?)?.f_type);
+        Ok(![FAT, EXFAT, FUSE].contains(&kind))
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn has_lasting_inodes(&self) -> io::Result<bool> {
+        self.fd().map(|_| true).map_err(io::Error::from)
     }
 
     /// How many bytes there is room for; `None` where the file system does not count.
     pub(crate) fn free_bytes(&self) -> io::Result<Option<u64>> {
-        let stat = rustix::fs::fstatvfs(&self.0)?;
+        let stat = rustix::fs::fstatvfs(self.fd()?)?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
         Ok((stat.f_blocks > 0).then_some(free))
     }
@@ -230,7 +258,7 @@ impl Root {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn sync_device(&self) -> io::Result<()> {
         // What only names a folder cannot be synced by; this one was opened for reading.
-        Ok(rustix::fs::syncfs(&self.0)?)
+        Ok(rustix::fs::syncfs(self.fd()?)?)
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -276,7 +304,7 @@ impl Root {
         create: bool,
     ) -> Result<(OwnedFd, &'a std::ffi::OsStr), Errno> {
         let name = path.file_name().ok_or(Errno::INVAL)?;
-        let mut folder = rustix::io::fcntl_dupfd_cloexec(&self.0, 0)?;
+        let mut folder = rustix::io::fcntl_dupfd_cloexec(self.fd()?, 0)?;
         for component in path.parent().into_iter().flat_map(Path::components) {
             let Component::Normal(component) = component else {
                 return Err(Errno::INVAL);
@@ -329,12 +357,6 @@ pub(crate) fn reserve(file: &File, len: u64) -> io::Result<()> {
         Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Whether the error says that there is no room, which somebody can make.
-pub(crate) fn is_full(error: &io::Error) -> bool {
-    let code = error.raw_os_error();
-    code == Some(Errno::NOSPC.raw_os_error()) || code == Some(Errno::DQUOT.raw_os_error())
 }
 
 /// Whether the error says that a symbolic link is in the way.

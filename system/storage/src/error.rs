@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use shoal_metainfo::PieceIndex;
 
+use crate::reason::Reason;
+
 /// Why content could not be opened, hashed or kept.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
@@ -14,6 +16,9 @@ pub enum StorageError {
     /// The target directory cannot be written to.
     #[error("{}: the directory cannot be written to; change its permissions or choose another", .0.display())]
     ReadOnly(PathBuf),
+    /// None of the files that should be there is.
+    #[error("{}: none of the files that should be there is; plug in their volume, or say where they are", .0.display())]
+    Gone(PathBuf),
     /// A path of the content is a symbolic link, or leads through one.
     #[error("{}: refused, because it is a symbolic link or leads through one; move it away", .0.display())]
     Link(PathBuf),
@@ -66,8 +71,19 @@ pub enum StorageError {
     /// The caller cancelled the work.
     #[error("cancelled")]
     Cancelled,
+    /// The directory, or the volume that it was on when something was downloaded there, is not there.
+    #[error("{}: {}", .0.display(), Reason::VolumeMissing)]
+    VolumeMissing(PathBuf),
+    /// Files of which pieces were verified are not there any more.
+    #[error("{}, and {others} more: {}", first.display(), Reason::FilesMissing)]
+    FilesMissing {
+        /// One of them.
+        first: PathBuf,
+        /// How many others there are.
+        others: usize,
+    },
     /// Any other failure of the file system.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), Reason::of(source, path))]
     Io {
         /// What the operation was about.
         path: PathBuf,
@@ -77,6 +93,21 @@ pub enum StorageError {
 }
 
 impl StorageError {
+    /// Why the disk does not do what it was asked for, where it is the disk and may change: then the same is worth trying again.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            StorageError::NoDirectory(_) | StorageError::VolumeMissing(_) => {
+                Some(Reason::VolumeMissing)
+            }
+            StorageError::FilesMissing { .. } => Some(Reason::FilesMissing),
+            StorageError::NoRoom { .. } => Some(Reason::Full),
+            StorageError::ReadOnly(_) => Some(Reason::Denied),
+            StorageError::Io { path, source } => Some(Reason::of(source, path)),
+            _ => None,
+        }
+    }
+
     pub(crate) fn io(path: impl Into<PathBuf>, source: io::Error) -> Self {
         StorageError::Io {
             path: path.into(),
@@ -97,8 +128,11 @@ pub enum ReadError {
     /// A file of the piece was changed, truncated or removed by somebody else; `Lost` events follow.
     #[error("{}: the file was changed by somebody else", .0.display())]
     Changed(PathBuf),
+    /// A file of the piece, or its volume, is not there; [`crate::Event::Suspended`] follows.
+    #[error("{}: the file is missing", .0.display())]
+    Missing(PathBuf),
     /// Any other failure of the file system.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), Reason::of(source, path))]
     Io {
         /// The file.
         path: PathBuf,

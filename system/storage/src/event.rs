@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use shoal_metainfo::{BlockIndex, PieceIndex};
 
+use crate::reason::Reason;
+
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -42,7 +44,7 @@ pub enum Event {
         /// The piece.
         piece: PieceIndex,
     },
-    /// Writing stopped. It is tried again at intervals, without anybody's doing.
+    /// Writing stopped. It is tried again at intervals, without anybody's doing. Another one follows where the reason becomes another.
     Suspended {
         /// Why.
         reason: Reason,
@@ -51,13 +53,4 @@ pub enum Event {
     },
     /// Writing goes on after [`Event::Suspended`].
     Resumed,
-}
-
-/// Why writing stopped.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// The disk or the quota is full.
-    Full,
-    /// The system's own words for what is wrong.
-    Failing(String),
 }

@@ -4,7 +4,7 @@
 //! byte at its address in the address space: nothing in it moves or is reused, so that a source into it stays right.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
 use std::ops::Range;
@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Advice, Stat};
+use rustix::io::Errno;
 use shoal_metainfo::InfoHash;
 
 use crate::disk::{self, Access, Disk};
@@ -103,12 +104,19 @@ impl Handles {
         &self,
         key: Key,
         writable: bool,
-        open: impl FnOnce() -> io::Result<File>,
+        open: impl Fn() -> io::Result<File>,
     ) -> io::Result<Arc<File>> {
         if let Some(file) = self.lock().touch(key, writable) {
             return Ok(file);
         }
-        let file = Arc::new(open()?);
+        let file = match open() {
+            Err(error) if is_exhausted(&error) => {
+                self.close_half();
+                open()?
+            }
+            opened => opened?,
+        };
+        let file = Arc::new(file);
         let mut known = self.lock();
         known.keep(key, Arc::clone(&file), writable);
         let mut closed = Vec::new();
@@ -122,6 +130,18 @@ impl Handles {
         drop(known);
         drop(closed);
         Ok(file)
+    }
+
+    /// Closes the files that were not used for longest: others need what the system has left.
+    fn close_half(&self) {
+        let mut known = self.lock();
+        let mut closed = Vec::new();
+        for _ in 0..known.files.len().div_ceil(2) {
+            let oldest = known.by_use.pop_first();
+            closed.extend(oldest.and_then(|(_, oldest)| known.files.remove(&oldest)));
+        }
+        drop(known);
+        drop(closed);
     }
 
     /// The file, if it is open.
@@ -145,6 +165,12 @@ impl Handles {
     }
 }
 
+/// Whether the process, or the system, can have no more files open.
+fn is_exhausted(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(code, Some(Errno::MFILE | Errno::NFILE))
+}
+
 /// A part of a range: in the file `slot`, or zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -152,6 +178,19 @@ pub(crate) struct Place {
     pub(crate) slot: Option<usize>,
     pub(crate) offset: u64,
     pub(crate) len: u64,
+}
+
+/// What a look at a file showed.
+#[derive(Debug)]
+pub(crate) enum Look {
+    /// Nothing else than before.
+    Same,
+    /// Somebody changed it, or put something else in its place.
+    Changed,
+    /// It is not there.
+    Missing,
+    /// That cannot be told.
+    Unknown(io::Error),
 }
 
 /// An operation on a file failed.
@@ -239,6 +278,10 @@ impl Files {
         self.homes.with(slot, place)
     }
 
+    fn print(&self, slot: usize, metadata: &Metadata) -> Fingerprint {
+        self.homes.with(slot, |home| home.print(metadata))
+    }
+
     /// What is in the place of the file, see [`Root::inspect`].
     pub(crate) fn inspect(&self, slot: usize) -> io::Result<Option<Stat>> {
         let inspect = |home: &Home| home.root.inspect(home.path(self.specs.get(slot)));
@@ -246,11 +289,37 @@ impl Files {
     }
 
     /// What the file looks like, without it being held open.
-    pub(crate) fn look_at(&self, slot: usize) -> Option<Fingerprint> {
+    pub(crate) fn look_at(&self, slot: usize) -> io::Result<Fingerprint> {
         let open = |home: &Home| home.root.open_existing(home.path(self.specs.get(slot)));
-        let file = self.homes.with(slot, open).ok()?;
-        let metadata = file.metadata().ok()?;
-        Some(Fingerprint::of(&metadata))
+        let metadata = self.homes.with(slot, open)?.metadata()?;
+        Ok(self.print(slot, &metadata))
+    }
+
+    /// What the file looked like when it was last looked at, if nothing was written since.
+    pub(crate) fn last_seen(&self, slot: usize) -> Option<Fingerprint> {
+        let state = &self.states[slot];
+        let seen = state.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let started = state.started.load(Ordering::Acquire);
+        let (writes, print) = seen.print?;
+        (writes == started).then_some(print)
+    }
+
+    /// Closes the file.
+    pub(crate) fn close(&self, slot: usize) {
+        self.handles.forget((self.content, slot));
+    }
+
+    /// Closes all files.
+    pub(crate) fn close_all(&self) {
+        self.handles.forget_content(self.content);
+    }
+
+    /// What was written and not synced is not known to have arrived.
+    pub(crate) fn forget_writes(&self) {
+        for state in &self.states {
+            state.dirty.store(false, Ordering::Release);
+            *state.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen::default();
+        }
     }
 
     /// Moves the file as `how` does it; `copied` where what is there then is another file of the same bytes.
@@ -391,7 +460,7 @@ impl Files {
             *state.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen {
                 at: Some(Instant::now()),
                 size: metadata.len(),
-                print: Some((writes, Fingerprint::of(&metadata))),
+                print: Some((writes, self.print(slot, &metadata))),
             };
         }
     }
@@ -448,19 +517,29 @@ impl Files {
 
     /// Whether the file is still what we left, as far as its state tells, and reaches to `end`. Looks at most once in
     /// [`LOOK_INTERVAL`] unless `now` says otherwise.
-    pub(crate) fn is_unchanged(&self, slot: usize, end: u64, now: bool) -> bool {
+    pub(crate) fn look(&self, slot: usize, end: u64, now: bool) -> Look {
         let state = &self.states[slot];
         let mut seen = state.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = seen.at.is_some_and(|at| at.elapsed() < LOOK_INTERVAL);
         if fresh && !now && end <= seen.size {
-            return true;
+            return Look::Same;
         }
         let started = state.started.load(Ordering::Acquire);
         let quiet = started == state.finished.load(Ordering::Acquire);
-        let metadata = self.open(slot, false).and_then(|file| file.metadata());
-        let Ok(metadata) = metadata else { return false };
+        let metadata = match self.open(slot, false).and_then(|file| file.metadata()) {
+            Ok(metadata) => metadata,
+            Err(error) => return self.why_not(slot, error),
+        };
+        if metadata.nlink() == 0 {
+            // It may have been replaced by another one.
+            return match self.inspect(slot) {
+                Ok(None) => self.why_not(slot, io::ErrorKind::NotFound.into()),
+                Ok(Some(_)) => Look::Changed,
+                Err(error) => self.why_not(slot, error),
+            };
+        }
         let quiet = quiet && started == state.started.load(Ordering::Acquire);
-        let print = Fingerprint::of(&metadata);
+        let print = self.print(slot, &metadata);
         let before = seen.print.filter(|&(writes, _)| quiet && writes == started);
         let same = before.is_none_or(|(_, before)| before == print);
         *seen = Seen {
@@ -468,18 +547,36 @@ impl Files {
             size: metadata.len(),
             print: quiet.then_some((started, print)),
         };
-        same && metadata.nlink() > 0 && end <= metadata.len()
+        match same && end <= metadata.len() {
+            true => Look::Same,
+            false => Look::Changed,
+        }
+    }
+
+    /// What it means that the file cannot be opened.
+    fn why_not(&self, slot: usize, error: io::Error) -> Look {
+        let code = error.raw_os_error().map(Errno::from_raw_os_error);
+        match code {
+            // Fragments are fetched again: nobody would know what to bring back.
+            _ if slot == self.parts_slot() && error.kind() == io::ErrorKind::NotFound => {
+                Look::Changed
+            }
+            _ if error.kind() == io::ErrorKind::NotFound => Look::Missing,
+            // Something else is in its place.
+            Some(Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::INVAL) => Look::Changed,
+            _ => Look::Unknown(error),
+        }
     }
 
     /// Notes what the files of a range look like that were not looked at yet. To be called before the range is verified:
     /// whatever changes in them afterwards is noticed.
-    pub(crate) fn look(&self, range: Range<u64>) {
+    pub(crate) fn look_first(&self, range: Range<u64>) {
         for slot in self.places(range).filter_map(|place| place.slot) {
             let seen = self.states[slot].seen.lock();
             let known = seen.unwrap_or_else(PoisonError::into_inner).at.is_some();
             if !known {
                 // There is nothing yet that it could differ from.
-                let _same = self.is_unchanged(slot, 0, false);
+                let _same = self.look(slot, 0, false);
             }
         }
     }
@@ -515,7 +612,7 @@ impl Files {
         };
         let metadata = file.metadata().ok()?;
         let quiet = quiet && started == state.started.load(Ordering::Acquire);
-        quiet.then(|| Fingerprint::of(&metadata))
+        quiet.then(|| self.print(slot, &metadata))
     }
 
     /// The files with bytes that are not synced; they are taken for synced from here on.

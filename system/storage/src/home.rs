@@ -3,10 +3,13 @@
 //! Invariant: whoever opens a file finds it in the place where it is at that moment.
 
 use std::collections::BTreeSet;
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::absence::Whereabouts;
 use crate::disk::Root;
+use crate::journal::Fingerprint;
 use crate::spec::{FileSpec, Location};
 
 /// One place.
@@ -15,6 +18,12 @@ pub(crate) struct Home {
     pub(crate) root: Root,
     /// Of the root; `None` where it cannot be known.
     pub(crate) device: Option<u64>,
+    /// Device and inode, likewise.
+    pub(crate) identity: Option<(u64, u64)>,
+    /// Likewise.
+    pub(crate) whereabouts: Option<Whereabouts>,
+    /// Whether files keep their inode numbers from one mount to the next.
+    lasting_inodes: bool,
     pub(crate) location: Arc<Location>,
     /// Of the file with fragments, below the root.
     parts: PathBuf,
@@ -24,10 +33,37 @@ impl Home {
     pub(crate) fn new(root: Root, location: Location, parts: PathBuf) -> Self {
         Home {
             device: root.device().ok(),
+            identity: root.identity().ok(),
+            whereabouts: Whereabouts::of(&root, &location.directory).ok(),
+            lasting_inodes: root.has_lasting_inodes().unwrap_or(true),
             root,
             location: Arc::new(location),
             parts,
         }
+    }
+
+    /// The same place with its directory opened again, or, for a root that is gone, known to be missing.
+    pub(crate) fn with(&self, root: Root) -> Self {
+        Home {
+            device: root.device().ok().or(self.device),
+            identity: root.identity().ok().or(self.identity),
+            whereabouts: Whereabouts::of(&root, &self.location.directory)
+                .ok()
+                .or(self.whereabouts),
+            lasting_inodes: root.has_lasting_inodes().unwrap_or(self.lasting_inodes),
+            root,
+            location: Arc::clone(&self.location),
+            parts: self.parts.clone(),
+        }
+    }
+
+    /// What a file here looks like, as far as that lasts.
+    pub(crate) fn print(&self, metadata: &Metadata) -> Fingerprint {
+        let print = Fingerprint::of(metadata);
+        if self.lasting_inodes {
+            return print;
+        }
+        Fingerprint { inode: 0, ..print }
     }
 
     /// The path below the root of `file`; without one, of the file with fragments.

@@ -12,15 +12,17 @@ use shoal_metainfo::{Bitfield, Block, Layout, PieceIndex, Verifier};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
+use crate::absence::Absent;
 use crate::check::CheckWork;
 use crate::content::{Resumed, Stored};
 use crate::disk;
 use crate::error::StorageError;
-use crate::event::{Event, Reason};
+use crate::event::Event;
 use crate::files::{Failure, Files};
 use crate::journal::{Journal, PARTS_FILE, Record};
 use crate::partial::Partial;
 use crate::pool::BlockBuffer;
+use crate::reason::Reason;
 use crate::shared::{Job, Shared};
 use crate::spec::Mode;
 
@@ -74,6 +76,10 @@ pub(crate) struct State {
     pub(crate) closing: bool,
     /// Nothing is written because files move.
     pub(crate) moving: bool,
+    /// What is missing, so that nothing is written either.
+    pub(crate) absent: Option<Absent>,
+    /// How often the directory was missing.
+    pub(crate) absences: u64,
 }
 
 /// Writing is stopped until the next attempt.
@@ -106,6 +112,8 @@ impl State {
             synced_at: Instant::now(),
             closing: false,
             moving: false,
+            absent: None,
+            absences: 0,
         }
     }
 
@@ -134,7 +142,7 @@ impl State {
 
     /// Whether writing may be tried. While it is suspended one attempt is let through after each pause.
     pub(crate) fn may_write(&mut self, pause: Duration) -> bool {
-        if self.moving {
+        if self.moving || self.absent.is_some() {
             return false;
         }
         let now = Instant::now();
@@ -146,6 +154,20 @@ impl State {
             }
             Some(_) => false,
         }
+    }
+}
+
+impl State {
+    /// Writing stops; false where it had stopped for the same reason.
+    pub(crate) fn suspend(&mut self, reason: Reason, retry_at: Instant) -> bool {
+        let before = self.suspended.replace(Suspension { reason, retry_at });
+        let now = self.suspended.as_ref().map(|suspension| &suspension.reason);
+        before.map(|before| before.reason).as_ref() != now
+    }
+
+    /// Whether nothing can be read or written because the directory is not there.
+    pub(crate) const fn is_volume_absent(&self) -> bool {
+        matches!(self.absent, Some(Absent::Volume(_)))
     }
 }
 
@@ -249,30 +271,19 @@ impl Inner {
 
     /// Notes that writing `piece` failed. Returns false where its data was given up.
     pub(crate) fn suspend(&self, piece: PieceIndex, failure: Failure) -> bool {
-        let full = disk::is_full(&failure.error);
-        let reason = if full {
-            Reason::Full
-        } else {
-            Reason::Failing(failure.error.to_string())
-        };
+        let reason = self.reason_of(&failure);
+        if reason == Reason::VolumeMissing {
+            self.vanish();
+        }
+        let waits = !reason.is_of_the_medium();
         let mut state = self.state();
-        let retry_at = Instant::now() + self.shared.config.retry_pause;
-        let known = state
-            .suspended
-            .as_ref()
-            .is_some_and(|suspension| suspension.reason == reason);
-        state.suspended = Some(Suspension {
-            reason: reason.clone(),
-            retry_at,
-        });
-        if !known {
-            let path = failure.path;
-            self.emit(&mut state, Event::Suspended { reason, path });
+        if !reason.is_absence() {
+            self.set_suspended(&mut state, reason, failure.path);
         }
         let Some(partial) = state.partials.get_mut(&piece) else {
             return false;
         };
-        if !full {
+        if !waits {
             partial.attempts += 1;
         }
         if partial.attempts < MAX_WRITE_ATTEMPTS {
@@ -291,7 +302,7 @@ impl Inner {
 
     /// Notes that writing works.
     pub(crate) fn resume(self: &Arc<Self>, state: &mut State) {
-        if state.suspended.take().is_some() {
+        if state.absent.is_none() && state.suspended.take().is_some() {
             self.emit(state, Event::Resumed);
             self.kick(state);
         }
@@ -313,13 +324,17 @@ impl Inner {
         }
         let due =
             now.saturating_duration_since(state.synced_at) >= self.shared.config.sync_interval;
-        if state.unsynced && due && !state.sync_queued && !state.closing {
+        let can_be = state.absent.is_none() && !state.sync_queued && !state.closing;
+        if state.unsynced && due && can_be {
             state.sync_queued = true;
             self.shared.push(Job::Sync(Arc::clone(self)));
         }
     }
 
     fn retry(self: &Arc<Self>, state: &mut State) {
+        if state.absent.is_some() {
+            return;
+        }
         let waiting = state.partials.iter_mut().find(|(_, partial)| partial.right);
         match waiting {
             Some((&piece, partial)) => self.queue_if_worth_it(partial, piece),
@@ -403,6 +418,9 @@ impl Inner {
         };
         let dirty = self.files.take_dirty();
         if let Err(failure) = self.files.sync_all(&dirty) {
+            if self.reason_of(&failure) == Reason::VolumeMissing {
+                self.vanish();
+            }
             syncing.broken = true;
             for &slot in &dirty {
                 self.files.set_dirty(slot);

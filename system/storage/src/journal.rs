@@ -18,11 +18,12 @@ use std::io::{self, IoSlice, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use rustix::fs::FlockOperation;
 use shoal_metainfo::{Bitfield, InfoHash, PieceIndex};
 
+use crate::absence::Whereabouts;
 use crate::disk::{self, Disk};
 use crate::error::StorageError;
 
@@ -68,6 +69,8 @@ pub(crate) enum Record {
     Unsafe,
     /// What the file looks like.
     Fingerprint(u32, Fingerprint),
+    /// Where the directory is.
+    Root(Whereabouts),
     /// From here on the file's fragments are in the file, not in the parts file.
     Placed(u32),
     /// Somebody uses the journal.
@@ -83,6 +86,7 @@ pub(crate) struct Knowledge {
     pub(crate) suspect: BTreeSet<PieceIndex>,
     pub(crate) placed: BTreeSet<u32>,
     pub(crate) fingerprints: BTreeMap<u32, Fingerprint>,
+    pub(crate) root: Option<Whereabouts>,
     /// Whether the last record is `Closed`.
     pub(crate) closed: bool,
     /// Pieces that are not synced, with the place of their record.
@@ -97,6 +101,7 @@ impl Knowledge {
             suspect: BTreeSet::new(),
             placed: BTreeSet::new(),
             fingerprints: BTreeMap::new(),
+            root: None,
             closed: false,
             unsynced: Vec::new(),
             unsafe_now: false,
@@ -130,6 +135,7 @@ impl Knowledge {
             Record::Fingerprint(file, fingerprint) => {
                 self.fingerprints.insert(file, fingerprint);
             }
+            Record::Root(root) => self.root = Some(root),
             Record::Placed(file) => {
                 self.placed.insert(file);
             }
@@ -144,6 +150,11 @@ impl Knowledge {
                 self.suspect.insert(piece);
             }
         }
+    }
+
+    /// The pieces that no `Synced` record covers.
+    pub(crate) fn unsynced(&self) -> Vec<PieceIndex> {
+        self.unsynced.iter().map(|&(_, piece)| piece).collect()
     }
 
     pub(crate) fn has_unsynced(&self) -> bool {
@@ -227,10 +238,50 @@ impl Journal {
         if journal.of_earlier_boot || known.unsafe_now {
             journal.knowledge.suspect_unsynced();
             journal.rewrite().map_err(fail)?;
-        } else {
+            // Files are compared with when it was last written, also where this attempt to open comes to nothing.
+            let modified = Duration::from_nanos(mtime_ns.unsigned_abs());
+            let _ = journal.file.set_modified(UNIX_EPOCH + modified);
+        } else if journal.file.metadata().map_err(fail)?.len() != end {
             journal.file.set_len(end).map_err(fail)?;
         }
         Ok((journal, fresh))
+    }
+
+    /// Writes the journal of a content that is not open, of which these records are all that is known: whole, or not at all. `false`
+    /// where it has one already. A journal of something else is set aside, as in [`Journal::open`].
+    pub(crate) fn found(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        identity: Identity,
+        records: &[Record],
+    ) -> Result<bool, StorageError> {
+        let fail = |error| StorageError::io(path, error);
+        let file = lock(path, true)?.ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?;
+        if parse(&file, identity).map_err(fail)?.is_some() {
+            return Ok(false);
+        }
+        if file.metadata().map_err(fail)?.len() > 0 {
+            fs::copy(path, with_suffix(path, BAD)).map_err(fail)?;
+        }
+        let mut knowledge = Knowledge::new(Bitfield::empty(identity.piece_count));
+        for (at, &record) in (0..).zip(records) {
+            knowledge.learn(at, record);
+        }
+        let mut journal = Journal {
+            disk,
+            file: Arc::new(file),
+            path: path.to_owned(),
+            identity,
+            end: 0,
+            records: 0,
+            knowledge,
+            written_at: Instant::now(),
+            pending: BTreeMap::new(),
+            of_earlier_boot: false,
+            mtime_ns: 0,
+        };
+        journal.rewrite().map_err(fail)?;
+        Ok(true)
     }
 
     pub(crate) const fn knowledge(&self) -> &Knowledge {
@@ -338,6 +389,7 @@ impl Journal {
             .placed
             .iter()
             .map(|&file| Record::Placed(file))
+            .chain(known.root.map(Record::Root))
             .chain(
                 known
                     .fingerprints
@@ -407,6 +459,11 @@ pub(crate) fn peek(
     };
     let contents = parse(&file, identity).map_err(|error| StorageError::io(path, error))?;
     Ok(Some((file, contents.map(|(knowledge, ..)| knowledge))))
+}
+
+/// Whether there is a journal at `path` in which something is written.
+pub(crate) fn is_begun(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0)
 }
 
 /// Where a journal is put while it replaces the one at `path`, and where one of something else is set aside.
@@ -527,6 +584,10 @@ fn encode(record: &Record) -> Vec<u8> {
         Record::Placed(file) => (7, file, 0, 0, 0),
         Record::Opened => (8, 0, 0, 0, 0),
         Record::Closed => (9, 0, 0, 0, 0),
+        Record::Root(root) => {
+            let mount = i64::from_ne_bytes(root.mount.to_ne_bytes());
+            (10, 0, root.device, mount, root.inode)
+        }
     };
     let mut bytes = Vec::with_capacity(RECORD_BYTES);
     bytes.extend_from_slice(&[kind, 0, 0, 0]);
@@ -563,6 +624,11 @@ fn decode(bytes: &[u8; RECORD_BYTES]) -> Option<Record> {
         7 => Record::Placed(index),
         8 => Record::Opened,
         9 => Record::Closed,
+        10 => Record::Root(Whereabouts {
+            device: a,
+            mount: u64::from_le_bytes(*b),
+            inode: u64::from_le_bytes(*c),
+        }),
         _ => return None,
     })
 }

@@ -3,6 +3,8 @@
 //! Invariant: bytes that failed verification, or are not verified yet, are never handed out; a verified piece is recorded
 //! only after its bytes were written.
 
+mod absence;
+mod adopt;
 mod advance;
 pub mod author;
 mod check;
@@ -17,10 +19,12 @@ mod inner;
 mod journal;
 mod lockstep;
 mod map;
+mod mover;
 mod note;
 mod open;
 mod partial;
 mod pool;
+mod reason;
 mod relocate;
 mod remove;
 mod shared;
@@ -37,14 +41,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::mpsc;
 
+pub use adopt::{Adopted, Claims, Modified, Stamp};
 pub use check::Check;
 pub use content::{Content, Resumed, Stored};
 pub use disk::{Access, Disk, Root};
 pub use error::{ReadError, StorageError};
-pub use event::{Event, Reason};
+pub use event::Event;
 pub use pool::BlockBuffer;
+pub use reason::Reason;
 pub use relocate::Progress;
-pub use remove::{Fate, Removed};
+pub use remove::{Fate, Removed, forget};
 pub use source::{Reads, Segment, Source};
 pub use spec::{ContentSpec, FileSpec, Location, Mode, StorageConfig};
 pub use trash::home_trash;
@@ -130,6 +136,21 @@ impl Storage {
             inner,
             _storage: self.clone(),
         })
+    }
+
+    /// Writes the journal of a content that another client had and that was never open here, so that opening it needs no check: which of
+    /// the pieces that the client verified are taken for right, and which are to be verified first. Files with names of unfinished ones get
+    /// their own. `None` where there is a journal already, which then holds. Blocks on the disk, and reads no content.
+    ///
+    /// # Errors
+    /// Before anything is written: where the directory is missing, a path is refused as in [`Storage::open`], or nothing of all that the
+    /// client verified is there. What the system says; there is no journal then.
+    pub fn adopt(
+        &self,
+        spec: &ContentSpec,
+        claims: &Claims,
+    ) -> Result<Option<Adopted>, StorageError> {
+        adopt::adopt(&self.shared().disk, spec, claims)
     }
 
     /// Removes a content that is not open: its files, the folders on the way to them that are empty then, its fragments of files, and

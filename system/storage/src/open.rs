@@ -3,11 +3,13 @@
 //! Invariant: whatever is refused is refused before a byte of content is written.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
+use rustix::io::Errno;
 use shoal_metainfo::{Bitfield, Layout, PieceIndex};
 use tokio::sync::mpsc;
 
@@ -26,7 +28,7 @@ use crate::spec::{ContentSpec, Mode};
 
 /// A file may be this much younger than the journal: a piece is written before its record is, and file systems count time
 /// coarsely.
-const MTIME_TOLERANCE_NS: i64 = 2_000_000_000;
+pub(crate) const MTIME_TOLERANCE_NS: i64 = 2_000_000_000;
 
 /// Opens the content, see [`crate::Storage::open`].
 pub(crate) fn open(
@@ -52,9 +54,15 @@ pub(crate) fn open(
     let ContentSpec {
         info_hash, mode, ..
     } = spec;
-    let home = Home::new(open_root(&spec)?, spec.location(), parts_name(info_hash));
+    let used_before = match &spec.journal {
+        Some(path) => journal::is_begun(path),
+        None => false,
+    };
+    let (root, writable) = open_root(&spec, used_before)?;
+    let home = Home::new(root, spec.location(), parts_name(info_hash));
     let (layout, verifier) = (Arc::clone(&spec.layout), Arc::clone(&spec.verifier));
     let (wanted, preallocates) = (spec.wanted.clone(), spec.preallocate);
+    let accept_missing = spec.accept_missing;
     let journal_path = spec.journal.clone();
     let id = shared.next_content();
     let (disk, handles) = (Arc::clone(&shared.disk), Arc::clone(&shared.handles));
@@ -80,7 +88,11 @@ pub(crate) fn open(
                 let acknowledged = settlement.acknowledge(disk.as_ref(), relocated.is_some());
                 acknowledged.map_err(fail)?;
             }
-            let resumed = resume(&files, &layout, &mut journal, fresh).map_err(fail)?;
+            let absence = Absence {
+                vacant,
+                accepted: accept_missing,
+            };
+            let resumed = resume(&files, &layout, &mut journal, fresh, absence)?;
             let resumed = Resumed {
                 relocated,
                 ..resumed
@@ -129,7 +141,7 @@ pub(crate) fn open(
         inner.resumed.suspect = inner.survey()?;
     }
     let inner = Arc::new(inner);
-    if mode == Mode::Download {
+    if writable {
         create_empty(&inner.files, &wanted)?;
         if preallocates {
             preallocate(&inner.files, &wanted)?;
@@ -139,12 +151,19 @@ pub(crate) fn open(
     Ok(inner)
 }
 
-fn open_root(spec: &ContentSpec) -> Result<Root, StorageError> {
-    let root = root(&spec.directory)?;
-    if spec.mode == Mode::Download && !root.is_writable() {
+/// The directory, and whether it can be written to, as one must be that nothing was downloaded to before.
+fn open_root(spec: &ContentSpec, used_before: bool) -> Result<(Root, bool), StorageError> {
+    let root = match root(&spec.directory) {
+        Err(StorageError::NoDirectory(directory)) if used_before => {
+            return Err(StorageError::VolumeMissing(directory));
+        }
+        root => root?,
+    };
+    let writable = spec.mode == Mode::Download && root.is_writable();
+    if spec.mode == Mode::Download && !writable && !used_before {
         return Err(StorageError::ReadOnly(spec.directory.clone()));
     }
-    Ok(root)
+    Ok((root, writable))
 }
 
 /// The directory that a content lies in.
@@ -225,15 +244,26 @@ fn preallocate(files: &Files, wanted: &[bool]) -> Result<(), StorageError> {
 struct Health {
     size: u64,
     changed: bool,
+    missing: bool,
 }
 
-/// What the journal says and the files do not contradict.
+/// What is to be made of files that are not there.
+#[derive(Clone, Copy, Debug)]
+struct Absence {
+    /// None of them is.
+    vacant: bool,
+    /// They are taken for gone.
+    accepted: bool,
+}
+
+/// What the journal says and the files do not contradict. Refuses to take what is missing for lost.
 fn resume(
     files: &Files,
     layout: &Layout,
     journal: &mut Journal,
     fresh: bool,
-) -> io::Result<Resumed> {
+    absence: Absence,
+) -> Result<Resumed, StorageError> {
     for &slot in &journal.knowledge().placed {
         if (slot as usize) < files.specs().len() {
             files.set_placed(slot as usize);
@@ -251,9 +281,10 @@ fn resume(
         let (mut gone, mut changed) = (false, false);
         for place in files.places(layout.range_of(piece)) {
             let Some(slot) = place.slot else { continue };
-            let health = *health
-                .entry(slot)
-                .or_insert_with(|| examine(files, journal, slot));
+            let health = match health.entry(slot) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(entry) => *entry.insert(examine(files, journal, slot)?),
+            };
             gone |= place.offset + place.len > health.size;
             changed |= health.changed;
         }
@@ -263,12 +294,32 @@ fn resume(
             records.push(Record::Suspect(piece));
         }
     }
+    let missing = health.iter().filter(|(_, health)| health.missing);
+    let missing: Vec<usize> = missing.map(|(&slot, _)| slot).collect();
+    let home = files.homes.now();
+    let root = journal.knowledge().root;
+    let moved = root.zip(home.whereabouts);
+    let elsewhere = moved.is_some_and(|(before, now)| before.is_elsewhere(now));
+    // Whatever a person says of files: nothing is written below where a volume was mounted.
+    if elsewhere && (absence.vacant || !missing.is_empty()) {
+        let directory = home.location.directory.clone();
+        return Err(StorageError::VolumeMissing(directory));
+    }
+    if let Some(&first) = missing.first().filter(|_| !absence.accepted) {
+        return Err(StorageError::FilesMissing {
+            first: files.full_path(first),
+            others: missing.len() - 1,
+        });
+    }
+    let here = home.whereabouts.filter(|&here| root != Some(here));
+    records.extend(here.map(Record::Root));
     // Of a content that is whole and as it was closed there is nothing to remember until something of it is lost. Otherwise the
     // journal becomes younger than the files here, which is why it has to remember what is suspect.
     if !(records.is_empty() && known.closed && known.have.is_full()) {
         records.push(Record::Opened);
     }
-    journal.append_all(&records)?;
+    let recorded = journal.append_all(&records);
+    recorded.map_err(|error| StorageError::io(journal.path(), error))?;
     Ok(Resumed {
         have: journal.knowledge().have.clone(),
         suspect: journal.knowledge().suspect.iter().copied().collect(),
@@ -277,12 +328,21 @@ fn resume(
     })
 }
 
-fn examine(files: &Files, journal: &Journal, slot: usize) -> Health {
-    let Some(print) = files.look_at(slot) else {
-        return Health {
-            size: 0,
-            changed: true,
-        };
+fn examine(files: &Files, journal: &Journal, slot: usize) -> Result<Health, StorageError> {
+    let gone = Health {
+        size: 0,
+        changed: true,
+        missing: false,
+    };
+    let print = match files.look_at(slot) {
+        Ok(print) => print,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Fragments are fetched again: nobody would know what to bring back.
+            let missing = slot != files.parts_slot();
+            return Ok(Health { missing, ..gone });
+        }
+        Err(error) if is_replaced(&error) => return Ok(gone),
+        Err(error) => return Err(StorageError::io(files.full_path(slot), error)),
     };
     let before = journal
         .knowledge()
@@ -293,10 +353,20 @@ fn examine(files: &Files, journal: &Journal, slot: usize) -> Health {
         Some(before) if before.inode != print.inode => true,
         _ => print.mtime_ns > journal.mtime_ns.saturating_add(MTIME_TOLERANCE_NS),
     };
-    Health {
+    Ok(Health {
         size: print.size,
         changed,
-    }
+        missing: false,
+    })
+}
+
+/// Whether something else is where a file was.
+fn is_replaced(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(
+        code,
+        Some(Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::INVAL)
+    )
 }
 
 impl Inner {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 
+use crate::absence::Whereabouts;
 use crate::disk::{self, Disk, Root};
 use crate::error::StorageError;
 use crate::files::{Failure, parts_name};
@@ -91,6 +92,13 @@ pub(crate) fn remove(
         None => None,
     };
     let known = journal.as_ref().and_then(|(_, known)| known.as_ref());
+    let whereabouts = Whereabouts::of(&root, &location.directory);
+    if let (Some(before), Ok(now)) = (known.and_then(|known| known.root), whereabouts)
+        && before.is_elsewhere(now)
+        && !has_any(&root, spec, &location)
+    {
+        return Err(StorageError::VolumeMissing(location.directory));
+    }
     let trash = match fate {
         Fate::Deleted => None,
         Fate::Trashed { home } => Some(Trash::open(&location.directory, &root, home.as_deref())?),
@@ -135,6 +143,12 @@ pub(crate) fn remove_folders<'a>(
     (removed, failures)
 }
 
+/// Whether any file of the content is there.
+fn has_any(root: &Root, spec: &ContentSpec, location: &Location) -> bool {
+    let mut files = spec.files.iter().filter(|file| !file.padding);
+    files.any(|file| matches!(root.inspect(location.path_of(file)), Ok(Some(_))))
+}
+
 /// Whether a folder stays because it should: it is not empty, is none any more, or something is mounted there.
 fn is_in_use(error: &io::Error) -> bool {
     let reasons = [
@@ -149,6 +163,15 @@ fn is_in_use(error: &io::Error) -> bool {
     reasons
         .iter()
         .any(|reason| code == Some(reason.raw_os_error()))
+}
+
+/// Removes the journal at `path`, which nobody uses, with what lies beside it: whoever opens the content next knows nothing of it. What
+/// is not there is removed already.
+///
+/// # Errors
+/// What the system says.
+pub fn forget(path: &Path) -> Result<(), StorageError> {
+    remove_journal(path, true)
 }
 
 /// The journal goes last, so that a removal that was cut off can be carried on.

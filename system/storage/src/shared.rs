@@ -3,7 +3,8 @@
 //! Invariant: a piece, a sync, a spill and each runner of a check is in the queue at most once, pieces that wait for company
 //! included, so that the queue is bounded by the pieces that are in the making and the threads.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -24,6 +25,9 @@ use crate::spec::StorageConfig;
 /// How often contents are looked at for retries, background syncs, events that had no room, and pieces that wait in vain for
 /// others to be hashed beside.
 const TICK: Duration = Duration::from_millis(100);
+
+/// Directories are looked at each time that so many of the pauses have passed after which a failed write is tried again.
+const PAUSES: u32 = 4;
 
 /// How long the end waits for threads: none should be busy for longer than one operation on a disk takes.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
@@ -54,6 +58,7 @@ pub(crate) struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
     tick: Condvar,
+    volumes: Condvar,
     ended: Condvar,
     contents: Mutex<Vec<Weak<Inner>>>,
     spill_queued: AtomicBool,
@@ -117,25 +122,22 @@ impl Shared {
             queue: Mutex::default(),
             wake: Condvar::new(),
             tick: Condvar::new(),
+            volumes: Condvar::new(),
             ended: Condvar::new(),
             contents: Mutex::default(),
             spill_queued: AtomicBool::new(false),
             next_content: AtomicU64::new(0),
         });
-        for index in 0..=threads {
+        let works = std::iter::repeat_n(("storage", Shared::work as fn(&Arc<Self>)), threads);
+        let others = [
+            ("storage-clock", Shared::keep_house as fn(&Arc<Self>)),
+            ("storage-volumes", Shared::watch_volumes),
+        ];
+        for (name, work) in works.chain(others) {
             let here = Arc::clone(&shared);
-            let name = if index < threads {
-                "storage"
-            } else {
-                "storage-clock"
-            };
             shared.lock().running += 1;
             let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || {
-                if index < here.threads {
-                    here.work();
-                } else {
-                    here.keep_house();
-                }
+                work(&here);
                 here.lock().running -= 1;
                 here.ended.notify_all();
             });
@@ -278,6 +280,47 @@ impl Shared {
         }
     }
 
+    /// Finds volumes that are gone: each directory is looked at once, however many contents are in it.
+    fn look_at_volumes(&self) {
+        let mut directories: BTreeMap<PathBuf, Vec<Arc<Inner>>> = BTreeMap::new();
+        for content in self.contents() {
+            let directory = &content.files.homes.now().location.directory;
+            match directories.get_mut(directory) {
+                Some(contents) => contents.push(content),
+                None => drop(directories.insert(directory.clone(), vec![content])),
+            }
+        }
+        for contents in directories.values() {
+            let Some(first) = contents.first() else {
+                continue;
+            };
+            if !first.is_root_there() {
+                contents.iter().for_each(|content| content.look_at_volume());
+            }
+        }
+    }
+
+    /// Finds what went and what came back. On a thread of its own: a share whose server does not answer keeps whoever looks at it.
+    fn watch_volumes(self: &Arc<Self>) {
+        for round in 1_u32.. {
+            let queue = self.lock();
+            if queue.closed {
+                return;
+            }
+            let pause = self.config.retry_pause;
+            drop(self.volumes.wait_timeout(queue, pause));
+            if self.is_closed() {
+                return;
+            }
+            for content in self.contents() {
+                content.look_for_return();
+            }
+            if round.is_multiple_of(PAUSES) {
+                self.look_at_volumes();
+            }
+        }
+    }
+
     fn keep_house(self: &Arc<Self>) {
         loop {
             let contents = self.contents();
@@ -310,6 +353,7 @@ impl Shared {
         );
         self.wake.notify_all();
         self.tick.notify_all();
+        self.volumes.notify_all();
         let until = Instant::now() + SHUTDOWN_PATIENCE;
         while queue.running > 0 {
             let left = until.saturating_duration_since(Instant::now());

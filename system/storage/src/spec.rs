@@ -63,6 +63,9 @@ pub struct ContentSpec {
     pub mode: Mode,
     /// Whether room for the wanted files is reserved when opening, instead of as they fill.
     pub preallocate: bool,
+    /// Whether files that are missing are taken for gone, as a person wants it; otherwise the content is not opened. Where their volume is
+    /// missing, it never is.
+    pub accept_missing: bool,
 }
 
 impl ContentSpec {
@@ -98,6 +101,7 @@ impl ContentSpec {
             journal: None,
             mode: Mode::Download,
             preallocate: false,
+            accept_missing: false,
         }
     }
 

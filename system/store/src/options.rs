@@ -33,6 +33,9 @@ pub struct TorrentOptions {
     /// It is shown piece by piece once it is whole (BEP 16).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub super_seed: bool,
+    /// Only what is there is served.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub seed_only: bool,
     /// The room on the disk is reserved first.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub preallocate: bool,
@@ -45,6 +48,9 @@ pub struct TorrentOptions {
     /// Tiers of trackers in place of the torrent's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trackers: Option<Vec<Vec<String>>>,
+    /// Trackers besides those.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub more_trackers: Vec<String>,
     /// Web seeds besides the torrent's own.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub web_seeds: Vec<String>,

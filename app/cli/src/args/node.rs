@@ -48,8 +48,8 @@ fn parse_most(text: &str) -> Result<Most, String> {
 /// It downloads what is missing and seeds until it is paused or removed, or has given what its share limits ask for.
 #[derive(Debug, Args)]
 pub(crate) struct AddArgs {
-    /// A torrent file, or a magnet link
-    #[arg(value_name = "FILE|MAGNET")]
+    /// A torrent file, an http or https URL of one, which the node fetches, or a magnet link
+    #[arg(value_name = "FILE|URL|MAGNET")]
     pub(crate) source: OsString,
     /// The folder to download into; the torrent's own file or folder is, or comes to be, there
     /// [default: that of the category, of a tag, or `folder.data` of the settings, or else the current one]

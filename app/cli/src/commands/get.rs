@@ -11,9 +11,11 @@ use std::sync::Arc;
 use shoal_engine::{AddTorrent, Engine};
 use shoal_metainfo::metainfo::Limits;
 use shoal_metainfo::{Magnet, Metainfo};
-use shoal_transport::{HttpError, HttpLimits, OriginClass};
+use shoal_node::values::show_time;
+use shoal_transport::OriginClass;
 use url::Url;
 
+use super::hand_over::{self, HandOver};
 use super::transfer::{self, Goal, Prepare, Purpose};
 use super::{Done, show};
 use crate::args::GetArgs;
@@ -27,6 +29,9 @@ pub(super) fn run(args: &GetArgs, output: &mut Output) -> Done {
     // What can be refused is refused before anything is opened.
     journal_path::canonical(&args.output)?;
     let source = source(args)?;
+    if let Some(done) = handed_over(args, &source, output) {
+        return done;
+    }
     let goal = match (args.seed_ratio, args.seed_time) {
         (Some(ratio), _) => Goal::Ratio(ratio),
         (None, Some(time)) => Goal::Time(time),
@@ -41,6 +46,71 @@ pub(super) fn run(args: &GetArgs, output: &mut Output) -> Done {
         goal,
         output,
     )
+}
+
+/// What a node does of it, if one runs: it has torrents only.
+fn handed_over(args: &GetArgs, source: &Source, output: &mut Output) -> Option<Done> {
+    let is_torrent = match source {
+        Source::Read(_) | Source::Magnet(_) => true,
+        Source::Url(url) => is_torrent_file(url),
+        Source::Metalink(..) => false,
+    };
+    if args.alone || !is_torrent {
+        return None;
+    }
+    let torrent = || for_node(args, source);
+    hand_over::run(&args.network, &args.state, torrent, output)
+}
+
+fn is_torrent_file(url: &Url) -> bool {
+    url.path().ends_with(".torrent")
+}
+
+/// As a node is given it.
+fn for_node(args: &GetArgs, source: &Source) -> Result<HandOver, Failure> {
+    let mut add = hand_over::add(&args.output, &args.network)?;
+    add.sequential = args.sequential;
+    add.preallocate = args.preallocate.then_some(true);
+    if let Some(ratio) = args.seed_ratio {
+        add.rules.insert("ratio".to_owned(), format!("{ratio:.3}"));
+    }
+    if let Some(time) = args.seed_time {
+        add.rules.insert("time".to_owned(), show_time(time));
+    }
+    let unknown = |what: &str| {
+        let message =
+            format!("the files of {what} are not known yet; leave out --select, or add --alone");
+        Failure::new(Exit::Usage, message)
+    };
+    let (file, info_hash) = match source {
+        Source::Read(read) => {
+            let file = torrent_file::bytes(Path::new(&args.source))?;
+            add.torrent_bytes = Some(file.len());
+            let selection = args.select.as_ref();
+            let selection = selection.map(|select| select.resolve(&read.metainfo));
+            add.selection = selection.transpose()?;
+            (file, Some(read.metainfo.info_hashes().primary()))
+        }
+        Source::Magnet(_) if args.select.is_some() => return Err(unknown("a magnet link")),
+        Source::Magnet(magnet) => {
+            add.magnet = args.source.to_str().map(str::to_owned);
+            (Vec::new(), Some(magnet.info_hashes.primary()))
+        }
+        Source::Url(_) | Source::Metalink(..) if args.select.is_some() => {
+            return Err(unknown("a torrent behind a URL"));
+        }
+        Source::Url(url) => {
+            add.url = Some(url.to_string());
+            (Vec::new(), None)
+        }
+        // Is never handed over.
+        Source::Metalink(..) => (Vec::new(), None),
+    };
+    Ok(HandOver {
+        add,
+        file,
+        info_hash,
+    })
 }
 
 /// What is known of the torrent before the network is there.
@@ -127,7 +197,7 @@ impl Prepare for Getting<'_> {
             Source::Metalink(bytes, origin) => {
                 Box::pin(plain::in_metalink(self.args, engine, &bytes, &origin)).await
             }
-            Source::Url(url) if url.path().ends_with(".torrent") => {
+            Source::Url(url) if is_torrent_file(&url) => {
                 let metainfo = fetch(engine, url, OriginClass::User).await?;
                 plan(self.args, Arc::new(metainfo))
             }
@@ -136,39 +206,10 @@ impl Prepare for Getting<'_> {
     }
 }
 
-/// Fetches a .torrent file. Errors name the site only: the rest of a URL may be a secret.
+/// Fetches a .torrent file.
 async fn fetch(engine: &Engine, url: Url, origin: OriginClass) -> Result<Metainfo, Failure> {
     let site = url.origin().ascii_serialization();
-    let limits = HttpLimits::file(Limits::REMOTE.bytes);
-    let failed = |why: &str| {
-        let message = format!("cannot fetch the torrent: {why}");
-        Failure::new(Exit::Failure, message)
-    };
-    let reply = engine.transport().http().get(url, origin, limits).await;
-    let reply = reply.map_err(|error| failed(&explain(&site, &error)))?;
-    if reply.status != 200 {
-        let status = reply.status;
-        let why = format!("{site}: the server answers with status {status}; check the URL");
-        return Err(failed(&why));
-    }
-    torrent_file::parse(&reply.body, Limits::REMOTE, &site)
-}
-
-/// What went wrong at which site, and what to do. Most errors name the site themselves: it may be one that was redirected to.
-fn explain(site: &str, error: &HttpError) -> String {
-    match error {
-        HttpError::Failed { .. } | HttpError::TimedOut { .. } => {
-            format!("{error}; check the URL, or try again later")
-        }
-        HttpError::BadRedirect(_) | HttpError::TooManyRedirects { .. } => {
-            format!("{error}; check the URL")
-        }
-        HttpError::TooLarge { .. } => {
-            format!("{error}; check the URL, or download the file and name that")
-        }
-        HttpError::Downgrade { .. } => error.to_string(),
-        HttpError::UnsupportedScheme(_)
-        | HttpError::Resolve(_)
-        | HttpError::NoCertificateAuthorities => format!("{site}: {error}"),
-    }
+    let file = shoal_node::fetch::torrent(engine.transport(), url, origin).await;
+    let file = file.map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
+    torrent_file::parse(&file, Limits::REMOTE, &site)
 }

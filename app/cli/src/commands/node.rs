@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -33,7 +34,7 @@ const SOCKET: &str = "node.sock";
 const DATABASE: &str = "session.db";
 
 /// The socket of the node whose state is there.
-fn socket(state: &StateArgs) -> Result<PathBuf, Failure> {
+pub(super) fn socket(state: &StateArgs) -> Result<PathBuf, Failure> {
     let folder = journal_path::state_folder("", state.state_dir.as_deref())?;
     Ok(folder.join(SOCKET))
 }
@@ -129,6 +130,15 @@ pub(super) fn add(args: &AddArgs, output: &mut Output) -> Done {
             add.magnet = Some(link.to_owned());
             Vec::new()
         }
+        None if is_url(&args.source) => {
+            if args.select.is_some() {
+                let message =
+                    "the files of a torrent behind a URL are not known yet; leave out --select";
+                return Err(Failure::new(Exit::Usage, message));
+            }
+            add.url = args.source.to_str().map(str::to_owned);
+            Vec::new()
+        }
         None => {
             let path = Path::new(&args.source);
             // What is wrong with it is said as by other commands, before a node hears of it.
@@ -144,8 +154,16 @@ pub(super) fn add(args: &AddArgs, output: &mut Output) -> Done {
     ask(&args.state, &Request::Add(Box::new(add)), &file, output)
 }
 
+/// Whether this is no file but something that a server has.
+pub(super) fn is_url(source: &OsStr) -> bool {
+    let scheme = source.to_str().and_then(|text| text.split_once("://"));
+    scheme.is_some_and(|(scheme, _)| {
+        scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
+    })
+}
+
 /// A folder as requests have it.
-fn folder(path: &Path) -> Result<String, Failure> {
+pub(super) fn folder(path: &Path) -> Result<String, Failure> {
     let directory = journal_path::canonical(path)?;
     directory.to_str().map(str::to_owned).ok_or_else(|| {
         let then = "its name is no UTF-8, which requests are made of; rename it or choose another";

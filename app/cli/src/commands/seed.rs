@@ -7,6 +7,7 @@ use shoal_engine::{AddTorrent, Engine};
 use shoal_metainfo::Metainfo;
 
 use super::Done;
+use super::hand_over::{self, HandOver};
 use super::transfer::{self, Goal, Prepare, Purpose};
 use crate::args::SeedArgs;
 use crate::exit::Failure;
@@ -17,6 +18,14 @@ use crate::{journal_path, torrent_file};
 pub(super) fn run(args: &SeedArgs, output: &mut Output) -> Done {
     let metainfo = torrent_file::read(&args.file)?;
     transfer::log_warnings(&metainfo);
+    let torrent = || for_node(args, &metainfo);
+    let handed_over = match args.alone {
+        true => None,
+        false => hand_over::run(&args.network, &args.state, torrent, output),
+    };
+    if let Some(done) = handed_over {
+        return done;
+    }
     let state_dir = args.state.state_dir.as_deref();
     let journal = journal_path::of(metainfo.info_hashes().primary(), &args.data, state_dir)?;
     let seeding = Seeding {
@@ -32,6 +41,21 @@ pub(super) fn run(args: &SeedArgs, output: &mut Output) -> Done {
         Goal::Forever,
         output,
     )
+}
+
+/// As a node is given it.
+fn for_node(args: &SeedArgs, metainfo: &Metainfo) -> Result<HandOver, Failure> {
+    let mut add = hand_over::add(&args.data, &args.network)?;
+    let file = torrent_file::bytes(&args.file)?;
+    add.torrent_bytes = Some(file.len());
+    add.seed_only = true;
+    add.trust = args.trust;
+    add.super_seed = args.super_seed;
+    Ok(HandOver {
+        add,
+        file,
+        info_hash: Some(metainfo.info_hashes().primary()),
+    })
 }
 
 struct Seeding<'a> {

@@ -7,7 +7,7 @@ mod report;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shoal_engine::{AddTorrent, Engine, Phase, Snapshot, TorrentHandle};
+use shoal_engine::{AddTorrent, Engine, Phase, Reason, Snapshot, TorrentHandle};
 use shoal_metainfo::Metainfo;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
@@ -151,8 +151,10 @@ impl Transfer<'_> {
             .show(&Event::Listening(Listening { addresses }))?;
         let (engine, output) = (self.engine, &mut *self.output);
         let adding = async {
-            let add = prepare.prepare(engine, output).await?;
+            let mut add = prepare.prepare(engine, output).await?;
             let (metainfo, directory) = (Arc::clone(&add.metainfo), add.directory.clone());
+            // Whoever gives the command after files were deleted asks for them.
+            add.accept_missing = true;
             let handle = engine.add(add).await?;
             Ok::<_, Failure>((Reporter::new(&metainfo, &directory, purpose), handle))
         };
@@ -173,8 +175,15 @@ impl Transfer<'_> {
         let mut watched = handle.watch();
         let mut tick = tokio::time::interval(TICK);
         let mut complete_since = None;
+        let mut missing = false;
         loop {
             let snapshot = watched.borrow_and_update().clone();
+            let was_missing = std::mem::replace(&mut missing, lacks_files(&snapshot));
+            if missing && !was_missing {
+                // What is left is served, and what is gone is fetched again: nobody is there to bring it back.
+                let handle = handle.clone();
+                tokio::spawn(async move { handle.accept_missing().await });
+            }
             for event in reporter.look(&snapshot) {
                 self.output.show(&event)?;
             }
@@ -211,6 +220,14 @@ impl Transfer<'_> {
             }
         }
     }
+}
+
+/// Whether somebody deleted files of it.
+fn lacks_files(snapshot: &Snapshot) -> bool {
+    let Phase::Suspended { reason, .. } = &snapshot.phase else {
+        return false;
+    };
+    *reason == Reason::FilesMissing
 }
 
 /// Why the torrent cannot go on, if it cannot.

@@ -269,3 +269,207 @@ fn live(world: &World, round: usize, torrent: &str, target: &str, known: &mut Kn
         known.check(&listed);
     }
 }
+
+#[test]
+fn get_and_seed_hand_over_to_a_node_that_runs_and_work_alone_without_one() {
+    let world = World::new();
+    let album = world.album();
+    let torrent = world.torrent(&album, "--v1");
+    let seeding = up(&world, "seed", &[]);
+    let source = text(&world.path("source"));
+    let seed = ["seed", &torrent, "--data", &source];
+    let served = ask(&world, "seed", &seed).expect(0);
+    let last = served.events().pop().unwrap();
+    assert_eq!(
+        (&last["event"], &last["state"]),
+        (&"session_torrent".into(), &"seeding".into())
+    );
+
+    let leech = up(&world, "leech", &[]);
+    let target = text(&world.folder("target"));
+    let get = ["get", &torrent, "-o", &target, "--peer", &seeding.address];
+    let got = ask(&world, "leech", &get).expect(0);
+    let last = got.events().pop().unwrap();
+    assert_eq!(last["verified_bytes"], 500_001);
+    assert_same(&album, &world.path("target/album"));
+    // It is there, and whoever asks again hears so.
+    ask(&world, "leech", &["pause", "all"]).expect(0);
+    ask(&world, "leech", &get).expect(0);
+    until(&world, "leech", "seeding");
+
+    let own = [&get[..], &["--listen", "127.0.0.1:0"]].concat();
+    let refused = ask(&world, "leech", &own).expect(2).event("error");
+    let message = refused["message"].as_str().unwrap();
+    assert!(
+        message.contains("--listen") && message.contains("--alone"),
+        "{message}"
+    );
+    let other = text(&world.folder("other"));
+    let alone = ["get", &torrent, "-o", &other, "--peer", &seeding.address];
+    let alone = [&alone[..], &["--alone", "--listen", "127.0.0.1:0"]].concat();
+    ask(&world, "leech", &alone).expect(0).event("complete");
+    assert_same(&album, &world.path("other/album"));
+    let listed = ask(&world, "leech", &["list"]).expect(0);
+    assert_eq!(listed.events().len(), 1);
+
+    // What is not there is not served, and not kept.
+    let empty = text(&world.folder("empty"));
+    ask(&world, "leech", &["rm", "all"]).expect(0);
+    let seed = ["seed", &torrent, "--data", &empty];
+    let nothing = ask(&world, "leech", &seed).expect(4).event("error");
+    assert!(
+        nothing["message"]
+            .as_str()
+            .unwrap()
+            .contains("nothing to seed")
+    );
+    assert_eq!(
+        ask(&world, "leech", &["list"]).expect(0).events(),
+        Vec::<Value>::new()
+    );
+    for node in [seeding, leech] {
+        node.signal(Signal::TERM);
+        node.end().expect(0);
+    }
+}
+
+#[test]
+fn a_download_that_was_handed_over_goes_on_when_its_command_ends() {
+    let world = World::new();
+    let album = world.album();
+    let torrent = world.torrent(&album, "--v1");
+    let node = up(&world, "state", &[]);
+    let (target, state) = (text(&world.folder("target")), text(&world.path("state")));
+    let mut get = world.command(&[
+        "--json",
+        "get",
+        &torrent,
+        "-o",
+        &target,
+        "--state-dir",
+        &state,
+        "--download-limit",
+        "1M",
+    ]);
+    let mut get = get.stdout(std::process::Stdio::null()).spawn().unwrap();
+    // It has to have told the node before it can be told to end.
+    while ask(&world, "state", &["list"])
+        .expect(0)
+        .events()
+        .is_empty()
+    {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let downloading = until(&world, "state", "downloading");
+    assert_eq!(downloading["rules"]["down"], "1MiB");
+    let pid = Pid::from_raw(i32::try_from(get.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    let code = get.wait().unwrap().code();
+    assert!(matches!(code, Some(130) | None), "{code:?}");
+    until(&world, "state", "downloading");
+    node.signal(Signal::TERM);
+    node.end().expect(0);
+}
+
+#[test]
+fn what_a_node_is_told_is_shown_and_lasts() {
+    let world = World::new();
+    let album = world.album();
+    let torrent = world.torrent(&album, "--v1");
+    let node = up(&world, "state", &[]);
+    let target = text(&world.folder("target"));
+    let said = |arguments: &[&str]| ask(&world, "state", arguments).expect(0);
+    said(&[
+        "settings",
+        "set",
+        "queue.downloads=0",
+        "add.trackers+=udp://127.0.0.1:9/",
+    ]);
+    said(&[
+        "category", "set", "music", "--folder", &target, "--up", "1M",
+    ]);
+    said(&["tag", "set", "new"]);
+    said(&[
+        "add",
+        &torrent,
+        "--category",
+        "music",
+        "--tag",
+        "new",
+        "--seed-ratio",
+        "2",
+    ]);
+    said(&["limit", "album", "--down", "2M"]);
+    said(&["share", "all", "--time", "10d", "--then", "rm"]);
+    said(&["share", "session", "--ratio", "1.5"]);
+    said(&["rename", "album", "songs"]);
+    node.signal(Signal::TERM);
+    node.end().expect(0);
+    let node = up(&world, "state", &["--max-seeds", "4"]);
+    let torrent = said(&["list", "category:music"]).event("session_torrent");
+    assert_eq!(
+        (&torrent["state"], &torrent["name"]),
+        (&"queued".into(), &"songs".into())
+    );
+    assert_eq!(
+        torrent["directory"],
+        text(&world.path("target").canonicalize().unwrap())
+    );
+    let rules = serde_json::json!({"down": "2MiB", "ratio": "2", "time": "10d", "then": "rm"});
+    assert_eq!(torrent["rules"], rules);
+    let settings = said(&["settings"]).events();
+    let value = |key: &str| {
+        let found = settings.iter().find(|setting| setting["key"] == key);
+        found.unwrap()["value"].clone()
+    };
+    assert_eq!(value("queue.downloads"), "0");
+    assert_eq!(value("queue.seeds"), "4");
+    assert_eq!(value("add.trackers"), "udp://127.0.0.1:9/");
+    assert_eq!(
+        said(&["share", "session"]).event("rules")["rules"]["ratio"],
+        "1.5"
+    );
+    assert_eq!(said(&["category"]).event("rules")["torrents"], 1);
+    said(&["settings", "reset", "queue.downloads"]);
+    until(&world, "state", "downloading");
+    said(&["queue", "songs", "top"]);
+    said(&["category", "put", "songs", "none"]);
+    said(&["tag", "take", "songs", "new"]);
+    assert_eq!(
+        said(&["list", "tag:none"]).event("session_torrent")["category"],
+        Value::Null
+    );
+    let sorted = said(&[
+        "list",
+        "--sort",
+        "name",
+        "--reverse",
+        "--limit",
+        "1",
+        "--offset",
+        "1",
+    ]);
+    assert_eq!(sorted.events(), Vec::<Value>::new());
+    for (arguments, words) in [
+        (
+            vec!["settings", "set", "queue.downloads=many"],
+            "queue.downloads",
+        ),
+        (vec!["settings", "set", "queue.downloads"], "KEY=VALUE"),
+        (vec!["limit", "songs", "--down", "0"], "stop everything"),
+        (vec!["share", "songs", "--then", "dance"], "rm-data"),
+        (
+            vec!["category", "put", "songs", "films"],
+            "shoal category set",
+        ),
+        (vec!["category", "set", "a//b"], "films/short"),
+        (vec!["tag", "rm", "old"], "no tag"),
+        (vec!["list", "state:happy"], "downloading"),
+    ] {
+        let said = ask(&world, "state", &arguments);
+        let message = said.event("error")["message"].to_string();
+        assert!(message.contains(words), "{arguments:?}: {message}");
+    }
+    node.signal(Signal::TERM);
+    node.end().expect(0);
+}

@@ -5,13 +5,17 @@
 use super::{NodeError, Session, key, unix_now};
 use crate::entry::{Entry, Source};
 use crate::message;
-use crate::rules_text;
+use crate::{rules_text, settings};
 use shoal_metainfo::metainfo::Limits;
 use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
 use shoal_session::queue;
 use shoal_store::{NewTorrent, ShareState, StoredTorrent, TorrentOptions, Totals, Wish};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// What is wrong where there is none, or more than one.
+pub(super) const ONE_SOURCE: &str =
+    "a torrent is added by its file, by a URL or by a magnet link, one of them";
 
 /// More torrents than a session has room for.
 const MAX_TORRENTS: usize = 100_000;
@@ -69,6 +73,7 @@ impl Session {
         };
         let mut entry = Entry::new(stored, source);
         entry.peers = add.peers;
+        entry.trust = add.trust;
         let queued = self.queued(&entry);
         self.entries.insert(id, entry);
         self.tell(queue::Input::Added(key(id), queued));
@@ -84,10 +89,14 @@ impl Session {
             name: add.name.clone().filter(|name| !name.is_empty()),
             category: add.category.clone(),
             tags: add.tags.clone(),
-            preallocate: self.settings.preallocate,
+            preallocate: add.preallocate.unwrap_or(self.settings.preallocate),
+            seed_only: add.seed_only,
+            super_seed: add.super_seed,
+            more_trackers: add.trackers.clone(),
             ..TorrentOptions::default()
         };
         self.check_carriers(options.category.as_deref(), &options.tags)?;
+        settings::trackers(&add.trackers.join(" ")).map_err(NodeError::Usage)?;
         rules_text::tell(&mut options.rules, &add.rules).map_err(NodeError::Usage)?;
         if add.directory.is_some() {
             options.rules.folder.clone_from(&add.directory);
@@ -149,10 +158,7 @@ fn source(add: &message::Add, file: Option<&[u8]>) -> Result<(InfoHashes, Source
             let magnet = Magnet::parse(link).map_err(refused)?;
             Ok((magnet.info_hashes, Source::Magnet(Box::new(magnet))))
         }
-        _ => {
-            let what = "a torrent is added by its file or by a magnet link, one of them";
-            Err(NodeError::Usage(what.to_owned()))
-        }
+        _ => Err(NodeError::Usage(ONE_SOURCE.to_owned())),
     }
 }
 

@@ -140,7 +140,9 @@ impl Session {
             return None;
         }
         let trackers = &self.settings.add_trackers;
-        Some((id, run, begin(entry, &self.journals, trackers, search)))
+        let begin = begin(entry, &self.journals, trackers, search);
+        entry.trust = false;
+        Some((id, run, begin))
     }
 
     fn begin_search(&self, id: i64, run: u64, add: AddMagnet) {
@@ -439,6 +441,8 @@ fn begin(
 ) -> Begin {
     // Those of a private torrent are its own alone (BEP 27).
     let trackers = if entry.is_private() { &[] } else { trackers };
+    let trackers = entry.options.more_trackers.iter().chain(trackers);
+    let trackers = trackers.filter_map(|url| url.parse().ok()).collect();
     match &entry.source {
         Source::Metainfo(metainfo) => {
             let mut add = AddTorrent::new(Arc::clone(metainfo), entry.directory.clone());
@@ -449,7 +453,9 @@ fn begin(
             add.limits = entry.own_rates();
             add.preallocate = entry.options.preallocate;
             add.super_seed = entry.options.super_seed;
-            add.trackers = trackers.iter().filter_map(|url| url.parse().ok()).collect();
+            add.trackers = trackers;
+            add.seed_only = entry.options.seed_only;
+            add.trust = entry.trust;
             add.peers = entry.peers.clone();
             add.journal = Some(journal(entry, journals));
             add.search = search;
@@ -458,7 +464,7 @@ fn begin(
         Source::Magnet(magnet) => Begin::Magnet(Box::new(AddMagnet {
             magnet: (**magnet).clone(),
             peers: entry.peers.clone(),
-            trackers: trackers.iter().filter_map(|url| url.parse().ok()).collect(),
+            trackers,
             known: None,
         })),
     }

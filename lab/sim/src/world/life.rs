@@ -14,7 +14,7 @@ use crate::node::{Mail, Node, Wake, address_of, peer_id_of};
 use crate::setup::{Action, Behaviour, NodeConfig, NodeId, Setup, Start};
 use core::fmt::Write;
 use core::time::Duration;
-use shoal_metainfo::{Bitfield, Layout};
+use shoal_metainfo::{Bitfield, Layout, PieceIndex};
 use shoal_session::{Input as SessionInput, Session};
 use shoal_swarm::torrent::{self, Origin, Priority, Torrent, TorrentConfig};
 use std::collections::{BTreeMap, VecDeque};
@@ -113,6 +113,7 @@ pub(super) fn newborn(
         discarded_blocks: 0,
         bans: Vec::new(),
         suspensions: 0,
+        unreadable: 0,
         lost_connections: 0,
     }
 }
@@ -264,15 +265,25 @@ impl World {
             Action::DeadlineEnded(node, id) => {
                 self.torrent_input(node, torrent::Input::DeadlineEnded { id });
             }
-            Action::Lose(node, piece) => {
-                if self.nodes[node.get()].disk.lose(piece) {
-                    // It is served until the torrent has told everybody; the books allow for that.
-                    self.torrent_input(node, torrent::Input::Lost { piece });
-                    self.drain();
-                    self.checks.lost(node, piece);
-                    self.await_again(node);
+            Action::Lose(node, piece) => self.lose(node, piece),
+            Action::LoseSince(node, since) => {
+                let verified = &self.nodes[node.get()].verified;
+                let late = verified.iter().filter(|(_, at)| *at >= since);
+                let late: Vec<PieceIndex> = late.map(|(piece, _)| *piece).collect();
+                for piece in late {
+                    self.lose(node, piece);
                 }
             }
+        }
+    }
+
+    fn lose(&mut self, node: NodeId, piece: PieceIndex) {
+        if self.nodes[node.get()].disk.lose(piece) {
+            // It is served until the torrent has told everybody; the books allow for that.
+            self.torrent_input(node, torrent::Input::Lost { piece });
+            self.drain();
+            self.checks.lost(node, piece);
+            self.await_again(node);
         }
     }
 

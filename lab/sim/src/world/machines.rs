@@ -153,6 +153,13 @@ impl World {
     }
 
     fn upload(&mut self, end: EndId, node: NodeId, request: Request) -> Option<Input> {
+        if !self.nodes[node.get()].disk.is_readable(self.now) {
+            self.nodes[node.get()].unreadable += 1;
+            return Some(Input::Uploaded {
+                request,
+                sent: false,
+            });
+        }
         self.checks.offers(node, request.piece, "sends a block of");
         let mut token = RIGHT;
         match self.nodes[node.get()].config.behaviour {

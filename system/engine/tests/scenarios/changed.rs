@@ -4,7 +4,8 @@ use crate::disk::until_files_are_looked_at;
 use crate::remote::{Remote, block, request};
 use crate::rig::{ELSEWHERE, PATIENCE, PIECE, Sample, Seed, config, seed, soon, usual_seed, wait};
 use crate::sockets::narrow_the_other_end;
-use shoal_engine::{AddTorrent, Engine, Snapshot, TorrentHandle};
+use shoal_engine::{AddTorrent, Engine, Phase, Snapshot, TorrentHandle};
+use shoal_storage::Reason;
 use shoal_wire::Message;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr};
@@ -193,8 +194,14 @@ async fn a_download_from_a_file_that_is_overwritten_meanwhile_takes_no_wrong_pie
 async fn a_download_from_a_file_that_is_removed_meanwhile_takes_no_wrong_piece() {
     let caught = Caught::new().await;
     fs::remove_file(caught.source_file()).unwrap();
-    let state = wait(&caught.source.torrent, is_settled).await;
-    assert_eq!(state.verified_pieces, 0);
+    let state = wait(&caught.source.torrent, |state| {
+        matches!(state.phase, Phase::Suspended { .. })
+    })
+    .await;
+    let Phase::Suspended { reason, .. } = state.phase else {
+        unreachable!();
+    };
+    assert_eq!((reason, state.lost_pieces), (Reason::FilesMissing, 0));
     // What was sent of it meanwhile was right.
     let done = caught.finishes().await;
     assert_eq!(done.failed_pieces, 0);

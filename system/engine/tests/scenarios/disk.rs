@@ -221,3 +221,90 @@ async fn a_disk_that_moves_less_than_it_is_asked_to_changes_nothing() {
     leech.stop(PATIENCE).await;
     seed.engine.stop(PATIENCE).await;
 }
+
+#[tokio::test]
+async fn a_torrent_whose_directory_goes_and_comes_back_goes_on_without_a_recheck() {
+    let sample = Sample::pieces(32);
+    let seed = usual_seed(&sample).await;
+    let mut config = config(Ipv4Addr::LOCALHOST.into());
+    config.storage.retry_pause = Duration::from_millis(20);
+    config.transport.limits.down_bytes_per_s = std::num::NonZeroU64::new(400_000);
+    let leech = Engine::start(config).await.unwrap();
+    let drive = tempfile::tempdir().unwrap();
+    let (target, away) = (drive.path().join("mounted"), drive.path().join("away"));
+    fs::create_dir(&target).unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let add = || AddTorrent {
+        peers: seed.peers(),
+        journal: Some(state.path().join("journal")),
+        ..sample.add(&target)
+    };
+    let getting = leech.add(add()).await.unwrap();
+    let before = wait(&getting, |state| state.verified_pieces > 4).await;
+    assert!(!before.complete, "too late");
+    fs::rename(&target, &away).unwrap();
+    let state = wait(&getting, |state| {
+        matches!(state.phase, Phase::Suspended { .. })
+    });
+    let Phase::Suspended { reason, path } = state.await.phase else {
+        unreachable!();
+    };
+    assert_eq!((reason, &path), (Reason::VolumeMissing, &target));
+    assert!(!target.exists(), "nothing is made in its place");
+    // Added anew, it is refused for the same reason, and not begun from zero.
+    getting.stop().await;
+    let mut watch = getting.watch();
+    while watch.changed().await.is_ok() {}
+    let refused = leech.add(add()).await.map(|_| ()).unwrap_err();
+    assert_eq!(refused.reason(), Some(Reason::VolumeMissing), "{refused}");
+    fs::rename(&away, &target).unwrap();
+    let again = leech.add(add()).await.unwrap();
+    let done = wait(&again, |state| state.complete).await;
+    // What was not synced when it went is read again, and nothing is fetched again.
+    let missing = u64::from(32 - before.verified_pieces);
+    assert!(done.downloaded_bytes <= missing * u64::from(crate::rig::PIECE));
+    sample.assert_is_in(&target);
+    // A seed whose directory is away for a while.
+    fs::rename(&target, &away).unwrap();
+    wait(&again, |state| {
+        matches!(state.phase, Phase::Suspended { .. })
+    })
+    .await;
+    fs::rename(&away, &target).unwrap();
+    let state = wait(&again, |state| state.phase == Phase::Seeding).await;
+    assert_eq!((state.verified_pieces, state.complete), (32, true));
+    leech.stop(PATIENCE).await;
+    seed.engine.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn files_that_are_gone_are_downloaded_again_when_a_person_says_so() {
+    let sample = Sample::new(Kind::V1, &[100_000, 50_000], 16 * 1024);
+    let seed = usual_seed(&sample).await;
+    let (leech, target) = (engine().await, tempfile::tempdir().unwrap());
+    let state = tempfile::tempdir().unwrap();
+    let add = |accept_missing| AddTorrent {
+        peers: seed.peers(),
+        journal: Some(state.path().join("journal")),
+        accept_missing,
+        ..sample.add(target.path())
+    };
+    let getting = leech.add(add(false)).await.unwrap();
+    wait(&getting, |state| state.complete).await;
+    fs::remove_file(sample.path(target.path(), 1)).unwrap();
+    getting.accept_missing().await.unwrap();
+    wait(&getting, |state| state.complete && state.lost_pieces > 0).await;
+    sample.assert_is_in(target.path());
+    getting.stop().await;
+    let mut watch = getting.watch();
+    while watch.changed().await.is_ok() {}
+    fs::remove_file(sample.path(target.path(), 1)).unwrap();
+    let refused = leech.add(add(false)).await.map(|_| ()).unwrap_err();
+    assert_eq!(refused.reason(), Some(Reason::FilesMissing), "{refused}");
+    let again = leech.add(add(true)).await.unwrap();
+    let done = wait(&again, |state| state.complete).await;
+    assert!(done.resumed_pieces > 0 && done.downloaded_bytes < 100_000);
+    sample.assert_is_in(target.path());
+    leech.stop(PATIENCE).await;
+    seed.engine.stop(PATIENCE).await;
+}

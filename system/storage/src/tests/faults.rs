@@ -215,3 +215,61 @@ async fn whichever_operation_fails_nothing_verified_is_lost_and_everything_compl
         world.assert_on_disk(&[true; 6]);
     }
 }
+
+#[tokio::test]
+async fn killed_at_any_operation_of_a_download_nothing_verified_is_lost() {
+    /// Until all is there or the disk is dead: what was verified.
+    async fn begin(world: &World, disk: &Arc<FaultyDisk>) -> Vec<u32> {
+        let mut spec = world.spec();
+        spec.wanted = vec![true, true, false, true, false, false];
+        let often = StorageConfig {
+            sync_interval: std::time::Duration::from_millis(1),
+            ..config()
+        };
+        let Ok(mut rig) = Rig::open_on(spec, often, Arc::clone(disk) as _) else {
+            return Vec::new();
+        };
+        for piece in 0..5 {
+            rig.write_piece(world, piece).await;
+        }
+        let mut verified = Vec::new();
+        while verified.len() < 5 {
+            match rig.next().await {
+                Event::Verified { piece, .. } => verified.push(piece.0),
+                Event::Suspended { .. } => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        // Dies in the midst of these.
+        let _ = rig.content.select(&[true; 6]);
+        let _ = rig.content.sync();
+        verified
+    }
+    let disk = FaultyDisk::sound();
+    let world = World::new();
+    assert_eq!(begin(&world, &disk).await.len(), 5);
+    let total = i64::try_from(disk.operations.load(Ordering::Relaxed)).unwrap();
+    assert!(total > 25, "{total}");
+    for operation in 0..total + 3 {
+        let world = World::new();
+        let verified = begin(&world, &FaultyDisk::dying_at(operation)).await;
+        let mut rig = Rig::open(world.spec());
+        let suspect = rig.content.resumed().suspect.clone();
+        let check = rig.content.verify(suspect);
+        for _ in 0..check.total() {
+            let event = rig.next().await;
+            let right = matches!(event, Event::Checked { right: true, .. });
+            assert!(right, "operation {operation}: {event:?}");
+        }
+        let have = rig.have(&world);
+        for piece in verified {
+            assert!(
+                have.get(PieceIndex(piece)),
+                "operation {operation}: {piece}"
+            );
+        }
+        rig.complete(&world).await;
+        rig.content.close().unwrap();
+        world.assert_on_disk(&[true; 6]);
+    }
+}

@@ -1,5 +1,7 @@
 //! Scenarios over whole contents, most of them with a disk that fails.
 
+mod absence;
+mod adoption;
 mod chaos;
 mod faults;
 mod relocation;

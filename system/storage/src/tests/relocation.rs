@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use shoal_metainfo::{FileIndex, PieceIndex};
 
 use super::rig::{FaultyDisk, Rig, World, config};
-use crate::{Content, ContentSpec, Location, Mode, Progress, Storage, StorageError};
+use crate::{Content, ContentSpec, Location, Mode, Progress, Reason, Storage, StorageError};
 
 /// What is below a folder, files alone.
 fn files_in(folder: &Path) -> Vec<PathBuf> {
@@ -269,7 +269,7 @@ async fn where_there_is_no_room_everything_stays() {
     disk.room.store(70_000, Ordering::Relaxed);
     let to = other(&world);
     let refused = relocate(&rig.content, at(&to)).await.unwrap_err();
-    assert!(refused.to_string().contains("space"), "{refused}");
+    assert_eq!(refused.reason(), Some(Reason::Full), "{refused}");
     disk.room.store(u64::MAX, Ordering::Relaxed);
     assert_eq!(files_in(&world.target()), before);
     assert_eq!(fs::read_dir(&to).unwrap().count(), 0);
@@ -382,6 +382,28 @@ async fn a_content_that_is_closed_goes_back_and_a_closed_one_moves() {
     spec.mode = Mode::Seed;
     let rig = Rig::open(spec);
     assert_resumes(&rig, &world, world.layout.piece_count());
+}
+
+#[tokio::test]
+async fn a_content_that_was_forgotten_is_begun_where_it_is_said_to_be() {
+    for all in [true, false] {
+        let world = World::new();
+        let mut rig = Rig::open(world.spec());
+        rig.complete(&world).await;
+        relocate(&rig.content, at(&other(&world))).await.unwrap();
+        rig.content.close().unwrap();
+        drop(rig);
+        if all {
+            crate::forget(&world.journal()).unwrap();
+            assert_eq!(files_in(world.dir.path()).len(), 5);
+        } else {
+            fs::remove_file(world.journal()).unwrap();
+        }
+        let mut rig = Rig::open(world.spec());
+        assert!(rig.content.resumed().fresh && rig.content.resumed().relocated.is_none());
+        rig.complete(&world).await;
+        world.assert_on_disk(&[true; 6]);
+    }
 }
 
 #[tokio::test]

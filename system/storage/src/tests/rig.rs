@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sha1::{Digest, Sha1};
@@ -137,6 +137,7 @@ impl World {
             journal: Some(self.journal()),
             mode: Mode::Download,
             preallocate: false,
+            accept_missing: false,
         }
     }
 
@@ -327,6 +328,10 @@ pub(super) struct FaultyDisk {
     pub(super) broken: AtomicBool,
     /// Whether writes take only a part.
     short: AtomicBool,
+    /// So many files cannot be opened because too many are.
+    pub(super) exhausted: AtomicU64,
+    /// What writes fail with; 0 for nothing.
+    pub(super) refuses_with: AtomicI32,
     /// Whether every directory is a volume of its own.
     pub(super) volumes: AtomicBool,
     /// Whether everything fails from that operation on, as nothing is done any more by a process that was killed.
@@ -365,6 +370,8 @@ impl FaultyDisk {
         Arc::new(FaultyDisk {
             dies: AtomicBool::new(dies),
             volumes: AtomicBool::new(false),
+            exhausted: AtomicU64::new(0),
+            refuses_with: AtomicI32::new(0),
             fail_at: AtomicI64::new(operation),
             room: AtomicU64::new(u64::MAX),
             broken: AtomicBool::new(false),
@@ -400,6 +407,13 @@ impl FaultyDisk {
 impl Disk for FaultyDisk {
     fn open(&self, root: &Root, path: &Path, access: Access) -> io::Result<File> {
         self.count()?;
+        let exhausted = self.exhausted.load(Ordering::Relaxed);
+        if exhausted > 0 {
+            if exhausted < u64::MAX {
+                self.exhausted.store(exhausted - 1, Ordering::Relaxed);
+            }
+            return Err(io::Error::from_raw_os_error(24));
+        }
         SystemDisk.open(root, path, access)
     }
 
@@ -408,6 +422,10 @@ impl Disk for FaultyDisk {
         self.writes.fetch_add(1, Ordering::Relaxed);
         if self.broken.load(Ordering::Relaxed) {
             return Err(io::Error::from_raw_os_error(5));
+        }
+        let refusal = self.refuses_with.load(Ordering::Relaxed);
+        if refusal != 0 {
+            return Err(io::Error::from_raw_os_error(refusal));
         }
         let len: u64 = buffers.iter().map(|buffer| buffer.len() as u64).sum();
         let room = self.room.load(Ordering::Relaxed);

@@ -489,7 +489,9 @@ async fn a_file_changed_by_somebody_else_is_noticed_before_it_is_served() {
     assert!(matches!(read, Err(ReadError::NotVerified(_))));
     assert_eq!(rig.have(&world).count(), world.layout.piece_count() - 4);
     rig.complete(&world).await;
+    // Another one in its place.
     fs::remove_file(world.file("top/a")).unwrap();
+    fs::write(world.file("top/a"), "another").unwrap();
     rig.content.doubt(PieceIndex(0));
     let Event::Lost { .. } = rig.next().await else {
         panic!()

@@ -16,10 +16,11 @@ use shoal_transport::{HttpLimits, HttpStream, OriginClass, RangeRequest};
 use url::Url;
 
 use super::headers::{self, Link};
-use super::{explain, plan, with_settings};
+use super::{plan, with_settings};
 use crate::args::GetArgs;
 use crate::exit::{Exit, Failure};
 use crate::{journal_path, torrent_file};
+use shoal_node::fetch::explain;
 
 /// So much of a file tells what it is.
 const PROBE_LENGTH: usize = 1024;

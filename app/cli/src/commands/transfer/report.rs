@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use shoal_engine::{Phase, Snapshot, TrackerLine, WebSeedLine};
 use shoal_metainfo::Metainfo;
-use shoal_storage::Reason;
 
 use crate::commands::{check, describe};
 use crate::exit::{Exit, Failure};
@@ -161,10 +160,7 @@ impl Reporter {
         let was = std::mem::replace(&mut self.suspended, suspended.is_some());
         match suspended {
             Some((reason, path)) if !was => events.push(Event::Suspended(Suspended {
-                reason: match reason {
-                    Reason::Full => "the disk is full; make room".to_owned(),
-                    Reason::Failing(words) => words.clone(),
-                },
+                reason: reason.to_string(),
                 path: path.display().to_string(),
             })),
             None if was => events.push(Event::Continued(Continued {})),
