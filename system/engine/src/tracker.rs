@@ -227,7 +227,7 @@ impl Trackers {
             return;
         }
         // Leave is taken of all, and nothing will be new.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// How things stand with each tracker of each swarm.

@@ -167,11 +167,11 @@ async fn libtorrent<'a>(lab: &Lab, shelf: &'a Shelf, alone: bool) -> Result<Sess
     let mut start_s = None;
     eventually(READY_WITHIN, "libtorrent to seed", || {
         let said = process.said();
-        let events = said.lines().filter_map(|line| {
+        let mut events = said.lines().filter_map(|line| {
             let event: serde_json::Value = serde_json::from_str(line).ok()?;
             event["start_s"].as_f64()
         });
-        start_s = events.last();
+        start_s = events.next_back();
         Ok(start_s.is_some())
     })?;
     let start_s = start_s.context("it seeds")?;
