@@ -16,7 +16,7 @@ use crate::register::{Register, Registration};
 use crate::route::{self, Ground, MAX_ROUTES, RouteConfig, RouteId, Routes};
 use crate::session::{SessionTask, ToSession};
 use crate::snapshot::{Shown, Snapshot};
-use crate::start::{self, Entrance, Order, Starting};
+use crate::start::{self, Entrance, Starting};
 use crate::torrent::{Inbox, OnDisk, ToTorrent};
 use crate::tracker::{Standing, Totals, TrackerClient, TrackerTask};
 use crate::web_seed::Mirror;
@@ -609,13 +609,10 @@ impl EngineHandle {
             wishes,
             shown: Shown::new(snapshot, self.board.post(id, watched.clone())),
         });
-        let order = Box::new(Order {
-            add,
-            rng,
-            is_restless: false,
-        });
-        self.tasks
-            .spawn_on(starting.run(order), self.environment.pool.next());
+        self.tasks.spawn_on(
+            starting.run(Box::new(add), rng),
+            self.environment.pool.next(),
+        );
         self.keep(environment.route, sender.clone())?;
         Ok(TorrentHandle {
             id,

@@ -25,13 +25,14 @@ use bytes::Bytes;
 use shoal_machine::Machine;
 use shoal_metainfo::metainfo::TrackerUrl;
 use shoal_metainfo::{Bitfield, FileIndex, Metainfo, PieceIndex};
-use shoal_storage::{ContentSpec, Event, Mode, Storage, StorageError};
+use shoal_storage::{ContentSpec, Event, Location, Mode, Storage, StorageError};
 use shoal_swarm::torrent::{
     DEFAULT_MAX_CONNECTIONS, Input, Origin, PieceSummary, Torrent, TorrentConfig,
 };
 use shoal_transport::{OriginClass, TorrentLimiter};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use url::Url;
@@ -183,15 +184,43 @@ pub(crate) enum Entrance {
     Search(MagnetHandle),
 }
 
-/// What a person ordered, for as long as the torrent is here.
+/// What it takes to open the content of a torrent again. There is one for as long as the torrent is here, so that it is small.
 pub(crate) struct Order {
-    pub(crate) add: AddTorrent,
-    pub(crate) rng: fastrand::Rng,
+    metainfo: Arc<Metainfo>,
+    location: Arc<Location>,
+    journal: Option<PathBuf>,
+    seed_only: bool,
+    trust: bool,
+    rng: fastrand::Rng,
     /// What is verified could not be written down when it went to rest, and had to be verified again.
-    pub(crate) is_restless: bool,
+    is_restless: bool,
 }
 
 impl Order {
+    fn of(add: &AddTorrent, location: Arc<Location>, rng: fastrand::Rng) -> Self {
+        Order {
+            metainfo: Arc::clone(&add.metainfo),
+            location,
+            journal: add.journal.clone(),
+            seed_only: add.seed_only,
+            trust: add.trust,
+            rng,
+            is_restless: false,
+        }
+    }
+
+    /// What a person would add to have the same.
+    fn again(&self) -> AddTorrent {
+        let (metainfo, directory) = (Arc::clone(&self.metainfo), self.location.directory.clone());
+        AddTorrent {
+            renamed: self.location.renamed.clone(),
+            journal: self.journal.clone(),
+            seed_only: self.seed_only,
+            trust: self.trust,
+            ..AddTorrent::new(metainfo, directory)
+        }
+    }
+
     /// The machine of the torrent, which has these pieces.
     fn machine(
         &mut self,
@@ -200,7 +229,7 @@ impl Order {
         wishes: &Wishes,
         have: Bitfield,
     ) -> Torrent {
-        let metainfo = &self.add.metainfo;
+        let metainfo = &self.metainfo;
         Torrent::new(TorrentConfig {
             layout: Arc::new(metainfo.layout().clone()),
             have,
@@ -218,7 +247,7 @@ impl Order {
 
     /// The peers that a person named. What no torrent describes has none.
     fn named_peers<'a>(&self, wishes: &'a Wishes) -> &'a [SocketAddr] {
-        match self.add.metainfo.is_plain() {
+        match self.metainfo.is_plain() {
             true => &[],
             false => &wishes.peers,
         }
@@ -226,9 +255,8 @@ impl Order {
 
     /// Whether the torrent may be at rest. Nothing is read again because it wakes up, so that a journal has to say what is verified.
     fn may_rest(&self) -> bool {
-        let add = &self.add;
-        let is_known = add.journal.is_some() && !add.trust && !self.is_restless;
-        is_known && !add.metainfo.is_plain() && !whole::is_promised(&add.metainfo)
+        let is_known = self.journal.is_some() && !self.trust && !self.is_restless;
+        is_known && !self.metainfo.is_plain() && !whole::is_promised(&self.metainfo)
     }
 }
 
@@ -257,8 +285,11 @@ struct Begun {
 impl Starting {
     /// Runs the torrent until it has ended. What a stage of its life takes is given back at its end, so that a torrent at rest is as
     /// small as what is left of it.
-    pub(crate) async fn run(self: Box<Self>, mut order: Box<Order>) {
-        let mut begun = Box::pin(self.begin(&mut order)).await;
+    pub(crate) async fn run(self: Box<Self>, add: Box<AddTorrent>, rng: fastrand::Rng) {
+        let Some((begun, mut order)) = Box::pin(self.begin(add, rng)).await else {
+            return;
+        };
+        let mut begun = Some(begun);
         while let Some(Begun { task, met, said }) = begun {
             let Some(mut resting) = Box::pin(task.run(met, said)).await else {
                 return;
@@ -269,10 +300,14 @@ impl Starting {
     }
 
     /// Finds out what is there and enters; `None` where the torrent was stopped meanwhile.
-    async fn begin(mut self: Box<Self>, order: &mut Order) -> Option<Begun> {
+    async fn begin(
+        mut self: Box<Self>,
+        mut add: Box<AddTorrent>,
+        rng: fastrand::Rng,
+    ) -> Option<(Begun, Box<Order>)> {
         let resumed_pieces = self.on_disk.content.resumed().have.count();
         let checking = Checking {
-            add: &mut order.add,
+            add: &mut add,
             wishes: &mut self.wishes,
             on_disk: &mut self.on_disk,
             inbox: &mut self.inbox,
@@ -285,12 +320,15 @@ impl Starting {
             self.shown.phase(Phase::Stopped);
             return None;
         };
-        self.enter(order, have, resumed_pieces).await
+        let mut order = Box::new(Order::of(&add, self.on_disk.content.location(), rng));
+        let begun = self.enter(&add, &mut order, have, resumed_pieces).await?;
+        Some((begun, order))
     }
 
     /// Makes it known to the session, to trackers and to others who look for peers.
     async fn enter(
         mut self,
+        add: &AddTorrent,
         order: &mut Order,
         have: Bitfield,
         resumed_pieces: u32,
@@ -299,8 +337,7 @@ impl Starting {
         let mut torrent = order.machine(environment, us, &self.wishes, have);
         let named = order.named_peers(&self.wishes).to_vec();
         let mut candidates = BTreeMap::from([(Origin::User, named)]);
-        let Order { add, rng, .. } = order;
-        let metainfo = &add.metainfo;
+        let (metainfo, rng) = (&add.metainfo, &mut order.rng);
         let entered = match self.entrance {
             Entrance::New(registration) => {
                 let mailbox = Mailbox::new();
@@ -325,13 +362,9 @@ impl Starting {
             Entrance::Search(search) => search.hand_over().await.map(|mut met| {
                 met.trackers.begin(&torrent);
                 if let Some(tiers) = add.tiers.clone() {
-                    if met.trackers.is_there() {
-                        met.trackers.replace(tiers);
-                    } else {
-                        let (us, sender) = (self.introduction, self.inbox.sender());
-                        let environment = &self.environment;
-                        met.trackers = first_trackers(environment, us, &tiers, &torrent, sender);
-                    }
+                    let (us, sender) = (self.introduction, self.inbox.sender());
+                    let environment = &self.environment;
+                    replace_trackers(&mut met.trackers, environment, us, tiers, &torrent, sender);
                 }
                 for (address, origin) in met.candidates {
                     candidates.entry(origin).or_default().push(address);
@@ -350,8 +383,6 @@ impl Starting {
             let now = self.environment.clock.now();
             torrent.handle(now, Input::Candidates { origin, addresses });
         }
-        // From here on, others replace those that there are.
-        add.tiers = None;
         let (swarms, sender) = (self.introduction.hashes, self.inbox.sender());
         let local = self.environment.local_for(metainfo);
         let local = local.map(|local| local.join(swarms.swarms(), &sender));
@@ -391,8 +422,8 @@ impl Starting {
 async fn wake(resting: Box<Resting>, woken: Woken, order: &mut Order) -> Option<Begun> {
     let mut resting = *resting;
     order.is_restless |= !resting.is_written_down;
-    order.add.directory.clone_from(&resting.location.directory);
-    order.add.renamed.clone_from(&resting.location.renamed);
+    order.location = Arc::clone(&resting.location);
+    let mut add = order.again();
     let (met, said) = match woken {
         Woken::Visited(visitors) => (visitors, None),
         Woken::ByTime => (Vec::new(), None),
@@ -403,7 +434,7 @@ async fn wake(resting: Box<Resting>, woken: Woken, order: &mut Order) -> Option<
         }
     };
     let storage = resting.environment.storage.clone();
-    let spec = content_spec(&order.add, &resting.wishes.wanted());
+    let spec = content_spec(&add, &resting.wishes.wanted());
     let opening = tokio::task::spawn_blocking(move || open(&storage, spec));
     let mut on_disk = match opening.await {
         Ok(Ok(on_disk)) => on_disk,
@@ -415,7 +446,7 @@ async fn wake(resting: Box<Resting>, woken: Woken, order: &mut Order) -> Option<
         Err(_) => return None,
     };
     let checking = Checking {
-        add: &mut order.add,
+        add: &mut add,
         wishes: &mut resting.wishes,
         on_disk: &mut on_disk,
         inbox: &mut resting.inbox,
@@ -427,11 +458,13 @@ async fn wake(resting: Box<Resting>, woken: Woken, order: &mut Order) -> Option<
         resting.end(Phase::Stopped).await;
         return None;
     };
-    let (environment, us) = (&resting.environment, resting.introduction);
-    let mut torrent = order.machine(environment, us, &resting.wishes, have);
-    if let Some(tiers) = order.add.tiers.take() {
-        let replace = Command::Trackers(tiers).into();
-        drop(resting.inbox.sender().try_send(replace));
+    // What a person said meanwhile holds.
+    let (environment, us) = (Arc::clone(&resting.environment), resting.introduction);
+    let mut torrent = order.machine(&environment, us, &resting.wishes, have);
+    if let Some(tiers) = add.tiers {
+        let sender = resting.inbox.sender();
+        let trackers = &mut resting.trackers;
+        replace_trackers(trackers, &environment, us, tiers, &torrent, sender);
     }
     let addresses = order.named_peers(&resting.wishes).to_vec();
     let origin = Origin::User;
@@ -467,7 +500,7 @@ fn parts(resting: Resting, on_disk: OnDisk, order: &Order) -> (Parts, Kept) {
         local: resting.local,
         wishes: resting.wishes,
         shown: resting.shown,
-        seed_only: order.add.seed_only,
+        seed_only: order.seed_only,
         may_rest: order.may_rest(),
         names_peers,
     };
@@ -631,26 +664,30 @@ pub(crate) struct Announces<'a> {
     pub(crate) standing: Standing,
 }
 
-/// The trackers of a torrent that had none: all of them are the user's word.
-pub(crate) fn first_trackers(
+/// Puts these tiers in place of all. Where there were no trackers, all of them are the user's word.
+pub(crate) fn replace_trackers(
+    trackers: &mut Trackers,
     environment: &Environment,
     us: Introduction,
-    tiers: &[Vec<Url>],
+    tiers: Vec<Vec<Url>>,
     torrent: &Torrent,
     sender: Sender<ToTorrent>,
-) -> Trackers {
+) {
+    if trackers.is_there() {
+        return trackers.replace(tiers);
+    }
     // Nobody else has this one, whatever else the torrent draws.
     let [.., a, b, c, d] = us.peer_id.0;
     let mut rng = fastrand::Rng::with_seed(u32::from_be_bytes([a, b, c, d]).into());
     let announces = Announces {
-        tiers,
+        tiers: &tiers,
         named_by_user: tiers.iter().flatten().cloned().collect(),
         totals: Totals::of(&torrent.progress()),
         standing: Standing::of(torrent),
     };
-    let (task, trackers) = announce(environment, us, announces, sender, &mut rng);
+    let (task, begun) = announce(environment, us, announces, sender, &mut rng);
     environment.run(task);
-    trackers
+    *trackers = begun;
 }
 
 /// Both ends of a torrent's announces, as [`Trackers::new`].

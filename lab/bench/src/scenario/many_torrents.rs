@@ -25,7 +25,7 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 /// For an empty session to come to rest, and for a full one.
 const REST: Duration = Duration::from_secs(3);
 const IDLE_FOR: Duration = Duration::from_secs(30);
-const ACTIVE_FOR: Duration = Duration::from_secs(20);
+const ACTIVE_FOR: Duration = Duration::from_secs(15);
 const CLIENTS: [Client; 2] = [Client::Shoal, Client::Libtorrent];
 
 pub(super) fn run(run: &Run<'_>) -> Result<Section> {
@@ -167,11 +167,11 @@ async fn libtorrent<'a>(lab: &Lab, shelf: &'a Shelf, alone: bool) -> Result<Sess
     let mut start_s = None;
     eventually(READY_WITHIN, "libtorrent to seed", || {
         let said = process.said();
-        let events = said.lines().filter_map(|line| {
+        let mut events = said.lines().filter_map(|line| {
             let event: serde_json::Value = serde_json::from_str(line).ok()?;
             event["start_s"].as_f64()
         });
-        start_s = events.last();
+        start_s = events.next_back();
         Ok(start_s.is_some())
     })?;
     let start_s = start_s.context("it seeds")?;

@@ -154,13 +154,9 @@ impl TorrentTask {
     /// Trackers in place of all.
     fn replace_trackers(&mut self, tiers: Vec<Vec<Url>>) {
         let parts = &mut self.parts;
-        if parts.trackers.is_there() {
-            return parts.trackers.replace(tiers);
-        }
-        let sender = parts.inbox.sender();
-        let (us, environment) = (parts.introduction, &parts.environment);
-        let trackers = start::first_trackers(environment, us, &tiers, &self.torrent, sender);
-        parts.trackers = trackers;
+        let (us, sender) = (parts.introduction, parts.inbox.sender());
+        let (trackers, environment) = (&mut parts.trackers, &parts.environment);
+        start::replace_trackers(trackers, environment, us, tiers, &self.torrent, sender);
     }
 
     /// The most that a person and the session allow.
