@@ -7,11 +7,8 @@ use crate::rules_text;
 use shoal_engine::{MagnetSnapshot, Phase, Snapshot, TorrentHandle};
 use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
 use shoal_session::queue::{self, ShareLimit, Standing};
-use shoal_session::rules::Told;
 use shoal_store::{NewTorrent, Removing, ShareState, StoredTorrent, TorrentOptions, Totals, Wish};
-use shoal_transport::RateLimits;
 use std::net::SocketAddr;
-use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -182,18 +179,6 @@ impl Entry {
         let urls = urls.into_iter().filter_map(|url| Url::parse(url).ok());
         urls.filter_map(|url| url.host_str().map(str::to_owned))
             .collect()
-    }
-
-    /// The rates that it has of its own.
-    pub(crate) fn own_rates(&self) -> RateLimits {
-        let rate = |told| match told {
-            Told::Some(rate) => NonZeroU64::new(rate),
-            Told::Inherit | Told::None => None,
-        };
-        RateLimits {
-            down_bytes_per_s: rate(self.options.rules.down_bytes_per_s),
-            up_bytes_per_s: rate(self.options.rules.up_bytes_per_s),
-        }
     }
 
     /// What the queue has to know of it.

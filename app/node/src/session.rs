@@ -5,6 +5,7 @@
 
 mod adding;
 mod owner;
+mod rates;
 mod running;
 mod telling;
 
@@ -13,13 +14,14 @@ use crate::message::{ErrorKind, Reply, Request, Torrent};
 use crate::settings::Settings;
 use crate::{fetch, names};
 use owner::Carriers;
+use rates::Groups;
 use running::{Beginning, News};
 use shoal_engine::Engine;
 use shoal_machine::{Machine, Moment};
 use shoal_session::TorrentKey;
 use shoal_session::queue::{self, Queue, ShareLimit, Then};
 use shoal_store::{Database, ShareState, StoreError, Totals, Wish};
-use shoal_transport::Transport;
+use shoal_transport::{RateLimits, Transport};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -94,6 +96,8 @@ pub struct NodeSettings {
     pub journals: PathBuf,
     /// Settings that hold in this life of the node, whatever is stored: by key, as a person writes them.
     pub overrides: BTreeMap<String, String>,
+    /// The rates of everything, where `shoal limit session` has said nothing.
+    pub limits: RateLimits,
 }
 
 /// A running node. Clones speak to the same one.
@@ -122,6 +126,7 @@ impl Node {
         let NodeSettings {
             journals,
             overrides,
+            limits,
         } = settings;
         let mut stored = database.settings().await?;
         stored.extend(overrides);
@@ -139,6 +144,8 @@ impl Node {
             journals,
             settings,
             carriers,
+            groups: Groups::default(),
+            limits,
             entries: entries.collect(),
             running: BTreeMap::new(),
             moved: BTreeSet::new(),
@@ -198,6 +205,9 @@ struct Session {
     journals: PathBuf,
     settings: Settings,
     carriers: Carriers,
+    groups: Groups,
+    /// Of everything, where the session says nothing of them.
+    limits: RateLimits,
     entries: BTreeMap<i64, Entry>,
     /// Those that the engine has, by its names for them.
     running: BTreeMap<TorrentKey, i64>,
@@ -226,6 +236,7 @@ impl Session {
         mut rooms: mpsc::Receiver<()>,
         mut stopped: mpsc::Receiver<(Duration, oneshot::Sender<()>)>,
     ) {
+        self.limit_everything();
         self.line_up(order);
         let every = |period| {
             let mut ticks = tokio::time::interval(period);

@@ -44,6 +44,7 @@ async fn node_with(folder: &Path, told: &[(&str, &str)]) -> (Node, SocketAddr) {
         overrides: told
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect(),
+        ..NodeSettings::default()
     };
     let node = Node::start(engine, database, settings);
     (node.await.unwrap(), address)
@@ -862,4 +863,56 @@ async fn what_is_removed_with_its_data_takes_its_own_files_and_nothing_else() {
     let journals = std::fs::read_dir(state.path().join("journals")).unwrap();
     assert_eq!(journals.count(), 0);
     ours.stop(PATIENCE).await;
+}
+
+/// Rates that are said of a torrent, a category or the session hold while it runs, and as soon as they are lifted they do not.
+#[tokio::test]
+async fn rates_hold_for_torrents_that_run_whoever_says_them() {
+    const SLOW: (&str, &str) = ("down", "16KiB");
+    const LIFTED: (&str, &str) = ("down", "none");
+    let (sample, state) = (sample("word", 1 << 20), tempfile::tempdir().unwrap());
+    let (seeding, address) = node(&state.path().join("seed")).await;
+    let at_home = into(sample.folder.path());
+    sample.add_to(&seeding, at_home).await.unwrap();
+    until(&seeding, State::Seeding).await;
+    for who in ["torrent", "category", "session"] {
+        let target = tempfile::tempdir().unwrap();
+        let (leech, _) = node(&state.path().join(who)).await;
+        make(&leech, CarrierKind::Category, "slow", &[])
+            .await
+            .unwrap();
+        let add = Add {
+            peers: vec![address],
+            category: Some("slow".to_owned()),
+            // It begins at a rate of its own, so that the others come while it runs.
+            rules: words(&[SLOW]),
+            ..into(target.path())
+        };
+        sample.add_to(&leech, add).await.unwrap();
+        until(&leech, State::Downloading).await;
+        let say = async |rule: (&str, &str)| match who {
+            "torrent" => {
+                let told = change(&leech, "word", |change| change.rules = words(&[rule])).await;
+                told.map(drop)
+            }
+            "category" => make(&leech, CarrierKind::Category, "slow", &[rule])
+                .await
+                .map(drop),
+            _ => make(&leech, CarrierKind::Session, "", &[rule])
+                .await
+                .map(drop),
+        };
+        say(SLOW).await.unwrap();
+        if who != "torrent" {
+            let own = change(&leech, "word", |change| change.rules = words(&[LIFTED]));
+            own.await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        assert_eq!(only(&leech).await.state, State::Downloading, "{who}");
+        // At that rate it would take a minute.
+        say(LIFTED).await.unwrap();
+        until(&leech, State::Seeding).await;
+        leech.stop(PATIENCE).await;
+    }
+    seeding.stop(PATIENCE).await;
 }

@@ -224,6 +224,7 @@ impl Party {
             overrides: overrides
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into(),
+            ..NodeSettings::default()
         };
         Ok(Party {
             node: Node::start(engine, database, settings).await?,

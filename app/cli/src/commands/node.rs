@@ -65,6 +65,7 @@ pub(super) fn up(args: &UpArgs, output: &mut Output) -> Done {
         let settings = NodeSettings {
             journals,
             overrides: told.collect(),
+            limits: args.network.limits(),
         };
         let node = Node::start(engine, database, settings).await?;
         let serving = tokio::spawn(shoal_node::serve(control, node.clone()));

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a category is there with all that it is below, and no torrent is in a category or has a tag that is not there.
 
-use super::{Answer, NodeError, Session, key};
+use super::{Answer, NodeError, Session};
 use crate::entry::Entry;
 use crate::message::{Assignment, Carrier, CarrierKind, Reply};
 use crate::rules_text;
@@ -89,15 +89,6 @@ impl Session {
         entry.queued(held.own_limits())
     }
 
-    /// What holds for a torrent is perhaps something else.
-    pub(super) fn rules_changed(&mut self, id: i64) {
-        let Some(entry) = self.entries.get(&id) else {
-            return;
-        };
-        let held = self.carriers.effective(&entry.options, &self.settings);
-        self.tell(queue::Input::Limits(key(id), held.own_limits()));
-    }
-
     pub(super) fn shown_carriers(&self, kind: CarrierKind) -> Reply {
         let carrier = |name: &str, rules: &Rules, torrents| Carrier {
             name: name.to_owned(),
@@ -158,6 +149,7 @@ impl Session {
         self.database
             .set_carrier(stored(kind), name, Some(&rules))
             .await?;
+        self.groups.changed(stored(kind), name, Some(&rules));
         match kind {
             CarrierKind::Session => self.carriers.session = rules,
             CarrierKind::Category => drop(self.carriers.categories.insert(name.to_owned(), rules)),
@@ -235,6 +227,7 @@ impl Session {
         self.database.set_options(&told).await?;
         for name in gone {
             self.database.set_carrier(stored(kind), &name, None).await?;
+            self.groups.changed(stored(kind), &name, None);
             match kind {
                 CarrierKind::Category => drop(self.carriers.categories.remove(&name)),
                 _ => drop(self.carriers.tags.remove(&name)),
@@ -252,6 +245,7 @@ impl Session {
     fn all_rules_changed(&mut self, kind: CarrierKind) {
         if kind == CarrierKind::Session {
             self.tell_queue_settings();
+            self.limit_everything();
             return;
         }
         let ids: Vec<i64> = self.entries.keys().copied().collect();

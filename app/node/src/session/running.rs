@@ -2,6 +2,7 @@
 //!
 //! Invariant: each run of a torrent has a number, and news of an earlier one changes nothing.
 
+use super::rates::rates;
 use super::{Session, key, unix_now};
 use crate::entry::{Entry, Run, Source};
 use crate::journal;
@@ -140,7 +141,11 @@ impl Session {
             return None;
         }
         let trackers = &self.settings.add_trackers;
-        let begin = begin(entry, &self.journals, trackers, search);
+        let mut begin = begin(entry, &self.journals, trackers, search);
+        if let Begin::Torrent(add) = &mut begin {
+            add.limits = rates(&entry.options.rules);
+            add.limit_groups = self.groups.of(&self.carriers, &entry.options);
+        }
         entry.trust = false;
         Some((id, run, begin))
     }
@@ -450,7 +455,6 @@ fn begin(
                 add = add.select(wanted);
             }
             add.sequential = entry.sequential;
-            add.limits = entry.own_rates();
             add.preallocate = entry.options.preallocate;
             add.super_seed = entry.options.super_seed;
             add.trackers = trackers;

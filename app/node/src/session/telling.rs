@@ -216,11 +216,25 @@ impl Session {
                 }
                 Then::Remove => self.remove_these(&[id], None).await,
                 Then::RemoveData => self.remove_these(&[id], Some(Removing::Delete)).await,
-                Then::SuperSeed => Ok(()),
+                Then::SuperSeed => {
+                    self.super_seed(id);
+                    Ok(())
+                }
             };
             if let Err(error) = done {
                 tracing::warn!(torrent = id, %error, "what follows a share limit was not done");
             }
+        }
+    }
+}
+
+impl Session {
+    /// Has it shown piece by piece, for as long as it runs.
+    fn super_seed(&self, id: i64) {
+        if let Some(Run::Running(handle, _)) = self.entries.get(&id).map(|entry| &entry.run) {
+            let handle = handle.clone();
+            // The session does not wait for a torrent.
+            tokio::spawn(async move { handle.set_super_seed(true).await });
         }
     }
 }
