@@ -95,6 +95,10 @@ pub(crate) enum Command {
     Resume(NamedArgs),
     /// Let torrents of the running node run whatever its queue and share limits say; `resume` takes it back
     Start(NamedArgs),
+    /// Verify everything of torrents of the running node again, and fetch what is missing then
+    Recheck(NamedArgs),
+    /// Announce torrents of the running node to all their trackers
+    Announce(NamedArgs),
     Queue(QueueArgs),
     Limit(LimitArgs),
     Share(ShareArgs),

@@ -32,6 +32,8 @@ pub(crate) fn run(command_line: CommandLine) -> Exit {
         Command::Pause(args) => node::pause(args, &mut output),
         Command::Resume(args) => node::resume(args, &mut output),
         Command::Start(args) => node::start(args, &mut output),
+        Command::Recheck(args) => node::recheck(args, &mut output),
+        Command::Announce(args) => node::announce(args, &mut output),
         Command::Queue(args) => node::queue(args, &mut output),
         Command::Limit(args) => node::limit(args, &mut output),
         Command::Share(args) => node::share(args, &mut output),

@@ -7,6 +7,7 @@ use crate::rules_text;
 use shoal_engine::{MagnetSnapshot, Phase, Snapshot, TorrentHandle};
 use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
 use shoal_session::queue::{self, ShareLimit, Standing};
+use shoal_storage::Reason;
 use shoal_store::{NewTorrent, Removing, ShareState, StoredTorrent, TorrentOptions, Totals, Wish};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -68,6 +69,10 @@ pub(crate) struct Entry {
     pub(crate) is_complete: bool,
     /// Why it cannot go on.
     pub(crate) failure: Option<String>,
+    /// Where that may be over by itself, what it is.
+    pub(crate) obstacle: Option<Reason>,
+    /// A person wants everything verified again, and missing files taken for gone.
+    pub(crate) recheck: bool,
     /// It is to be forgotten when it has stopped.
     pub(crate) removed: bool,
     /// Before that, its data goes.
@@ -124,6 +129,8 @@ impl Entry {
             run_number: 0,
             is_complete: false,
             failure: None,
+            obstacle: None,
+            recheck: false,
             removed: removing.is_some(),
             removing,
         }
@@ -280,7 +287,11 @@ impl Entry {
         standing: Option<Standing>,
     ) -> (State, Option<String>) {
         if let Some(why) = &self.failure {
-            return (State::Failed, Some(why.clone()));
+            let state = match &self.obstacle {
+                Some(reason) => obstructed(reason),
+                None => State::Failed,
+            };
+            return (state, Some(why.clone()));
         }
         let phase = match (&self.run, snapshot) {
             (Run::Searching(..), _) => return (State::Searching, None),
@@ -304,7 +315,7 @@ impl Entry {
             Phase::Downloading => (State::Downloading, None),
             Phase::Seeding => (State::Seeding, None),
             Phase::Suspended { reason, path } => (
-                State::Suspended,
+                obstructed(reason),
                 Some(format!("{}: {reason}", path.display())),
             ),
             Phase::Moving {
@@ -358,6 +369,14 @@ impl Entry {
             added_at: self.added_at,
             completed_at: self.completed_at,
         }
+    }
+}
+
+/// The state of a torrent that goes on by itself when this is over.
+const fn obstructed(reason: &Reason) -> State {
+    match reason {
+        Reason::VolumeMissing | Reason::FilesMissing => State::Missing,
+        _ => State::Suspended,
     }
 }
 

@@ -43,6 +43,16 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         data: Option<Fate>,
     },
+    /// Everything of them is verified again, and what is missing then is fetched: at once where they run, or else when they do.
+    Recheck {
+        /// Which torrents.
+        torrents: Vec<String>,
+    },
+    /// They are announced to all their trackers, as soon as those let them.
+    Announce {
+        /// Which torrents.
+        torrents: Vec<String>,
+    },
     /// Something else is told of them.
     Change(Box<Change>),
     /// They get another place in the queue, and keep their order among themselves.
@@ -389,6 +399,8 @@ pub enum State {
     Seeding,
     /// Nothing can be written; it goes on by itself.
     Suspended,
+    /// Its files or their drive are not there; it goes on by itself when they are back.
+    Missing,
     /// It takes leave.
     Stopping,
     /// It cannot go on.
@@ -397,7 +409,7 @@ pub enum State {
 
 impl State {
     /// All of them.
-    pub const ALL: [State; 11] = [
+    pub const ALL: [State; 12] = [
         State::Paused,
         State::Queued,
         State::Enough,
@@ -407,6 +419,7 @@ impl State {
         State::Downloading,
         State::Seeding,
         State::Suspended,
+        State::Missing,
         State::Stopping,
         State::Failed,
     ];
@@ -424,6 +437,7 @@ impl State {
             State::Downloading => "downloading",
             State::Seeding => "seeding",
             State::Suspended => "suspended",
+            State::Missing => "missing",
             State::Stopping => "stopping",
             State::Failed => "failed",
         }

@@ -375,6 +375,8 @@ impl Session {
             Request::Resume { torrents } => self.wish(&torrents, Wish::Queued).await?,
             Request::Start { torrents } => self.wish(&torrents, Wish::Forced).await?,
             Request::Remove { torrents, data } => return self.remove(&torrents, data).await,
+            Request::Recheck { torrents } => self.recheck(&torrents)?,
+            Request::Announce { torrents } => self.announce(&torrents)?,
             Request::Change(change) => self.change(*change).await?,
             Request::Queue { torrents, to } => self.shift(&torrents, to).await?,
             Request::Settings {} => {

@@ -916,3 +916,68 @@ async fn rates_hold_for_torrents_that_run_whoever_says_them() {
     }
     seeding.stop(PATIENCE).await;
 }
+
+#[tokio::test]
+async fn files_that_are_missing_are_waited_for_unless_a_person_has_them_verified() {
+    let (sample, state) = (sample("word", 50_000), tempfile::tempdir().unwrap());
+    let (seeding, address) = node(&state.path().join("seed")).await;
+    let at_home = into(sample.folder.path());
+    sample.add_to(&seeding, at_home).await.unwrap();
+    until(&seeding, State::Seeding).await;
+    let (target, ours) = (tempfile::tempdir().unwrap(), state.path().join("leech"));
+    let file = target.path().join("word");
+    let (leech, _) = node(&ours).await;
+    let add = Add {
+        peers: vec![address],
+        ..into(target.path())
+    };
+    sample.add_to(&leech, add).await.unwrap();
+    until(&leech, State::Seeding).await;
+    leech.stop(PATIENCE).await;
+    let away = target.path().join("away");
+    std::fs::rename(&file, &away).unwrap();
+    let (leech, _) = node(&ours).await;
+    assert!(until(&leech, State::Missing).await.message.is_some());
+    std::fs::rename(&away, &file).unwrap();
+    // By itself, and without fetching anything.
+    let back = until(&leech, State::Seeding).await;
+    assert_eq!(back.downloaded_bytes, 50_000);
+    leech.stop(PATIENCE).await;
+    std::fs::remove_file(&file).unwrap();
+    let (leech, _) = node(&ours).await;
+    until(&leech, State::Missing).await;
+    let torrents = named("word");
+    ask(&leech, Request::Recheck { torrents }).await.unwrap();
+    // Its peers were named in an earlier life.
+    until(&leech, State::Downloading).await;
+    leech.stop(PATIENCE).await;
+    seeding.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn a_seed_at_rest_waits_for_files_that_went_while_nobody_looked() {
+    let (sample, state) = (sample("word", 50_000), tempfile::tempdir().unwrap());
+    let (ours, _) = node(state.path()).await;
+    sample
+        .add_to(&ours, into(sample.folder.path()))
+        .await
+        .unwrap();
+    until(&ours, State::Seeding).await;
+    let (file, away) = (
+        sample.folder.path().join("word"),
+        sample.folder.path().join("away"),
+    );
+    std::fs::rename(&file, &away).unwrap();
+    let noticed = async {
+        while only(&ours).await.state != State::Missing {
+            // Whatever is said to it wakes it.
+            let torrents = named("word");
+            ask(&ours, Request::Announce { torrents }).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, noticed).await.unwrap();
+    std::fs::rename(&away, &file).unwrap();
+    until(&ours, State::Seeding).await;
+    ours.stop(PATIENCE).await;
+}

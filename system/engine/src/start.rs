@@ -34,11 +34,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use url::Url;
 
 /// The most moves and readers that wait for the end of a check.
 const MAX_WAITING: usize = 64;
+
+/// How soon a disk is looked at again that did not let a torrent at rest wake up.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
 /// What storage is to know of the content of a torrent.
 pub(crate) fn content_spec(add: &AddTorrent, wanted: &[bool]) -> ContentSpec {
@@ -190,6 +194,7 @@ pub(crate) struct Order {
     location: Arc<Location>,
     journal: Option<PathBuf>,
     seed_only: bool,
+    accept_missing: bool,
     trust: bool,
     rng: fastrand::Rng,
     /// What is verified could not be written down when it went to rest, and had to be verified again.
@@ -203,6 +208,7 @@ impl Order {
             location,
             journal: add.journal.clone(),
             seed_only: add.seed_only,
+            accept_missing: add.accept_missing,
             trust: add.trust,
             rng,
             is_restless: false,
@@ -216,6 +222,7 @@ impl Order {
             renamed: self.location.renamed.clone(),
             journal: self.journal.clone(),
             seed_only: self.seed_only,
+            accept_missing: self.accept_missing,
             trust: self.trust,
             ..AddTorrent::new(metainfo, directory)
         }
@@ -424,7 +431,7 @@ async fn wake(resting: Box<Resting>, woken: Woken, order: &mut Order) -> Option<
     order.is_restless |= !resting.is_written_down;
     order.location = Arc::clone(&resting.location);
     let mut add = order.again();
-    let (met, said) = match woken {
+    let (mut met, mut said) = match woken {
         Woken::Visited(visitors) => (visitors, None),
         Woken::ByTime => (Vec::new(), None),
         Woken::By(message) => (Vec::new(), Some(message)),
@@ -433,17 +440,14 @@ async fn wake(resting: Box<Resting>, woken: Woken, order: &mut Order) -> Option<
             return None;
         }
     };
-    let storage = resting.environment.storage.clone();
-    let spec = content_spec(&add, &resting.wishes.wanted());
-    let opening = tokio::task::spawn_blocking(move || open(&storage, spec));
-    let mut on_disk = match opening.await {
-        Ok(Ok(on_disk)) => on_disk,
-        Ok(Err(error)) => {
-            resting.end(Phase::Failed(error.to_string())).await;
+    let mut on_disk = match reopen(&mut resting, &mut add, &mut met, &mut said).await {
+        Ok(on_disk) => on_disk,
+        Err(Some(phase)) => {
+            resting.end(phase).await;
             return None;
         }
         // The engine ends.
-        Err(_) => return None,
+        Err(None) => return None,
     };
     let checking = Checking {
         add: &mut add,
@@ -476,6 +480,47 @@ async fn wake(resting: Box<Resting>, woken: Woken, order: &mut Order) -> Option<
         met,
         said,
     })
+}
+
+/// Opens the content as soon as its disk lets it: a drive that was taken away while nobody looked is waited for, as one that goes while it is
+/// used. Those who connect meanwhile are sent away. Where it cannot be opened, gives what is to be shown of that; `None` where the engine
+/// ends.
+async fn reopen(
+    resting: &mut Resting,
+    add: &mut AddTorrent,
+    met: &mut Vec<Ready>,
+    said: &mut Option<ToTorrent>,
+) -> Result<OnDisk, Option<Phase>> {
+    loop {
+        let storage = resting.environment.storage.clone();
+        let spec = content_spec(add, &resting.wishes.wanted());
+        let opening = tokio::task::spawn_blocking(move || open(&storage, spec));
+        let error = match opening.await {
+            Ok(Ok(on_disk)) => return Ok(on_disk),
+            Ok(Err(error)) => error,
+            Err(_) => return Err(None),
+        };
+        let Some(reason) = error.reason() else {
+            return Err(Some(Phase::Failed(error.to_string())));
+        };
+        let accepts = |message: &mut ToTorrent| matches!(message, ToTorrent::AcceptMissing(_));
+        if let Some(ToTorrent::AcceptMissing(reply)) = said.take_if(accepts) {
+            add.accept_missing = true;
+            // Whoever asked may have gone.
+            drop(reply.send(Ok(())));
+            continue;
+        }
+        resting.send_away(std::mem::take(met)).await;
+        let path = resting.location.directory.clone();
+        resting.shown.phase(Phase::Suspended { reason, path });
+        resting.tries_again_at = None;
+        match tokio::time::timeout(LOOK_AGAIN, resting.wait()).await {
+            Ok(Woken::Stopped) => return Err(Some(Phase::Stopped)),
+            Ok(Woken::Visited(visitors)) => resting.send_away(visitors).await,
+            Ok(Woken::By(message)) => *said = Some(message),
+            Ok(Woken::ByTime) | Err(_) => {}
+        }
+    }
 }
 
 /// Puts together what was kept and what is had anew.

@@ -226,6 +226,18 @@ pub(super) fn start(args: NamedArgs, output: &mut Output) -> Done {
     ask(&args.state, &Request::Start { torrents }, &[], output)
 }
 
+/// Has torrents verified again.
+pub(super) fn recheck(args: NamedArgs, output: &mut Output) -> Done {
+    let torrents = args.torrents;
+    ask(&args.state, &Request::Recheck { torrents }, &[], output)
+}
+
+/// Has torrents announced.
+pub(super) fn announce(args: NamedArgs, output: &mut Output) -> Done {
+    let torrents = args.torrents;
+    ask(&args.state, &Request::Announce { torrents }, &[], output)
+}
+
 /// Forgets torrents.
 pub(super) fn remove(args: RemoveArgs, output: &mut Output) -> Done {
     let data = match (args.data, args.trash) {

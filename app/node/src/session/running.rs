@@ -3,6 +3,7 @@
 //! Invariant: each run of a torrent has a number, and news of an earlier one changes nothing.
 
 use super::rates::rates;
+use super::telling::verify;
 use super::{Session, key, unix_now};
 use crate::entry::{Entry, Run, Source};
 use crate::journal;
@@ -34,6 +35,9 @@ const BATCHES_AT_ONCE: usize = 2;
 
 /// How long data may take to be removed before a person hears that it does not go.
 const ERASE_WITHIN: Duration = Duration::from_secs(10 * 60);
+
+/// How soon a torrent is tried again whose disk did not let it begin.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
 /// What the engine is asked to run.
 enum Begin {
@@ -199,7 +203,14 @@ impl Session {
                     entry.run = Run::Idle;
                 }
                 if !later {
+                    let obstacle = error.reason();
+                    if obstacle.is_some() {
+                        self.again_after(LOOK_AGAIN, id, run);
+                    }
                     self.fail(id, error.to_string());
+                    if let Some(entry) = self.entries.get_mut(&id) {
+                        entry.obstacle = obstacle;
+                    }
                 }
                 return self.forget(id);
             }
@@ -228,6 +239,9 @@ impl Session {
         let (torrent, state) = (handle.id(), handle.watch());
         self.running.insert(torrent, id);
         entry.is_complete = false;
+        if std::mem::take(&mut entry.recheck) {
+            verify(handle.clone());
+        }
         entry.run = Run::Running(handle, state.clone());
         self.halt_unwanted(id);
         let ended = self.ended_early.remove(&torrent);
@@ -332,9 +346,13 @@ impl Session {
     }
 
     fn begin_later(&self, id: i64, run: u64) {
+        self.again_after(BEGIN_AGAIN, id, run);
+    }
+
+    fn again_after(&self, pause: Duration, id: i64, run: u64) {
         let news = self.news.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(BEGIN_AGAIN).await;
+            tokio::time::sleep(pause).await;
             drop(news.send((id, run, News::Again)).await);
         });
     }
@@ -356,6 +374,10 @@ impl Session {
         };
         match news {
             News::Begun(begun) => self.begun(id, run, begun).await,
+            News::Again if entry.obstacle.take().is_some() => {
+                entry.failure = None;
+                self.tell(queue::Input::Well(key(id)));
+            }
             News::Again => self.begin(id, None),
             News::Erased(erased) => self.erased(id, erased).await,
             News::Found(search, found) => {
@@ -459,6 +481,7 @@ fn begin(
             add.super_seed = entry.options.super_seed;
             add.trackers = trackers;
             add.seed_only = entry.options.seed_only;
+            add.accept_missing = entry.recheck;
             add.trust = entry.trust;
             add.peers = entry.peers.clone();
             add.journal = Some(journal(entry, journals));

@@ -8,6 +8,7 @@ use super::{Answer, NodeError, Session, id_of, key};
 use crate::entry::{Entry, Run};
 use crate::message::{Change, Fate, Shift};
 use crate::rules_text;
+use shoal_engine::TorrentHandle;
 use shoal_session::TorrentKey;
 use shoal_session::queue::{self, Then};
 use shoal_store::{Removing, TorrentOptions, Wish};
@@ -45,12 +46,46 @@ impl Session {
             };
             if wish != Wish::Paused {
                 entry.failure = None;
+                entry.obstacle = None;
                 self.tell(queue::Input::Well(key(id)));
             }
             self.tell(queue::Input::Wish(key(id), told));
             self.write_shares(Some(&[id])).await;
         }
         Ok(())
+    }
+
+    /// Has torrents verified: at once where they run, or else when they do.
+    pub(super) fn recheck(&mut self, words: &[String]) -> Result<Vec<i64>, NodeError> {
+        let ids = self.resolve(words)?;
+        for &id in &ids {
+            let Some(entry) = self.entries.get_mut(&id) else {
+                continue;
+            };
+            match &entry.run {
+                Run::Running(handle, _) => verify(handle.clone()),
+                _ => entry.recheck = true,
+            }
+            // What is missing is taken for gone, and so keeps it from nothing.
+            if entry.obstacle.take().is_some() {
+                entry.failure = None;
+                self.tell(queue::Input::Well(key(id)));
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Has torrents announced.
+    pub(super) fn announce(&self, words: &[String]) -> Result<Vec<i64>, NodeError> {
+        let ids = self.resolve(words)?;
+        for id in &ids {
+            if let Some(Run::Running(handle, _)) = self.entries.get(id).map(|entry| &entry.run) {
+                let handle = handle.clone();
+                // The session does not wait for a torrent.
+                tokio::spawn(async move { handle.reannounce(None).await });
+            }
+        }
+        Ok(ids)
     }
 
     pub(super) async fn shift(
@@ -226,6 +261,14 @@ impl Session {
             }
         }
     }
+}
+
+/// The session does not wait for a torrent, which may have ended.
+pub(super) fn verify(handle: TorrentHandle) {
+    tokio::spawn(async move {
+        drop(handle.accept_missing().await);
+        drop(handle.verify().await);
+    });
 }
 
 impl Session {

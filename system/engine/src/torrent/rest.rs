@@ -123,6 +123,14 @@ impl Resting {
         visitors
     }
 
+    /// Lets those go who have connected.
+    pub(crate) async fn send_away(&self, visitors: Vec<Ready>) {
+        for visitor in visitors {
+            drop(visitor);
+            self.tell(ToBooks::Disconnected(self.id)).await;
+        }
+    }
+
     /// Where the session is gone the engine stops, and there is nothing left to decide.
     async fn tell(&self, input: ToBooks) {
         let session = &self.environment.session;
