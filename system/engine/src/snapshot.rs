@@ -209,6 +209,11 @@ impl Shown {
         });
     }
 
+    /// As they are shown.
+    pub(crate) fn verified_pieces(&self) -> u32 {
+        self.sender.borrow().verified_pieces
+    }
+
     pub(crate) fn phase(&self, phase: Phase) {
         self.change(|shown| {
             shown.phase != phase && {

@@ -449,6 +449,9 @@ async fn wake(resting: Box<Resting>, woken: Woken, order: &mut Order) -> Option<
         // The engine ends.
         Err(None) => return None,
     };
+    let still_known = on_disk.content.resumed().have.count();
+    let before = resting.shown.verified_pieces();
+    resting.kept.lost(before.saturating_sub(still_known));
     let checking = Checking {
         add: &mut add,
         wishes: &mut resting.wishes,

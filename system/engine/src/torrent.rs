@@ -249,6 +249,11 @@ impl Kept {
             session_max_connections: u32::MAX,
         }
     }
+
+    /// So many verified pieces were in files that somebody changed while the torrent was at rest.
+    pub(crate) fn lost(&mut self, pieces: u32) {
+        self.counts.lost_pieces += u64::from(pieces);
+    }
 }
 
 /// The driver.

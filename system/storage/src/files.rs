@@ -596,19 +596,13 @@ impl Files {
         let state = &self.states[slot];
         let started = state.started.load(Ordering::Acquire);
         let quiet = started == state.finished.load(Ordering::Acquire);
+        if let Some(print) = self.last_seen(slot).filter(|_| quiet) {
+            // Whatever somebody did to it since then makes it differ from this, as it should.
+            return Some(print);
+        }
         let file = match self.handles.peek((self.content, slot)) {
             Some(file) => file,
-            None => {
-                let seen = state.seen.lock().unwrap_or_else(PoisonError::into_inner);
-                match seen.print {
-                    // Whatever somebody did to it since then makes it differ from this, as it should.
-                    Some((writes, print)) if quiet && writes == started && started > 0 => {
-                        return Some(print);
-                    }
-                    _ => drop(seen),
-                }
-                self.open(slot, false).ok()?
-            }
+            None => self.open(slot, false).ok()?,
         };
         let metadata = file.metadata().ok()?;
         let quiet = quiet && started == state.started.load(Ordering::Acquire);
