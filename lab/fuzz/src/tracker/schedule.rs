@@ -138,6 +138,11 @@ impl Run {
             3 => self.handle(Input::PartialSeed(operations.flag())),
             4 => {
                 if let Some(url) = url(operations) {
+                    let status = self.schedule.status();
+                    if self.became_complete && !status.iter().any(|known| *known.url == url) {
+                        // Who comes after the completion is owed no news of it.
+                        self.heard.entry(url.clone()).or_default().completed = true;
+                    }
                     self.handle(Input::Add(url));
                 }
             }
