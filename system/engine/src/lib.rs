@@ -86,6 +86,7 @@
 //!         peers: seed.listening().to_vec(),
 //!         trackers: Vec::new(),
 //!         known: None,
+//!         route: None,
 //!     })
 //!     .await?;
 //!
