@@ -403,8 +403,13 @@ impl Session {
 
     /// What is shown of these.
     fn torrents(&self, ids: &[i64]) -> Reply {
-        let positions = self.positions();
         let shown = |id| self.entries.get(id).filter(|entry| !entry.removed);
+        // Looking at the whole queue would cost more than what is shown, where that is a few seeds.
+        let mut waiting = ids.iter().filter_map(shown);
+        let positions = match waiting.any(|entry| entry.completed_at.is_none()) {
+            true => self.positions(),
+            false => BTreeMap::new(),
+        };
         let lines = ids.iter().filter_map(shown).map(|entry| Torrent {
             position: positions.get(&entry.id).copied(),
             ..entry.line(self.queue.standing(key(entry.id)))

@@ -33,21 +33,36 @@ impl Carriers {
         })
     }
 
-    /// What holds for a torrent of which this was told.
-    pub(super) fn effective(&self, options: &TorrentOptions, settings: &Settings) -> Effective {
+    /// What a torrent of which this was told takes rules from: its category, those that this is below, nearest first, and its tags by name.
+    pub(super) fn of(&self, options: &TorrentOptions) -> Vec<(Kind, &str, &Rules)> {
         let category = options.category.as_deref();
         let category = category.and_then(|name| name.parse::<CategoryName>().ok());
         let lineage = category.iter().flat_map(CategoryName::lineage);
-        let categories: Vec<&Rules> = lineage
-            .filter_map(|name| self.categories.get(name))
-            .collect();
+        let lineage = lineage.filter_map(|name| self.categories.get_key_value(name));
         let tags = options.tags.iter();
-        let tags: Vec<&Rules> = tags.filter_map(|name| self.tags.get(name)).collect();
+        let tags = tags.filter_map(|name| self.tags.get_key_value(name));
+        let lineage = lineage.map(|(name, rules)| (Kind::Category, name.as_str(), rules));
+        let tags = tags.map(|(name, rules)| (Kind::Tag, name.as_str(), rules));
+        lineage.chain(tags).collect()
+    }
+
+    /// What holds for a torrent of which this was told.
+    pub(super) fn effective(&self, options: &TorrentOptions, settings: &Settings) -> Effective {
+        let all = self.of(options);
+        let of = |kind| {
+            let of_kind = all.iter().filter(move |(other, ..)| *other == kind);
+            of_kind.map(|(_, _, rules)| *rules).collect::<Vec<&Rules>>()
+        };
         let session = Rules {
             folder: settings.folder_data.clone(),
             ..self.session.clone()
         };
-        rules::effective(&options.rules, &categories, &tags, &session)
+        rules::effective(
+            &options.rules,
+            &of(Kind::Category),
+            &of(Kind::Tag),
+            &session,
+        )
     }
 }
 
@@ -233,12 +248,7 @@ impl Session {
                 _ => drop(self.carriers.tags.remove(&name)),
             }
         }
-        for (id, options) in told {
-            if let Some(entry) = self.entries.get_mut(&id) {
-                entry.options = options.into();
-            }
-            self.rules_changed(id);
-        }
+        self.heed(told);
         Ok(self.shown_carriers(kind))
     }
 

@@ -6,7 +6,7 @@ use super::owner::Carriers;
 use super::{Session, key};
 use crate::entry::Run;
 use shoal_session::queue;
-use shoal_session::rules::{CategoryName, Rules, Told};
+use shoal_session::rules::{Rules, Told};
 use shoal_store::{Carrier as Kind, TorrentOptions};
 use shoal_transport::{LimitGroup, RateLimits};
 use std::collections::BTreeMap;
@@ -31,15 +31,9 @@ pub(super) fn rates(rules: &Rules) -> RateLimits {
 impl Groups {
     /// Those of a torrent of which this was told.
     pub(super) fn of(&mut self, carriers: &Carriers, options: &TorrentOptions) -> Vec<LimitGroup> {
-        let category = options.category.as_deref();
-        let category = category.and_then(|name| name.parse::<CategoryName>().ok());
-        let lineage = category.iter().flat_map(CategoryName::lineage);
-        let lineage = lineage.map(|name| (Kind::Category, name, carriers.categories.get(name)));
-        let tags = options.tags.iter();
-        let tags = tags.map(|name| (Kind::Tag, name.as_str(), carriers.tags.get(name)));
         let mut groups = Vec::new();
-        for (kind, name, rules) in lineage.chain(tags) {
-            let limits = rules.map(rates).unwrap_or_default();
+        for (kind, name, rules) in carriers.of(options) {
+            let limits = rates(rules);
             if limits != RateLimits::default() {
                 let group = self.0.entry((kind, name.to_owned()));
                 groups.push(group.or_insert_with(|| LimitGroup::new(limits)).clone());

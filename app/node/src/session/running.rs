@@ -197,7 +197,7 @@ impl Session {
                 // No two torrents of a session share a name: this one's is that of a removed one, which takes leave.
                 let later = matches!(error, EngineError::Duplicate);
                 if later {
-                    self.begin_later(id, run);
+                    self.again_after(BEGIN_AGAIN, id, run);
                 }
                 if let Some(entry) = self.entries.get_mut(&id) {
                     entry.run = Run::Idle;
@@ -343,10 +343,6 @@ impl Session {
             self.tell(queue::Input::Added(key(id), queued));
             self.tell(queue::Input::Failed(key(id)));
         }
-    }
-
-    fn begin_later(&self, id: i64, run: u64) {
-        self.again_after(BEGIN_AGAIN, id, run);
     }
 
     fn again_after(&self, pause: Duration, id: i64, run: u64) {

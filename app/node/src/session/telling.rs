@@ -28,13 +28,8 @@ impl Session {
         wish: Wish,
     ) -> Result<Vec<i64>, NodeError> {
         let ids = self.resolve(words)?;
-        self.wish_these(&ids, wish).await?;
-        Ok(ids)
-    }
-
-    async fn wish_these(&mut self, ids: &[i64], wish: Wish) -> Result<(), NodeError> {
-        self.database.wish(ids, wish).await?;
-        for &id in ids {
+        self.database.wish(&ids, wish).await?;
+        for &id in &ids {
             let Some(entry) = self.entries.get_mut(&id) else {
                 continue;
             };
@@ -50,9 +45,10 @@ impl Session {
                 self.tell(queue::Input::Well(key(id)));
             }
             self.tell(queue::Input::Wish(key(id), told));
-            self.write_shares(Some(&[id])).await;
         }
-        Ok(())
+        // All at once: a person may have paused thousands.
+        self.write_shares(Some(&ids)).await;
+        Ok(ids)
     }
 
     /// Has torrents verified: at once where they run, or else when they do.
@@ -126,13 +122,18 @@ impl Session {
             }
         }
         self.database.set_options(&told).await?;
+        self.heed(told);
+        Ok(ids)
+    }
+
+    /// Goes by what was told of torrents, which is in the database.
+    pub(super) fn heed(&mut self, told: Vec<(i64, TorrentOptions)>) {
         for (id, options) in told {
             if let Some(entry) = self.entries.get_mut(&id) {
                 entry.options = options.into();
             }
             self.rules_changed(id);
         }
-        Ok(ids)
     }
 
     fn changed(
@@ -155,11 +156,8 @@ impl Session {
         }
         options.tags.extend(change.tags_too.iter().cloned());
         options.tags.retain(|tag| !change.tags_not.contains(tag));
-        let known: BTreeSet<String> = options.tags.iter().cloned().collect();
-        self.check_carriers(
-            change.category.as_deref().filter(|name| !name.is_empty()),
-            &known,
-        )?;
+        let category = change.category.as_deref().filter(|name| !name.is_empty());
+        self.check_carriers(category, &options.tags)?;
         rules_text::tell(&mut options.rules, &change.rules).map_err(NodeError::Usage)?;
         Ok(options)
     }
@@ -261,17 +259,7 @@ impl Session {
             }
         }
     }
-}
 
-/// The session does not wait for a torrent, which may have ended.
-pub(super) fn verify(handle: TorrentHandle) {
-    tokio::spawn(async move {
-        drop(handle.accept_missing().await);
-        drop(handle.verify().await);
-    });
-}
-
-impl Session {
     /// Has it shown piece by piece, for as long as it runs.
     fn super_seed(&self, id: i64) {
         if let Some(Run::Running(handle, _)) = self.entries.get(&id).map(|entry| &entry.run) {
@@ -280,6 +268,14 @@ impl Session {
             tokio::spawn(async move { handle.set_super_seed(true).await });
         }
     }
+}
+
+/// The session does not wait for a torrent, which may have ended.
+pub(super) fn verify(handle: TorrentHandle) {
+    tokio::spawn(async move {
+        drop(handle.accept_missing().await);
+        drop(handle.verify().await);
+    });
 }
 
 /// What a text is to be: nothing where it is not said, the torrent's own where it is empty.
