@@ -1,0 +1,8 @@
+//! Nodes over real engines, databases and sockets, on loopback.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod control;
+mod life;
+mod support;
+mod told;
