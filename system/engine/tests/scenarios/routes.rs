@@ -144,6 +144,75 @@ async fn who_names_no_route_that_there_is_gets_none() {
     engine.stop(PATIENCE).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_goes_by_another_route_while_leave_is_taken_by_the_last() {
+    let sample = Sample::pieces(4);
+    let engine = engine().await;
+    let handle = engine.handle();
+    handle.set_route("second", from(SECOND)).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    // A tracker that hears and never answers.
+    let tracker = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/announce", tracker.local_addr().unwrap());
+    let add = |route: Option<&str>| AddTorrent {
+        trackers: vec![url.parse().unwrap()],
+        route: route.map(str::to_owned),
+        ..sample.add(directory.path())
+    };
+    let torrent = engine.add(add(None)).await.unwrap();
+    let (first, _) = soon(tracker.accept()).await.unwrap();
+    torrent.stop().await;
+    let mut watch = torrent.watch();
+    soon(watch.wait_for(|state| state.phase == Phase::Stopped))
+        .await
+        .unwrap();
+    let (farewell, peer) = soon(tracker.accept()).await.unwrap();
+    assert_ne!(peer.ip(), SECOND);
+    let left = tokio::spawn(async move {
+        last_until_the_end(first).await;
+        last_until_the_end(farewell).await;
+    });
+    let refused = engine.add(add(Some("second"))).await.err().unwrap();
+    assert!(matches!(refused, EngineError::Duplicate), "{refused}");
+    soon(left).await.unwrap();
+    let again = async {
+        loop {
+            match engine.add(add(Some("second"))).await {
+                Ok(torrent) => return torrent,
+                Err(EngineError::Duplicate) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    let torrent = soon(again).await;
+    let (_, peer) = soon(tracker.accept()).await.unwrap();
+    assert_eq!(peer.ip(), SECOND);
+    drop(torrent);
+    engine.stop(PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_withdrawn_before_it_has_begun_never_does() {
+    let sample = Sample::pieces(4);
+    let engine = engine().await;
+    let directory = tempfile::tempdir().unwrap();
+    let remote = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let add = || AddTorrent {
+        peers: vec![remote.local_addr().unwrap()],
+        ..sample.add(directory.path())
+    };
+    let withdrawn = add();
+    withdrawn.withdrawn.cancel();
+    let refused = engine.add(withdrawn).await.err().unwrap();
+    assert!(matches!(refused, EngineError::Withdrawn), "{refused}");
+    let came = tokio::time::timeout(Duration::from_millis(300), remote.accept()).await;
+    assert!(came.is_err());
+    // Its place is free.
+    engine.add(add()).await.unwrap();
+    soon(remote.accept()).await.unwrap();
+    engine.stop(PATIENCE).await;
+}
+
 /// Accepts a connection, and reads until it ends.
 async fn last_until_the_end(mut stream: TcpStream) {
     let mut ignored = [0; 1024];
