@@ -357,11 +357,13 @@ async fn a_search_and_a_torrent_file_behind_a_url_come_by_the_route_of_what_they
     before = call;
     bind(&ours, "three", 4).await;
     assert!(has_ended(&mut before));
-    called.by(4).await;
+    // Whoever is sent away comes again.
+    before = called.by(4).await;
     set(&ours, "three", |said| {
         said.bind = Some("192.0.2.1".to_owned())
     })
     .await;
+    assert!(has_ended(&mut before));
     let waits = until(&ours, State::NoRoute).await;
     assert!(waits.message.unwrap().contains("192.0.2.1"));
     called.by_nobody().await;
