@@ -51,7 +51,6 @@ pub(crate) enum RouteDo {
 
 /// What is said of a route.
 #[derive(Debug, Args)]
-#[group(id = "said", required = true, multiple = true, args = ["proxy", "password_file", "bind", "dns"])]
 pub(crate) struct RouteSetArgs {
     /// Its name; `default` is that of torrents of which nothing is said
     #[arg(value_name = "NAME")]
@@ -64,7 +63,7 @@ pub(crate) struct RouteSetArgs {
     #[arg(long, value_name = "FILE")]
     password_file: Option<String>,
     /// The address or interface that everything leaves by, which is waited for where it is not there; or `any`
-    #[arg(long, value_name = "ADDR|IFACE")]
+    #[arg(long, value_name = "ADDR|IFACE", required_unless_present_any = ["proxy", "password_file", "dns"])]
     bind: Option<String>,
     /// A name server to ask, by this route, instead of the system's; or `none`
     #[arg(long, value_name = "ADDR[:PORT]")]
