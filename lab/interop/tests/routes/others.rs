@@ -92,14 +92,16 @@ fn who_is_told_to_punch_a_hole_does_so_by_the_route_alone() -> Result<()> {
         };
         // Through a proxy that takes datagrams, by it alone.
         let leech = start(&["--proxy", &format!("socks5://{PROXY}")])?;
-        eventually(READY_WITHIN, "both to be dialled through the proxy", || {
+        let dialled = eventually(READY_WITHIN, "both to be dialled through the proxy", || {
             let asked = |wish, who: SocketAddrV4| stage.proxy.was_asked(wish, &who.to_string());
-            let told = asked(Wish::Datagram, WANTED);
-            Ok(told && asked(Wish::Connect, NAMED) && introducer.asked() > 0)
-        })?;
-        eventually(READY_WITHIN, "the one that was asked for", || {
-            Ok(stage.proxy.was_asked(Wish::Datagram, &NAMED.to_string()))
-        })?;
+            let named = asked(Wish::Connect, NAMED) && asked(Wish::Datagram, NAMED);
+            Ok(named && asked(Wish::Datagram, WANTED) && introducer.asked() > 0)
+        });
+        ensure!(
+            dialled.is_ok(),
+            "{introducer:?}, {:#?}",
+            stage.proxy.asked()
+        );
         thread::sleep(WATCHED_FOR);
         leech.stop();
         stage.nothing_went_astray()?;
