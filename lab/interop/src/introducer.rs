@@ -1,4 +1,5 @@
-//! A peer that introduces others who are not there (BEP 11, BEP 55): whoever is connected is told of one, and told to dial another.
+//! A peer that introduces others who are not there (BEP 11, BEP 55): whoever is connected is told of one, and who asks for that one is told
+//! to dial it at once, and another one too.
 //!
 //! Invariant: no message longer than [`MAX_MESSAGE_BYTES`] is read.
 
@@ -29,7 +30,7 @@ pub struct Introducer {
 }
 
 impl Introducer {
-    /// Starts one: `named` is told of as a peer, and `wanted` is somebody whom to dial at once.
+    /// Starts one: `named` is told of as a peer, and `wanted` is somebody else whom to dial at once.
     ///
     /// # Errors
     ///
@@ -64,7 +65,7 @@ impl Introducer {
         self.asked.load(Ordering::SeqCst)
     }
 
-    /// How many were told whom to dial.
+    /// How often somebody was told whom to dial.
     #[must_use]
     pub fn told(&self) -> usize {
         self.told.load(Ordering::SeqCst)
@@ -88,6 +89,7 @@ fn introduce(
     ours.extend_from_slice(b"-XX0002-000000000000");
     stream.write_all(&ours)?;
     say(stream, 0, OURS)?;
+    let mut punch = None;
     loop {
         let (kind, payload) = read_message(stream)?;
         let Some((&number, payload)) = payload.split_first().filter(|_| kind == EXTENDED) else {
@@ -101,7 +103,14 @@ fn introduce(
                     list.extend_from_slice(b"7:added.f1:\0e");
                     say(stream, number, &list)?;
                 }
-                if let Some(number) = number_of(payload, "ut_holepunch") {
+                punch = number_of(payload, "ut_holepunch").or(punch);
+            }
+            OUR_PUNCH if payload.first() == Some(&RENDEZVOUS) => {
+                asked.fetch_add(1, Ordering::SeqCst);
+                for wanted in [named, wanted] {
+                    let Some(number) = punch else {
+                        continue;
+                    };
                     // IPv4, and no error.
                     let mut message = vec![CONNECT, 0];
                     message.extend_from_slice(&bytes_of(wanted));
@@ -109,9 +118,6 @@ fn introduce(
                     say(stream, number, &message)?;
                     told.fetch_add(1, Ordering::SeqCst);
                 }
-            }
-            OUR_PUNCH if payload.first() == Some(&RENDEZVOUS) => {
-                asked.fetch_add(1, Ordering::SeqCst);
             }
             _ => {}
         }

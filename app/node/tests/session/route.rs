@@ -266,7 +266,7 @@ async fn routes_are_there_after_the_next_start_before_the_first_torrent() {
     assert_eq!(listening.collect::<Vec<_>>(), ["127.0.0.2", "127.0.0.3"]);
     // An address that this machine has not: its torrents wait, and others do not.
     set(&ours, "three", |said| {
-        said.bind = Some("192.0.2.1".to_owned())
+        said.bind = Some("192.0.2.1".to_owned());
     })
     .await;
     ours.stop(PATIENCE).await;
@@ -360,7 +360,7 @@ async fn a_search_and_a_torrent_file_behind_a_url_come_by_the_route_of_what_they
     // Whoever is sent away comes again.
     before = called.by(4).await;
     set(&ours, "three", |said| {
-        said.bind = Some("192.0.2.1".to_owned())
+        said.bind = Some("192.0.2.1".to_owned());
     })
     .await;
     assert!(has_ended(&mut before));
