@@ -3,6 +3,10 @@
 //!
 //! Invariant: what is absent of a request means that nothing is said of it.
 
+mod route;
+
+pub use route::{Interface, Route, RouteRequest, RouteState, SetRoute};
+
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -92,6 +96,8 @@ pub enum Request {
         /// Their names.
         names: Vec<String>,
     },
+    /// What torrents' bytes may leave by.
+    Route(RouteRequest),
 }
 
 /// What becomes of data that is removed.
@@ -301,6 +307,16 @@ pub enum Reply {
         /// By name.
         carriers: Vec<Carrier>,
     },
+    /// What torrents' bytes may leave by.
+    Routes {
+        /// By name.
+        routes: Vec<Route>,
+    },
+    /// What a route can be bound to.
+    Interfaces {
+        /// By name.
+        interfaces: Vec<Interface>,
+    },
     /// It cannot be done.
     Error {
         /// Of what kind.
@@ -401,6 +417,8 @@ pub enum State {
     Suspended,
     /// Its files or their drive are not there; it goes on by itself when they are back.
     Missing,
+    /// Its route is not there, and nothing of it goes another way; it goes on by itself when that is back.
+    NoRoute,
     /// It takes leave.
     Stopping,
     /// It cannot go on.
@@ -409,7 +427,7 @@ pub enum State {
 
 impl State {
     /// All of them.
-    pub const ALL: [State; 12] = [
+    pub const ALL: [State; 13] = [
         State::Paused,
         State::Queued,
         State::Enough,
@@ -420,6 +438,7 @@ impl State {
         State::Seeding,
         State::Suspended,
         State::Missing,
+        State::NoRoute,
         State::Stopping,
         State::Failed,
     ];
@@ -438,6 +457,7 @@ impl State {
             State::Seeding => "seeding",
             State::Suspended => "suspended",
             State::Missing => "missing",
+            State::NoRoute => "no_route",
             State::Stopping => "stopping",
             State::Failed => "failed",
         }

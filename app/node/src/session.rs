@@ -6,15 +6,18 @@
 mod adding;
 mod owner;
 mod rates;
+mod route;
 mod running;
 mod telling;
 
 use crate::entry::{Entry, Run};
-use crate::message::{ErrorKind, Reply, Request, Torrent};
+use crate::message::{self, ErrorKind, Reply, Request, Torrent};
+use crate::route::Network;
 use crate::settings::Settings;
 use crate::{fetch, names};
 use owner::Carriers;
 use rates::Groups;
+use route::{Changed, Routes};
 use running::{Beginning, News};
 use shoal_engine::Engine;
 use shoal_machine::{Machine, Moment};
@@ -29,6 +32,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
+
+pub use route::has_own_route;
 
 /// How many requests and news wait for the session.
 const MAILBOX: usize = 64;
@@ -60,6 +65,9 @@ pub enum NodeError {
     /// No category or tag is.
     #[error("there is no {0} {1:?}; make it with `shoal {0} set {1:?}`")]
     NoCarrier(&'static str, String),
+    /// No route is.
+    #[error("there is no route {0:?}; make it with `shoal route set {0}`")]
+    NoRoute(String),
     /// Several are.
     #[error("{0:?} could be more than one torrent; write its number, or more of its info hash")]
     Ambiguous(String),
@@ -78,7 +86,9 @@ impl NodeError {
         match self {
             NodeError::Usage(_) | NodeError::Ambiguous(_) => ErrorKind::Usage,
             NodeError::Refused(_) => ErrorKind::Refused,
-            NodeError::NotFound(_) | NodeError::NoCarrier(..) => ErrorKind::NotFound,
+            NodeError::NotFound(_) | NodeError::NoCarrier(..) | NodeError::NoRoute(_) => {
+                ErrorKind::NotFound
+            }
             NodeError::Store(StoreError::Duplicate) => ErrorKind::Duplicate,
             NodeError::Store(_) | NodeError::Stopped => ErrorKind::Failure,
         }
@@ -90,13 +100,19 @@ type Answer = Result<Reply, NodeError>;
 /// What comes of a request.
 enum Heard {
     /// It is done.
-    Done(Answer),
+    Done(Reply),
     /// A torrent, a disk or somebody else has to be waited for, which the session does not.
     Later(Pin<Box<dyn Future<Output = Answer> + Send>>),
 }
 
 /// What waits for the session: what is asked, the file that goes with it, and where the answer goes.
 type Asked = (Request, Option<Vec<u8>>, oneshot::Sender<Answer>);
+
+/// By which network something is fetched that is about to be added.
+type AskedWay = (
+    Box<message::Add>,
+    oneshot::Sender<Result<Transport, NodeError>>,
+);
 
 /// What a session is told besides what its database says.
 #[derive(Clone, Debug, Default)]
@@ -107,12 +123,17 @@ pub struct NodeSettings {
     pub overrides: BTreeMap<String, String>,
     /// The rates of everything, where `shoal limit session` has said nothing.
     pub limits: RateLimits,
+    /// How routes are made.
+    pub network: Network,
+    /// The engine's own route is as a person said for this life of the node, whatever is stored of it. Otherwise, an engine whose own route
+    /// is stored is one that has opened nothing.
+    pub own_route_said: bool,
 }
 
 /// A running node. Clones speak to the same one.
 #[derive(Clone, Debug)]
 pub struct Node {
-    transport: Transport,
+    ways: mpsc::Sender<AskedWay>,
     asks: mpsc::Sender<Asked>,
     stop: mpsc::Sender<(Duration, oneshot::Sender<()>)>,
 }
@@ -127,7 +148,8 @@ impl Node {
         database: Database,
         settings: NodeSettings,
     ) -> Result<Node, StoreError> {
-        let transport = engine.transport().clone();
+        let (ways, asked_ways) = mpsc::channel(MAILBOX);
+        let (changed, routes_changed) = mpsc::channel(MAILBOX);
         let (asks, asked) = mpsc::channel(MAILBOX);
         let (stop, stopped) = mpsc::channel(1);
         let (news, heard) = mpsc::channel(MAILBOX);
@@ -136,7 +158,10 @@ impl Node {
             journals,
             overrides,
             limits,
+            network,
+            own_route_said,
         } = settings;
+        let routes = Routes::read(&database, network, own_route_said, changed).await?;
         let mut stored = database.settings().await?;
         stored.extend(overrides);
         let settings = Settings::from_stored(&stored);
@@ -154,6 +179,8 @@ impl Node {
             settings,
             carriers,
             groups: Groups::default(),
+            routes,
+            shut_ways: BTreeMap::new(),
             limits,
             entries: entries.collect(),
             running: BTreeMap::new(),
@@ -166,12 +193,12 @@ impl Node {
             room,
             reached: Vec::new(),
         };
-        tokio::spawn(session.run(order, asked, heard, rooms, stopped));
-        Ok(Node {
-            transport,
-            asks,
-            stop,
-        })
+        let route_mail = RouteMail {
+            asked: asked_ways,
+            changed: routes_changed,
+        };
+        tokio::spawn(session.run(order, asked, heard, rooms, route_mail, stopped));
+        Ok(Node { ways, asks, stop })
     }
 
     /// Asks for something; the answer is no error. `file` is the .torrent file of one that is added, if there is one.
@@ -183,7 +210,8 @@ impl Node {
         let file = match &mut request {
             Request::Add(add) => match add.url.take() {
                 Some(url) if file.is_none() && add.magnet.is_none() => {
-                    let file = fetch::torrent_at(&self.transport, &url).await;
+                    let transport = self.way_for(add).await?;
+                    let file = fetch::torrent_at(&transport, &url).await;
                     Some(file.map_err(|error| NodeError::Refused(error.to_string()))?)
                 }
                 Some(_) => return Err(NodeError::Usage(adding::ONE_SOURCE.to_owned())),
@@ -197,6 +225,14 @@ impl Node {
         answered.await.map_err(|_| NodeError::Stopped)?
     }
 
+    /// The network of the route that holds for what is about to be added.
+    async fn way_for(&self, add: &message::Add) -> Result<Transport, NodeError> {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.ways.send((Box::new(add.clone()), answer)).await;
+        asked.map_err(|_| NodeError::Stopped)?;
+        answered.await.map_err(|_| NodeError::Stopped)?
+    }
+
     /// Takes leave of everybody and writes everything down, `within` the time for leave.
     pub async fn stop(&self, within: Duration) {
         let (done, ended) = oneshot::channel();
@@ -204,6 +240,12 @@ impl Node {
         // An error where somebody else has stopped it.
         drop(ended.await);
     }
+}
+
+/// What comes to the session about routes.
+struct RouteMail {
+    asked: mpsc::Receiver<AskedWay>,
+    changed: mpsc::Receiver<Changed>,
 }
 
 struct Session {
@@ -215,6 +257,9 @@ struct Session {
     settings: Settings,
     carriers: Carriers,
     groups: Groups,
+    routes: Routes,
+    /// The routes by which nothing leaves at present, and why.
+    shut_ways: BTreeMap<String, Arc<str>>,
     /// Of everything, where the session says nothing of them.
     limits: RateLimits,
     entries: BTreeMap<i64, Entry>,
@@ -243,9 +288,11 @@ impl Session {
         mut asked: mpsc::Receiver<Asked>,
         mut heard: mpsc::Receiver<(i64, u64, News)>,
         mut rooms: mpsc::Receiver<()>,
+        mut routes: RouteMail,
         mut stopped: mpsc::Receiver<(Duration, oneshot::Sender<()>)>,
     ) {
         self.limit_everything();
+        self.open_routes(&mut routes.changed).await;
         self.line_up(order);
         let every = |period| {
             let mut ticks = tokio::time::interval(period);
@@ -263,18 +310,27 @@ impl Session {
                 Some((request, file, answer)) = asked.recv() => {
                     // Whoever asked may have gone.
                     match self.hear(request, file).await {
-                        Heard::Done(answered) => drop(answer.send(answered)),
-                        Heard::Later(answered) => {
+                        Ok(Heard::Done(reply)) => drop(answer.send(Ok(reply))),
+                        Ok(Heard::Later(answered)) => {
                             tokio::spawn(async move { drop(answer.send(answered.await)) });
                         }
+                        Err(error) => drop(answer.send(Err(error))),
                     }
                 }
+                Some((add, answer)) = routes.asked.recv() => {
+                    // Whoever asked may have gone.
+                    drop(answer.send(self.way_for(&add)));
+                }
+                Some(changed) = routes.changed.recv() => self.route_changed(changed),
                 Some((id, run, news)) = heard.recv() => self.learn(id, run, news).await,
                 Some(changes) = changes.next() => self.follow(changes).await,
                 Some(()) = rooms.recv() => self.batches -= 1,
                 Some(stop) = stopped.recv() => break stop,
                 () = until(self.started, deadline) => self.tell(queue::Input::Tick),
-                _ = look.tick() => self.tell_progress(),
+                _ = look.tick() => {
+                    self.tell_progress();
+                    self.look_at_ways();
+                }
                 _ = write.tick() => self.write_totals(&unwritten(&self.entries)).await,
                 _ = share.tick() => self.write_shares(None).await,
                 else => return,
@@ -377,11 +433,7 @@ impl Session {
         }
     }
 
-    async fn hear(&mut self, request: Request, file: Option<Vec<u8>>) -> Heard {
-        Heard::Done(self.answer(request, file).await)
-    }
-
-    async fn answer(&mut self, request: Request, file: Option<Vec<u8>>) -> Answer {
+    async fn hear(&mut self, request: Request, file: Option<Vec<u8>>) -> Result<Heard, NodeError> {
         let ids = match request {
             Request::Add(add) => vec![self.add(*add, file).await?],
             Request::List { torrents } if torrents.is_empty() => {
@@ -391,25 +443,30 @@ impl Session {
             Request::Pause { torrents } => self.wish(&torrents, Wish::Paused).await?,
             Request::Resume { torrents } => self.wish(&torrents, Wish::Queued).await?,
             Request::Start { torrents } => self.wish(&torrents, Wish::Forced).await?,
-            Request::Remove { torrents, data } => return self.remove(&torrents, data).await,
+            Request::Remove { torrents, data } => {
+                return self.remove(&torrents, data).await.map(Heard::Done);
+            }
             Request::Recheck { torrents } => self.recheck(&torrents)?,
             Request::Announce { torrents } => self.announce(&torrents)?,
             Request::Change(change) => self.change(*change).await?,
             Request::Queue { torrents, to } => self.shift(&torrents, to).await?,
             Request::Settings {} => {
                 let settings = self.settings.shown();
-                return Ok(Reply::Settings { settings });
+                return Ok(Heard::Done(Reply::Settings { settings }));
             }
-            Request::Set { assignments } => return self.set(&assignments).await,
-            Request::Carriers { kind } => return Ok(self.shown_carriers(kind)),
+            Request::Set { assignments } => {
+                return self.set(&assignments).await.map(Heard::Done);
+            }
+            Request::Carriers { kind } => return Ok(Heard::Done(self.shown_carriers(kind))),
             Request::SetCarrier { kind, name, rules } => {
-                return self.set_carrier(kind, &name, &rules).await;
+                return self.set_carrier(kind, &name, &rules).await.map(Heard::Done);
             }
             Request::RemoveCarriers { kind, names } => {
-                return self.remove_carriers(kind, &names).await;
+                return self.remove_carriers(kind, &names).await.map(Heard::Done);
             }
+            Request::Route(request) => return self.hear_of_routes(request).await,
         };
-        Ok(self.torrents(&ids))
+        Ok(Heard::Done(self.torrents(&ids)))
     }
 
     /// Which torrents are meant.

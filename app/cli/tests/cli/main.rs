@@ -6,6 +6,7 @@ mod generated;
 mod magnets;
 mod node;
 mod round_trip;
+mod route;
 mod scrape;
 mod support;
 mod transfer;

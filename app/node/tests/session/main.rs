@@ -4,5 +4,6 @@
 
 mod control;
 mod life;
+mod route;
 mod support;
 mod told;
