@@ -3,6 +3,10 @@
 //!
 //! Invariant: what is absent of a request means that nothing is said of it.
 
+mod import;
+
+pub use import::{Import, ImportClient, ImportNews, ImportOutcome, ImportedTorrent, MovedFolder};
+
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -92,6 +96,8 @@ pub enum Request {
         /// Their names.
         names: Vec<String>,
     },
+    /// Torrents of another client are to be part of the session.
+    Import(Box<Import>),
 }
 
 /// What becomes of data that is removed.
@@ -300,6 +306,11 @@ pub enum Reply {
     Carriers {
         /// By name.
         carriers: Vec<Carrier>,
+    },
+    /// What is told of an import: as often as there is something, until it is done.
+    Import {
+        /// This.
+        news: ImportNews,
     },
     /// It cannot be done.
     Error {

@@ -4,13 +4,15 @@
 //! with it. A torrent that is wanted to run and neither runs nor has failed is about to be started.
 
 mod adding;
+mod importing;
 mod owner;
 mod rates;
 mod running;
 mod telling;
 
 use crate::entry::{Entry, Run};
-use crate::message::{ErrorKind, Reply, Request, Torrent};
+use crate::import::{Importer, Taking};
+use crate::message::{ErrorKind, Import, ImportNews, Reply, Request, Torrent};
 use crate::settings::Settings;
 use crate::{fetch, names};
 use owner::Carriers;
@@ -105,6 +107,7 @@ pub struct NodeSettings {
 pub struct Node {
     transport: Transport,
     asks: mpsc::Sender<Asked>,
+    importer: Importer,
     stop: mpsc::Sender<(Duration, oneshot::Sender<()>)>,
 }
 
@@ -123,6 +126,7 @@ impl Node {
         let (stop, stopped) = mpsc::channel(1);
         let (news, heard) = mpsc::channel(MAILBOX);
         let (room, rooms) = mpsc::channel(BEGIN_AT_ONCE);
+        let (takings, taken) = mpsc::channel(MAILBOX);
         let NodeSettings {
             journals,
             overrides,
@@ -136,6 +140,7 @@ impl Node {
         let order: Vec<i64> = torrents.iter().map(|torrent| torrent.id).collect();
         let entries = torrents.into_iter();
         let entries = entries.map(|stored| (stored.id, adding::revived(stored)));
+        let importer = Importer::new(engine.handle(), database.clone(), journals.clone(), takings);
         let session = Session {
             started: Instant::now(),
             queue: Queue::new(settings.queue(carriers.session.share_limits())),
@@ -157,10 +162,11 @@ impl Node {
             room,
             reached: Vec::new(),
         };
-        tokio::spawn(session.run(order, asked, heard, rooms, stopped));
+        tokio::spawn(session.run(order, asked, taken, heard, rooms, stopped));
         Ok(Node {
             transport,
             asks,
+            importer,
             stop,
         })
     }
@@ -186,6 +192,19 @@ impl Node {
         let asked = self.asks.send((request, file, answer)).await;
         asked.map_err(|_| NodeError::Stopped)?;
         answered.await.map_err(|_| NodeError::Stopped)?
+    }
+
+    /// Takes over torrents of another client, and tells of each; ends early where nobody hears of it any more.
+    ///
+    /// # Errors
+    /// It makes no sense, there is no session of that client, or it runs. The node ends, or its database fails: what was taken over by
+    /// then stays, and another import goes on with the rest.
+    pub async fn import(
+        &self,
+        import: Import,
+        news: mpsc::Sender<ImportNews>,
+    ) -> Result<(), NodeError> {
+        self.importer.run(import, news).await
     }
 
     /// Takes leave of everybody and writes everything down, `within` the time for leave.
@@ -232,6 +251,7 @@ impl Session {
         mut self,
         order: Vec<i64>,
         mut asked: mpsc::Receiver<Asked>,
+        mut taken: mpsc::Receiver<Taking>,
         mut heard: mpsc::Receiver<(i64, u64, News)>,
         mut rooms: mpsc::Receiver<()>,
         mut stopped: mpsc::Receiver<(Duration, oneshot::Sender<()>)>,
@@ -255,6 +275,11 @@ impl Session {
                     let answered = self.hear(request, file).await;
                     // Whoever asked may have gone.
                     drop(answer.send(answered));
+                }
+                Some((takeover, answer)) = taken.recv() => {
+                    let id = self.take_over(takeover).await;
+                    // Whoever asked may have gone.
+                    drop(answer.send(id));
                 }
                 Some((id, run, news)) = heard.recv() => self.learn(id, run, news).await,
                 Some(changes) = changes.next() => self.follow(changes).await,
@@ -391,6 +416,10 @@ impl Session {
             Request::RemoveCarriers { kind, names } => {
                 return self.remove_carriers(kind, &names).await;
             }
+            Request::Import(_) => {
+                let what = "an import is told of torrent by torrent, to whoever waits for that";
+                return Err(NodeError::Usage(what.to_owned()));
+            }
         };
         Ok(self.torrents(&ids))
     }
@@ -517,7 +546,7 @@ fn unwritten(entries: &BTreeMap<i64, Entry>) -> Vec<(i64, Totals)> {
         .collect()
 }
 
-fn unix_now() -> i64 {
+pub(crate) fn unix_now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX)

@@ -91,6 +91,7 @@ fn resumed(torrent: Torrent, resume: Option<&[u8]>) -> Result<Imported, Fault> {
     };
     imported.uploaded_bytes = fields::bytes(root.get("uploaded"));
     imported.downloaded_bytes = fields::bytes(root.get("downloaded"));
+    imported.seeding_s = fields::bytes(loose(root, "seeding-time-seconds"));
     imported.added_at = fields::time(loose(root, "added-date"));
     imported.completed_at = fields::time(loose(root, "done-date"));
     imported.sequential = fields::flag(loose(root, "sequential-download"));

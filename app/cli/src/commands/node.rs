@@ -1,5 +1,9 @@
 //! `shoal up` runs a node; the other commands here speak to the one that runs.
 
+mod import;
+
+pub(super) use import::import;
+
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsStr;
@@ -435,6 +439,8 @@ fn show(reply: Reply, output: &mut Output) -> Done {
                 output.show(&Event::Rules(carrier.into()))?;
             }
         }
+        // These come where they are waited for, one after the other.
+        Reply::Import { .. } => {}
         // The client has made it an error.
         Reply::Error { message, .. } => return Err(Failure::new(Exit::Failure, message)),
     }

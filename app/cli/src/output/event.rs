@@ -3,6 +3,10 @@
 //! Invariant: `docs/json.md` describes every event with all its fields; fields are `snake_case` with their unit last. A field
 //! is never left out: what is unknown or absent is `null`.
 
+mod import;
+
+pub(crate) use import::{ImportBegun, ImportDone, ImportTorrent};
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -37,6 +41,9 @@ pub(crate) enum Event {
     SessionTorrent(Box<SessionTorrent>),
     Setting(Setting),
     Rules(Rules),
+    ImportBegun(ImportBegun),
+    ImportTorrent(Box<ImportTorrent>),
+    ImportDone(ImportDone),
     Warning(Warning),
     Error(ErrorEvent),
 }
@@ -73,6 +80,8 @@ impl Event {
                 | Event::SessionTorrent(_)
                 | Event::Setting(_)
                 | Event::Rules(_)
+                | Event::ImportTorrent(_)
+                | Event::ImportDone(_)
                 | Event::Error(_)
         )
     }

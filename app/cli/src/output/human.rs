@@ -1,5 +1,7 @@
 //! What events say to people, as lines.
 
+mod import;
+
 use std::collections::BTreeMap;
 
 use super::event::{
@@ -50,6 +52,9 @@ pub(super) fn lines(event: &Event) -> Vec<Line> {
         Event::SessionTorrent(torrent) => show_session_torrent(torrent),
         Event::Setting(setting) => show_setting(setting),
         Event::Rules(rules) => vec![show_rules(rules)],
+        Event::ImportBegun(begun) => vec![import::begun(begun)],
+        Event::ImportTorrent(torrent) => import::torrent(torrent),
+        Event::ImportDone(done) => vec![import::done(done)],
         Event::Warning(warning) => vec![Line::bad("warning: ").then(&warning.message)],
         // The line for people goes to standard error.
         Event::Error(_) => Vec::new(),

@@ -11,10 +11,11 @@ use shoal_engine::{
     AddMagnet, AddTorrent, Change, EngineError, FoundTorrent, MagnetError, MagnetHandle,
     TorrentHandle,
 };
-use shoal_metainfo::{Magnet, Metainfo};
+use shoal_metainfo::{FileIndex, Magnet, Metainfo};
 use shoal_session::queue;
 use shoal_storage::{Fate, Removed, home_trash};
 use shoal_store::Removing;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -472,6 +473,7 @@ fn begin(
             if let Some(wanted) = &entry.selection {
                 add = add.select(wanted);
             }
+            add.renamed = renamed(entry);
             add.sequential = entry.sequential;
             add.preallocate = entry.options.preallocate;
             add.super_seed = entry.options.super_seed;
@@ -492,6 +494,14 @@ fn begin(
             route: None,
         })),
     }
+}
+
+/// The files that are not where the metainfo has them.
+fn renamed(entry: &Entry) -> BTreeMap<FileIndex, PathBuf> {
+    let renamed = entry.options.renamed.iter();
+    renamed
+        .map(|(file, parts)| (FileIndex(*file), parts.iter().collect()))
+        .collect()
 }
 
 /// For each file whether the link selects it (BEP 53); `None` is all.
