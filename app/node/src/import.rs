@@ -262,10 +262,15 @@ impl Importer {
     async fn take_over(
         &self,
         order: &Order,
-        imported: Imported,
+        mut imported: Imported,
         told: &mut ImportedTorrent,
     ) -> Result<Takeover, String> {
         let now = unix_now();
+        if let Some((bytes, metainfo)) = torrent::with_trackers(&imported) {
+            let metainfo = Arc::new(metainfo);
+            imported.torrent = Torrent::File { bytes, metainfo };
+            imported.trackers = None;
+        }
         let mut options = torrent::options(&imported, &mut told.notes);
         let selection = imported
             .metainfo()

@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 const PIECE_BYTES: u32 = 64 * 1024;
@@ -150,9 +151,14 @@ impl Left {
         }
     }
 
-    /// Asks it to end, and waits until it has written everything down.
+    /// Asks it to end, and waits until it has written everything down. rTorrent takes SIGTERM for haste, and says then that it is not sure of
+    /// pieces that it has just received.
     fn end(&mut self) -> Result<()> {
-        self.process.signal(Signal::TERM);
+        let signal = match self.from {
+            "rtorrent" => Signal::INT,
+            _ => Signal::TERM,
+        };
+        self.process.signal(signal);
         self.process.wait(SOON)?;
         Ok(())
     }
@@ -345,6 +351,8 @@ fn a_seed_of_qbittorrent_is_taken_over_unread_and_a_changed_file_alone_is_verifi
         );
 
         let first = "content/a first.bin";
+        // Times are compared in seconds.
+        thread::sleep(Duration::from_millis(1_100));
         let file = File::options().write(true).open(world.source.join(first))?;
         file.write_all_at(b"changed", 100)?;
         let node = Node::start(lab, "changed")?;

@@ -255,6 +255,22 @@ impl Imported {
         }
     }
 
+    /// Files that were not complete were written to until the client wrote what it says of them, whenever it checked pieces of them.
+    pub(crate) fn written_until(&mut self, time: Option<i64>) {
+        let (Some(time), Torrent::File { metainfo, .. }) = (time, &self.torrent) else {
+            return;
+        };
+        for (file, stamp) in &mut self.stamps {
+            let mut pieces = metainfo.pieces_of(*file).map(PieceIndex);
+            let is_complete = pieces.all(|piece| self.have.has(piece));
+            if let Some(Modified::NotAfter(bound)) = &mut stamp.modified
+                && !is_complete
+            {
+                *bound = time.max(*bound);
+            }
+        }
+    }
+
     /// Its info hashes.
     #[must_use]
     pub fn info_hashes(&self) -> InfoHashes {

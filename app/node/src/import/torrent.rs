@@ -4,7 +4,7 @@
 
 use crate::values;
 use shoal_import::{Have, Imported, Limit, Modified, Note, Priority, Run, Torrent};
-use shoal_metainfo::metainfo::TrackerUrl;
+use shoal_metainfo::metainfo::{Limits, TrackerUrl};
 use shoal_metainfo::{Bitfield, FileIndex, Metainfo, PieceIndex};
 use shoal_session::rules::{CategoryName, Rules, TagName, Told};
 use shoal_storage::{Adopted, Claims, Stamp};
@@ -129,6 +129,38 @@ pub(super) const fn wish(imported: &Imported) -> Wish {
         Run::Queued => Wish::Queued,
         Run::Forced => Wish::Forced,
     }
+}
+
+/// The .torrent file with the trackers in it that the client keeps beside it, as qBittorrent does, and what it says then. These are the torrent's
+/// word and no person's: where an address may lead depends on that. `None` where it has trackers of its own.
+pub(super) fn with_trackers(imported: &Imported) -> Option<(Vec<u8>, Metainfo)> {
+    let Torrent::File { bytes, metainfo } = &imported.torrent else {
+        return None;
+    };
+    let tiers = imported
+        .trackers
+        .as_ref()
+        .filter(|tiers| !tiers.is_empty())?;
+    if !metainfo.trackers().is_empty() {
+        return None;
+    }
+    let (b'd', rest) = bytes.split_first()? else {
+        return None;
+    };
+    let mut whole = b"d13:announce-listl".to_vec();
+    for tier in tiers {
+        whole.push(b'l');
+        for tracker in tier {
+            let url = &tracker.url;
+            whole.extend(format!("{}:{url}", url.len()).into_bytes());
+        }
+        whole.push(b'e');
+    }
+    whole.push(b'e');
+    whole.extend(rest);
+    // Where other keys come first, it is none.
+    let found = Metainfo::parse(&whole, Limits::LOCAL).ok()?;
+    (found.info_hashes() == metainfo.info_hashes()).then_some((whole, found))
 }
 
 /// What it was told. What cannot be told here is added to `notes`.
@@ -334,7 +366,12 @@ mod tests {
             .map(str::to_owned)
             .to_vec();
         assert_eq!(options.renamed, BTreeMap::from([(at("sub/b.bin"), path)]));
-        assert_eq!(options.trackers.unwrap()[0].len(), 2);
+        let tiers = options.trackers.unwrap();
+        assert_eq!(tiers[0].len(), 2);
+        let (_, found) = with_trackers(&imported).unwrap();
+        let own = found.trackers().iter();
+        let own = own.map(|tier| tier.iter().map(|tracker| tracker.url.clone()).collect());
+        assert_eq!(own.collect::<Vec<Vec<String>>>(), tiers);
         assert_eq!(options.web_seeds, ["http://seed.example/files/"]);
         assert_eq!(wish(&imported), Wish::Paused);
         let selection = selection(&imported, metainfo).unwrap();
