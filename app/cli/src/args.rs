@@ -29,9 +29,9 @@ use crate::output::{self, Format};
 use crate::units;
 
 pub(crate) use node::{
-    AddArgs, CategoryArgs, CategoryDo, LimitArgs, ListArgs, NamedArgs, QueueArgs, RemoveArgs,
-    RenameArgs, RouteArgs, RouteDo, RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey,
-    TagArgs, TagDo, UpArgs,
+    AddArgs, CategoryArgs, CategoryDo, ImportArgs, LimitArgs, ListArgs, NamedArgs, QueueArgs,
+    RemoveArgs, RenameArgs, RouteArgs, RouteDo, RuleArgs, SettingsArgs, SettingsDo, ShareArgs,
+    SortKey, TagArgs, TagDo, UpArgs,
 };
 pub(crate) use selection::{Selection, numbered};
 
@@ -110,6 +110,7 @@ pub(crate) enum Command {
     Rename(RenameArgs),
     Rm(RemoveArgs),
     Settings(SettingsArgs),
+    Import(ImportArgs),
     /// Print the manual page, for `man -l -`
     Man,
     /// Print completions for a shell

@@ -5,6 +5,7 @@
 mod control;
 mod entry;
 pub mod fetch;
+mod import;
 pub mod journal;
 pub mod message;
 mod names;

@@ -7,6 +7,10 @@ mod route;
 
 pub use route::{Interface, Route, RouteRequest, RouteState, SetRoute};
 
+mod import;
+
+pub use import::{Import, ImportClient, ImportNews, ImportOutcome, ImportedTorrent, MovedFolder};
+
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -98,6 +102,8 @@ pub enum Request {
     },
     /// What torrents' bytes may leave by.
     Route(RouteRequest),
+    /// Torrents of another client are to be part of the session.
+    Import(Box<Import>),
 }
 
 /// What becomes of data that is removed.
@@ -316,6 +322,11 @@ pub enum Reply {
     Interfaces {
         /// By name.
         interfaces: Vec<Interface>,
+    },
+    /// What is told of an import: as often as there is something, until it is done.
+    Import {
+        /// This.
+        news: ImportNews,
     },
     /// It cannot be done.
     Error {

@@ -4,6 +4,7 @@
 //! with it. A torrent that is wanted to run and neither runs nor has failed is about to be started.
 
 mod adding;
+mod importing;
 mod owner;
 mod rates;
 mod route;
@@ -11,7 +12,8 @@ mod running;
 mod telling;
 
 use crate::entry::{Entry, Run};
-use crate::message::{self, ErrorKind, Reply, Request, Torrent};
+use crate::import::{Importer, Taking};
+use crate::message::{self, ErrorKind, Import, ImportNews, Reply, Request, Torrent};
 use crate::route::Network;
 use crate::settings::Settings;
 use crate::{fetch, names};
@@ -135,6 +137,7 @@ pub struct NodeSettings {
 pub struct Node {
     ways: mpsc::Sender<AskedWay>,
     asks: mpsc::Sender<Asked>,
+    importer: Importer,
     stop: mpsc::Sender<(Duration, oneshot::Sender<()>)>,
 }
 
@@ -154,6 +157,7 @@ impl Node {
         let (stop, stopped) = mpsc::channel(1);
         let (news, heard) = mpsc::channel(MAILBOX);
         let (room, rooms) = mpsc::channel(BEGIN_AT_ONCE);
+        let (takings, taken) = mpsc::channel(MAILBOX);
         let NodeSettings {
             journals,
             overrides,
@@ -170,6 +174,7 @@ impl Node {
         let order: Vec<i64> = torrents.iter().map(|torrent| torrent.id).collect();
         let entries = torrents.into_iter();
         let entries = entries.map(|stored| (stored.id, adding::revived(stored)));
+        let importer = Importer::new(engine.handle(), database.clone(), journals.clone(), takings);
         let session = Session {
             started: Instant::now(),
             queue: Queue::new(settings.queue(carriers.session.share_limits())),
@@ -193,12 +198,22 @@ impl Node {
             room,
             reached: Vec::new(),
         };
-        let route_mail = RouteMail {
-            asked: asked_ways,
-            changed: routes_changed,
+        let mail = Mail {
+            asked,
+            ways: asked_ways,
+            taken,
+            routes: routes_changed,
+            heard,
+            rooms,
+            stopped,
         };
-        tokio::spawn(session.run(order, asked, heard, rooms, route_mail, stopped));
-        Ok(Node { ways, asks, stop })
+        tokio::spawn(session.run(order, mail));
+        Ok(Node {
+            ways,
+            asks,
+            importer,
+            stop,
+        })
     }
 
     /// Asks for something; the answer is no error. `file` is the .torrent file of one that is added, if there is one.
@@ -233,6 +248,19 @@ impl Node {
         answered.await.map_err(|_| NodeError::Stopped)?
     }
 
+    /// Takes over torrents of another client, and tells of each; ends early where nobody hears of it any more.
+    ///
+    /// # Errors
+    /// It makes no sense, there is no session of that client, or it runs. The node ends, or its database fails: what was taken over by
+    /// then stays, and another import goes on with the rest.
+    pub async fn import(
+        &self,
+        import: Import,
+        news: mpsc::Sender<ImportNews>,
+    ) -> Result<(), NodeError> {
+        self.importer.run(import, news).await
+    }
+
     /// Takes leave of everybody and writes everything down, `within` the time for leave.
     pub async fn stop(&self, within: Duration) {
         let (done, ended) = oneshot::channel();
@@ -242,10 +270,17 @@ impl Node {
     }
 }
 
-/// What comes to the session about routes.
-struct RouteMail {
-    asked: mpsc::Receiver<AskedWay>,
-    changed: mpsc::Receiver<Changed>,
+/// What comes to the session.
+struct Mail {
+    asked: mpsc::Receiver<Asked>,
+    /// Who fetches something that is to be added.
+    ways: mpsc::Receiver<AskedWay>,
+    /// What comes of an import.
+    taken: mpsc::Receiver<Taking>,
+    routes: mpsc::Receiver<Changed>,
+    heard: mpsc::Receiver<(i64, u64, News)>,
+    rooms: mpsc::Receiver<()>,
+    stopped: mpsc::Receiver<(Duration, oneshot::Sender<()>)>,
 }
 
 struct Session {
@@ -282,17 +317,9 @@ struct Session {
 }
 
 impl Session {
-    async fn run(
-        mut self,
-        order: Vec<i64>,
-        mut asked: mpsc::Receiver<Asked>,
-        mut heard: mpsc::Receiver<(i64, u64, News)>,
-        mut rooms: mpsc::Receiver<()>,
-        mut routes: RouteMail,
-        mut stopped: mpsc::Receiver<(Duration, oneshot::Sender<()>)>,
-    ) {
+    async fn run(mut self, order: Vec<i64>, mut mail: Mail) {
         self.limit_everything();
-        self.open_routes(&mut routes.changed).await;
+        self.open_routes(&mut mail.routes).await;
         self.line_up(order);
         let every = |period| {
             let mut ticks = tokio::time::interval(period);
@@ -307,7 +334,7 @@ impl Session {
             self.begin_all();
             let deadline = self.queue.deadline();
             tokio::select! {
-                Some((request, file, answer)) = asked.recv() => {
+                Some((request, file, answer)) = mail.asked.recv() => {
                     // Whoever asked may have gone.
                     match self.hear(request, file).await {
                         Ok(Heard::Done(reply)) => drop(answer.send(Ok(reply))),
@@ -317,15 +344,20 @@ impl Session {
                         Err(error) => drop(answer.send(Err(error))),
                     }
                 }
-                Some((add, answer)) = routes.asked.recv() => {
+                Some((add, answer)) = mail.ways.recv() => {
                     // Whoever asked may have gone.
                     drop(answer.send(self.way_for(&add)));
                 }
-                Some(changed) = routes.changed.recv() => self.route_changed(changed),
-                Some((id, run, news)) = heard.recv() => self.learn(id, run, news).await,
+                Some(changed) = mail.routes.recv() => self.route_changed(changed),
+                Some((takeover, answer)) = mail.taken.recv() => {
+                    let id = self.take_over(takeover).await;
+                    // Whoever asked may have gone.
+                    drop(answer.send(id));
+                }
+                Some((id, run, news)) = mail.heard.recv() => self.learn(id, run, news).await,
                 Some(changes) = changes.next() => self.follow(changes).await,
-                Some(()) = rooms.recv() => self.batches -= 1,
-                Some(stop) = stopped.recv() => break stop,
+                Some(()) = mail.rooms.recv() => self.batches -= 1,
+                Some(stop) = mail.stopped.recv() => break stop,
                 () = until(self.started, deadline) => self.tell(queue::Input::Tick),
                 _ = look.tick() => {
                     self.tell_progress();
@@ -465,6 +497,10 @@ impl Session {
                 return self.remove_carriers(kind, &names).await.map(Heard::Done);
             }
             Request::Route(request) => return self.hear_of_routes(request).await,
+            Request::Import(_) => {
+                let what = "an import is told of torrent by torrent, to whoever waits for that";
+                return Err(NodeError::Usage(what.to_owned()));
+            }
         };
         Ok(Heard::Done(self.torrents(&ids)))
     }
@@ -591,7 +627,7 @@ fn unwritten(entries: &BTreeMap<i64, Entry>) -> Vec<(i64, Totals)> {
         .collect()
 }
 
-fn unix_now() -> i64 {
+pub(crate) fn unix_now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX)

@@ -15,6 +15,8 @@ pub enum Program {
     Transmission,
     /// `transmission-create`.
     TransmissionCreate,
+    /// `deluged`, with `deluge-console`.
+    Deluge,
     /// `aria2c`.
     Aria2,
     /// `rtorrent`.
@@ -58,6 +60,7 @@ impl Program {
             Program::QBittorrent => on_path("qbittorrent-nox"),
             Program::Transmission => on_path("transmission-daemon"),
             Program::TransmissionCreate => on_path("transmission-create"),
+            Program::Deluge => on_path("deluge-console").and(on_path("deluged")),
             Program::Aria2 => on_path("aria2c"),
             Program::RTorrent => on_path("rtorrent"),
             Program::Rqbit => by_cargo("rqbit"),

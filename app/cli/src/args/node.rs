@@ -4,6 +4,10 @@
 
 mod route;
 
+mod import;
+
+pub(crate) use import::ImportArgs;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;

@@ -4,6 +4,10 @@ mod route;
 
 pub(super) use route::route;
 
+mod import;
+
+pub(super) use import::import;
+
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsStr;
@@ -470,6 +474,8 @@ fn show(reply: Reply, output: &mut Output) -> Done {
                 output.show(&Event::Interface(interface.into()))?;
             }
         }
+        // These come where they are waited for, one after the other.
+        Reply::Import { .. } => {}
         // The client has made it an error.
         Reply::Error { message, .. } => return Err(Failure::new(Exit::Failure, message)),
     }

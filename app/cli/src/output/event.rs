@@ -3,6 +3,10 @@
 //! Invariant: `docs/json.md` describes every event with all its fields; fields are `snake_case` with their unit last. A field
 //! is never left out: what is unknown or absent is `null`.
 
+mod import;
+
+pub(crate) use import::{ImportBegun, ImportDone, ImportTorrent};
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
@@ -39,6 +43,9 @@ pub(crate) enum Event {
     Rules(Rules),
     Route(Route),
     Interface(Interface),
+    ImportBegun(ImportBegun),
+    ImportTorrent(Box<ImportTorrent>),
+    ImportDone(ImportDone),
     Warning(Warning),
     Error(ErrorEvent),
 }
@@ -77,6 +84,8 @@ impl Event {
                 | Event::Rules(_)
                 | Event::Route(_)
                 | Event::Interface(_)
+                | Event::ImportTorrent(_)
+                | Event::ImportDone(_)
                 | Event::Error(_)
         )
     }

@@ -1,5 +1,7 @@
 //! What events say to people, as lines.
 
+mod import;
+
 use std::collections::BTreeMap;
 
 use super::event::{
@@ -56,6 +58,9 @@ pub(super) fn lines(event: &Event) -> Vec<Line> {
             interface.name,
             listed(&interface.addresses)
         ))],
+        Event::ImportBegun(begun) => vec![import::begun(begun)],
+        Event::ImportTorrent(torrent) => import::torrent(torrent),
+        Event::ImportDone(done) => vec![import::done(done)],
         Event::Warning(warning) => vec![Line::bad("warning: ").then(&warning.message)],
         // The line for people goes to standard error.
         Event::Error(_) => Vec::new(),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod generated;
+mod import;
 mod magnets;
 mod node;
 mod round_trip;

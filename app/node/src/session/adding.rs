@@ -32,10 +32,7 @@ impl Session {
         add: message::Add,
         file: Option<Vec<u8>>,
     ) -> Result<i64, NodeError> {
-        if self.entries.len() >= MAX_TORRENTS {
-            let what = format!("there are {MAX_TORRENTS} torrents already; remove some");
-            return Err(NodeError::Refused(what));
-        }
+        self.check_room()?;
         let (hashes, source) = source(&add, file.as_deref())?;
         if let (Source::Metainfo(metainfo), Some(selection)) = (&source, &add.selection)
             && selection.len() != metainfo.files().len()
@@ -81,6 +78,15 @@ impl Session {
             self.move_in_queue(vec![key(id)], queue::Shift::Top).await?;
         }
         Ok(id)
+    }
+
+    /// Whether there is room for another torrent.
+    pub(super) fn check_room(&self) -> Result<(), NodeError> {
+        if self.entries.len() >= MAX_TORRENTS {
+            let what = format!("there are {MAX_TORRENTS} torrents already; remove some");
+            return Err(NodeError::Refused(what));
+        }
+        Ok(())
     }
 
     /// What is told of a torrent as it is added.

@@ -8,19 +8,21 @@ use super::{Session, key, unix_now};
 use crate::entry::{Entry, Run, Source};
 use crate::journal;
 use shoal_engine::{
-    AddMagnet, AddTorrent, Change, EngineError, FoundTorrent, MagnetError, MagnetHandle,
-    TorrentHandle,
+    AddMagnet, AddTorrent, Change, EngineError, FilePriority, FoundTorrent, MagnetError,
+    MagnetHandle, TorrentHandle,
 };
-use shoal_metainfo::{Magnet, Metainfo};
+use shoal_metainfo::{FileIndex, Magnet, Metainfo};
 use shoal_session::queue;
 use shoal_storage::{Fate, Removed, home_trash};
 use shoal_store::Removing;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 /// How soon a torrent is tried again whose name is still in use.
 const BEGIN_AGAIN: Duration = Duration::from_millis(200);
@@ -510,13 +512,18 @@ fn begin(
     // Those of a private torrent are its own alone (BEP 27).
     let trackers = if entry.is_private() { &[] } else { trackers };
     let trackers = entry.options.more_trackers.iter().chain(trackers);
-    let trackers = trackers.filter_map(|url| url.parse().ok()).collect();
+    let trackers: Vec<Url> = trackers.filter_map(|url| url.parse().ok()).collect();
     match &entry.source {
         Source::Metainfo(metainfo) => {
             let mut add = AddTorrent::new(Arc::clone(metainfo), entry.directory.clone());
             if let Some(wanted) = &entry.selection {
                 add = add.select(wanted);
             }
+            add.renamed = renamed(entry);
+            add.priorities = priorities(entry, metainfo.files().len()).or(add.priorities);
+            add.first_last = entry.options.first_last;
+            add.web_seeds = urls(&entry.options.web_seeds);
+            add.tiers = tiers(entry, &trackers);
             add.sequential = entry.sequential;
             add.preallocate = entry.options.preallocate;
             add.super_seed = entry.options.super_seed;
@@ -537,6 +544,46 @@ fn begin(
             route: None,
         })),
     }
+}
+
+/// The files that are not where the metainfo has them.
+fn renamed(entry: &Entry) -> BTreeMap<FileIndex, PathBuf> {
+    let renamed = entry.options.renamed.iter();
+    renamed
+        .map(|(file, parts)| (FileIndex(*file), parts.iter().collect()))
+        .collect()
+}
+
+/// How much each of so many files is wanted, where that is not all as usual.
+fn priorities(entry: &Entry, files: usize) -> Option<Vec<FilePriority>> {
+    let raised = &entry.options.priorities;
+    if raised.is_empty() {
+        return None;
+    }
+    let of = |file: u32| {
+        let place = FileIndex(file).get();
+        let selection = entry.selection.as_ref();
+        let wanted = selection.is_none_or(|all| all.get(place) != Some(&false));
+        match raised.get(&file) {
+            _ if !wanted => FilePriority::Skip,
+            Some(2) => FilePriority::High,
+            Some(3..) => FilePriority::Highest,
+            _ => FilePriority::Normal,
+        }
+    };
+    Some((0..).map(of).take(files).collect())
+}
+
+/// Trackers in place of the torrent's own, where a person has said so, and those besides, each in a tier of its own.
+fn tiers(entry: &Entry, besides: &[Url]) -> Option<Vec<Vec<Url>>> {
+    let tiers = entry.options.trackers.as_ref()?.iter();
+    let besides = besides.iter().map(|url| vec![url.clone()]);
+    Some(tiers.map(|tier| urls(tier)).chain(besides).collect())
+}
+
+/// Those that can be read.
+fn urls(texts: &[String]) -> Vec<Url> {
+    texts.iter().filter_map(|url| url.parse().ok()).collect()
 }
 
 /// For each file whether the link selects it (BEP 53); `None` is all.

@@ -4,6 +4,7 @@
 
 mod control;
 mod giving;
+mod import;
 mod life;
 mod route;
 mod support;

@@ -223,6 +223,35 @@ fn samples() -> Vec<Event> {
             name: "wg0".to_owned(),
             addresses: vec!["10.8.0.2".parse().unwrap()],
         }),
+        Event::ImportBegun(ImportBegun {
+            client: "qBittorrent".into(),
+            folder: "/home/ada/.local/share/qBittorrent".into(),
+            torrents: 40,
+            dry_run: false,
+        }),
+        Event::ImportTorrent(Box::new(ImportTorrent {
+            number: 1,
+            info_hash: hash(),
+            name: "album".into(),
+            directory: Some("/home/ada/music".into()),
+            outcome: "imported",
+            id: Some(3),
+            message: None,
+            pieces: 2,
+            verified_pieces: 1,
+            suspect_pieces: 1,
+            lost_pieces: 0,
+            changed_files: 1,
+            missing_files: 0,
+            files: vec!["album/a.flac".into()],
+            notes: Vec::new(),
+        })),
+        Event::ImportDone(ImportDone {
+            imported: 38,
+            already: 1,
+            refused: 1,
+            left_out: 0,
+        }),
         Event::Warning(Warning {
             message: "odd".into(),
         }),
@@ -337,6 +366,9 @@ fn the_page_has_no_section_without_an_event() {
             | Event::Rules(_)
             | Event::Route(_)
             | Event::Interface(_)
+            | Event::ImportBegun(_)
+            | Event::ImportTorrent(_)
+            | Event::ImportDone(_)
             | Event::Warning(_)
             | Event::Error(_) => {}
         }
