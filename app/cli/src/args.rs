@@ -28,7 +28,7 @@ use crate::output::{self, Format};
 use crate::units;
 
 pub(crate) use node::{
-    AddArgs, CategoryArgs, CategoryDo, LimitArgs, ListArgs, NamedArgs, QueueArgs, RemoveArgs,
+    AddArgs, CategoryArgs, CategoryDo, DownArgs, LimitArgs, ListArgs, NamedArgs, QueueArgs, RemoveArgs,
     RenameArgs, RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey, TagArgs, TagDo, UpArgs,
 };
 pub(crate) use selection::{Selection, numbered};
@@ -107,6 +107,7 @@ pub(crate) enum Command {
     Rename(RenameArgs),
     Rm(RemoveArgs),
     Settings(SettingsArgs),
+    Down(DownArgs),
     /// Print the manual page, for `man -l -`
     Man,
     /// Print completions for a shell

@@ -42,6 +42,7 @@ pub(crate) fn run(command_line: CommandLine) -> Exit {
         Command::Rename(args) => node::rename(args, &mut output),
         Command::Rm(args) => node::remove(args, &mut output),
         Command::Settings(args) => node::settings(args, &mut output),
+        Command::Down(args) => node::down(&args),
         Command::Man => man::run(),
         Command::Completions { shell } => completions::run(shell),
     };

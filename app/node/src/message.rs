@@ -92,6 +92,8 @@ pub enum Request {
         /// Their names.
         names: Vec<String>,
     },
+    /// The node is to end, as by SIGTERM. It has when the connection breaks.
+    Down {},
 }
 
 /// What becomes of data that is removed.
@@ -301,6 +303,8 @@ pub enum Reply {
         /// By name.
         carriers: Vec<Carrier>,
     },
+    /// The node ends.
+    Ending {},
     /// It cannot be done.
     Error {
         /// Of what kind.

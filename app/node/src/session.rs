@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
 /// How many requests and news wait for the session.
@@ -106,6 +106,7 @@ pub struct Node {
     transport: Transport,
     asks: mpsc::Sender<Asked>,
     stop: mpsc::Sender<(Duration, oneshot::Sender<()>)>,
+    told_to_end: Arc<Notify>,
 }
 
 impl Node {
@@ -162,6 +163,7 @@ impl Node {
             transport,
             asks,
             stop,
+            told_to_end: Arc::default(),
         })
     }
 
@@ -180,12 +182,21 @@ impl Node {
                 Some(_) => return Err(NodeError::Usage(adding::ONE_SOURCE.to_owned())),
                 None => file,
             },
+            Request::Down {} => {
+                self.told_to_end.notify_one();
+                return Ok(Reply::Ending {});
+            }
             _ => file,
         };
         let (answer, answered) = oneshot::channel();
         let asked = self.asks.send((request, file, answer)).await;
         asked.map_err(|_| NodeError::Stopped)?;
         answered.await.map_err(|_| NodeError::Stopped)?
+    }
+
+    /// Waits until somebody asks for the end of the node, which is for whoever has started it to bring about.
+    pub async fn told_to_end(&self) {
+        self.told_to_end.notified().await;
     }
 
     /// Takes leave of everybody and writes everything down, `within` the time for leave.
@@ -391,6 +402,7 @@ impl Session {
             Request::RemoveCarriers { kind, names } => {
                 return self.remove_carriers(kind, &names).await;
             }
+            Request::Down {} => return Ok(Reply::Ending {}),
         };
         Ok(self.torrents(&ids))
     }

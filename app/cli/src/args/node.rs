@@ -13,6 +13,10 @@ use shoal_node::values;
 
 use super::{NetworkArgs, Selection, StateArgs, parse_peer};
 
+mod down;
+
+pub(crate) use down::DownArgs;
+
 /// Run a node: a session of torrents that goes on where it was
 ///
 /// Torrents are added and looked at with `shoal add`, `list`, `pause` and others, which speak to it over a socket in its state

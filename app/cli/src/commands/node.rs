@@ -1,5 +1,7 @@
 //! `shoal up` runs a node; the other commands here speak to the one that runs.
 
+mod down;
+
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsStr;
@@ -27,7 +29,9 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::output::event::{Event, Listening};
 use crate::signals::Interrupt;
-use crate::{journal_path, listen, torrent_file};
+use crate::{journal_path, listen, signals, torrent_file};
+
+pub(super) use down::down;
 
 const SOCKET: &str = "node.sock";
 
@@ -71,7 +75,13 @@ pub(super) fn up(args: &UpArgs, output: &mut Output) -> Done {
         let serving = tokio::spawn(shoal_node::serve(control, node.clone()));
         let shown = output.show(&Event::Listening(Listening { addresses }));
         if shown.is_ok() {
-            interrupt.wait().await;
+            tokio::select! {
+                () = interrupt.wait() => {}
+                () = node.told_to_end() => {
+                    signals::end_this();
+                    interrupt.wait().await;
+                }
+            }
         }
         // Nobody is heard any more, and the next node can have the socket.
         serving.abort();
@@ -435,6 +445,7 @@ fn show(reply: Reply, output: &mut Output) -> Done {
                 output.show(&Event::Rules(carrier.into()))?;
             }
         }
+        Reply::Ending {} => {}
         // The client has made it an error.
         Reply::Error { message, .. } => return Err(Failure::new(Exit::Failure, message)),
     }
