@@ -28,8 +28,9 @@ use crate::output::{self, Format};
 use crate::units;
 
 pub(crate) use node::{
-    AddArgs, CategoryArgs, CategoryDo, DownArgs, LimitArgs, ListArgs, NamedArgs, QueueArgs, RemoveArgs,
-    RenameArgs, RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey, TagArgs, TagDo, UpArgs,
+    AddArgs, CategoryArgs, CategoryDo, DownArgs, FilterArgs, FilterDo, HookArgs, HookDo, LimitArgs,
+    ListArgs, NamedArgs, QueueArgs, RemoveArgs, RenameArgs, RuleArgs, ScheduleArgs, ScheduleDo,
+    SettingsArgs, SettingsDo, ShareArgs, SortKey, TagArgs, TagDo, UpArgs, WatchArgs, WatchDo,
 };
 pub(crate) use selection::{Selection, numbered};
 
@@ -107,6 +108,10 @@ pub(crate) enum Command {
     Rename(RenameArgs),
     Rm(RemoveArgs),
     Settings(SettingsArgs),
+    Filter(FilterArgs),
+    Schedule(ScheduleArgs),
+    Watch(WatchArgs),
+    Hook(HookArgs),
     Down(DownArgs),
     /// Print the manual page, for `man -l -`
     Man,

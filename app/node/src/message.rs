@@ -3,6 +3,16 @@
 //!
 //! Invariant: what is absent of a request means that nothing is said of it.
 
+mod filter;
+mod hook;
+mod schedule;
+mod watch;
+
+pub use filter::{AddressList, BadLine, FilterRequest, Forbidden, TestedAddress};
+pub use hook::{Hook, HookRequest, Occasion};
+pub use schedule::{Holds, Now, Schedule, ScheduleRequest, Span};
+pub use watch::{Afterwards, RefusedFile, Watch, WatchRequest, WatchedFolder};
+
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -92,6 +102,14 @@ pub enum Request {
         /// Their names.
         names: Vec<String>,
     },
+    /// The lists of addresses that peers must not have.
+    Filter(FilterRequest),
+    /// What holds at which hours.
+    Schedule(ScheduleRequest),
+    /// Folders whose torrents and magnet links are added by themselves.
+    Watch(WatchRequest),
+    /// Programs that run when something happens.
+    Hook(HookRequest),
     /// The node is to end, as by SIGTERM. It has when the connection breaks.
     Down {},
 }
@@ -302,6 +320,25 @@ pub enum Reply {
     Carriers {
         /// By name.
         carriers: Vec<Carrier>,
+    },
+    /// Lists of addresses that peers must not have.
+    AddressLists {
+        /// By path.
+        lists: Vec<AddressList>,
+    },
+    /// Whether peers may have an address.
+    Address(TestedAddress),
+    /// What holds at which hours.
+    Schedule(Schedule),
+    /// Folders whose torrents and magnet links are added by themselves.
+    WatchedFolders {
+        /// By path.
+        folders: Vec<WatchedFolder>,
+    },
+    /// Programs that run when something happens.
+    Hooks {
+        /// By what happens.
+        hooks: Vec<Hook>,
     },
     /// The node ends.
     Ending {},

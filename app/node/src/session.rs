@@ -4,18 +4,24 @@
 //! with it. A torrent that is wanted to run and neither runs nor has failed is about to be started.
 
 mod adding;
+mod filter;
+mod hook;
 mod owner;
 mod rates;
 mod running;
+mod schedule;
 mod telling;
+mod watch;
 
 use crate::entry::{Entry, Run};
-use crate::message::{ErrorKind, Reply, Request, Torrent};
+use crate::message::{ErrorKind, Reply, Request, State, Torrent};
 use crate::settings::Settings;
 use crate::{fetch, names};
+use hook::Hooks;
 use owner::Carriers;
 use rates::Groups;
 use running::{Beginning, News};
+use schedule::Hours;
 use shoal_engine::Engine;
 use shoal_machine::{Machine, Moment};
 use shoal_session::TorrentKey;
@@ -56,6 +62,9 @@ pub enum NodeError {
     /// No torrent is called that.
     #[error("no torrent here is called {0:?}; `shoal list` shows what there is")]
     NotFound(String),
+    /// Something else is not there.
+    #[error("{0}")]
+    Absent(String),
     /// No category or tag is.
     #[error("there is no {0} {1:?}; make it with `shoal {0} set {1:?}`")]
     NoCarrier(&'static str, String),
@@ -77,7 +86,9 @@ impl NodeError {
         match self {
             NodeError::Usage(_) | NodeError::Ambiguous(_) => ErrorKind::Usage,
             NodeError::Refused(_) => ErrorKind::Refused,
-            NodeError::NotFound(_) | NodeError::NoCarrier(..) => ErrorKind::NotFound,
+            NodeError::NotFound(_) | NodeError::NoCarrier(..) | NodeError::Absent(_) => {
+                ErrorKind::NotFound
+            }
             NodeError::Store(StoreError::Duplicate) => ErrorKind::Duplicate,
             NodeError::Store(_) | NodeError::Stopped => ErrorKind::Failure,
         }
@@ -107,6 +118,7 @@ pub struct Node {
     asks: mpsc::Sender<Asked>,
     stop: mpsc::Sender<(Duration, oneshot::Sender<()>)>,
     told_to_end: Arc<Notify>,
+    filter: mpsc::Sender<filter::Asked>,
 }
 
 impl Node {
@@ -133,11 +145,19 @@ impl Node {
         stored.extend(overrides);
         let settings = Settings::from_stored(&stored);
         let carriers = Carriers::read(&database).await?;
+        let hours = Hours::read(&database).await?;
+        let mut lists = filter::Lists::of(database.clone(), engine.handle()).await?;
+        // Before anybody is spoken to.
+        lists.read_all().await;
+        let hooks = Hooks::read(&database).await?;
+        let folders = watch::read(&database).await?;
+        let (filter, filter_asked) = mpsc::channel(MAILBOX);
+        tokio::spawn(lists.keep(filter_asked));
         let torrents = database.torrents().await?;
         let order: Vec<i64> = torrents.iter().map(|torrent| torrent.id).collect();
         let entries = torrents.into_iter();
         let entries = entries.map(|stored| (stored.id, adding::revived(stored)));
-        let session = Session {
+        let mut session = Session {
             started: Instant::now(),
             queue: Queue::new(settings.queue(carriers.session.share_limits())),
             engine,
@@ -145,6 +165,10 @@ impl Node {
             journals,
             settings,
             carriers,
+            hours,
+            hooks,
+            watched: BTreeMap::new(),
+            asks: asks.downgrade(),
             groups: Groups::default(),
             limits,
             entries: entries.collect(),
@@ -158,12 +182,16 @@ impl Node {
             room,
             reached: Vec::new(),
         };
+        for (path, watch) in folders {
+            session.begin_to_watch(path, watch);
+        }
         tokio::spawn(session.run(order, asked, heard, rooms, stopped));
         Ok(Node {
             transport,
             asks,
             stop,
             told_to_end: Arc::default(),
+            filter,
         })
     }
 
@@ -182,6 +210,12 @@ impl Node {
                 Some(_) => return Err(NodeError::Usage(adding::ONE_SOURCE.to_owned())),
                 None => file,
             },
+            Request::Filter(request) => {
+                let (answer, answered) = oneshot::channel();
+                let asked = self.filter.send((request.clone(), answer)).await;
+                asked.map_err(|_| NodeError::Stopped)?;
+                return answered.await.map_err(|_| NodeError::Stopped)?;
+            }
             Request::Down {} => {
                 self.told_to_end.notify_one();
                 return Ok(Reply::Ending {});
@@ -216,6 +250,11 @@ struct Session {
     journals: PathBuf,
     settings: Settings,
     carriers: Carriers,
+    hours: Hours,
+    hooks: Hooks,
+    watched: BTreeMap<String, watch::Watched>,
+    /// For those who watch folders: as long as somebody else can ask.
+    asks: mpsc::WeakSender<Asked>,
     groups: Groups,
     /// Of everything, where the session says nothing of them.
     limits: RateLimits,
@@ -248,6 +287,7 @@ impl Session {
         mut stopped: mpsc::Receiver<(Duration, oneshot::Sender<()>)>,
     ) {
         self.limit_everything();
+        self.follow_schedule();
         self.line_up(order);
         let every = |period| {
             let mut ticks = tokio::time::interval(period);
@@ -272,7 +312,10 @@ impl Session {
                 Some(()) = rooms.recv() => self.batches -= 1,
                 Some(stop) = stopped.recv() => break stop,
                 () = until(self.started, deadline) => self.tell(queue::Input::Tick),
-                _ = look.tick() => self.tell_progress(),
+                _ = look.tick() => {
+                    self.follow_schedule();
+                    self.tell_progress();
+                }
                 _ = write.tick() => self.write_totals(&unwritten(&self.entries)).await,
                 _ = share.tick() => self.write_shares(None).await,
                 else => return,
@@ -302,7 +345,9 @@ impl Session {
         }
     }
 
-    async fn end(self, within: Duration) {
+    async fn end(mut self, within: Duration) {
+        self.watched.clear();
+        self.hooks.stop();
         self.write_shares(None).await;
         let Session {
             engine,
@@ -402,7 +447,11 @@ impl Session {
             Request::RemoveCarriers { kind, names } => {
                 return self.remove_carriers(kind, &names).await;
             }
-            Request::Down {} => return Ok(Reply::Ending {}),
+            Request::Watch(request) => return self.watch(request).await,
+            Request::Hook(request) => return self.hook(request).await,
+            Request::Schedule(request) => return self.schedule(request).await,
+            // Both are heard before.
+            Request::Filter(_) | Request::Down {} => return Ok(Reply::Ending {}),
         };
         Ok(self.torrents(&ids))
     }
@@ -422,9 +471,17 @@ impl Session {
             true => self.positions(),
             false => BTreeMap::new(),
         };
-        let lines = ids.iter().filter_map(shown).map(|entry| Torrent {
-            position: positions.get(&entry.id).copied(),
-            ..entry.line(self.queue.standing(key(entry.id)))
+        let hour = self.hour_message();
+        let lines = ids.iter().filter_map(shown).map(|entry| {
+            let line = entry.line(self.queue.standing(key(entry.id)));
+            Torrent {
+                position: positions.get(&entry.id).copied(),
+                message: match line.state {
+                    State::Queued => line.message.or_else(|| hour.clone()),
+                    _ => line.message,
+                },
+                ..line
+            }
         });
         Reply::Torrents {
             torrents: lines.collect(),

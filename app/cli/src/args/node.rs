@@ -14,8 +14,16 @@ use shoal_node::values;
 use super::{NetworkArgs, Selection, StateArgs, parse_peer};
 
 mod down;
+mod filter;
+mod hook;
+mod schedule;
+mod watch;
 
 pub(crate) use down::DownArgs;
+pub(crate) use filter::{FilterArgs, FilterDo};
+pub(crate) use hook::{HookArgs, HookDo};
+pub(crate) use schedule::{ScheduleArgs, ScheduleDo};
+pub(crate) use watch::{WatchArgs, WatchDo};
 
 /// Run a node: a session of torrents that goes on where it was
 ///
@@ -237,6 +245,12 @@ pub(crate) struct LimitArgs {
     /// The most bytes a second to peers
     #[arg(long, value_name = "RATE")]
     up: Option<String>,
+    /// Of the session: the most bytes a second from peers while its alternative rates hold, as `shoal schedule` says
+    #[arg(long, value_name = "RATE")]
+    alternative_down: Option<String>,
+    /// Of the session: the most bytes a second to peers while its alternative rates hold
+    #[arg(long, value_name = "RATE")]
+    alternative_up: Option<String>,
     #[command(flatten)]
     pub(crate) state: StateArgs,
 }
@@ -244,7 +258,12 @@ pub(crate) struct LimitArgs {
 impl LimitArgs {
     /// What is said.
     pub(crate) fn rules(&self) -> BTreeMap<String, String> {
-        said(&[("down", &self.down), ("up", &self.up)])
+        said(&[
+            ("down", &self.down),
+            ("up", &self.up),
+            ("alternative_down", &self.alternative_down),
+            ("alternative_up", &self.alternative_up),
+        ])
     }
 }
 

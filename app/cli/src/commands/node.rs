@@ -1,6 +1,10 @@
 //! `shoal up` runs a node; the other commands here speak to the one that runs.
 
 mod down;
+mod filter;
+mod hook;
+mod schedule;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -27,11 +31,15 @@ use crate::args::{
 };
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::output::event::{Event, Listening};
+use crate::output::event::{Event, Listening, Span};
 use crate::signals::Interrupt;
 use crate::{journal_path, listen, signals, torrent_file};
 
 pub(super) use down::down;
+pub(super) use filter::filter;
+pub(super) use hook::hook;
+pub(super) use schedule::schedule;
+pub(super) use watch::watch;
 
 const SOCKET: &str = "node.sock";
 
@@ -113,9 +121,9 @@ async fn control(state: &StateArgs) -> Result<ControlListener, Failure> {
     })
 }
 
-/// Gives the running node a torrent.
-pub(super) fn add(args: &AddArgs, output: &mut Output) -> Done {
-    let mut add = Add {
+/// What is told of a torrent as it is added.
+fn told(args: &AddArgs) -> Result<Add, Failure> {
+    let add = Add {
         directory: args.output.as_deref().map(folder).transpose()?,
         current: env::current_dir()
             .ok()
@@ -131,6 +139,12 @@ pub(super) fn add(args: &AddArgs, output: &mut Output) -> Done {
         peers: args.peers.clone(),
         ..Add::default()
     };
+    Ok(add)
+}
+
+/// Gives the running node a torrent.
+pub(super) fn add(args: &AddArgs, output: &mut Output) -> Done {
+    let mut add = told(args)?;
     let link = args.source.to_str().filter(|text| is_magnet(text));
     let file = match link {
         Some(_) if args.select.is_some() => {
@@ -443,6 +457,28 @@ fn show(reply: Reply, output: &mut Output) -> Done {
         Reply::Carriers { carriers } => {
             for carrier in carriers {
                 output.show(&Event::Rules(carrier.into()))?;
+            }
+        }
+        Reply::AddressLists { lists } => {
+            for list in lists {
+                output.show(&Event::AddressList(list.into()))?;
+            }
+        }
+        Reply::Address(tested) => output.show(&Event::Address(tested.into()))?,
+        Reply::Schedule(schedule) => {
+            for span in Span::all(&schedule) {
+                output.show(&Event::Span(span))?;
+            }
+            output.show(&Event::Schedule(schedule.into()))?;
+        }
+        Reply::WatchedFolders { folders } => {
+            for folder in folders {
+                output.show(&Event::Watch(Box::new(folder.into())))?;
+            }
+        }
+        Reply::Hooks { hooks } => {
+            for hook in hooks {
+                output.show(&Event::Hook(hook.into()))?;
             }
         }
         Reply::Ending {} => {}

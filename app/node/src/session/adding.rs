@@ -4,7 +4,7 @@
 
 use super::{NodeError, Session, key, unix_now};
 use crate::entry::{Entry, Source};
-use crate::message;
+use crate::message::{self, Occasion};
 use crate::{rules_text, settings};
 use shoal_metainfo::metainfo::Limits;
 use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
@@ -80,11 +80,12 @@ impl Session {
         if add.top.unwrap_or(self.settings.add_top) {
             self.move_in_queue(vec![key(id)], queue::Shift::Top).await?;
         }
+        self.happened(id, Occasion::Added).await;
         Ok(id)
     }
 
     /// What is told of a torrent as it is added.
-    fn options(&self, add: &message::Add) -> Result<TorrentOptions, NodeError> {
+    pub(super) fn options(&self, add: &message::Add) -> Result<TorrentOptions, NodeError> {
         let mut options = TorrentOptions {
             name: add.name.clone().filter(|name| !name.is_empty()),
             category: add.category.clone(),
@@ -105,7 +106,7 @@ impl Session {
     }
 
     /// The folder for the data: as it was said, or else that of the category, a tag or the session, or else where whoever asks is.
-    fn directory(
+    pub(super) fn directory(
         &self,
         add: &message::Add,
         options: &TorrentOptions,

@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod control;
+mod filter;
+mod hook;
 mod life;
+mod schedule;
 mod support;
 mod told;
+mod watch;
