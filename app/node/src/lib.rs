@@ -8,10 +8,12 @@ pub mod fetch;
 pub mod journal;
 pub mod message;
 mod names;
+mod network;
 mod rules_text;
 mod session;
 mod settings;
 pub mod values;
 
 pub use control::{Client, ClientError, serve};
+pub use network::{ListenPort, NetworkSettings};
 pub use session::{Node, NodeError, NodeSettings};

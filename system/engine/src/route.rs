@@ -9,7 +9,9 @@ use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::dht::{self, DhtConfig, DhtPeers, DhtTask};
 use crate::door;
-use crate::engine::{EngineError, EngineHandle, Environment, PeerTransports, PortMapping};
+use crate::engine::{
+    EngineError, EngineHandle, Environment, PeerSources, PeerTransports, PortMapping,
+};
 use crate::local::LocalPeers;
 use crate::ports::OurPort;
 use crate::register::Register;
@@ -87,6 +89,7 @@ pub(crate) struct Ground {
     pub(crate) session: mpsc::Sender<ToSession>,
     pub(crate) admission: Admission,
     pub(crate) encryption: EncryptionPolicy,
+    pub(crate) sources: PeerSources,
     pub(crate) register: Register,
     pub(crate) tasks: TaskTracker,
 }
@@ -379,7 +382,7 @@ pub(crate) async fn open(
     // Where others cannot connect there is nothing to announce to them.
     let reachable = listening
         .iter()
-        .find(|address| !isolated && !address.ip().is_loopback());
+        .find(|address| ground.sources.local && !isolated && !address.ip().is_loopback());
     let local = reachable.map(|&first| {
         let (transport, dht) = (transport.clone(), dht.clone());
         let (task, local) = LocalPeers::new(clock, transport, first, &listening, dht, &mut dice);
@@ -399,6 +402,7 @@ pub(crate) async fn open(
         local,
         dht,
         admission: ground.admission.clone(),
+        exchange: ground.sources.exchange,
         encryption: ground.encryption,
         isolated,
         tasks: ground.tasks.clone(),

@@ -17,7 +17,7 @@ use shoal_node::message::{
     Add, Assignment, CarrierKind, Change, ErrorKind, Fate, Reply, Request, Torrent,
 };
 use shoal_node::values;
-use shoal_node::{Client, ClientError, Node, NodeSettings};
+use shoal_node::{Client, ClientError, NetworkSettings, Node, NodeSettings};
 use shoal_store::{Database, StoreError};
 use shoal_transport::ControlListener;
 
@@ -65,7 +65,8 @@ pub(super) fn up(args: &UpArgs, output: &mut Output) -> Done {
         let folder = journal_path::state_folder("", args.state.state_dir.as_deref())?;
         let journals = journal_path::state_folder("journals", args.state.state_dir.as_deref())?;
         let database = Database::open(&folder.join(DATABASE)).await?;
-        let engine = listen::start(&args.network, &args.state).await?;
+        let set = NetworkSettings::read(&database).await?;
+        let engine = listen::start_with(&args.network, &args.state, &set).await?;
         let addresses = engine.listening().to_vec();
         let told = [
             ("queue.downloads", args.max_downloads),

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::node::{ask, up};
-use crate::support::{Said, World, text};
+use crate::support::{Running, Said, World, text};
 
 fn refused(said: &Said, code: i32, words: &str) {
     assert_eq!(said.code, Some(code), "{said:?}");
@@ -163,11 +163,14 @@ fn hooks_are_set_shown_and_removed() {
     let node = up(&world, "state", &[]);
     let said = |arguments: &[&str]| ask(&world, "state", arguments);
     let program = ["sh", "-c", "exit 3", "--json", "{name}"];
-    let set = ["hook", "set", "complete", "--"];
     let state = text(&world.path("state"));
-    let before = ["--json", "--state-dir", &state];
-    let set = world.run(&[&before[..], &set, &program].concat()).expect(0);
-    let hook = set.event("hook");
+    // What stands behind the two dashes is the program's.
+    let set = |on: &str, program: &[&str]| {
+        let before = ["hook", "--json", "--state-dir", &state, "set", on, "--"];
+        world.run(&[&before[..], program].concat())
+    };
+    let set_up = set("complete", &program).expect(0);
+    let hook = set_up.event("hook");
     assert_eq!(
         (&hook["on"], &hook["program"]),
         (&"complete".into(), &program.to_vec().into())
@@ -182,17 +185,61 @@ fn hooks_are_set_shown_and_removed() {
         (&["notify", "{nmae}"], "{name}"),
         (&["/absent/notify"], "no program"),
     ] {
-        let set = ["hook", "set", "added", "--"];
-        refused(&world.run(&[&before[..], &set, program].concat()), 2, about);
+        refused(&set("added", program), 2, about);
     }
     refused(&said(&["hook", "set", "added"]), 2, "PROGRAM");
-    refused(
-        &said(&["hook", "set", "never", "--", "true"]),
-        2,
-        "complete",
-    );
+    refused(&set("never", &["true"]), 2, "complete");
     let left = said(&["hook", "rm", "complete", "added"]).expect(0);
     assert_eq!(left.events(), Vec::<Value>::new());
     said(&["down"]).expect(0);
     node.end().expect(0);
+}
+
+#[test]
+fn a_node_listens_where_its_settings_say_unless_its_command_does() {
+    let world = World::new();
+    let node = up(&world, "state", &[]);
+    let said = |arguments: &[&str]| ask(&world, "state", arguments);
+    // One that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let set = said(&["settings", "set", &format!("listen.port={port}")]).expect(0);
+    let told = set
+        .events()
+        .into_iter()
+        .find(|setting| setting["key"] == "listen.port")
+        .unwrap();
+    assert!(told["help"].to_string().contains("next start"), "{told}");
+    refused(&said(&["settings", "set", "listen.port=0"]), 2, "51413");
+    refused(
+        &said(&["settings", "set", "peers.encryption=on"]),
+        2,
+        "forced",
+    );
+    refused(
+        &said(&["settings", "set", "dht.routers=nowhere"]),
+        2,
+        "dht.example:6881",
+    );
+    said(&["down"]).expect(0);
+    node.end().expect(0);
+    let state = text(&world.path("state"));
+    let up = [
+        "--json",
+        "up",
+        "--headless",
+        "--isolated",
+        "--state-dir",
+        &state,
+    ];
+    let own = ["--bind", "127.0.0.1", "--no-port-mapping"];
+    let node = Running::start(&mut world.command(&[&up[..], &own].concat()));
+    assert_eq!(node.address, format!("127.0.0.1:{port}"));
+    said(&["down"]).expect(0);
+    node.end().expect(0);
+    let node = self::up(&world, "state", &[]);
+    assert_ne!(node.address, format!("127.0.0.1:{port}"));
 }
