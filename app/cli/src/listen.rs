@@ -122,6 +122,7 @@ fn config(
         session: network.session(),
         encryption: network.encryption.unwrap_or(set.encryption),
         peers_over: network.transport.unwrap_or(set.transports),
+        anonymous: set.anonymous,
         sources: set.sources,
         ..EngineConfig::default()
     }
@@ -147,6 +148,7 @@ mod tests {
         NetworkSettings {
             dht: false,
             port_mapping: false,
+            anonymous: true,
             encryption: EncryptionPolicy::Forced,
             sources: PeerSources {
                 exchange: false,
@@ -176,6 +178,9 @@ mod tests {
             |set: &NetworkSettings| super::config(&read("").0, set, everywhere(0), None).sources;
         assert_eq!(sources(&set()), set().sources);
         assert_eq!(sources(&none), PeerSources::default());
+        let anonymous =
+            |set: &NetworkSettings| super::config(&read("").0, set, everywhere(0), None).anonymous;
+        assert!(anonymous(&set()) && !anonymous(&none));
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub struct NetworkSettings {
     pub port: ListenPort,
     /// The router is asked to let them in.
     pub port_mapping: bool,
+    /// Nobody is told which program we are.
+    pub anonymous: bool,
     /// When connections are encrypted.
     pub encryption: EncryptionPolicy,
     /// By what else peers are found.
@@ -64,6 +66,7 @@ impl Default for NetworkSettings {
             dht_routers: Vec::new(),
             port: ListenPort::default(),
             port_mapping: true,
+            anonymous: false,
             encryption: EncryptionPolicy::default(),
             sources: PeerSources::default(),
             transports: PeerTransports::default(),

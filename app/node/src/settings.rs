@@ -81,7 +81,7 @@ const fn key(
     }
 }
 
-const KEYS: [Key; 21] = [
+const KEYS: [Key; 22] = [
     key(
         "add.paused",
         "new torrents wait until they are told to go on: on or off",
@@ -143,6 +143,15 @@ const KEYS: [Key; 21] = [
             put(mapping, values::parse_switch(text))
         },
         |settings| values::show_switch(settings.network.port_mapping).to_owned(),
+    ),
+    key(
+        "peers.anonymous",
+        "nobody is told which program this is; trackers that let in known programs only refuse it: on or off; holds from the next start",
+        |settings, text| {
+            let anonymous = &mut settings.network.anonymous;
+            put(anonymous, values::parse_switch(text))
+        },
+        |settings| values::show_switch(settings.network.anonymous).to_owned(),
     ),
     key(
         "peers.encryption",

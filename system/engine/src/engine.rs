@@ -162,6 +162,8 @@ pub struct EngineConfig {
     pub port_mapping: PortMapping,
     /// How to take part in the DHT, where that is wanted. Nobody is asked anything before a torrent is added that may be known there.
     pub dht: Option<DhtConfig>,
+    /// Nobody is told which program we are: neither peers, nor servers, nor contacts of the DHT.
+    pub anonymous: bool,
     /// By what else peers are found.
     pub sources: PeerSources,
     /// Slots and connections.
@@ -289,6 +291,8 @@ pub(crate) struct Environment {
     /// Which addresses peers may have.
     pub(crate) admission: Admission,
     pub(crate) encryption: EncryptionPolicy,
+    /// Nobody is told which program we are.
+    pub(crate) anonymous: bool,
     /// Peers tell of each other.
     pub(crate) exchange: bool,
     /// Nobody is spoken to but those whom a person or a torrent named.
@@ -398,6 +402,7 @@ impl Engine {
             session,
             admission,
             encryption: config.encryption,
+            anonymous: config.anonymous,
             sources: config.sources,
             register: Register::default(),
             tasks: TaskTracker::new(),
@@ -774,7 +779,10 @@ impl EngineHandle {
         let id = TorrentKey(self.torrents.next_id.fetch_add(1, Ordering::Relaxed));
         let introduction = Introduction {
             hashes,
-            peer_id: PeerId::generate(rng),
+            peer_id: match self.environment.anonymous {
+                true => PeerId::anonymous(rng),
+                false => PeerId::generate(rng),
+            },
             route,
             dht,
             is_public,

@@ -89,6 +89,7 @@ pub(crate) struct Ground {
     pub(crate) session: mpsc::Sender<ToSession>,
     pub(crate) admission: Admission,
     pub(crate) encryption: EncryptionPolicy,
+    pub(crate) anonymous: bool,
     pub(crate) sources: PeerSources,
     pub(crate) register: Register,
     pub(crate) tasks: TaskTracker,
@@ -320,11 +321,12 @@ impl EngineHandle {
 pub(crate) async fn open(
     ground: &Ground,
     id: RouteId,
-    config: RouteConfig,
+    mut config: RouteConfig,
     mut dice: fastrand::Rng,
 ) -> Result<Open, EngineError> {
     let (clock, pool) = (ground.clock, &ground.pool);
     let isolated = config.transport.isolated;
+    config.transport.anonymous = ground.anonymous;
     let transport = Transport::start(config.transport)?;
     // Listeners belong to the event loop that they are made on.
     let entrance = pool.next();
@@ -362,7 +364,8 @@ pub(crate) async fn open(
     if let Some(ports) = ports {
         ground.tasks.spawn_on(ports.run(), pool.next());
     }
-    let dht = config.dht.map(|config| {
+    let dht = config.dht.map(|mut config| {
+        config.settings.anonymous = ground.anonymous;
         let parts = dht::Parts {
             clock,
             transport: transport.clone(),
@@ -402,6 +405,7 @@ pub(crate) async fn open(
         local,
         dht,
         admission: ground.admission.clone(),
+        anonymous: ground.anonymous,
         exchange: ground.sources.exchange,
         encryption: ground.encryption,
         isolated,

@@ -65,6 +65,7 @@ fn still_with(have: Bitfield, may_rest: bool) -> Still {
         local: None,
         dht: None,
         admission: Admission::default(),
+        anonymous: false,
         exchange: true,
         isolated: true,
         encryption: EncryptionPolicy::default(),
