@@ -29,9 +29,10 @@ use crate::output::{self, Format};
 use crate::units;
 
 pub(crate) use node::{
-    AddArgs, CategoryArgs, CategoryDo, ImportArgs, LimitArgs, ListArgs, NamedArgs, QueueArgs,
-    RemoveArgs, RenameArgs, RouteArgs, RouteDo, RuleArgs, SettingsArgs, SettingsDo, ShareArgs,
-    SortKey, TagArgs, TagDo, UpArgs,
+    AddArgs, CategoryArgs, CategoryDo, DownArgs, FilterArgs, FilterDo, HookArgs, HookDo,
+    ImportArgs, LimitArgs, ListArgs, NamedArgs, QueueArgs, RemoveArgs, RenameArgs, RouteArgs,
+    RouteDo, RuleArgs, ScheduleArgs, ScheduleDo, SettingsArgs, SettingsDo, ShareArgs, SortKey,
+    TagArgs, TagDo, UpArgs, WatchArgs, WatchDo,
 };
 pub(crate) use selection::{Selection, numbered};
 
@@ -111,6 +112,11 @@ pub(crate) enum Command {
     Rm(RemoveArgs),
     Settings(SettingsArgs),
     Import(ImportArgs),
+    Filter(FilterArgs),
+    Schedule(ScheduleArgs),
+    Watch(WatchArgs),
+    Hook(HookArgs),
+    Down(DownArgs),
     /// Print the manual page, for `man -l -`
     Man,
     /// Print completions for a shell
@@ -369,11 +375,13 @@ pub(crate) struct NetworkArgs {
     pub(crate) no_port_mapping: bool,
     /// Whether connections to peers are disguised: enabled calls and answers encrypted where the peer knows how, and otherwise in
     /// the clear; forced speaks only to peers that encrypt everything. It is no privacy: whoever knows the torrent can read along
-    #[arg(long, value_name = "POLICY", default_value = "enabled", value_parser = encryption_policies())]
-    pub(crate) encryption: EncryptionPolicy,
+    /// [default: enabled, or what a node's settings say]
+    #[arg(long, value_name = "POLICY", value_parser = encryption_policies())]
+    pub(crate) encryption: Option<EncryptionPolicy>,
     /// Over what peers are spoken to: both calls over TCP, and over uTP too where TCP fails or takes long, and answers both
-    #[arg(long, value_name = "TRANSPORT", default_value = "both", value_parser = transports())]
-    pub(crate) transport: PeerTransports,
+    /// [default: both, or what a node's settings say]
+    #[arg(long, value_name = "TRANSPORT", value_parser = transports())]
+    pub(crate) transport: Option<PeerTransports>,
     /// The most peers connected at once
     #[arg(long, value_name = "N", default_value_t = SessionSettings::default().max_connections_per_torrent,
           value_parser = clap::value_parser!(u32).range(1..=20_000))]
@@ -444,11 +452,8 @@ impl NetworkArgs {
             (self.proxy.is_some(), "--proxy"),
             (!self.name_servers.is_empty(), "--dns"),
             (self.no_port_mapping, "--no-port-mapping"),
-            (
-                self.encryption != EncryptionPolicy::default(),
-                "--encryption",
-            ),
-            (self.transport != PeerTransports::default(), "--transport"),
+            (self.encryption.is_some(), "--encryption"),
+            (self.transport.is_some(), "--transport"),
             (
                 self.max_peers != SessionSettings::default().max_connections_per_torrent,
                 "--max-peers",
@@ -707,13 +712,13 @@ mod tests {
     #[test]
     fn connections_are_encrypted_by_one_of_three_policies() {
         let policy = |options: &str| network(&format!("shoal get x {options}")).encryption;
-        assert_eq!(policy(""), EncryptionPolicy::Enabled);
+        assert_eq!(policy(""), None);
         for (name, expected) in [
             ("disabled", EncryptionPolicy::Disabled),
             ("enabled", EncryptionPolicy::Enabled),
             ("forced", EncryptionPolicy::Forced),
         ] {
-            assert_eq!(policy(&format!("--encryption {name}")), expected);
+            assert_eq!(policy(&format!("--encryption {name}")), Some(expected));
         }
         assert!(read("shoal get x --encryption sometimes").is_err());
     }
@@ -721,13 +726,13 @@ mod tests {
     #[test]
     fn peers_are_spoken_to_over_both_transports_or_one() {
         let transport = |options: &str| network(&format!("shoal get x {options}")).transport;
-        assert_eq!(transport(""), PeerTransports::Both);
+        assert_eq!(transport(""), None);
         for (name, expected) in [
             ("both", PeerTransports::Both),
             ("tcp", PeerTransports::Tcp),
             ("utp", PeerTransports::Utp),
         ] {
-            assert_eq!(transport(&format!("--transport {name}")), expected);
+            assert_eq!(transport(&format!("--transport {name}")), Some(expected));
         }
         assert!(read("shoal get x --transport pigeon").is_err());
     }

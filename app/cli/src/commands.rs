@@ -44,6 +44,11 @@ pub(crate) fn run(command_line: CommandLine) -> Exit {
         Command::Rm(args) => node::remove(args, &mut output),
         Command::Settings(args) => node::settings(args, &mut output),
         Command::Import(args) => node::import(args, &mut output),
+        Command::Filter(args) => node::filter(args, &mut output),
+        Command::Watch(args) => node::watch(args, &mut output),
+        Command::Hook(args) => node::hook(args, &mut output),
+        Command::Schedule(args) => node::schedule(args, &mut output),
+        Command::Down(args) => node::down(&args),
         Command::Man => man::run(),
         Command::Completions { shell } => completions::run(shell),
     };

@@ -272,6 +272,12 @@ impl Client {
         }
     }
 
+    /// Waits until the node has closed the connection, as it does when it ends.
+    pub async fn closed(&mut self) {
+        // However it breaks, nobody is at the other end any more.
+        while let Ok(Some(_)) = line(&mut self.stream, MAX_REPLY_BYTES).await {}
+    }
+
     async fn exchange(&mut self, request: &Request, file: &[u8]) -> io::Result<Reply> {
         let mut bytes = serde_json::to_vec(request)?;
         bytes.push(b'\n');

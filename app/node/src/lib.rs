@@ -9,6 +9,7 @@ mod import;
 pub mod journal;
 pub mod message;
 mod names;
+mod network;
 mod route;
 mod rules_text;
 mod session;
@@ -16,5 +17,6 @@ mod settings;
 pub mod values;
 
 pub use control::{Client, ClientError, serve};
+pub use network::{ListenPort, NetworkSettings};
 pub use route::{Network, PasswordError, told_password};
 pub use session::{Node, NodeError, NodeSettings, has_own_route};

@@ -11,6 +11,16 @@ mod import;
 
 pub use import::{Import, ImportClient, ImportNews, ImportOutcome, ImportedTorrent, MovedFolder};
 
+mod filter;
+mod hook;
+mod schedule;
+mod watch;
+
+pub use filter::{AddressList, BadLine, FilterRequest, Forbidden, TestedAddress};
+pub use hook::{Hook, HookRequest, Occasion};
+pub use schedule::{Holds, Now, Schedule, ScheduleRequest, Span};
+pub use watch::{Afterwards, RefusedFile, Watch, WatchRequest, WatchedFolder};
+
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -104,6 +114,16 @@ pub enum Request {
     Route(RouteRequest),
     /// Torrents of another client are to be part of the session.
     Import(Box<Import>),
+    /// The lists of addresses that peers must not have.
+    Filter(FilterRequest),
+    /// What holds at which hours.
+    Schedule(ScheduleRequest),
+    /// Folders whose torrents and magnet links are added by themselves.
+    Watch(WatchRequest),
+    /// Programs that run when something happens.
+    Hook(HookRequest),
+    /// The node is to end, as by SIGTERM. It has when the connection breaks.
+    Down {},
 }
 
 /// What becomes of data that is removed.
@@ -328,6 +348,27 @@ pub enum Reply {
         /// This.
         news: ImportNews,
     },
+    /// Lists of addresses that peers must not have.
+    AddressLists {
+        /// By path.
+        lists: Vec<AddressList>,
+    },
+    /// Whether peers may have an address.
+    Address(TestedAddress),
+    /// What holds at which hours.
+    Schedule(Schedule),
+    /// Folders whose torrents and magnet links are added by themselves.
+    WatchedFolders {
+        /// By path.
+        folders: Vec<WatchedFolder>,
+    },
+    /// Programs that run when something happens.
+    Hooks {
+        /// By what happens.
+        hooks: Vec<Hook>,
+    },
+    /// The node ends.
+    Ending {},
     /// It cannot be done.
     Error {
         /// Of what kind.

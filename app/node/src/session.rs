@@ -4,23 +4,29 @@
 //! with it. A torrent that is wanted to run and neither runs nor has failed is about to be started.
 
 mod adding;
+mod filter;
+mod hook;
 mod importing;
 mod owner;
 mod rates;
 mod route;
 mod running;
+mod schedule;
 mod telling;
+mod watch;
 
 use crate::entry::{Entry, Run};
 use crate::import::{Importer, Taking};
-use crate::message::{self, ErrorKind, Import, ImportNews, Reply, Request, Torrent};
+use crate::message::{self, ErrorKind, Import, ImportNews, Reply, Request, State, Torrent};
 use crate::route::Network;
 use crate::settings::Settings;
 use crate::{fetch, names};
+use hook::Hooks;
 use owner::Carriers;
 use rates::Groups;
 use route::{Changed, Routes};
 use running::{Beginning, News};
+use schedule::Hours;
 use shoal_engine::Engine;
 use shoal_machine::{Machine, Moment};
 use shoal_session::TorrentKey;
@@ -32,7 +38,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
 pub use route::has_own_route;
@@ -64,6 +70,9 @@ pub enum NodeError {
     /// No torrent is called that.
     #[error("no torrent here is called {0:?}; `shoal list` shows what there is")]
     NotFound(String),
+    /// Something else is not there.
+    #[error("{0}")]
+    Absent(String),
     /// No category or tag is.
     #[error("there is no {0} {1:?}; make it with `shoal {0} set {1:?}`")]
     NoCarrier(&'static str, String),
@@ -88,9 +97,10 @@ impl NodeError {
         match self {
             NodeError::Usage(_) | NodeError::Ambiguous(_) => ErrorKind::Usage,
             NodeError::Refused(_) => ErrorKind::Refused,
-            NodeError::NotFound(_) | NodeError::NoCarrier(..) | NodeError::NoRoute(_) => {
-                ErrorKind::NotFound
-            }
+            NodeError::NotFound(_)
+            | NodeError::NoCarrier(..)
+            | NodeError::NoRoute(_)
+            | NodeError::Absent(_) => ErrorKind::NotFound,
             NodeError::Store(StoreError::Duplicate) => ErrorKind::Duplicate,
             NodeError::Store(_) | NodeError::Stopped => ErrorKind::Failure,
         }
@@ -139,6 +149,7 @@ pub struct Node {
     asks: mpsc::Sender<Asked>,
     importer: Importer,
     stop: mpsc::Sender<(Duration, oneshot::Sender<()>)>,
+    told_to_end: Arc<Notify>,
 }
 
 impl Node {
@@ -170,12 +181,23 @@ impl Node {
         stored.extend(overrides);
         let settings = Settings::from_stored(&stored);
         let carriers = Carriers::read(&database).await?;
+        let hours = Hours::read(&database).await?;
+        let mut lists = filter::Lists::of(database.clone(), engine.handle()).await?;
+        // Before anybody is spoken to.
+        lists.read_all().await;
+        let hooks = Hooks::read(&database).await?;
+        let folders = watch::read(&database).await?;
+        let (filter, filter_asked) = mpsc::channel(MAILBOX);
+        tokio::spawn(lists.keep(filter_asked));
         let torrents = database.torrents().await?;
         let order: Vec<i64> = torrents.iter().map(|torrent| torrent.id).collect();
         let entries = torrents.into_iter();
         let entries = entries.map(|stored| (stored.id, adding::revived(stored)));
         let importer = Importer::new(engine.handle(), database.clone(), journals.clone(), takings);
-        let session = Session {
+        let told_to_end = Arc::new(Notify::new());
+        let mut session = Session {
+            told_to_end: Arc::clone(&told_to_end),
+            filter,
             started: Instant::now(),
             queue: Queue::new(settings.queue(carriers.session.share_limits())),
             engine,
@@ -183,6 +205,10 @@ impl Node {
             journals,
             settings,
             carriers,
+            hours,
+            hooks,
+            watched: BTreeMap::new(),
+            asks: asks.downgrade(),
             groups: Groups::default(),
             routes,
             shut_ways: BTreeMap::new(),
@@ -198,6 +224,9 @@ impl Node {
             room,
             reached: Vec::new(),
         };
+        for (path, watch) in folders {
+            session.begin_to_watch(path, watch);
+        }
         let mail = Mail {
             asked,
             ways: asked_ways,
@@ -213,6 +242,7 @@ impl Node {
             asks,
             importer,
             stop,
+            told_to_end,
         })
     }
 
@@ -261,6 +291,11 @@ impl Node {
         self.importer.run(import, news).await
     }
 
+    /// Waits until somebody asks for the end of the node, which is for whoever has started it to bring about.
+    pub async fn told_to_end(&self) {
+        self.told_to_end.notified().await;
+    }
+
     /// Takes leave of everybody and writes everything down, `within` the time for leave.
     pub async fn stop(&self, within: Duration) {
         let (done, ended) = oneshot::channel();
@@ -285,12 +320,21 @@ struct Mail {
 
 struct Session {
     started: Instant,
+    /// Whoever has started the node waits for it.
+    told_to_end: Arc<Notify>,
+    /// Who keeps the lists of addresses.
+    filter: mpsc::Sender<filter::Asked>,
     queue: Queue,
     engine: Engine,
     database: Database,
     journals: PathBuf,
     settings: Settings,
     carriers: Carriers,
+    hours: Hours,
+    hooks: Hooks,
+    watched: BTreeMap<String, watch::Watched>,
+    /// For those who watch folders: as long as somebody else can ask.
+    asks: mpsc::WeakSender<Asked>,
     groups: Groups,
     routes: Routes,
     /// The routes by which nothing leaves at present, and why.
@@ -320,6 +364,7 @@ impl Session {
     async fn run(mut self, order: Vec<i64>, mut mail: Mail) {
         self.limit_everything();
         self.open_routes(&mut mail.routes).await;
+        self.follow_schedule();
         self.line_up(order);
         let every = |period| {
             let mut ticks = tokio::time::interval(period);
@@ -360,6 +405,7 @@ impl Session {
                 Some(stop) = mail.stopped.recv() => break stop,
                 () = until(self.started, deadline) => self.tell(queue::Input::Tick),
                 _ = look.tick() => {
+                    self.follow_schedule();
                     self.tell_progress();
                     self.look_at_ways();
                 }
@@ -392,7 +438,9 @@ impl Session {
         }
     }
 
-    async fn end(self, within: Duration) {
+    async fn end(mut self, within: Duration) {
+        self.watched.clear();
+        self.hooks.stop();
         self.write_shares(None).await;
         let Session {
             engine,
@@ -501,6 +549,14 @@ impl Session {
                 let what = "an import is told of torrent by torrent, to whoever waits for that";
                 return Err(NodeError::Usage(what.to_owned()));
             }
+            Request::Watch(request) => return self.watch(request).await.map(Heard::Done),
+            Request::Hook(request) => return self.hook(request).await.map(Heard::Done),
+            Request::Schedule(request) => return self.schedule(request).await.map(Heard::Done),
+            Request::Filter(request) => return Ok(self.filter(request)),
+            Request::Down {} => {
+                self.told_to_end.notify_one();
+                return Ok(Heard::Done(Reply::Ending {}));
+            }
         };
         Ok(Heard::Done(self.torrents(&ids)))
     }
@@ -520,9 +576,17 @@ impl Session {
             true => self.positions(),
             false => BTreeMap::new(),
         };
-        let lines = ids.iter().filter_map(shown).map(|entry| Torrent {
-            position: positions.get(&entry.id).copied(),
-            ..entry.line(self.queue.standing(key(entry.id)))
+        let hour = self.hour_message();
+        let lines = ids.iter().filter_map(shown).map(|entry| {
+            let line = entry.line(self.queue.standing(key(entry.id)));
+            Torrent {
+                position: positions.get(&entry.id).copied(),
+                message: match line.state {
+                    State::Queued => line.message.or_else(|| hour.clone()),
+                    _ => line.message,
+                },
+                ..line
+            }
         });
         Reply::Torrents {
             torrents: lines.collect(),

@@ -20,6 +20,18 @@ use shoal_node::values;
 use super::{NetworkArgs, Selection, StateArgs, parse_peer};
 pub(crate) use route::{RouteArgs, RouteDo};
 
+mod down;
+mod filter;
+mod hook;
+mod schedule;
+mod watch;
+
+pub(crate) use down::DownArgs;
+pub(crate) use filter::{FilterArgs, FilterDo};
+pub(crate) use hook::{HookArgs, HookDo};
+pub(crate) use schedule::{ScheduleArgs, ScheduleDo};
+pub(crate) use watch::{WatchArgs, WatchDo};
+
 /// Run a node: a session of torrents that goes on where it was
 ///
 /// Torrents are added and looked at with `shoal add`, `list`, `pause` and others, which speak to it over a socket in its state
@@ -244,6 +256,12 @@ pub(crate) struct LimitArgs {
     /// The most bytes a second to peers
     #[arg(long, value_name = "RATE")]
     up: Option<String>,
+    /// Of the session: the most bytes a second from peers while its alternative rates hold, as `shoal schedule` says
+    #[arg(long, value_name = "RATE")]
+    alternative_down: Option<String>,
+    /// Of the session: the most bytes a second to peers while its alternative rates hold
+    #[arg(long, value_name = "RATE")]
+    alternative_up: Option<String>,
     #[command(flatten)]
     pub(crate) state: StateArgs,
 }
@@ -251,7 +269,12 @@ pub(crate) struct LimitArgs {
 impl LimitArgs {
     /// What is said.
     pub(crate) fn rules(&self) -> BTreeMap<String, String> {
-        said(&[("down", &self.down), ("up", &self.up)])
+        said(&[
+            ("down", &self.down),
+            ("up", &self.up),
+            ("alternative_down", &self.alternative_down),
+            ("alternative_up", &self.alternative_up),
+        ])
     }
 }
 

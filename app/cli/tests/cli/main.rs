@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod automation;
+mod down;
 mod generated;
 mod import;
 mod magnets;

@@ -4,7 +4,7 @@
 
 use super::{NodeError, Session, key, unix_now};
 use crate::entry::{Entry, Source};
-use crate::message;
+use crate::message::{self, Occasion};
 use crate::{rules_text, settings};
 use shoal_metainfo::metainfo::Limits;
 use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
@@ -77,6 +77,7 @@ impl Session {
         if add.top.unwrap_or(self.settings.add_top) {
             self.move_in_queue(vec![key(id)], queue::Shift::Top).await?;
         }
+        self.happened(id, Occasion::Added).await;
         Ok(id)
     }
 
@@ -112,7 +113,7 @@ impl Session {
     }
 
     /// The folder for the data: as it was said, or else that of the category, a tag or the session, or else where whoever asks is.
-    fn directory(
+    pub(super) fn directory(
         &self,
         add: &message::Add,
         options: &TorrentOptions,

@@ -7,6 +7,7 @@ use super::telling::verify;
 use super::{Session, key, unix_now};
 use crate::entry::{Entry, Run, Source};
 use crate::journal;
+use crate::message::Occasion;
 use shoal_engine::{
     AddMagnet, AddTorrent, Change, EngineError, FilePriority, FoundTorrent, MagnetError,
     MagnetHandle, TorrentHandle,
@@ -441,7 +442,7 @@ impl Session {
         if std::mem::replace(&mut entry.is_complete, true) {
             return;
         }
-        let totals = entry.totals();
+        let (totals, seed_only) = (entry.totals(), entry.options.seed_only);
         // Most that run were complete in an earlier life of the node, which is written down.
         if entry.completed_at.is_none() {
             let at = unix_now();
@@ -450,6 +451,10 @@ impl Session {
                 tracing::warn!(%error, "a completion is not written down");
             }
             self.write_totals(&[(id, totals)]).await;
+            // What was given to be served was complete before.
+            if !seed_only {
+                self.happened(id, Occasion::Complete).await;
+            }
         }
         self.tell(queue::Input::Work(key(id), queue::Work::Seed));
     }

@@ -66,6 +66,8 @@ fn still_with(have: Bitfield, may_rest: bool) -> Still {
         dht: None,
         admission: Admission::default(),
         register: Register::default(),
+        anonymous: false,
+        exchange: true,
         isolated: true,
         encryption: EncryptionPolicy::default(),
         tasks: TaskTracker::new(),

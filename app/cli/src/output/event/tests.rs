@@ -252,6 +252,60 @@ fn samples() -> Vec<Event> {
             refused: 1,
             left_out: 0,
         }),
+        Event::AddressList(AddressList {
+            path: "/level1.p2p".to_owned(),
+            ranges: 2,
+            let_pass: 0,
+            bad: 1,
+            first_bad: vec![BadLine {
+                line: 7,
+                why: "the range ends before it begins".to_owned(),
+            }],
+            left_out: 0,
+            read_unix_s: Some(1_700_000_000),
+            message: None,
+        }),
+        Event::Address(Address {
+            address: [192, 0, 2, 7].into(),
+            allowed: true,
+            path: None,
+            line: None,
+            first: None,
+            last: None,
+        }),
+        Event::Span(Span {
+            number: 1,
+            times: "08:00-18:00".to_owned(),
+            holds: Holds::Alternative,
+            down: None,
+            up: None,
+        }),
+        Event::Schedule(Schedule {
+            now: Now::Auto,
+            holds: Holds::Normal,
+            down_bytes_per_s: None,
+            up_bytes_per_s: Some(1),
+            until: None,
+        }),
+        Event::Watch(Box::new(Watch {
+            path: "/in".to_owned(),
+            recursive: false,
+            then: Afterwards::Keep,
+            directory: None,
+            category: None,
+            tags: BTreeSet::new(),
+            rules: words(),
+            added: 0,
+            message: None,
+            refused: vec![RefusedFile {
+                path: "a.torrent".to_owned(),
+                why: "odd".to_owned(),
+            }],
+        })),
+        Event::Hook(Hook {
+            on: Occasion::Added,
+            program: vec!["notify".to_owned()],
+        }),
         Event::Warning(Warning {
             message: "odd".into(),
         }),
@@ -369,6 +423,12 @@ fn the_page_has_no_section_without_an_event() {
             | Event::ImportBegun(_)
             | Event::ImportTorrent(_)
             | Event::ImportDone(_)
+            | Event::AddressList(_)
+            | Event::Address(_)
+            | Event::Span(_)
+            | Event::Schedule(_)
+            | Event::Watch(_)
+            | Event::Hook(_)
             | Event::Warning(_)
             | Event::Error(_) => {}
         }
