@@ -28,8 +28,9 @@ use crate::output::{self, Format};
 use crate::units;
 
 pub(crate) use node::{
-    AddArgs, CategoryArgs, CategoryDo, LimitArgs, ListArgs, NamedArgs, QueueArgs, RemoveArgs,
-    RenameArgs, RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey, TagArgs, TagDo, UpArgs,
+    AddArgs, CategoryArgs, CategoryDo, LimitArgs, ListArgs, MoveArgs, NamedArgs, QueueArgs,
+    RemoveArgs, RenameArgs, RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey, TagArgs, TagDo,
+    UpArgs,
 };
 pub(crate) use selection::{Selection, numbered};
 
@@ -104,6 +105,7 @@ pub(crate) enum Command {
     Share(ShareArgs),
     Category(CategoryArgs),
     Tag(TagArgs),
+    Move(MoveArgs),
     Rename(RenameArgs),
     Rm(RemoveArgs),
     Settings(SettingsArgs),

@@ -8,6 +8,7 @@ pub mod fetch;
 pub mod journal;
 pub mod message;
 mod names;
+mod places;
 mod rules_text;
 mod session;
 mod settings;

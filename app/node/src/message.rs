@@ -3,9 +3,13 @@
 //!
 //! Invariant: what is absent of a request means that nothing is said of it.
 
+mod folders;
+
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+
+pub use folders::FolderRequest;
 
 /// What a person asks for. Which torrents are meant is said as for `shoal list`: numbers, ranges, info hashes, names, `all`,
 /// `category:NAME`, `tag:NAME`, `state:STATE`, `tracker:HOST`, `private:yes`.
@@ -92,6 +96,8 @@ pub enum Request {
         /// Their names.
         names: Vec<String>,
     },
+    /// Something is said of where data lies, or of what its files are called.
+    Folder(FolderRequest),
 }
 
 /// What becomes of data that is removed.
@@ -337,10 +343,16 @@ pub struct Torrent {
     pub name: String,
     /// What it is doing.
     pub state: State,
-    /// Why it does not go on, where it does not.
+    /// Why it does not go on, where it does not; or why its files were not moved.
     pub message: Option<String>,
     /// The folder that its top-level name is in.
     pub directory: String,
+    /// Where it goes when everything wanted is there, if that is another one.
+    pub home: Option<String>,
+    /// The folder that it is being moved to, or waits to be.
+    pub moving_to: Option<String>,
+    /// Other paths of files than its own, by these; of the first 100.
+    pub renamed: BTreeMap<String, String>,
     /// The category that it is in.
     pub category: Option<String>,
     /// Its tags.
@@ -401,6 +413,8 @@ pub enum State {
     Suspended,
     /// Its files or their drive are not there; it goes on by itself when they are back.
     Missing,
+    /// Its files are being moved; what is there is served meanwhile, if it runs.
+    Moving,
     /// It takes leave.
     Stopping,
     /// It cannot go on.
@@ -409,7 +423,7 @@ pub enum State {
 
 impl State {
     /// All of them.
-    pub const ALL: [State; 12] = [
+    pub const ALL: [State; 13] = [
         State::Paused,
         State::Queued,
         State::Enough,
@@ -420,6 +434,7 @@ impl State {
         State::Seeding,
         State::Suspended,
         State::Missing,
+        State::Moving,
         State::Stopping,
         State::Failed,
     ];
@@ -438,6 +453,7 @@ impl State {
             State::Seeding => "seeding",
             State::Suspended => "suspended",
             State::Missing => "missing",
+            State::Moving => "moving",
             State::Stopping => "stopping",
             State::Failed => "failed",
         }

@@ -4,15 +4,19 @@
 //! with it. A torrent that is wanted to run and neither runs nor has failed is about to be started.
 
 mod adding;
+mod folders;
+mod moving;
 mod owner;
 mod rates;
 mod running;
 mod telling;
 
 use crate::entry::{Entry, Run};
-use crate::message::{ErrorKind, Reply, Request, Torrent};
+use crate::message::{ErrorKind, FolderRequest, Reply, Request, Torrent};
 use crate::settings::Settings;
 use crate::{fetch, names};
+use folders::Plan;
+use moving::Moves;
 use owner::Carriers;
 use rates::Groups;
 use running::{Beginning, News};
@@ -89,6 +93,9 @@ type Answer = Result<Reply, NodeError>;
 /// What waits for the session: what is asked, the file that goes with it, and where the answer goes.
 type Asked = (Request, Option<Vec<u8>>, oneshot::Sender<Answer>);
 
+/// What is asked about data that is to be moved, and where the answer goes.
+type Planned = (FolderRequest, oneshot::Sender<Result<Plan, NodeError>>);
+
 /// What a session is told besides what its database says.
 #[derive(Clone, Debug, Default)]
 pub struct NodeSettings {
@@ -105,6 +112,7 @@ pub struct NodeSettings {
 pub struct Node {
     transport: Transport,
     asks: mpsc::Sender<Asked>,
+    plans: mpsc::Sender<Planned>,
     stop: mpsc::Sender<(Duration, oneshot::Sender<()>)>,
 }
 
@@ -120,6 +128,7 @@ impl Node {
     ) -> Result<Node, StoreError> {
         let transport = engine.transport().clone();
         let (asks, asked) = mpsc::channel(MAILBOX);
+        let (plans, planned) = mpsc::channel(MAILBOX);
         let (stop, stopped) = mpsc::channel(1);
         let (news, heard) = mpsc::channel(MAILBOX);
         let (room, rooms) = mpsc::channel(BEGIN_AT_ONCE);
@@ -156,11 +165,14 @@ impl Node {
             batches: 0,
             room,
             reached: Vec::new(),
+            moves: Moves::default(),
         };
+        let asked = (asked, planned);
         tokio::spawn(session.run(order, asked, heard, rooms, stopped));
         Ok(Node {
             transport,
             asks,
+            plans,
             stop,
         })
     }
@@ -182,10 +194,30 @@ impl Node {
             },
             _ => file,
         };
+        // Nor for a disk.
+        if let Request::Folder(folder) = request {
+            request = Request::Folder(self.looked_at(folder).await?);
+        }
         let (answer, answered) = oneshot::channel();
         let asked = self.asks.send((request, file, answer)).await;
         asked.map_err(|_| NodeError::Stopped)?;
         answered.await.map_err(|_| NodeError::Stopped)?
+    }
+
+    /// A request about folders of which the disks say that it can be done, with its folder as the disk knows it.
+    async fn looked_at(&self, mut request: FolderRequest) -> Result<FolderRequest, NodeError> {
+        if let Some(name) = folders::named(&request).map(str::to_owned) {
+            let named = tokio::task::spawn_blocking(move || adding::directory(&name)).await;
+            let named = named.map_err(|_| NodeError::Stopped)??;
+            request = folders::renamed(request, &named)?;
+        }
+        let (plan, planned) = oneshot::channel();
+        let asked = self.plans.send((request.clone(), plan)).await;
+        asked.map_err(|_| NodeError::Stopped)?;
+        let plan = planned.await.map_err(|_| NodeError::Stopped)??;
+        let checked = plan.engine.check_moves(plan.moves).await;
+        checked.map_err(|error| NodeError::Refused(format!("cannot move the files: {error}")))?;
+        Ok(request)
     }
 
     /// Takes leave of everybody and writes everything down, `within` the time for leave.
@@ -225,13 +257,14 @@ struct Session {
     room: mpsc::Sender<()>,
     /// Share limits that were reached, until what follows is done.
     reached: Vec<(i64, ShareLimit, Then)>,
+    moves: Moves,
 }
 
 impl Session {
     async fn run(
         mut self,
         order: Vec<i64>,
-        mut asked: mpsc::Receiver<Asked>,
+        (mut asked, mut planned): (mpsc::Receiver<Asked>, mpsc::Receiver<Planned>),
         mut heard: mpsc::Receiver<(i64, u64, News)>,
         mut rooms: mpsc::Receiver<()>,
         mut stopped: mpsc::Receiver<(Duration, oneshot::Sender<()>)>,
@@ -249,12 +282,17 @@ impl Session {
         let mut changes = self.engine.handle().changes();
         let (within, done) = loop {
             self.begin_all();
+            self.move_all();
             let deadline = self.queue.deadline();
             tokio::select! {
                 Some((request, file, answer)) = asked.recv() => {
                     let answered = self.hear(request, file).await;
                     // Whoever asked may have gone.
                     drop(answer.send(answered));
+                }
+                Some((request, plan)) = planned.recv() => {
+                    // Whoever asked may have gone.
+                    drop(plan.send(self.plan(&request)));
                 }
                 Some((id, run, news)) = heard.recv() => self.learn(id, run, news).await,
                 Some(changes) = changes.next() => self.follow(changes).await,
@@ -288,6 +326,7 @@ impl Session {
             if failed {
                 self.tell_at(Moment::ZERO, queue::Input::Failed(key(id)));
             }
+            self.pursue(id);
         }
     }
 
@@ -391,6 +430,7 @@ impl Session {
             Request::RemoveCarriers { kind, names } => {
                 return self.remove_carriers(kind, &names).await;
             }
+            Request::Folder(request) => self.place(&request).await?,
         };
         Ok(self.torrents(&ids))
     }

@@ -22,6 +22,13 @@ pub(crate) struct Settings {
     pub(crate) preallocate: bool,
     /// Where data goes that is told no other folder.
     pub(crate) folder_data: Option<String>,
+    /// Where it lies until everything wanted is there.
+    pub(crate) folder_incomplete: Option<String>,
+    /// What new torrents without a folder of their own take their folder from.
+    pub(crate) follow: Follow,
+    pub(crate) when_category_set: WhenMoved,
+    pub(crate) when_category_moved: WhenMoved,
+    pub(crate) when_session_moved: WhenMoved,
     queue_enabled: bool,
     downloads: Option<u32>,
     seeds: Option<u32>,
@@ -29,6 +36,35 @@ pub(crate) struct Settings {
     ignore_slow: bool,
     slow: SlowRule,
 }
+
+/// What new torrents without a folder of their own take their folder from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Follow {
+    /// What their category, tags and the session say, also later.
+    #[default]
+    Always,
+    /// What those say as they are added.
+    Once,
+    /// What the session says as they are added.
+    Never,
+}
+
+/// What becomes of data where others say something else of its folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhenMoved {
+    /// It goes there.
+    Move,
+    /// It stays, in a folder of its own from then on.
+    Stay,
+}
+
+const FOLLOW: [(&str, Follow); 3] = [
+    ("always", Follow::Always),
+    ("once", Follow::Once),
+    ("never", Follow::Never),
+];
+
+const WHEN_MOVED: [(&str, WhenMoved); 2] = [("move", WhenMoved::Move), ("stay", WhenMoved::Stay)];
 
 impl Default for Settings {
     fn default() -> Self {
@@ -39,6 +75,11 @@ impl Default for Settings {
             add_trackers: Vec::new(),
             preallocate: false,
             folder_data: None,
+            folder_incomplete: None,
+            follow: Follow::Always,
+            when_category_set: WhenMoved::Move,
+            when_category_moved: WhenMoved::Stay,
+            when_session_moved: WhenMoved::Stay,
             queue_enabled: true,
             downloads: queue.max_downloads,
             seeds: queue.max_seeds,
@@ -77,7 +118,7 @@ const fn key(
     }
 }
 
-const KEYS: [Key; 13] = [
+const KEYS: [Key; 18] = [
     key(
         "add.paused",
         "new torrents wait until they are told to go on: on or off",
@@ -108,6 +149,36 @@ const KEYS: [Key; 13] = [
         "where data goes that is told no other folder: an absolute path; empty is the folder that `shoal add` is called in",
         |settings, text| put(&mut settings.folder_data, folder(text)),
         |settings| settings.folder_data.clone().unwrap_or_default(),
+    ),
+    key(
+        "folder.follow",
+        "a new torrent without a folder of its own takes that of its category, tags or the session: always, also when they change, once, or never, but for folder.data",
+        |settings, text| put(&mut settings.follow, choice(text, &FOLLOW)),
+        |settings| word(settings.follow, &FOLLOW),
+    ),
+    key(
+        "folder.incomplete",
+        "where data lies until everything wanted is there: an absolute path; empty is where it lies then",
+        |settings, text| put(&mut settings.folder_incomplete, folder(text)),
+        |settings| settings.folder_incomplete.clone().unwrap_or_default(),
+    ),
+    key(
+        "folder.when_category_moved",
+        "when a category or tag gets another folder, its torrents without one of their own: move or stay",
+        |settings, text| put(&mut settings.when_category_moved, choice(text, &WHEN_MOVED)),
+        |settings| word(settings.when_category_moved, &WHEN_MOVED),
+    ),
+    key(
+        "folder.when_category_set",
+        "when a torrent without a folder of its own gets another category or tag with a folder: move or stay",
+        |settings, text| put(&mut settings.when_category_set, choice(text, &WHEN_MOVED)),
+        |settings| word(settings.when_category_set, &WHEN_MOVED),
+    ),
+    key(
+        "folder.when_session_moved",
+        "when folder.data or folder.incomplete change, torrents that lie there: move or stay",
+        |settings, text| put(&mut settings.when_session_moved, choice(text, &WHEN_MOVED)),
+        |settings| word(settings.when_session_moved, &WHEN_MOVED),
     ),
     key(
         "queue.downloads",
@@ -168,6 +239,18 @@ const KEYS: [Key; 13] = [
 fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
     *place = value?;
     Ok(())
+}
+
+fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
+    let found = choices.iter().find(|(word, _)| *word == text);
+    let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+    let what = || format!("write one of {}", words.join(", "));
+    found.map(|(_, value)| *value).ok_or_else(what)
+}
+
+fn word<T: PartialEq>(value: T, choices: &[(&str, T)]) -> String {
+    let found = choices.iter().find(|(_, known)| *known == value);
+    found.map_or_else(String::new, |(word, _)| (*word).to_owned())
 }
 
 pub(crate) fn trackers(text: &str) -> Result<Vec<String>, String> {

@@ -2,6 +2,8 @@
 //!
 //! Invariant: which torrents are meant, and what values of rules and settings may be, is decided by the node alone.
 
+mod folders;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -12,6 +14,8 @@ use shoal_node::message::Shift;
 use shoal_node::values;
 
 use super::{NetworkArgs, Selection, StateArgs, parse_peer};
+
+pub(crate) use folders::MoveArgs;
 
 /// Run a node: a session of torrents that goes on where it was
 ///
@@ -55,6 +59,10 @@ pub(crate) struct AddArgs {
     /// [default: that of the category, of a tag, or `folder.data` of the settings, or else the current one]
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
+    /// Another folder until everything wanted is there, or `none`
+    /// [default: that of the category, of a tag, or `folder.incomplete` of the settings]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) incomplete: Option<PathBuf>,
     /// Only these files, by their numbers in `shoal show`, such as 1,3-5; not with a magnet link, which may have a selection of its own
     #[arg(long, value_name = "FILES")]
     pub(crate) select: Option<Selection>,
@@ -315,6 +323,9 @@ pub(crate) struct RuleArgs {
     /// Where the data of its torrents goes, from the root
     #[arg(long, value_name = "DIR")]
     folder: Option<String>,
+    /// Where it lies until everything wanted is there, from the root, or `none`
+    #[arg(long, value_name = "DIR")]
+    incomplete: Option<String>,
 }
 
 impl RuleArgs {
@@ -324,6 +335,7 @@ impl RuleArgs {
             ("down", &self.down),
             ("up", &self.up),
             ("folder", &self.folder),
+            ("incomplete", &self.incomplete),
         ];
         let mut rules = said(&rates);
         rules.extend(self.share.rules());
@@ -414,18 +426,27 @@ pub(crate) enum TagDo {
     },
 }
 
-/// Give torrents of the running node another name or remark in its list; their files keep their names
+/// Give torrents of the running node another name or remark in its list, or their files other names
+///
+/// A name in the list changes no file. With --file or --folder, a file or folder of theirs gets another path, written from the folder that
+/// the torrent's own file or folder is in, such as album/a.flac.
 #[derive(Debug, Args)]
 pub(crate) struct RenameArgs {
     /// Torrents, as for `shoal list`
     #[arg(value_name = "TORRENT")]
     pub(crate) torrents: String,
     /// The name; empty for the torrent's own
-    #[arg(value_name = "NAME", required_unless_present = "comment")]
+    #[arg(value_name = "NAME", required_unless_present_any = ["comment", "file", "folder"])]
     pub(crate) name: Option<String>,
     /// A remark; empty for the torrent's own
     #[arg(long, value_name = "TEXT")]
     pub(crate) comment: Option<String>,
+    /// Another path of a file
+    #[arg(long, num_args = 2, value_names = ["OLD", "NEW"], conflicts_with_all = ["name", "comment", "folder"])]
+    pub(crate) file: Option<Vec<String>>,
+    /// Another path of a folder
+    #[arg(long, num_args = 2, value_names = ["OLD", "NEW"], conflicts_with_all = ["name", "comment"])]
+    pub(crate) folder: Option<Vec<String>>,
     #[command(flatten)]
     pub(crate) state: StateArgs,
 }

@@ -1,5 +1,7 @@
 //! `shoal up` runs a node; the other commands here speak to the one that runs.
 
+mod folders;
+
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsStr;
@@ -20,14 +22,15 @@ use super::show::is_magnet;
 use super::transfer::{LEAVE_AT_ONCE, runtime};
 use crate::args::{
     AddArgs, CategoryArgs, CategoryDo, LimitArgs, ListArgs, NamedArgs, QueueArgs, RemoveArgs,
-    RenameArgs, RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey, StateArgs, TagArgs, TagDo,
-    UpArgs,
+    RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey, StateArgs, TagArgs, TagDo, UpArgs,
 };
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::output::event::{Event, Listening};
 use crate::signals::Interrupt;
 use crate::{journal_path, listen, torrent_file};
+
+pub(super) use folders::{relocate, rename};
 
 const SOCKET: &str = "node.sock";
 
@@ -121,6 +124,10 @@ pub(super) fn add(args: &AddArgs, output: &mut Output) -> Done {
         peers: args.peers.clone(),
         ..Add::default()
     };
+    if let Some(until) = &args.incomplete {
+        let until = folders::until_complete(until)?;
+        add.rules.insert("incomplete".to_owned(), until);
+    }
     let link = args.source.to_str().filter(|text| is_magnet(text));
     let file = match link {
         Some(_) if args.select.is_some() => {
@@ -349,15 +356,6 @@ pub(super) fn tag(args: TagArgs, output: &mut Output) -> Done {
             change.tags_not = names.into_iter().collect();
         }),
     };
-    ask(&args.state, &request, &[], output)
-}
-
-/// Names and remarks.
-pub(super) fn rename(args: RenameArgs, output: &mut Output) -> Done {
-    let request = changed(args.torrents, |change| {
-        change.name = args.name;
-        change.comment = args.comment;
-    });
     ask(&args.state, &request, &[], output)
 }
 

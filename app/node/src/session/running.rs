@@ -2,11 +2,12 @@
 //!
 //! Invariant: each run of a torrent has a number, and news of an earlier one changes nothing.
 
+use super::moving::Moved;
 use super::rates::rates;
 use super::telling::verify;
 use super::{Session, key, unix_now};
 use crate::entry::{Entry, Run, Source};
-use crate::journal;
+use crate::{journal, places};
 use shoal_engine::{
     AddMagnet, AddTorrent, Change, EngineError, FoundTorrent, MagnetError, MagnetHandle,
     TorrentHandle,
@@ -66,6 +67,10 @@ pub(super) enum News {
     Again,
     /// Its data was removed, or why not.
     Erased(Result<Removed, EngineError>),
+    /// The move of its data has ended.
+    Moved(Box<Moved>),
+    /// It could not be moved, and now perhaps can.
+    MoveAgain,
     /// What a magnet link means.
     Found(Box<MagnetHandle>, Result<FoundTorrent, MagnetError>),
 }
@@ -239,11 +244,13 @@ impl Session {
         let (torrent, state) = (handle.id(), handle.watch());
         self.running.insert(torrent, id);
         entry.is_complete = false;
+        entry.is_located = false;
         if std::mem::take(&mut entry.recheck) {
             verify(handle.clone());
         }
         entry.run = Run::Running(handle, state.clone());
         self.halt_unwanted(id);
+        self.pursue(id);
         let ended = self.ended_early.remove(&torrent);
         let change = Change {
             torrent,
@@ -265,7 +272,16 @@ impl Session {
                 continue;
             };
             self.moved.insert(id);
-            let is_complete = change.state.borrow().complete;
+            let (is_complete, location) = {
+                let seen = change.state.borrow();
+                (seen.complete, seen.location.clone())
+            };
+            if let (Some(location), Some(false)) = (
+                location,
+                self.entries.get(&id).map(|entry| entry.is_located),
+            ) {
+                self.located(id, &location).await;
+            }
             if is_complete {
                 self.completed(id).await;
             }
@@ -364,6 +380,12 @@ impl Session {
     }
 
     pub(super) async fn learn(&mut self, id: i64, run: u64, news: News) {
+        let news = match news {
+            // Whichever run it is in by now.
+            News::Moved(moved) => return self.moved(id, run, *moved).await,
+            News::MoveAgain => return self.pursue(id),
+            news => news,
+        };
         let current = |entry: &&mut Entry| entry.run_number == run;
         let Some(entry) = self.entries.get_mut(&id).filter(current) else {
             return;
@@ -375,6 +397,8 @@ impl Session {
                 self.tell(queue::Input::Well(key(id)));
             }
             News::Again => self.begin(id, None),
+            // They were heard above.
+            News::Moved(_) | News::MoveAgain => {}
             News::Erased(erased) => self.erased(id, erased).await,
             News::Found(search, found) => {
                 entry.run = Run::Idle;
@@ -405,6 +429,7 @@ impl Session {
             self.write_totals(&[(id, totals)]).await;
         }
         self.tell(queue::Input::Work(key(id), queue::Work::Seed));
+        self.go_home(id).await;
     }
 
     /// Their runs are over.
@@ -430,6 +455,7 @@ impl Session {
                 true => self.tell(queue::Input::Failed(key(id))),
                 false => self.begin(id, None),
             }
+            self.pursue(id);
         }
     }
 
@@ -448,12 +474,28 @@ impl Session {
         }
         entry.hashes = hashes;
         entry.source = Source::Metainfo(found.metainfo);
+        self.name_journal(id).await;
         self.begin(id, Some(search));
+        self.pursue(id);
     }
 }
 
+/// What the completion journal of a torrent is called.
+pub(super) fn journal_name(entry: &Entry) -> String {
+    let named = entry.options.journal.clone();
+    named.unwrap_or_else(|| journal::file_name(entry.hashes.primary(), &entry.directory))
+}
+
 pub(super) fn journal(entry: &Entry, journals: &Path) -> PathBuf {
-    journals.join(journal::file_name(entry.hashes.primary(), &entry.directory))
+    journals.join(journal_name(entry))
+}
+
+/// What the engine has to know of a torrent that does not run to find its data.
+pub(super) fn addition(entry: &Entry, journals: &Path) -> Option<AddTorrent> {
+    match begin(entry, journals, &[], None) {
+        Begin::Torrent(add) => Some(*add),
+        Begin::Magnet(_) => None,
+    }
 }
 
 fn begin(
@@ -472,6 +514,7 @@ fn begin(
             if let Some(wanted) = &entry.selection {
                 add = add.select(wanted);
             }
+            add.renamed = places::paths(&entry.options.renamed);
             add.sequential = entry.sequential;
             add.preallocate = entry.options.preallocate;
             add.super_seed = entry.options.super_seed;

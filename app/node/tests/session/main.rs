@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod control;
+mod folders;
 mod life;
 mod support;
 mod told;
