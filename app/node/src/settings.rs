@@ -248,7 +248,7 @@ fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
     found.map(|(_, value)| *value).ok_or_else(what)
 }
 
-fn word<T: PartialEq>(value: T, choices: &[(&str, T)]) -> String {
+fn word<T: Copy + PartialEq>(value: T, choices: &[(&str, T)]) -> String {
     let found = choices.iter().find(|(_, known)| *known == value);
     found.map_or_else(String::new, |(word, _)| (*word).to_owned())
 }

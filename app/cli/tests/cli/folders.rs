@@ -21,6 +21,8 @@ fn until_in(world: &World, folder: &Path) -> Value {
         let torrent = ask(world, "state", &["list"])
             .expect(0)
             .event("session_torrent");
+        // What is known to be good is not read again.
+        assert_ne!(torrent["state"], "checking", "{torrent}");
         let rests = torrent["moving_to"].is_null() && torrent["state"] == "seeding";
         if rests && torrent["directory"] == folder {
             return torrent;

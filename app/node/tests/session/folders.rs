@@ -227,20 +227,23 @@ async fn a_move_that_a_node_did_not_live_to_end_is_ended_by_the_next_one() {
     until_in(&ours, "word", &third, State::Seeding).await;
     ours.stop(PATIENCE).await;
 
-    // All had moved, and it was not written down.
-    written_down(state.path(), &second, |options| {
-        options.moving = Some(to(&third));
-    })
-    .await;
-    let (ours, _) = node(state.path()).await;
-    let found = until_in(&ours, "word", &third, State::Seeding).await;
-    assert_eq!(found.verified_bytes, 200_000);
-    ours.stop(PATIENCE).await;
-    // Nor that it was to move at all.
+    // All had moved, and that it was to move was lost with the rest.
     written_down(state.path(), &second, |options| options.moving = None).await;
     let (ours, _) = node(state.path()).await;
     let found = until_in(&ours, "word", &third, State::Seeding).await;
     assert_eq!(found.verified_bytes, 200_000);
+    move_to(&ours, "word", &first).await.unwrap();
+    until_in(&ours, "word", &first, State::Seeding).await;
+    ours.stop(PATIENCE).await;
+    // All had moved, and it was not written down that it had.
+    written_down(state.path(), &third, |options| {
+        options.moving = Some(to(&first));
+    })
+    .await;
+    let (ours, _) = node(state.path()).await;
+    let found = until_in(&ours, "word", &first, State::Seeding).await;
+    assert_eq!(found.verified_bytes, 200_000);
+    assert_there(&sample, &first, "word");
     ours.stop(PATIENCE).await;
 }
 

@@ -229,8 +229,8 @@ fn fields(value: &Value, found: &mut BTreeSet<String>) {
         Value::Object(object) => {
             for (name, value) in object {
                 found.insert(name.clone());
-                // What is in there has words for names, not fields.
-                if name != "rules" {
+                // What is in there has words and paths for names, not fields.
+                if name != "rules" && name != "renamed" {
                     fields(value, found);
                 }
             }
