@@ -12,6 +12,7 @@ mod places;
 mod rules_text;
 mod session;
 mod settings;
+mod shape;
 pub mod values;
 
 pub use control::{Client, ClientError, serve};

@@ -265,6 +265,9 @@ pub struct Add {
     /// For each file whether it is wanted; absent is all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<Vec<bool>>,
+    /// Whether it has a folder of its own: `original`, `folder` or `none`; absent is as the session has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<String>,
     /// Pieces are fetched in order.
     #[serde(default)]
     pub sequential: bool,

@@ -66,6 +66,12 @@ fn plain(text: &str) -> Result<PathBuf, StorageError> {
     }
 }
 
+/// Whether the name of a file ends with this.
+pub(crate) fn has_marks(renamed: &Renamed, mark: &str) -> bool {
+    let mut names = renamed.values().filter_map(|parts| parts.last());
+    names.any(|name| name.ends_with(mark))
+}
+
 /// What files are called that are not called as the torrent has it: the new path by the old one, of the first `most`.
 pub(crate) fn shown(
     metainfo: &Metainfo,

@@ -3,6 +3,7 @@
 //! Invariant: a setting has one key, one default and one reader; what is not readable is not set.
 
 use crate::message::{Assignment, Setting};
+use crate::shape::{LAYOUTS, Layout};
 use crate::values;
 use shoal_session::queue::{self, ShareLimits, SlowRule};
 use std::collections::BTreeMap;
@@ -12,14 +13,22 @@ use url::Url;
 /// What holds.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Settings {
+    /// Whether new torrents have a folder of their own.
+    pub(crate) layout: Layout,
     /// New torrents do not start by themselves.
     pub(crate) add_paused: bool,
     /// New torrents come before those that wait.
     pub(crate) add_top: bool,
     /// Announced to by each new torrent that is not private.
     pub(crate) add_trackers: Vec<String>,
+    /// Names that are never fetched: patterns.
+    pub(crate) exclude: Vec<String>,
+    /// What names of files end with until everything wanted is there; empty is nothing.
+    pub(crate) incomplete_suffix: String,
     /// The room on the disk is reserved first.
     pub(crate) preallocate: bool,
+    /// Everything is read again once it is there.
+    pub(crate) recheck_when_complete: bool,
     /// Where data goes that is told no other folder.
     pub(crate) folder_data: Option<String>,
     /// Where it lies until everything wanted is there.
@@ -70,10 +79,14 @@ impl Default for Settings {
     fn default() -> Self {
         let queue = queue::Settings::default();
         Settings {
+            layout: Layout::Original,
             add_paused: false,
             add_top: false,
             add_trackers: Vec::new(),
+            exclude: Vec::new(),
+            incomplete_suffix: String::new(),
             preallocate: false,
+            recheck_when_complete: false,
             folder_data: None,
             folder_incomplete: None,
             follow: Follow::Always,
@@ -118,7 +131,13 @@ const fn key(
     }
 }
 
-const KEYS: [Key; 18] = [
+const KEYS: [Key; 22] = [
+    key(
+        "add.layout",
+        "whether new torrents have a folder of their own: original, folder or none",
+        |settings, text| put(&mut settings.layout, choice(text, &LAYOUTS)),
+        |settings| word(settings.layout, &LAYOUTS),
+    ),
     key(
         "add.paused",
         "new torrents wait until they are told to go on: on or off",
@@ -138,11 +157,35 @@ const KEYS: [Key; 18] = [
         show: |settings| settings.add_trackers.join(" "),
         list: true,
     },
+    Key {
+        name: "content.exclude",
+        help: "names of files and folders that new torrents do not fetch where nobody selects files: patterns like *.exe",
+        read: |settings, text| put(&mut settings.exclude, patterns(text)),
+        show: |settings| settings.exclude.join(" "),
+        list: true,
+    },
+    key(
+        "content.incomplete_suffix",
+        "what names of files of new torrents end with until everything wanted is there, such as .part; empty is nothing",
+        |settings, text| put(&mut settings.incomplete_suffix, suffix(text)),
+        |settings| settings.incomplete_suffix.clone(),
+    ),
     key(
         "content.preallocate",
         "the room on the disk is reserved first: on or off",
         |settings, text| put(&mut settings.preallocate, values::parse_switch(text)),
         |settings| values::show_switch(settings.preallocate).to_owned(),
+    ),
+    key(
+        "content.recheck_when_complete",
+        "everything is read again once it is there: on or off",
+        |settings, text| {
+            put(
+                &mut settings.recheck_when_complete,
+                values::parse_switch(text),
+            )
+        },
+        |settings| values::show_switch(settings.recheck_when_complete).to_owned(),
     ),
     key(
         "folder.data",
@@ -241,7 +284,40 @@ fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
     Ok(())
 }
 
-fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
+/// Patterns of names: more would be a burden on each torrent with many files.
+const MAX_PATTERNS: usize = 256;
+
+/// In a pattern or suffix: no name is longer.
+const MAX_NAME_BYTES: usize = 255;
+
+/// What names end with: what is left of a name of the greatest length is still one.
+const MAX_SUFFIX_BYTES: usize = 16;
+
+fn patterns(text: &str) -> Result<Vec<String>, String> {
+    let patterns: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    if patterns.len() > MAX_PATTERNS {
+        return Err(format!("{MAX_PATTERNS} patterns are the most"));
+    }
+    let wrong = |pattern: &&String| pattern.len() > MAX_NAME_BYTES || pattern.contains('/');
+    match patterns.iter().find(wrong) {
+        Some(pattern) => Err(format!("{pattern:?} fits no name; write one like *.exe")),
+        None => Ok(patterns),
+    }
+}
+
+fn suffix(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '!' | '-' | '_');
+    let ends = text.ends_with(|c: char| c != '.');
+    let sound = text.is_empty() || text.starts_with('.') && ends && text.chars().all(plain);
+    match sound && text.len() <= MAX_SUFFIX_BYTES {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "write something like .part, of {MAX_SUFFIX_BYTES} characters at the most"
+        )),
+    }
+}
+
+pub(crate) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
     let found = choices.iter().find(|(word, _)| *word == text);
     let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
     let what = || format!("write one of {}", words.join(", "));

@@ -69,6 +69,12 @@ pub struct TorrentOptions {
     /// Where its data is being moved to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moving: Option<Moving>,
+    /// The names of its files end with this until everything wanted is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mark: Option<String>,
+    /// Whether it is to have a folder of its own, where it is not known yet what it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<String>,
 }
 
 /// A move of data that was asked for and has not ended: how things are when it has.

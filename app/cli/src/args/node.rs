@@ -66,6 +66,9 @@ pub(crate) struct AddArgs {
     /// Only these files, by their numbers in `shoal show`, such as 1,3-5; not with a magnet link, which may have a selection of its own
     #[arg(long, value_name = "FILES")]
     pub(crate) select: Option<Selection>,
+    /// A folder of its own: as it was made (original), always (folder), or never (none) [default: `add.layout` of the settings]
+    #[arg(long, value_name = "LAYOUT")]
+    pub(crate) layout: Option<String>,
     /// Fetch from the beginning to the end
     #[arg(long)]
     pub(crate) sequential: bool,

@@ -118,6 +118,7 @@ pub(super) fn add(args: &AddArgs, output: &mut Output) -> Done {
         top: args.top.then_some(true),
         name: args.name.clone(),
         category: args.category.clone(),
+        layout: args.layout.clone(),
         tags: args.tags.iter().cloned().collect(),
         rules: args.rules(),
         sequential: args.sequential,

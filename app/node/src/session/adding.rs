@@ -7,7 +7,8 @@ use super::{NodeError, Session, key, unix_now};
 use crate::entry::{Entry, Source};
 use crate::message;
 use crate::settings::Follow;
-use crate::{rules_text, settings};
+use crate::shape::{self, LAYOUTS};
+use crate::{places, rules_text, settings};
 use shoal_metainfo::metainfo::Limits;
 use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
 use shoal_session::queue;
@@ -48,6 +49,10 @@ impl Session {
         }
         let mut options = self.options(&add)?;
         let directory = self.directory(&add, &mut options)?;
+        let mut selection = add.selection;
+        if let Source::Metainfo(metainfo) = &source {
+            self.shape(metainfo, &directory, &mut selection, &mut options);
+        }
         let directory = self.until_complete(directory, &source, &mut options)?;
         let paused = add.paused.unwrap_or(self.settings.add_paused && !add.force);
         let torrent = NewTorrent {
@@ -60,7 +65,7 @@ impl Session {
                 (true, false) => Wish::Forced,
                 (false, false) => Wish::Queued,
             },
-            selection: add.selection,
+            selection,
             sequential: add.sequential,
             added_at: unix_now(),
             options,
@@ -100,10 +105,15 @@ impl Session {
             seed_only: add.seed_only,
             super_seed: add.super_seed,
             more_trackers: add.trackers.clone(),
+            layout: add.layout.clone(),
             ..TorrentOptions::default()
         };
         self.check_carriers(options.category.as_deref(), &options.tags)?;
         settings::trackers(&add.trackers.join(" ")).map_err(NodeError::Usage)?;
+        if let Some(layout) = &add.layout {
+            let layout = settings::choice(layout, &LAYOUTS);
+            layout.map_err(|error| NodeError::Usage(format!("layout: {error}")))?;
+        }
         rules_text::tell(&mut options.rules, &add.rules).map_err(NodeError::Usage)?;
         if add.directory.is_some() {
             options.rules.folder.clone_from(&add.directory);
@@ -136,6 +146,31 @@ impl Session {
         Ok(path)
     }
 
+    /// What of a torrent is fetched that comes to be known, and under which names, where a person has not said so. What is only served, or is
+    /// there already, is not incomplete.
+    pub(super) fn shape(
+        &self,
+        metainfo: &Metainfo,
+        directory: &Path,
+        selection: &mut Option<Vec<bool>>,
+        options: &mut TorrentOptions,
+    ) {
+        let said = options.layout.take();
+        let said = said.and_then(|layout| settings::choice(&layout, &LAYOUTS).ok());
+        let layout = said.unwrap_or(self.settings.layout);
+        let mut location = shape::named(metainfo, directory.to_owned(), layout, "");
+        let mark = &self.settings.incomplete_suffix;
+        let is_new = || !shape::is_there(metainfo, &location);
+        if !mark.is_empty() && !options.seed_only && is_new() {
+            location = shape::named(metainfo, directory.to_owned(), layout, mark);
+            options.mark = (!location.renamed.is_empty()).then(|| mark.clone());
+        }
+        options.renamed = places::stored(&location.renamed);
+        if selection.is_none() && !options.seed_only {
+            *selection = shape::wanted(metainfo, &self.settings.exclude);
+        }
+    }
+
     /// The folder that the data lies in at first: that for incomplete data where there is one, unless something of it is there already.
     fn until_complete(
         &self,
@@ -149,7 +184,10 @@ impl Session {
         };
         let until = directory(&until)?;
         let is_there = match source {
-            Source::Metainfo(metainfo) => home.join(metainfo.name()).symlink_metadata().is_ok(),
+            Source::Metainfo(metainfo) => {
+                let location = places::location(home.clone(), &options.renamed);
+                options.mark.is_none() && shape::is_there(metainfo, &location)
+            }
             Source::Magnet(_) => false,
         };
         match home.to_str() {

@@ -10,9 +10,8 @@ use super::running::{addition, journal_name};
 use super::{NodeError, Session};
 use crate::entry::{Entry, Source};
 use crate::message::FolderRequest;
-use crate::places;
-use crate::rules_text;
 use crate::settings::WhenMoved;
+use crate::{places, rules_text, shape};
 use shoal_engine::{AddTorrent, EngineHandle};
 use shoal_session::rules::Effective;
 use shoal_storage::Location;
@@ -241,14 +240,28 @@ impl Session {
             return;
         };
         let mut options = TorrentOptions::clone(&entry.options);
-        let Some(home) = options.home.clone() else {
+        let (home, mark) = (options.home.clone(), options.mark.clone());
+        if home.is_none() && mark.is_none() && options.moving.is_none() {
             return;
+        }
+        let mut renamed = will_be_renamed(&options);
+        if let (Some(mark), Source::Metainfo(metainfo)) = (&mark, &entry.source) {
+            let marked = places::location(PathBuf::new(), &renamed);
+            renamed = places::stored(&shape::unmarked(metainfo, &marked, mark).renamed);
+        }
+        // What is wanted of it by now leads there.
+        let (directory, own) = match &options.moving {
+            Some(moving) => {
+                let wanted = moving.home.clone().or_else(|| moving.directory.clone());
+                (wanted.or(home), moving.own)
+            }
+            None => (home, false),
         };
         let moving = Moving {
-            directory: Some(home),
-            renamed: will_be_renamed(&options),
+            directory,
+            renamed,
             home: None,
-            own: false,
+            own,
         };
         if options.moving.as_ref() == Some(&moving) {
             return;

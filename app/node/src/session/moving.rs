@@ -136,6 +136,10 @@ impl Session {
         // A person may want something else by now.
         if options.moving.as_ref() == Some(wanted) {
             options.moving = None;
+            let is_complete = entry.completed_at.is_some();
+            options.mark = options
+                .mark
+                .filter(|mark| !is_complete || places::has_marks(&options.renamed, mark));
             options.home.clone_from(&wanted.home);
             if wanted.own {
                 options.rules.folder = location.directory.to_str().map(str::to_owned);
@@ -144,7 +148,8 @@ impl Session {
         entry.directory = location.directory;
         entry.options = options.into();
         entry.unmoved = None;
-        let is_away = entry.completed_at.is_some() && entry.options.home.is_some();
+        let is_away = entry.completed_at.is_some()
+            && (entry.options.home.is_some() || entry.options.mark.is_some());
         let written = self.database.moved(id, &entry.directory, &entry.options);
         if let Err(error) = written.await {
             // The next start moves it again, and finds it there.

@@ -15,7 +15,7 @@ use shoal_engine::{
 use shoal_metainfo::{Magnet, Metainfo};
 use shoal_session::queue;
 use shoal_storage::{Fate, Removed, home_trash};
-use shoal_store::Removing;
+use shoal_store::{Removing, TorrentOptions};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -421,6 +421,13 @@ impl Session {
         let totals = entry.totals();
         // Most that run were complete in an earlier life of the node, which is written down.
         if entry.completed_at.is_none() {
+            if let (true, Run::Running(handle, _)) =
+                (self.settings.recheck_when_complete, &entry.run)
+            {
+                let handle = handle.clone();
+                // The session does not wait for a torrent.
+                tokio::spawn(async move { handle.verify().await });
+            }
             let at = unix_now();
             entry.completed_at = Some(at);
             if let Err(error) = self.database.completed(id, at).await {
@@ -474,6 +481,7 @@ impl Session {
         }
         entry.hashes = hashes;
         entry.source = Source::Metainfo(found.metainfo);
+        self.known(id).await;
         self.name_journal(id).await;
         self.begin(id, Some(search));
         self.pursue(id);
@@ -484,6 +492,36 @@ impl Session {
 pub(super) fn journal_name(entry: &Entry) -> String {
     let named = entry.options.journal.clone();
     named.unwrap_or_else(|| journal::file_name(entry.hashes.primary(), &entry.directory))
+}
+
+impl Session {
+    /// It is known what a torrent is: which of it is fetched, and under which names.
+    async fn known(&mut self, id: i64) {
+        let Some(entry) = self.entries.get(&id) else {
+            return;
+        };
+        let Source::Metainfo(metainfo) = &entry.source else {
+            return;
+        };
+        let mut selection = entry.selection.clone();
+        let mut options = TorrentOptions::clone(&entry.options);
+        self.shape(metainfo, &entry.directory, &mut selection, &mut options);
+        let sequential = entry.sequential;
+        let chosen = self
+            .database
+            .set_selection(id, selection.as_deref(), sequential);
+        let written = match chosen.await {
+            Ok(()) => self.database.set_options(&[(id, options.clone())]).await,
+            failed => failed,
+        };
+        if let Err(error) = written {
+            tracing::warn!(torrent = id, %error, "what of it is fetched is not written down");
+        }
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.selection = selection;
+            entry.options = options.into();
+        }
+    }
 }
 
 pub(super) fn journal(entry: &Entry, journals: &Path) -> PathBuf {

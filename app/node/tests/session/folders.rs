@@ -176,10 +176,33 @@ async fn what_cannot_be_moved_stays_and_so_do_those_that_were_to_go_with_it() {
         until_in(&ours, name, &stays, State::Seeding).await;
         assert_there(sample, &stays, name);
     }
-    // What nobody looked at before is said where it is seen.
-    move_to(&ours, "one", &target).await.unwrap();
-    let moved = until_in(&ours, "one", &target, State::Seeding).await;
-    assert_eq!(moved.message, None);
+    // What nobody looked at before, as they follow a category, is said where it is seen.
+    make(&ours, Category, "films", &[("folder", &target)])
+        .await
+        .unwrap();
+    let inherit = FolderRequest::Inherit {
+        torrents: named("two"),
+    };
+    place(&ours, inherit).await.unwrap();
+    change(&ours, "two", |change| {
+        change.category = Some("films".to_owned())
+    })
+    .await
+    .unwrap();
+    let stays = until_it(&ours, "two", |torrent| torrent.message.is_some()).await;
+    let why = stays.message.unwrap();
+    assert!(
+        why.contains("not moved") && why.contains("already"),
+        "{why}"
+    );
+    assert_eq!(stays.directory, text(two.folder.path()));
+    assert_eq!((stays.state, stays.moving_to), (State::Seeding, None));
+    fs::remove_file(&taken).unwrap();
+    move_to(&ours, "all", &target).await.unwrap();
+    for name in ["one", "two"] {
+        let moved = until_in(&ours, name, &target, State::Seeding).await;
+        assert_eq!(moved.message, None);
+    }
     ours.stop(PATIENCE).await;
 }
 
@@ -462,4 +485,119 @@ async fn new_torrents_follow_their_category_always_once_or_never() {
         remove(&ours, "word").await;
     }
     ours.stop(PATIENCE).await;
+}
+
+/// A torrent of two files with one piece each.
+fn album(first: &[u8], second: &[u8]) -> Vec<u8> {
+    let mut file =
+        b"d4:infod5:filesld6:lengthi16384e4:pathl1:aeed6:lengthi16384e4:pathl3:sub5:b.EXEeee"
+            .to_vec();
+    file.extend(b"4:name5:album12:piece lengthi16384e6:pieces40:");
+    for content in [first, second] {
+        file.extend(<sha1::Sha1 as sha1::Digest>::digest(content));
+    }
+    file.extend(b"ee");
+    file
+}
+
+#[tokio::test]
+async fn new_torrents_get_the_names_and_files_that_settings_say() {
+    let state = tempfile::tempdir().unwrap();
+    let (_folder, [folder, other]) = folders();
+    let (a, b) = (vec![1; 16_384], vec![2; 16_384]);
+    fs::write(Path::new(&folder).join("a"), &a).unwrap();
+    let (ours, _) = node(state.path()).await;
+    set(
+        &ours,
+        &[("content.exclude", "*.exe *.url"), ("add.layout", "none")],
+    )
+    .await
+    .unwrap();
+    let file = album(&a, &b);
+    let added = crate::support::add_file(&ours, into(Path::new(&folder)), Some(file.clone()));
+    let added = added.await.unwrap();
+    assert_eq!(added[0].renamed["album/sub/b.EXE"], "sub/b.EXE");
+    // What is left of it is there under the names that it has.
+    let seeding = until(&ours, State::Seeding).await;
+    assert_eq!(
+        (seeding.wanted_bytes, seeding.verified_bytes),
+        (16_384, 16_384)
+    );
+    assert_eq!(names(&folder), ["a"]);
+    remove(&ours, "all").await;
+    let add = Add {
+        layout: Some("original".to_owned()),
+        selection: Some(vec![false, true]),
+        ..into(Path::new(&other))
+    };
+    let added = crate::support::add_file(&ours, add.clone(), Some(file.clone()));
+    assert!(added.await.unwrap()[0].renamed.is_empty());
+    // Who selects files means them.
+    let fetching = until(&ours, State::Downloading).await;
+    assert_eq!(
+        (fetching.wanted_bytes, fetching.verified_bytes),
+        (16_384, 0)
+    );
+    remove(&ours, "all").await;
+    let wrong = Add {
+        layout: Some("flat".to_owned()),
+        ..add
+    };
+    let refused = crate::support::add_file(&ours, wrong, Some(file))
+        .await
+        .unwrap_err();
+    assert!(
+        refused.to_string().contains("original, folder, none"),
+        "{refused}"
+    );
+    for (key, value) in [
+        ("add.layout", "flat"),
+        ("content.exclude", "a/b"),
+        ("content.incomplete_suffix", "part"),
+        ("content.incomplete_suffix", ".a/b"),
+        ("content.incomplete_suffix", ".part."),
+    ] {
+        assert!(set(&ours, &[(key, value)]).await.is_err(), "{key}={value}");
+    }
+    ours.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn what_is_complete_is_read_again_and_loses_its_mark() {
+    let (sample, state) = (sample("word", 300_000), tempfile::tempdir().unwrap());
+    let (seeding, address) = node(&state.path().join("seed")).await;
+    let at_home = into(sample.folder.path());
+    let seed = sample.add_to(&seeding, at_home).await.unwrap();
+    until(&seeding, State::Seeding).await;
+    let (_folder, [elsewhere, home]) = folders();
+    for by_link in [false, true] {
+        let ours = state.path().join(if by_link { "link" } else { "file" });
+        let told = [
+            ("content.incomplete_suffix", ".part"),
+            ("content.recheck_when_complete", "on"),
+            ("folder.incomplete", elsewhere.as_str()),
+        ];
+        let (leech, _) = node_with(&ours, &told).await;
+        let add = Add {
+            magnet: by_link.then(|| format!("magnet:?xt=urn:btih:{}", seed.info_hash)),
+            peers: vec![address],
+            rules: crate::support::words(&[("down", "200K")]),
+            ..into(Path::new(&home))
+        };
+        let file = (!by_link).then(|| sample.torrent.clone());
+        crate::support::add_file(&leech, add, file).await.unwrap();
+        let marked = until_it(&leech, "all", |torrent| {
+            torrent.verified_bytes > 0 && torrent.completed_at.is_none()
+        })
+        .await;
+        assert_eq!(marked.renamed["word"], "word.part");
+        assert_eq!(names(&elsewhere), ["word.part"]);
+        let there = until_in(&leech, "word", &home, State::Seeding).await;
+        assert!(there.renamed.is_empty());
+        assert_there(&sample, &home, "word");
+        assert_eq!(names(&elsewhere), [""; 0]);
+        leech.stop(PATIENCE).await;
+        fs::remove_file(Path::new(&home).join("word")).unwrap();
+    }
+    seeding.stop(PATIENCE).await;
 }
