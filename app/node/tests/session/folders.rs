@@ -9,6 +9,7 @@ use shoal_node::message::{Add, ErrorKind, FolderRequest, Request, State, Torrent
 use shoal_node::{Node, NodeError};
 use shoal_store::{Database, Moving, TorrentOptions};
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -582,6 +583,7 @@ async fn what_is_complete_is_read_again_and_loses_its_mark() {
             magnet: by_link.then(|| format!("magnet:?xt=urn:btih:{}", seed.info_hash)),
             peers: vec![address],
             rules: crate::support::words(&[("down", "200K")]),
+            sequential: true,
             ..into(Path::new(&home))
         };
         let file = (!by_link).then(|| sample.torrent.clone());
@@ -592,9 +594,21 @@ async fn what_is_complete_is_read_again_and_loses_its_mark() {
         .await;
         assert_eq!(marked.renamed["word"], "word.part");
         assert_eq!(names(&elsewhere), ["word.part"]);
+        // What is wrong by then is found.
+        let mut file = fs::File::options();
+        let file = file
+            .write(true)
+            .open(Path::new(&elsewhere).join("word.part"));
+        file.unwrap().write_all(&[0; 9_000]).unwrap();
         let there = until_in(&leech, "word", &home, State::Seeding).await;
         assert!(there.renamed.is_empty());
-        assert_there(&sample, &home, "word");
+        let path = Path::new(&home).join("word");
+        let right = async {
+            while fs::read(&path).unwrap() != sample.content {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, right).await.unwrap();
         assert_eq!(names(&elsewhere), [""; 0]);
         leech.stop(PATIENCE).await;
         fs::remove_file(Path::new(&home).join("word")).unwrap();
