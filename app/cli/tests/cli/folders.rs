@@ -128,6 +128,17 @@ fn data_is_moved_and_renamed_by_its_commands() {
         let message = said.event("error")["message"].to_string();
         assert!(message.contains(words), "{arguments:?}: {message}");
     }
+    said(&["rm", "album"]);
+    let until_then = text(&world.folder("until").canonicalize().unwrap());
+    let add = ["add", &torrent, "-o", &text(&target), "--paused"];
+    let more = ["--incomplete", &until_then, "--layout", "none"];
+    let added = said(&[&add[..], &more].concat()).event("session_torrent");
+    let home = text(&target.canonicalize().unwrap());
+    assert_eq!(
+        (&added["directory"], &added["home"]),
+        (&until_then.into(), &home.into())
+    );
+    assert_eq!(added["renamed"]["album/a.bin"], "a.bin");
     node.signal(Signal::TERM);
     node.end().expect(0);
 }

@@ -3,12 +3,13 @@
 //! Invariant: of one torrent one move goes on at a time. What storage has moved is found where it is, whenever the node ends; a second
 //! attempt at the same move then comes to the same.
 
-use super::Session;
 use super::folders::target;
-use super::running::{News, addition};
+use super::running::{News, addition, journal};
+use super::{Session, key};
 use crate::entry::{Entry, Run, Source};
-use crate::places;
+use crate::{places, shape};
 use shoal_engine::{AddTorrent, EngineError, EngineHandle, TorrentHandle};
+use shoal_session::queue;
 use shoal_storage::{Location, Progress, Reason, StorageError};
 use shoal_store::{Moving, TorrentOptions};
 use std::collections::BTreeSet;
@@ -46,7 +47,14 @@ enum How {
 pub(super) struct Moved {
     /// What was wanted when it began.
     wanted: Moving,
-    result: Result<Location, EngineError>,
+    result: Result<Arrival, EngineError>,
+}
+
+/// Where data is.
+struct Arrival {
+    location: Location,
+    /// Somebody else had moved it: what is known of the files that it was in holds no more.
+    by_others: bool,
 }
 
 impl Session {
@@ -88,7 +96,6 @@ impl Session {
             _ => return,
         };
         if let How::Resting(_) = how {
-            entry.run_number += 1;
             entry.run = Run::Moving;
         }
         let progress = Arc::new(Progress::default());
@@ -97,7 +104,7 @@ impl Session {
         let (run, to) = (entry.run_number, target(entry, &wanted));
         let (engine, news) = (self.engine.handle(), self.news.clone());
         tokio::spawn(async move {
-            let result = carry_out(&engine, how, to, progress).await;
+            let result = carry_out(&engine, how, to, wanted.own, progress).await;
             let moved = Box::new(Moved { wanted, result });
             drop(news.send((id, run, News::Moved(moved))).await);
         });
@@ -120,17 +127,22 @@ impl Session {
         match moved.result {
             // Of another run: where this one looks, it finds out.
             _ if entry.run_number != run => self.pursue(id),
-            Ok(location) => self.arrived(id, &moved.wanted, location).await,
+            Ok(arrival) => self.arrived(id, &moved.wanted, arrival).await,
             Err(_) if superseded => self.pursue(id),
             Err(error) => self.not_moved(id, run, error).await,
         }
         self.begin(id, None);
     }
 
-    async fn arrived(&mut self, id: i64, wanted: &Moving, location: Location) {
+    async fn arrived(&mut self, id: i64, wanted: &Moving, arrival: Arrival) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
+        let location = arrival.location;
+        if arrival.by_others {
+            // Whoever opens it next reads all that is there.
+            drop(shoal_storage::forget(&journal(entry, &self.journals)));
+        }
         let mut options = TorrentOptions::clone(&entry.options);
         options.renamed = places::stored(&location.renamed);
         // A person may want something else by now.
@@ -148,6 +160,11 @@ impl Session {
         entry.directory = location.directory;
         entry.options = options.into();
         entry.unmoved = None;
+        // What was in its way was where it was.
+        let is_well = entry.obstacle.take().is_some();
+        if is_well {
+            entry.failure = None;
+        }
         let is_away = entry.completed_at.is_some()
             && (entry.options.home.is_some() || entry.options.mark.is_some());
         let written = self.database.moved(id, &entry.directory, &entry.options);
@@ -157,6 +174,9 @@ impl Session {
         }
         if is_away {
             self.go_home(id).await;
+        }
+        if is_well {
+            self.tell(queue::Input::Well(key(id)));
         }
         self.pursue(id);
     }
@@ -170,16 +190,10 @@ impl Session {
             ) => return self.move_after(MOVE_AGAIN, id, run),
             _ => {}
         }
-        let gone = [
-            Reason::VolumeMissing,
-            Reason::FilesMissing,
-            Reason::Unreachable,
-        ];
-        let comes_back = error.reason().is_some_and(|reason| gone.contains(&reason));
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        if comes_back {
+        if is_gone(&error) {
             entry.unmoved = Some(format!("its files wait to be moved: {error}"));
             return self.move_after(LOOK_AGAIN, id, run);
         }
@@ -226,23 +240,48 @@ async fn carry_out(
     engine: &EngineHandle,
     how: How,
     mut to: Location,
+    said_by_person: bool,
     progress: Arc<Progress>,
-) -> Result<Location, EngineError> {
+) -> Result<Arrival, EngineError> {
     // Without links and `..`, as journals are named by it. One that is not there is told of by storage.
     let directory = to.directory.clone();
     let found = tokio::task::spawn_blocking(move || directory.canonicalize()).await;
     if let Ok(Ok(directory)) = found {
         to.directory = directory;
     }
-    match how {
+    let mut by_others = false;
+    let location = match how {
         How::Running(handle) => {
             let there = handle.move_to(to, progress).await?;
-            Ok(Arc::unwrap_or_clone(there))
+            Arc::unwrap_or_clone(there)
         }
         How::Resting(add) => {
-            let moving = engine.relocate_content(&add, to.clone(), progress);
-            moving.await.map(|()| to)
+            let moved = engine.relocate_content(&add, to.clone(), progress).await;
+            if let Err(error) = moved {
+                let gone = is_gone(&error) && said_by_person;
+                let place = to.clone();
+                let look = move || gone && shape::is_there(&add.metainfo, &place);
+                by_others = tokio::task::spawn_blocking(look).await.unwrap_or(false);
+                if !by_others {
+                    return Err(error);
+                }
+            }
+            to
         }
-        How::Nothing => Ok(to),
-    }
+        How::Nothing => to,
+    };
+    Ok(Arrival {
+        location,
+        by_others,
+    })
+}
+
+/// Whether something is not there that may come back.
+fn is_gone(error: &EngineError) -> bool {
+    let gone = [
+        Reason::VolumeMissing,
+        Reason::FilesMissing,
+        Reason::Unreachable,
+    ];
+    error.reason().is_some_and(|reason| gone.contains(&reason))
 }

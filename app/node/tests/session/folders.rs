@@ -207,6 +207,27 @@ async fn what_cannot_be_moved_stays_and_so_do_those_that_were_to_go_with_it() {
     ours.stop(PATIENCE).await;
 }
 
+#[tokio::test]
+async fn a_person_who_has_moved_files_says_where_they_are() {
+    let (sample, state) = (sample("word", 100_000), tempfile::tempdir().unwrap());
+    let (_folder, [target]) = folders();
+    let (ours, _) = node(state.path()).await;
+    let home = sample.folder.path();
+    sample.add_to(&ours, into(home)).await.unwrap();
+    until(&ours, State::Seeding).await;
+    pause(&ours, "word").await;
+    until(&ours, State::Paused).await;
+    fs::copy(home.join("word"), Path::new(&target).join("word")).unwrap();
+    fs::remove_file(home.join("word")).unwrap();
+    resume(&ours, "word").await;
+    until(&ours, State::Missing).await;
+    move_to(&ours, "word", &target).await.unwrap();
+    let there = until_in(&ours, "word", &target, State::Seeding).await;
+    assert_eq!(there.verified_bytes, 100_000);
+    assert_there(&sample, &target, "word");
+    ours.stop(PATIENCE).await;
+}
+
 /// As if the node had ended when this had been written down.
 async fn written_down(state: &Path, directory: &str, tell: impl FnOnce(&mut TorrentOptions)) {
     let database = Database::open(&state.join("session.db")).await.unwrap();
