@@ -340,7 +340,7 @@ fn home_at(location: &Location, parts: &Path) -> Result<Home, StorageError> {
 
 /// The room that moves which were looked at together need, in bytes, by volume.
 #[derive(Debug, Default)]
-pub struct Needed(BTreeMap<u64, u64>);
+pub struct Needed(pub(crate) BTreeMap<u64, u64>);
 
 /// Whether a content can be moved to another place, as far as can be told without moving it: `needed` is what others need that are to be
 /// moved too. Where nothing of it is known to be on the disk, nothing is in its way. Blocks on the disk.

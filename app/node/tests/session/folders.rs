@@ -186,7 +186,7 @@ async fn what_cannot_be_moved_stays_and_so_do_those_that_were_to_go_with_it() {
     };
     place(&ours, inherit).await.unwrap();
     change(&ours, "two", |change| {
-        change.category = Some("films".to_owned())
+        change.category = Some("films".to_owned());
     })
     .await
     .unwrap();
