@@ -30,9 +30,9 @@ use crate::units;
 
 pub(crate) use node::{
     AddArgs, CategoryArgs, CategoryDo, DownArgs, FilterArgs, FilterDo, HookArgs, HookDo,
-    ImportArgs, LimitArgs, ListArgs, NamedArgs, QueueArgs, RemoveArgs, RenameArgs, RouteArgs,
-    RouteDo, RuleArgs, ScheduleArgs, ScheduleDo, SettingsArgs, SettingsDo, ShareArgs, SortKey,
-    TagArgs, TagDo, UpArgs, WatchArgs, WatchDo,
+    ImportArgs, LimitArgs, ListArgs, MoveArgs, NamedArgs, QueueArgs, RemoveArgs, RenameArgs,
+    RouteArgs, RouteDo, RuleArgs, ScheduleArgs, ScheduleDo, SettingsArgs, SettingsDo, ShareArgs,
+    SortKey, TagArgs, TagDo, UpArgs, WatchArgs, WatchDo,
 };
 pub(crate) use selection::{Selection, numbered};
 
@@ -108,6 +108,7 @@ pub(crate) enum Command {
     Category(CategoryArgs),
     Tag(TagArgs),
     Route(RouteArgs),
+    Move(MoveArgs),
     Rename(RenameArgs),
     Rm(RemoveArgs),
     Settings(SettingsArgs),

@@ -10,10 +10,12 @@ pub mod journal;
 pub mod message;
 mod names;
 mod network;
+mod places;
 mod route;
 mod rules_text;
 mod session;
 mod settings;
+mod shape;
 pub mod values;
 
 pub use control::{Client, ClientError, serve};

@@ -21,9 +21,13 @@ pub use hook::{Hook, HookRequest, Occasion};
 pub use schedule::{Holds, Now, Schedule, ScheduleRequest, Span};
 pub use watch::{Afterwards, RefusedFile, Watch, WatchRequest, WatchedFolder};
 
+mod folders;
+
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+
+pub use folders::FolderRequest;
 
 /// What a person asks for. Which torrents are meant is said as for `shoal list`: numbers, ranges, info hashes, names, `all`,
 /// `category:NAME`, `tag:NAME`, `state:STATE`, `tracker:HOST`, `private:yes`.
@@ -124,6 +128,8 @@ pub enum Request {
     Hook(HookRequest),
     /// The node is to end, as by SIGTERM. It has when the connection breaks.
     Down {},
+    /// Something is said of where data lies, or of what its files are called.
+    Folder(FolderRequest),
 }
 
 /// What becomes of data that is removed.
@@ -291,6 +297,9 @@ pub struct Add {
     /// For each file whether it is wanted; absent is all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<Vec<bool>>,
+    /// Whether it has a folder of its own: `original`, `folder` or `none`; absent is as the session has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<String>,
     /// Pieces are fetched in order.
     #[serde(default)]
     pub sequential: bool,
@@ -405,10 +414,16 @@ pub struct Torrent {
     pub name: String,
     /// What it is doing.
     pub state: State,
-    /// Why it does not go on, where it does not.
+    /// Why it does not go on, where it does not; or why its files were not moved.
     pub message: Option<String>,
     /// The folder that its top-level name is in.
     pub directory: String,
+    /// Where it goes when everything wanted is there, if that is another one.
+    pub home: Option<String>,
+    /// The folder that it is being moved to, or waits to be.
+    pub moving_to: Option<String>,
+    /// Other paths of files than its own, by these; of the first 100.
+    pub renamed: BTreeMap<String, String>,
     /// The category that it is in.
     pub category: Option<String>,
     /// Its tags.
@@ -471,6 +486,8 @@ pub enum State {
     Missing,
     /// Its route is not there, and nothing of it goes another way; it goes on by itself when that is back.
     NoRoute,
+    /// Its files are being moved; what is there is served meanwhile, if it runs.
+    Moving,
     /// It takes leave.
     Stopping,
     /// It cannot go on.
@@ -479,7 +496,7 @@ pub enum State {
 
 impl State {
     /// All of them.
-    pub const ALL: [State; 13] = [
+    pub const ALL: [State; 14] = [
         State::Paused,
         State::Queued,
         State::Enough,
@@ -491,6 +508,7 @@ impl State {
         State::Suspended,
         State::Missing,
         State::NoRoute,
+        State::Moving,
         State::Stopping,
         State::Failed,
     ];
@@ -510,6 +528,7 @@ impl State {
             State::Suspended => "suspended",
             State::Missing => "missing",
             State::NoRoute => "no_route",
+            State::Moving => "moving",
             State::Stopping => "stopping",
             State::Failed => "failed",
         }

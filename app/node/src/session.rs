@@ -5,8 +5,10 @@
 
 mod adding;
 mod filter;
+mod folders;
 mod hook;
 mod importing;
+mod moving;
 mod owner;
 mod rates;
 mod route;
@@ -17,11 +19,15 @@ mod watch;
 
 use crate::entry::{Entry, Run};
 use crate::import::{Importer, Taking};
-use crate::message::{self, ErrorKind, Import, ImportNews, Reply, Request, State, Torrent};
+use crate::message::{
+    self, ErrorKind, FolderRequest, Import, ImportNews, Reply, Request, State, Torrent,
+};
 use crate::route::Network;
 use crate::settings::Settings;
 use crate::{fetch, names};
+use folders::Plan;
 use hook::Hooks;
+use moving::Moves;
 use owner::Carriers;
 use rates::Groups;
 use route::{Changed, Routes};
@@ -126,6 +132,9 @@ type AskedWay = (
     oneshot::Sender<Result<Transport, NodeError>>,
 );
 
+/// What is asked about data that is to be moved, and where the answer goes.
+type Planned = (FolderRequest, oneshot::Sender<Result<Plan, NodeError>>);
+
 /// What a session is told besides what its database says.
 #[derive(Clone, Debug, Default)]
 pub struct NodeSettings {
@@ -148,6 +157,7 @@ pub struct Node {
     ways: mpsc::Sender<AskedWay>,
     asks: mpsc::Sender<Asked>,
     importer: Importer,
+    plans: mpsc::Sender<Planned>,
     stop: mpsc::Sender<(Duration, oneshot::Sender<()>)>,
     told_to_end: Arc<Notify>,
 }
@@ -165,6 +175,7 @@ impl Node {
         let (ways, asked_ways) = mpsc::channel(MAILBOX);
         let (changed, routes_changed) = mpsc::channel(MAILBOX);
         let (asks, asked) = mpsc::channel(MAILBOX);
+        let (plans, planned) = mpsc::channel(MAILBOX);
         let (stop, stopped) = mpsc::channel(1);
         let (news, heard) = mpsc::channel(MAILBOX);
         let (room, rooms) = mpsc::channel(BEGIN_AT_ONCE);
@@ -223,12 +234,14 @@ impl Node {
             batches: 0,
             room,
             reached: Vec::new(),
+            moves: Moves::default(),
         };
         for (path, watch) in folders {
             session.begin_to_watch(path, watch);
         }
         let mail = Mail {
             asked,
+            planned,
             ways: asked_ways,
             taken,
             routes: routes_changed,
@@ -241,6 +254,7 @@ impl Node {
             ways,
             asks,
             importer,
+            plans,
             stop,
             told_to_end,
         })
@@ -264,6 +278,10 @@ impl Node {
             },
             _ => file,
         };
+        // Nor for a disk.
+        if let Request::Folder(folder) = request {
+            request = Request::Folder(self.looked_at(folder).await?);
+        }
         let (answer, answered) = oneshot::channel();
         let asked = self.asks.send((request, file, answer)).await;
         asked.map_err(|_| NodeError::Stopped)?;
@@ -296,6 +314,22 @@ impl Node {
         self.told_to_end.notified().await;
     }
 
+    /// A request about folders of which the disks say that it can be done, with its folder as the disk knows it.
+    async fn looked_at(&self, mut request: FolderRequest) -> Result<FolderRequest, NodeError> {
+        if let Some(name) = folders::named(&request).map(str::to_owned) {
+            let named = tokio::task::spawn_blocking(move || adding::directory(&name)).await;
+            let named = named.map_err(|_| NodeError::Stopped)??;
+            request = folders::renamed(request, &named)?;
+        }
+        let (plan, planned) = oneshot::channel();
+        let asked = self.plans.send((request.clone(), plan)).await;
+        asked.map_err(|_| NodeError::Stopped)?;
+        let plan = planned.await.map_err(|_| NodeError::Stopped)??;
+        let checked = plan.engine.check_moves(plan.moves).await;
+        checked.map_err(|error| NodeError::Refused(format!("cannot move the files: {error}")))?;
+        Ok(request)
+    }
+
     /// Takes leave of everybody and writes everything down, `within` the time for leave.
     pub async fn stop(&self, within: Duration) {
         let (done, ended) = oneshot::channel();
@@ -308,6 +342,8 @@ impl Node {
 /// What comes to the session.
 struct Mail {
     asked: mpsc::Receiver<Asked>,
+    /// Who wants to know what a request would move.
+    planned: mpsc::Receiver<Planned>,
     /// Who fetches something that is to be added.
     ways: mpsc::Receiver<AskedWay>,
     /// What comes of an import.
@@ -358,6 +394,7 @@ struct Session {
     room: mpsc::Sender<()>,
     /// Share limits that were reached, until what follows is done.
     reached: Vec<(i64, ShareLimit, Then)>,
+    moves: Moves,
 }
 
 impl Session {
@@ -377,6 +414,7 @@ impl Session {
         let mut changes = self.engine.handle().changes();
         let (within, done) = loop {
             self.begin_all();
+            self.move_all();
             let deadline = self.queue.deadline();
             tokio::select! {
                 Some((request, file, answer)) = mail.asked.recv() => {
@@ -388,6 +426,10 @@ impl Session {
                         }
                         Err(error) => drop(answer.send(Err(error))),
                     }
+                }
+                Some((request, plan)) = mail.planned.recv() => {
+                    // Whoever asked may have gone.
+                    drop(plan.send(self.plan(&request)));
                 }
                 Some((add, answer)) = mail.ways.recv() => {
                     // Whoever asked may have gone.
@@ -435,6 +477,7 @@ impl Session {
             if failed {
                 self.tell_at(Moment::ZERO, queue::Input::Failed(key(id)));
             }
+            self.pursue(id);
         }
     }
 
@@ -557,6 +600,7 @@ impl Session {
                 self.told_to_end.notify_one();
                 return Ok(Heard::Done(Reply::Ending {}));
             }
+            Request::Folder(request) => self.place(&request).await?,
         };
         Ok(Heard::Done(self.torrents(&ids)))
     }

@@ -49,7 +49,7 @@ pub use error::{ReadError, StorageError};
 pub use event::Event;
 pub use pool::BlockBuffer;
 pub use reason::Reason;
-pub use relocate::Progress;
+pub use relocate::{Needed, Progress, check_relocation};
 pub use remove::{Fate, Removed, forget};
 pub use source::{Reads, Segment, Source};
 pub use spec::{ContentSpec, FileSpec, Location, Mode, StorageConfig};

@@ -17,7 +17,7 @@ use sqlx::sqlite::{
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use options::{StoredRules, TorrentOptions};
+pub use options::{Moving, StoredRules, TorrentOptions};
 pub use owner::Carrier;
 pub use past::Past;
 pub use torrents::{NewTorrent, Removing, ShareState, StoredTorrent, Totals, Wish};

@@ -273,13 +273,19 @@ impl Database {
         Ok(())
     }
 
-    /// Its data is in another folder.
+    /// Its data is in another folder, or under other names, and that is told of it.
     ///
     /// # Errors
     /// The database fails.
-    pub async fn moved(&self, id: i64, directory: &Path) -> Result<(), StoreError> {
-        let update = sqlx::query("UPDATE torrent SET directory = ? WHERE id = ?");
-        let update = update.bind(directory.as_os_str().as_bytes()).bind(id);
+    pub async fn moved(
+        &self,
+        id: i64,
+        directory: &Path,
+        options: &TorrentOptions,
+    ) -> Result<(), StoreError> {
+        let update = sqlx::query("UPDATE torrent SET directory = ?, options = ? WHERE id = ?");
+        let update = update.bind(directory.as_os_str().as_bytes());
+        let update = update.bind(to_text(options)?).bind(id);
         update.execute(&self.pool).await?;
         Ok(())
     }

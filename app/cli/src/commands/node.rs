@@ -14,6 +14,8 @@ mod hook;
 mod schedule;
 mod watch;
 
+mod folders;
+
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsStr;
@@ -36,8 +38,7 @@ use super::show::is_magnet;
 use super::transfer::{LEAVE_AT_ONCE, runtime};
 use crate::args::{
     AddArgs, CategoryArgs, CategoryDo, LimitArgs, ListArgs, NamedArgs, QueueArgs, RemoveArgs,
-    RenameArgs, RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey, StateArgs, TagArgs, TagDo,
-    UpArgs,
+    RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey, StateArgs, TagArgs, TagDo, UpArgs,
 };
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
@@ -50,6 +51,8 @@ pub(super) use filter::filter;
 pub(super) use hook::hook;
 pub(super) use schedule::schedule;
 pub(super) use watch::watch;
+
+pub(super) use folders::{relocate, rename};
 
 const SOCKET: &str = "node.sock";
 
@@ -163,6 +166,7 @@ fn told(args: &AddArgs) -> Result<Add, Failure> {
         top: args.top.then_some(true),
         name: args.name.clone(),
         category: args.category.clone(),
+        layout: args.layout.clone(),
         tags: args.tags.iter().cloned().collect(),
         rules: args.rules(),
         sequential: args.sequential,
@@ -175,6 +179,10 @@ fn told(args: &AddArgs) -> Result<Add, Failure> {
 /// Gives the running node a torrent.
 pub(super) fn add(args: &AddArgs, output: &mut Output) -> Done {
     let mut add = told(args)?;
+    if let Some(until) = &args.incomplete {
+        let until = folders::until_complete(until)?;
+        add.rules.insert("incomplete".to_owned(), until);
+    }
     let link = args.source.to_str().filter(|text| is_magnet(text));
     let file = match link {
         Some(_) if args.select.is_some() => {
@@ -403,15 +411,6 @@ pub(super) fn tag(args: TagArgs, output: &mut Output) -> Done {
             change.tags_not = names.into_iter().collect();
         }),
     };
-    ask(&args.state, &request, &[], output)
-}
-
-/// Names and remarks.
-pub(super) fn rename(args: RenameArgs, output: &mut Output) -> Done {
-    let request = changed(args.torrents, |change| {
-        change.name = args.name;
-        change.comment = args.comment;
-    });
     ask(&args.state, &request, &[], output)
 }
 

@@ -4,6 +4,7 @@
 
 mod automation;
 mod down;
+mod folders;
 mod generated;
 mod import;
 mod magnets;

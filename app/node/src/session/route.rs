@@ -449,7 +449,7 @@ impl Session {
                 self.halt(id);
                 self.begin(id, None);
             }
-            Run::Idle | Run::Stopping(_) | Run::Erasing => {}
+            Run::Idle | Run::Moving | Run::Stopping(_) | Run::Erasing => {}
         }
     }
 

@@ -2,12 +2,13 @@
 //!
 //! Invariant: each run of a torrent has a number, and news of an earlier one changes nothing.
 
+use super::moving::Moved;
 use super::rates::rates;
 use super::telling::verify;
 use super::{Session, key, unix_now};
 use crate::entry::{Entry, Run, Source};
-use crate::journal;
 use crate::message::Occasion;
+use crate::{journal, places};
 use shoal_engine::{
     AddMagnet, AddTorrent, Change, EngineError, FilePriority, FoundTorrent, MagnetError,
     MagnetHandle, TorrentHandle,
@@ -15,7 +16,7 @@ use shoal_engine::{
 use shoal_metainfo::{FileIndex, Magnet, Metainfo};
 use shoal_session::queue;
 use shoal_storage::{Fate, Removed, home_trash};
-use shoal_store::Removing;
+use shoal_store::{Removing, TorrentOptions};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -70,6 +71,10 @@ pub(super) enum News {
     Again,
     /// Its data was removed, or why not.
     Erased(Result<Removed, EngineError>),
+    /// The move of its data has ended.
+    Moved(Box<Moved>),
+    /// It could not be moved, and now perhaps can.
+    MoveAgain,
     /// What a magnet link means.
     Found(Box<MagnetHandle>, Result<FoundTorrent, MagnetError>),
 }
@@ -285,11 +290,13 @@ impl Session {
         let (torrent, state) = (handle.id(), handle.watch());
         self.running.insert(torrent, id);
         entry.is_complete = false;
+        entry.is_located = false;
         if std::mem::take(&mut entry.recheck) {
             verify(handle.clone());
         }
         entry.run = Run::Running(handle, state.clone());
         self.halt_unwanted(id);
+        self.pursue(id);
         let ended = self.ended_early.remove(&torrent);
         let change = Change {
             torrent,
@@ -311,7 +318,16 @@ impl Session {
                 continue;
             };
             self.moved.insert(id);
-            let is_complete = change.state.borrow().complete;
+            let (is_complete, location) = {
+                let seen = change.state.borrow();
+                (seen.complete, seen.location.clone())
+            };
+            if let (Some(location), Some(false)) = (
+                location,
+                self.entries.get(&id).map(|entry| entry.is_located),
+            ) {
+                self.located(id, &location).await;
+            }
             if is_complete {
                 self.completed(id).await;
             }
@@ -410,6 +426,12 @@ impl Session {
     }
 
     pub(super) async fn learn(&mut self, id: i64, run: u64, news: News) {
+        let news = match news {
+            // Whichever run it is in by now.
+            News::Moved(moved) => return self.moved(id, run, *moved).await,
+            News::MoveAgain => return self.pursue(id),
+            news => news,
+        };
         let current = |entry: &&mut Entry| entry.run_number == run;
         let Some(entry) = self.entries.get_mut(&id).filter(current) else {
             return;
@@ -421,6 +443,8 @@ impl Session {
                 self.tell(queue::Input::Well(key(id)));
             }
             News::Again => self.begin(id, None),
+            // They were heard above.
+            News::Moved(_) | News::MoveAgain => {}
             News::Erased(erased) => self.erased(id, erased).await,
             News::Found(search, found) => {
                 entry.run = Run::Idle;
@@ -445,6 +469,13 @@ impl Session {
         let (totals, seed_only) = (entry.totals(), entry.options.seed_only);
         // Most that run were complete in an earlier life of the node, which is written down.
         if entry.completed_at.is_none() {
+            if let (true, Run::Running(handle, _)) =
+                (self.settings.recheck_when_complete, &entry.run)
+            {
+                let handle = handle.clone();
+                // The session does not wait for a torrent.
+                tokio::spawn(async move { handle.verify().await });
+            }
             let at = unix_now();
             entry.completed_at = Some(at);
             if let Err(error) = self.database.completed(id, at).await {
@@ -457,6 +488,7 @@ impl Session {
             }
         }
         self.tell(queue::Input::Work(key(id), queue::Work::Seed));
+        self.go_home(id).await;
     }
 
     /// Their runs are over.
@@ -482,6 +514,7 @@ impl Session {
                 true => self.tell(queue::Input::Failed(key(id))),
                 false => self.begin(id, None),
             }
+            self.pursue(id);
         }
     }
 
@@ -500,12 +533,59 @@ impl Session {
         }
         entry.hashes = hashes;
         entry.source = Source::Metainfo(found.metainfo);
+        self.known(id).await;
+        self.name_journal(id).await;
         self.begin(id, Some(search));
+        self.pursue(id);
+    }
+}
+
+/// What the completion journal of a torrent is called.
+pub(super) fn journal_name(entry: &Entry) -> String {
+    let named = entry.options.journal.clone();
+    named.unwrap_or_else(|| journal::file_name(entry.hashes.primary(), &entry.directory))
+}
+
+impl Session {
+    /// It is known what a torrent is: which of it is fetched, and under which names.
+    async fn known(&mut self, id: i64) {
+        let Some(entry) = self.entries.get(&id) else {
+            return;
+        };
+        let Source::Metainfo(metainfo) = &entry.source else {
+            return;
+        };
+        let mut selection = entry.selection.clone();
+        let mut options = TorrentOptions::clone(&entry.options);
+        self.shape(metainfo, &entry.directory, &mut selection, &mut options);
+        let sequential = entry.sequential;
+        let chosen = self
+            .database
+            .set_selection(id, selection.as_deref(), sequential);
+        let written = match chosen.await {
+            Ok(()) => self.database.set_options(&[(id, options.clone())]).await,
+            failed => failed,
+        };
+        if let Err(error) = written {
+            tracing::warn!(torrent = id, %error, "what of it is fetched is not written down");
+        }
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.selection = selection;
+            entry.options = options.into();
+        }
     }
 }
 
 pub(super) fn journal(entry: &Entry, journals: &Path) -> PathBuf {
-    journals.join(journal::file_name(entry.hashes.primary(), &entry.directory))
+    journals.join(journal_name(entry))
+}
+
+/// What the engine has to know of a torrent that does not run to find its data.
+pub(super) fn addition(entry: &Entry, journals: &Path) -> Option<AddTorrent> {
+    match begin(entry, journals, &[], None) {
+        Begin::Torrent(add) => Some(*add),
+        Begin::Magnet(_) => None,
+    }
 }
 
 fn begin(
@@ -529,6 +609,7 @@ fn begin(
             add.first_last = entry.options.first_last;
             add.web_seeds = urls(&entry.options.web_seeds);
             add.tiers = tiers(entry, &trackers);
+            add.renamed = places::paths(&entry.options.renamed);
             add.sequential = entry.sequential;
             add.preallocate = entry.options.preallocate;
             add.super_seed = entry.options.super_seed;

@@ -76,8 +76,8 @@ impl Session {
             return Err(NodeError::Usage(what.to_owned()));
         }
         // What would be refused of every torrent is refused here.
-        let options = self.options(add)?;
-        self.directory(add, &options)?;
+        let mut options = self.options(add)?;
+        self.directory(add, &mut options)?;
         let path = adding::directory(path)?;
         let path = path.to_str().ok_or_else(|| {
             let what = "the name of the folder is no UTF-8; rename it or choose another";

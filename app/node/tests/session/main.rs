@@ -4,6 +4,7 @@
 
 mod control;
 mod filter;
+mod folders;
 mod giving;
 mod hook;
 mod import;

@@ -181,7 +181,10 @@ fn samples() -> Vec<Event> {
             name: "album".to_owned(),
             state: "suspended",
             message: Some("the disk is full".to_owned()),
-            directory: "/home/ada/music".to_owned(),
+            directory: "/home/ada/incomplete".to_owned(),
+            home: Some("/home/ada/music".to_owned()),
+            moving_to: None,
+            renamed: BTreeMap::from([("album/a".to_owned(), "album/b".to_owned())]),
             category: Some("music".to_owned()),
             tags: BTreeSet::from(["new".to_owned()]),
             position: Some(1),
@@ -324,8 +327,8 @@ fn fields(value: &Value, found: &mut BTreeSet<String>) {
         Value::Object(object) => {
             for (name, value) in object {
                 found.insert(name.clone());
-                // What is in there has words for names, not fields.
-                if name != "rules" {
+                // What is in there has words and paths for names, not fields.
+                if name != "rules" && name != "renamed" {
                     fields(value, found);
                 }
             }
