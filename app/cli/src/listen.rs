@@ -4,8 +4,11 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
-use shoal_engine::{DhtConfig, DhtRouter, Engine, EngineConfig, EngineError, PortMapping};
-use shoal_node::{ListenPort, NetworkSettings};
+use shoal_engine::{
+    DhtConfig, DhtRouter, Engine, EngineConfig, EngineError, PeerTransports, PortMapping,
+    RouteConfig,
+};
+use shoal_node::{ListenPort, Network, NetworkSettings};
 use shoal_transport::{OriginClass, TransportConfig, TransportError};
 
 use crate::args::{NetworkArgs, StateArgs};
@@ -54,6 +57,60 @@ pub(crate) async fn start_with(
         }
     }
     Ok(Engine::start(config(everywhere(0))).await?)
+}
+
+/// An engine that opens nothing and sends nothing, until it has a route.
+///
+/// # Errors
+/// As [`Engine::start`].
+pub(crate) async fn closed(
+    network: &NetworkArgs,
+    set: &NetworkSettings,
+) -> Result<Engine, Failure> {
+    let usual = config(network, set, Vec::new(), None);
+    Ok(Engine::start(EngineConfig {
+        transport: TransportConfig {
+            isolated: true,
+            limits: network.limits(),
+            ..TransportConfig::default()
+        },
+        port_mapping: PortMapping::Never,
+        peers_over: PeerTransports::Tcp,
+        ..usual
+    })
+    .await?)
+}
+
+/// How a node makes its routes, in all that is not said of one.
+///
+/// # Errors
+/// Where the state folder or the proxy's password cannot be read.
+pub(crate) fn network(
+    network: &NetworkArgs,
+    state: &StateArgs,
+    set: &NetworkSettings,
+) -> Result<Network, Failure> {
+    let dht = dht(network, state, set)?;
+    let config = config(network, set, network.listen.clone(), dht);
+    let named = network.listen.first().map(SocketAddr::port);
+    let ports = match (named, set.port) {
+        (Some(port), _) | (None, ListenPort::This(port)) => vec![port, 0],
+        (None, ListenPort::Any) => vec![0],
+        (None, ListenPort::Usual) => USUAL_PORTS.chain([0]).collect(),
+    };
+    let transport = TransportConfig {
+        proxy: network.proxy()?,
+        ..config.transport
+    };
+    Ok(Network {
+        route: RouteConfig {
+            transport,
+            peers_over: config.peers_over,
+            port_mapping: config.port_mapping,
+            dht: config.dht,
+        },
+        ports,
+    })
 }
 
 /// How to take part in the DHT, whose contacts are remembered in `dht/contacts` of the state folder.

@@ -5,10 +5,12 @@
 mod control;
 mod entry;
 pub mod fetch;
+mod import;
 pub mod journal;
 pub mod message;
 mod names;
 mod network;
+mod route;
 mod rules_text;
 mod session;
 mod settings;
@@ -16,4 +18,5 @@ pub mod values;
 
 pub use control::{Client, ClientError, serve};
 pub use network::{ListenPort, NetworkSettings};
-pub use session::{Node, NodeError, NodeSettings};
+pub use route::{Network, PasswordError, told_password};
+pub use session::{Node, NodeError, NodeSettings, has_own_route};

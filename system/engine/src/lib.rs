@@ -113,6 +113,7 @@
 //! wait; what goes down never waits.
 
 mod admission;
+mod adopt;
 mod allowance;
 mod carried;
 mod changes;

@@ -3,6 +3,10 @@
 //! Invariant: `docs/json.md` describes every event with all its fields; fields are `snake_case` with their unit last. A field
 //! is never left out: what is unknown or absent is `null`.
 
+mod import;
+
+pub(crate) use import::{ImportBegun, ImportDone, ImportTorrent};
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
@@ -37,6 +41,11 @@ pub(crate) enum Event {
     SessionTorrent(Box<SessionTorrent>),
     Setting(Setting),
     Rules(Rules),
+    Route(Route),
+    Interface(Interface),
+    ImportBegun(ImportBegun),
+    ImportTorrent(Box<ImportTorrent>),
+    ImportDone(ImportDone),
     AddressList(AddressList),
     Address(Address),
     Span(Span),
@@ -79,6 +88,10 @@ impl Event {
                 | Event::SessionTorrent(_)
                 | Event::Setting(_)
                 | Event::Rules(_)
+                | Event::Route(_)
+                | Event::Interface(_)
+                | Event::ImportTorrent(_)
+                | Event::ImportDone(_)
                 | Event::AddressList(_)
                 | Event::Address(_)
                 | Event::Span(_)
@@ -333,6 +346,52 @@ impl From<message::Carrier> for Rules {
             name: carrier.name,
             rules: carrier.rules,
             torrents: carrier.torrents,
+        }
+    }
+}
+
+/// What torrents of a node may leave by.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Route {
+    pub(crate) name: String,
+    pub(crate) state: &'static str,
+    pub(crate) message: Option<String>,
+    pub(crate) proxy: Option<String>,
+    pub(crate) password_file: Option<String>,
+    pub(crate) bind: Option<String>,
+    pub(crate) dns: Vec<SocketAddr>,
+    pub(crate) listening: Vec<SocketAddr>,
+    pub(crate) torrents: usize,
+}
+
+impl From<message::Route> for Route {
+    fn from(route: message::Route) -> Self {
+        Route {
+            name: route.name,
+            state: route.state.name(),
+            message: route.message,
+            proxy: route.proxy,
+            password_file: route.password_file,
+            bind: route.bind,
+            dns: route.dns,
+            listening: route.listening,
+            torrents: route.torrents,
+        }
+    }
+}
+
+/// What a route can be bound to.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Interface {
+    pub(crate) name: String,
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+impl From<message::Interface> for Interface {
+    fn from(interface: message::Interface) -> Self {
+        Interface {
+            name: interface.name,
+            addresses: interface.addresses,
         }
     }
 }

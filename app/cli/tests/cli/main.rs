@@ -5,9 +5,11 @@
 mod automation;
 mod down;
 mod generated;
+mod import;
 mod magnets;
 mod node;
 mod round_trip;
+mod route;
 mod scrape;
 mod support;
 mod transfer;

@@ -33,7 +33,7 @@ pub(crate) fn ask(world: &World, state: &str, arguments: &[&str]) -> Said {
 }
 
 /// Waits until the only torrent is in this state.
-fn until(world: &World, state: &str, wanted: &str) -> Value {
+pub(crate) fn until(world: &World, state: &str, wanted: &str) -> Value {
     for _ in 0..3_000 {
         let listed = ask(world, state, &["list"]).expect(0);
         let torrent = listed.event("session_torrent");

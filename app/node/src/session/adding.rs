@@ -32,10 +32,7 @@ impl Session {
         add: message::Add,
         file: Option<Vec<u8>>,
     ) -> Result<i64, NodeError> {
-        if self.entries.len() >= MAX_TORRENTS {
-            let what = format!("there are {MAX_TORRENTS} torrents already; remove some");
-            return Err(NodeError::Refused(what));
-        }
+        self.check_room()?;
         let (hashes, source) = source(&add, file.as_deref())?;
         if let (Source::Metainfo(metainfo), Some(selection)) = (&source, &add.selection)
             && selection.len() != metainfo.files().len()
@@ -84,6 +81,15 @@ impl Session {
         Ok(id)
     }
 
+    /// Whether there is room for another torrent.
+    pub(super) fn check_room(&self) -> Result<(), NodeError> {
+        if self.entries.len() >= MAX_TORRENTS {
+            let what = format!("there are {MAX_TORRENTS} torrents already; remove some");
+            return Err(NodeError::Refused(what));
+        }
+        Ok(())
+    }
+
     /// What is told of a torrent as it is added.
     pub(super) fn options(&self, add: &message::Add) -> Result<TorrentOptions, NodeError> {
         let mut options = TorrentOptions {
@@ -99,6 +105,7 @@ impl Session {
         self.check_carriers(options.category.as_deref(), &options.tags)?;
         settings::trackers(&add.trackers.join(" ")).map_err(NodeError::Usage)?;
         rules_text::tell(&mut options.rules, &add.rules).map_err(NodeError::Usage)?;
+        self.routes.check(&add.rules, &options.rules)?;
         if add.directory.is_some() {
             options.rules.folder.clone_from(&add.directory);
         }

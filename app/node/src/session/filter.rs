@@ -3,7 +3,7 @@
 //! Invariant: what a list forbids holds until it was read again or a person removes it. One that cannot be read at present lets nobody in
 //! whom it kept out before.
 
-use super::{Answer, NodeError, unix_now};
+use super::{Answer, Heard, NodeError, Session, unix_now};
 use crate::message::{AddressList, BadLine, FilterRequest, Forbidden, Reply, TestedAddress};
 use shoal_engine::{AddressFilter, EngineHandle};
 use shoal_session::filter::{
@@ -43,6 +43,19 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// A request, and where the answer goes.
 pub(super) type Asked = (FilterRequest, oneshot::Sender<Answer>);
+
+impl Session {
+    /// Whoever keeps the lists answers.
+    pub(super) fn filter(&self, request: FilterRequest) -> Heard {
+        let keeper = self.filter.clone();
+        Heard::Later(Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            let asked = keeper.send((request, answer)).await;
+            asked.map_err(|_| NodeError::Stopped)?;
+            answered.await.map_err(|_| NodeError::Stopped)?
+        }))
+    }
+}
 
 /// How a file looks: its size and when it was changed.
 type Stamp = (u64, Option<SystemTime>);
@@ -160,7 +173,10 @@ impl Lists {
                 let there = Path::new(&path).metadata().ok().map(|found| look(&found));
                 (there != stamp).then_some(path)
             };
-            known.into_iter().filter_map(changed).collect::<Vec<String>>()
+            known
+                .into_iter()
+                .filter_map(changed)
+                .collect::<Vec<String>>()
         });
         // A disk that does not answer now is looked at another time.
         if let Ok(Ok(changed)) = timeout(READ_WITHIN, looking).await {

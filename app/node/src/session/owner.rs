@@ -169,6 +169,7 @@ impl Session {
             CarrierKind::Category | CarrierKind::Tag => None,
         };
         rules_text::tell(&mut rules, &said).map_err(NodeError::Usage)?;
+        self.routes.check(&said, &rules)?;
         if let Some(alternative) = alternative {
             self.set_alternative(alternative).await?;
         }
@@ -274,6 +275,9 @@ impl Session {
         if kind == CarrierKind::Session {
             self.tell_queue_settings();
             self.limit_everything();
+            for id in self.entries.keys().copied().collect::<Vec<i64>>() {
+                self.follow_route(id);
+            }
             return;
         }
         let ids: Vec<i64> = self.entries.keys().copied().collect();

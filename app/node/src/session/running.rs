@@ -9,18 +9,21 @@ use crate::entry::{Entry, Run, Source};
 use crate::journal;
 use crate::message::Occasion;
 use shoal_engine::{
-    AddMagnet, AddTorrent, Change, EngineError, FoundTorrent, MagnetError, MagnetHandle,
-    TorrentHandle,
+    AddMagnet, AddTorrent, Change, EngineError, FilePriority, FoundTorrent, MagnetError,
+    MagnetHandle, TorrentHandle,
 };
-use shoal_metainfo::{Magnet, Metainfo};
+use shoal_metainfo::{FileIndex, Magnet, Metainfo};
 use shoal_session::queue;
 use shoal_storage::{Fate, Removed, home_trash};
 use shoal_store::Removing;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use url::Url;
 
 /// How soon a torrent is tried again whose name is still in use.
 const BEGIN_AGAIN: Duration = Duration::from_millis(200);
@@ -79,6 +82,12 @@ impl Session {
         };
         match std::mem::replace(&mut entry.run, Run::Idle) {
             Run::Searching(task, _) => task.abort(),
+            Run::Beginning => {
+                if let Some(withdrawn) = &entry.withdrawn {
+                    withdrawn.cancel();
+                }
+                entry.run = Run::Beginning;
+            }
             Run::Running(handle, _) => {
                 entry.run = Run::Stopping(handle.watch());
                 // It hears of it when it has room for messages, and the session does not wait for that.
@@ -145,8 +154,27 @@ impl Session {
             self.forget(id);
             return None;
         }
+        let (searched_by, entry) = (entry.route.take(), self.entries.get(&id)?);
+        let (route, standing) = self.routes.standing(&self.route_of(entry));
+        if let Err(why) = standing {
+            self.await_route(id, route, &why);
+            return None;
+        }
+        // A search by another route is no good, and ends.
+        let search = search.filter(|_| searched_by.as_ref() == Some(&route));
+        let entry = self.entries.get_mut(&id)?;
         let trackers = &self.settings.add_trackers;
         let mut begin = begin(entry, &self.journals, trackers, search);
+        let withdrawn = CancellationToken::new();
+        match &mut begin {
+            Begin::Torrent(add) => {
+                add.route = Some(route.to_string());
+                add.withdrawn = withdrawn.clone();
+            }
+            Begin::Magnet(add) => add.route = Some(route.to_string()),
+        }
+        entry.no_way = self.shut_ways.get(&*route).cloned();
+        (entry.route, entry.withdrawn) = (Some(route), Some(withdrawn));
         if let Begin::Torrent(add) = &mut begin {
             add.limits = rates(&entry.options.rules);
             add.limit_groups = self.groups.of(&self.carriers, &entry.options);
@@ -157,8 +185,13 @@ impl Session {
 
     fn begin_search(&self, id: i64, run: u64, add: AddMagnet) {
         let (engine, news) = (self.engine.handle(), self.news.clone());
+        let entry = self.entries.get(&id);
+        let withdrawn = entry.and_then(|entry| entry.withdrawn.clone());
         tokio::spawn(async move {
-            let begun = engine.add_magnet(add).await.map(Begun::Search);
+            let begun = match withdrawn.is_some_and(|withdrawn| withdrawn.is_cancelled()) {
+                true => Err(EngineError::Withdrawn),
+                false => engine.add_magnet(add).await.map(Begun::Search),
+            };
             drop(news.send((id, run, News::Begun(begun))).await);
         });
     }
@@ -191,12 +224,23 @@ impl Session {
     }
 
     async fn begun(&mut self, id: i64, run: u64, begun: Result<Begun, EngineError>) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.withdrawn = None;
+        }
         let run = match begun {
             Ok(Begun::Torrent(handle)) => return self.runs(id, handle).await,
             Ok(Begun::Search(search)) => self.wait_for(id, run, search),
             Err(error) => {
-                // No two torrents of a session share a name: this one's is that of a removed one, which takes leave.
-                let later = matches!(error, EngineError::Duplicate);
+                // No two torrents of a session share a name: this one's is that of a removed one, which takes leave, or it does so itself,
+                // by another route. Which route it takes then is seen when it is begun again.
+                let later = matches!(
+                    error,
+                    EngineError::Duplicate
+                        | EngineError::Withdrawn
+                        | EngineError::NoRoute(_)
+                        | EngineError::RouteInChange(_)
+                        | EngineError::OtherRoute
+                );
                 if later {
                     self.again_after(BEGIN_AGAIN, id, run);
                 }
@@ -230,6 +274,7 @@ impl Session {
             self.halt(id);
             self.forget(id);
         }
+        self.follow_route(id);
     }
 
     /// The engine has it. What it has come to until now was told before it was known here.
@@ -381,6 +426,8 @@ impl Session {
                 entry.run = Run::Idle;
                 match found {
                     Ok(found) => self.found(id, *search, found).await,
+                    // Its route has ended.
+                    Err(MagnetError::Stopped) => self.begin(id, None),
                     Err(error) => self.fail(id, error.to_string()),
                 }
             }
@@ -470,13 +517,18 @@ fn begin(
     // Those of a private torrent are its own alone (BEP 27).
     let trackers = if entry.is_private() { &[] } else { trackers };
     let trackers = entry.options.more_trackers.iter().chain(trackers);
-    let trackers = trackers.filter_map(|url| url.parse().ok()).collect();
+    let trackers: Vec<Url> = trackers.filter_map(|url| url.parse().ok()).collect();
     match &entry.source {
         Source::Metainfo(metainfo) => {
             let mut add = AddTorrent::new(Arc::clone(metainfo), entry.directory.clone());
             if let Some(wanted) = &entry.selection {
                 add = add.select(wanted);
             }
+            add.renamed = renamed(entry);
+            add.priorities = priorities(entry, metainfo.files().len()).or(add.priorities);
+            add.first_last = entry.options.first_last;
+            add.web_seeds = urls(&entry.options.web_seeds);
+            add.tiers = tiers(entry, &trackers);
             add.sequential = entry.sequential;
             add.preallocate = entry.options.preallocate;
             add.super_seed = entry.options.super_seed;
@@ -497,6 +549,46 @@ fn begin(
             route: None,
         })),
     }
+}
+
+/// The files that are not where the metainfo has them.
+fn renamed(entry: &Entry) -> BTreeMap<FileIndex, PathBuf> {
+    let renamed = entry.options.renamed.iter();
+    renamed
+        .map(|(file, parts)| (FileIndex(*file), parts.iter().collect()))
+        .collect()
+}
+
+/// How much each of so many files is wanted, where that is not all as usual.
+fn priorities(entry: &Entry, files: usize) -> Option<Vec<FilePriority>> {
+    let raised = &entry.options.priorities;
+    if raised.is_empty() {
+        return None;
+    }
+    let of = |file: u32| {
+        let place = FileIndex(file).get();
+        let selection = entry.selection.as_ref();
+        let wanted = selection.is_none_or(|all| all.get(place) != Some(&false));
+        match raised.get(&file) {
+            _ if !wanted => FilePriority::Skip,
+            Some(2) => FilePriority::High,
+            Some(3..) => FilePriority::Highest,
+            _ => FilePriority::Normal,
+        }
+    };
+    Some((0..).map(of).take(files).collect())
+}
+
+/// Trackers in place of the torrent's own, where a person has said so, and those besides, each in a tier of its own.
+fn tiers(entry: &Entry, besides: &[Url]) -> Option<Vec<Vec<Url>>> {
+    let tiers = entry.options.trackers.as_ref()?.iter();
+    let besides = besides.iter().map(|url| vec![url.clone()]);
+    Some(tiers.map(|tier| urls(tier)).chain(besides).collect())
+}
+
+/// Those that can be read.
+fn urls(texts: &[String]) -> Vec<Url> {
+    texts.iter().filter_map(|url| url.parse().ok()).collect()
 }
 
 /// For each file whether the link selects it (BEP 53); `None` is all.

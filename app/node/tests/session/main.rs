@@ -4,8 +4,11 @@
 
 mod control;
 mod filter;
+mod giving;
 mod hook;
+mod import;
 mod life;
+mod route;
 mod schedule;
 mod support;
 mod told;

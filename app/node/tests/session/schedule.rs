@@ -1,6 +1,8 @@
 //! What holds at which hours.
 
-use crate::support::{self, PATIENCE, all_are, ask, downloads, into, list, make, named, node, sample};
+use crate::support::{
+    self, PATIENCE, all_are, ask, downloads, into, list, make, named, node, sample,
+};
 use shoal_node::message::{
     CarrierKind, Holds, Now, Reply, Request, Schedule, ScheduleRequest, Span, State,
 };
