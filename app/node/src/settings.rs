@@ -181,6 +181,17 @@ const KEYS: [Key; 31] = [
         |settings| values::show_switch(settings.preallocate).to_owned(),
     ),
     key(
+        "content.recheck_when_complete",
+        "everything is read again once it is there: on or off",
+        |settings, text| {
+            put(
+                &mut settings.recheck_when_complete,
+                values::parse_switch(text),
+            )
+        },
+        |settings| values::show_switch(settings.recheck_when_complete).to_owned(),
+    ),
+    key(
         "dht.enabled",
         "peers of torrents that are not private come from the DHT, too: on or off; holds from the next start",
         |settings, text| put(&mut settings.network.dht, values::parse_switch(text)),
@@ -197,21 +208,40 @@ const KEYS: [Key; 31] = [
         list: true,
     },
     key(
-        "content.recheck_when_complete",
-        "everything is read again once it is there: on or off",
-        |settings, text| {
-            put(
-                &mut settings.recheck_when_complete,
-                values::parse_switch(text),
-            )
-        },
-        |settings| values::show_switch(settings.recheck_when_complete).to_owned(),
-    ),
-    key(
         "folder.data",
         "where data goes that is told no other folder: an absolute path; empty is the folder that `shoal add` is called in",
         |settings, text| put(&mut settings.folder_data, folder(text)),
         |settings| settings.folder_data.clone().unwrap_or_default(),
+    ),
+    key(
+        "folder.follow",
+        "a new torrent without a folder of its own takes that of its category, tags or the session: always, also when they change, once, or never, but for folder.data",
+        |settings, text| put(&mut settings.follow, choice(text, &FOLLOW)),
+        |settings| word(settings.follow, &FOLLOW),
+    ),
+    key(
+        "folder.incomplete",
+        "where data lies until everything wanted is there: an absolute path; empty is where it lies then",
+        |settings, text| put(&mut settings.folder_incomplete, folder(text)),
+        |settings| settings.folder_incomplete.clone().unwrap_or_default(),
+    ),
+    key(
+        "folder.when_category_moved",
+        "when a category or tag gets another folder, its torrents without one of their own: move or stay",
+        |settings, text| put(&mut settings.when_category_moved, choice(text, &WHEN_MOVED)),
+        |settings| word(settings.when_category_moved, &WHEN_MOVED),
+    ),
+    key(
+        "folder.when_category_set",
+        "when a torrent without a folder of its own gets another category or tag with a folder: move or stay",
+        |settings, text| put(&mut settings.when_category_set, choice(text, &WHEN_MOVED)),
+        |settings| word(settings.when_category_set, &WHEN_MOVED),
+    ),
+    key(
+        "folder.when_session_moved",
+        "when folder.data or folder.incomplete change, torrents that lie there: move or stay",
+        |settings, text| put(&mut settings.when_session_moved, choice(text, &WHEN_MOVED)),
+        |settings| word(settings.when_session_moved, &WHEN_MOVED),
     ),
     key(
         "listen.port",
@@ -272,36 +302,6 @@ const KEYS: [Key; 31] = [
             put(transports, network::parse_transports(text))
         },
         |settings| network::show_transports(settings.network.transports),
-    ),
-    key(
-        "folder.follow",
-        "a new torrent without a folder of its own takes that of its category, tags or the session: always, also when they change, once, or never, but for folder.data",
-        |settings, text| put(&mut settings.follow, choice(text, &FOLLOW)),
-        |settings| word(settings.follow, &FOLLOW),
-    ),
-    key(
-        "folder.incomplete",
-        "where data lies until everything wanted is there: an absolute path; empty is where it lies then",
-        |settings, text| put(&mut settings.folder_incomplete, folder(text)),
-        |settings| settings.folder_incomplete.clone().unwrap_or_default(),
-    ),
-    key(
-        "folder.when_category_moved",
-        "when a category or tag gets another folder, its torrents without one of their own: move or stay",
-        |settings, text| put(&mut settings.when_category_moved, choice(text, &WHEN_MOVED)),
-        |settings| word(settings.when_category_moved, &WHEN_MOVED),
-    ),
-    key(
-        "folder.when_category_set",
-        "when a torrent without a folder of its own gets another category or tag with a folder: move or stay",
-        |settings, text| put(&mut settings.when_category_set, choice(text, &WHEN_MOVED)),
-        |settings| word(settings.when_category_set, &WHEN_MOVED),
-    ),
-    key(
-        "folder.when_session_moved",
-        "when folder.data or folder.incomplete change, torrents that lie there: move or stay",
-        |settings, text| put(&mut settings.when_session_moved, choice(text, &WHEN_MOVED)),
-        |settings| word(settings.when_session_moved, &WHEN_MOVED),
     ),
     key(
         "queue.downloads",
