@@ -132,6 +132,7 @@ pub(super) fn newborn(
         received_bytes: 0,
         duplicate_blocks: 0,
         discarded_blocks: 0,
+        super_seeded: false,
         bans: Vec::new(),
         suspensions: 0,
         unreadable: 0,
