@@ -341,7 +341,7 @@ impl Checks {
     /// A node dials another, or says something to it.
     pub(crate) fn speaks(&mut self, node: NodeId, other: NodeId, how: &str) {
         if let Err(why) = self.conduct.speaks(node, other, self.moment) {
-            self.violate(&format!("node {} {how} node {}, {why}", node.0, other.0));
+            self.violate(&format!("node {} {how} node {} {why}", node.0, other.0));
         }
     }
 

@@ -180,6 +180,8 @@ pub(crate) struct Node {
     pub(crate) received_bytes: u64,
     pub(crate) duplicate_blocks: u64,
     pub(crate) discarded_blocks: u64,
+    /// It became a super-seed when it had given enough.
+    pub(crate) super_seeded: bool,
     pub(crate) bans: Vec<IpAddr>,
     pub(crate) suspensions: u32,
     /// Requests that could not be served because the volume was gone.

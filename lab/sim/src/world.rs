@@ -366,6 +366,7 @@ impl World {
             received_bytes: node.received_bytes,
             duplicate_blocks: node.duplicate_blocks,
             discarded_blocks: node.discarded_blocks,
+            super_seeded: node.super_seeded,
             banned: node
                 .bans
                 .iter()

@@ -131,7 +131,13 @@ fn the_seeds_of_a_session_take_turns_until_each_has_given_enough() {
 #[test]
 fn seeds_that_have_given_enough_go_on_as_super_seeds_where_they_are_told_to() {
     for seed in seeds(4) {
-        run(session::queue_of_seeds(seed, Then::SuperSeed));
+        let setup = session::queue_of_seeds(seed, Then::SuperSeed);
+        let torrents = setup.hosts[0].torrents.clone();
+        let outcome = run(setup);
+        for node in torrents {
+            let became_one = outcome.nodes[node.0 as usize].super_seeded;
+            assert!(became_one, "seed {seed}: {node:?}");
+        }
     }
 }
 

@@ -48,7 +48,7 @@ impl Conduct {
     ) -> Result<(), &'static str> {
         let book = &self.0[node.get()];
         if book.silent_after.is_some_and(|after| now > after) {
-            return Err("which has stopped, or reads what it has");
+            return Err("although it has stopped or is read");
         }
         let forbidden = book.forbidden_after.get(&other);
         match forbidden.is_some_and(|&after| now > after) {

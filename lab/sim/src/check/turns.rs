@@ -36,6 +36,8 @@ struct Book {
     waits_since: Option<Moment>,
     wrong_since: Option<Moment>,
     gave_enough: bool,
+    /// It runs to be read.
+    checks: bool,
 }
 
 /// The books of one session.
@@ -81,9 +83,17 @@ impl Turns {
             return Err("starts although it has given enough".to_owned());
         }
         (book.moved_at, book.waits_since) = (now, None);
+        book.checks = activity == Activity::Check;
         let minute = Duration::from_secs(60);
         book.starts.retain(|(at, _)| now - *at < minute);
         book.starts.push((now, activity));
+        let checks = self.books.values().filter(|book| book.checks).count();
+        let most = self.most(Activity::Check);
+        // Who stops is told so before others start.
+        if activity == Activity::Check && checks > most {
+            return Err(format!("is one of {checks} that are read, {most} may be"));
+        }
+        let book = self.books.entry(node).or_default();
         let same = book.starts.iter().filter(|(_, other)| *other == activity);
         match same.count() {
             0..=MAX_STARTS_A_MINUTE => Ok(()),
@@ -93,6 +103,7 @@ impl Turns {
 
     pub(super) fn stopped(&mut self, node: NodeId) -> Result<(), String> {
         let book = self.books.entry(node).or_default();
+        book.checks = false;
         let ran = book.runs_since.take().is_some();
         ran.then_some(())
             .ok_or_else(|| "stops although it does not run".to_owned())

@@ -193,7 +193,7 @@ pub fn queue_of_seeds(seed: u64, then: Then) -> Setup {
             },
             ..quick()
         },
-        patience: Duration::from_secs(240),
+        patience: Duration::from_secs(130),
     });
     setup
 }

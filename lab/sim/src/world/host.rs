@@ -169,7 +169,10 @@ impl World {
                 }
             }
             Output::LimitReached(key, _, Then::SuperSeed) => {
-                self.torrent_input(node_of(key), torrent::Input::SuperSeed(true));
+                let node = node_of(key);
+                self.torrent_input(node, torrent::Input::SuperSeed(true));
+                let state = &mut self.nodes[node.get()];
+                state.super_seeded |= state.torrent.is_super_seeding();
             }
             Output::LimitReached(key, ..) => self.checks.gave_enough(host, node_of(key)),
         }

@@ -132,6 +132,7 @@ pub(super) fn newborn(
         received_bytes: 0,
         duplicate_blocks: 0,
         discarded_blocks: 0,
+        super_seeded: false,
         bans: Vec::new(),
         suspensions: 0,
         unreadable: 0,
@@ -208,7 +209,7 @@ impl World {
                 let others: Vec<NodeId> = others.collect();
                 self.swarm_is(node, seeds, all - seeds);
                 self.network
-                    .choose_multiple(others.into_iter(), self.setup.tracker_peers)
+                    .choose_multiple(others, self.setup.tracker_peers)
             }
         };
         let addresses = ids.into_iter().map(address_of).collect();
