@@ -20,6 +20,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use shoal_engine::{DhtRouter, EncryptionPolicy, PeerTransports, SessionSettings};
 use shoal_metainfo::create::Kind;
 use shoal_metainfo::metainfo::{Contact, TrackerUrl};
+use shoal_node::values;
 use shoal_transport::{Binding, IpNet, OriginClass, Proxy, RateLimits};
 use url::Url;
 
@@ -29,8 +30,8 @@ use crate::units;
 
 pub(crate) use node::{
     AddArgs, CategoryArgs, CategoryDo, ImportArgs, LimitArgs, ListArgs, NamedArgs, QueueArgs,
-    RemoveArgs, RenameArgs, RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey, TagArgs, TagDo,
-    UpArgs,
+    RemoveArgs, RenameArgs, RouteArgs, RouteDo, RuleArgs, SettingsArgs, SettingsDo, ShareArgs,
+    SortKey, TagArgs, TagDo, UpArgs,
 };
 pub(crate) use selection::{Selection, numbered};
 
@@ -105,6 +106,7 @@ pub(crate) enum Command {
     Share(ShareArgs),
     Category(CategoryArgs),
     Tag(TagArgs),
+    Route(RouteArgs),
     Rename(RenameArgs),
     Rm(RemoveArgs),
     Settings(SettingsArgs),
@@ -202,7 +204,7 @@ pub(crate) struct ShowArgs {
     #[arg(
         long,
         value_name = "ADDR|IFACE",
-        value_parser = parse_binding,
+        value_parser = values::parse_binding,
         requires = "scrape",
         help_heading = "Network"
     )]
@@ -345,10 +347,10 @@ pub(crate) struct NetworkArgs {
     pub(crate) allow_net: Vec<IpNet>,
     /// The address or interface that everything goes through, or nothing goes at all; 0.0.0.0 is any
     /// [default: the address of --listen if it is a single one, or else any]
-    #[arg(long, value_name = "ADDR|IFACE", value_parser = parse_binding)]
+    #[arg(long, value_name = "ADDR|IFACE", value_parser = values::parse_binding)]
     bind: Option<Binding>,
     /// A name server to ask instead of the system's, which does not follow --bind: this one is asked over the same way as all else
-    #[arg(long = "dns", value_name = "ADDR[:PORT]", value_parser = parse_name_server, conflicts_with = "proxy")]
+    #[arg(long = "dns", value_name = "ADDR[:PORT]", value_parser = values::parse_name_server, conflicts_with = "proxy")]
     pub(crate) name_servers: Vec<SocketAddr>,
     /// The proxy that everything goes through, or nothing goes at all: socks4://, socks4a://, socks5:// or http://, a name where it wants
     /// one, its address and port. Names are looked up by it. Nobody can connect to us then, and uTP and the DHT work with socks5 alone
@@ -390,9 +392,6 @@ const DHT_ROUTERS: [&str; 3] = [
     "router.bittorrent.com:6881",
     "dht.transmissionbt.com:6881",
 ];
-
-/// Where name servers listen (RFC 1035 section 4.2).
-const DNS_PORT: u16 = 53;
 
 impl NetworkArgs {
     /// Whom to ask for the first contacts of the DHT; `None` where it is off.
@@ -462,6 +461,12 @@ impl NetworkArgs {
     /// Whether somebody is named to ask for contacts of the DHT.
     pub(crate) fn names_dht_routers(&self) -> bool {
         !self.dht_routers.is_empty()
+    }
+
+    /// Whether a person says by what all leaves.
+    pub(crate) fn says_route(&self) -> bool {
+        let bound = self.bind.is_some() || self.binding() != Binding::Any;
+        bound || self.proxy.is_some() || !self.name_servers.is_empty()
     }
 
     /// What sockets are bound to. Whoever listens on one address of several is known to peers and trackers by that
@@ -564,23 +569,6 @@ fn parse_peer(text: &str) -> Result<SocketAddr, String> {
 fn parse_router(text: &str) -> Result<Contact, String> {
     let contact = Contact::parse(text);
     contact.ok_or_else(|| "write a name or an address and a port, like dht.example:6881".to_owned())
-}
-
-fn parse_name_server(text: &str) -> Result<SocketAddr, String> {
-    let address = text
-        .parse::<IpAddr>()
-        .map(|ip| SocketAddr::new(ip, DNS_PORT));
-    let address = address.or_else(|_| text.parse());
-    address.map_err(|_| "write an address, such as 10.8.0.1".to_owned())
-}
-
-fn parse_binding(text: &str) -> Result<Binding, String> {
-    match text.parse::<IpAddr>() {
-        Ok(address) if address.is_unspecified() => Ok(Binding::Any),
-        Ok(address) => Ok(Binding::Address(address)),
-        Err(_) if text.is_empty() => Err("write an address or the name of an interface".to_owned()),
-        Err(_) => Ok(Binding::Interface(text.to_owned())),
-    }
 }
 
 /// The names of the policies, as other clients have them.

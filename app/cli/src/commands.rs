@@ -39,6 +39,7 @@ pub(crate) fn run(command_line: CommandLine) -> Exit {
         Command::Share(args) => node::share(args, &mut output),
         Command::Category(args) => node::category(args, &mut output),
         Command::Tag(args) => node::tag(args, &mut output),
+        Command::Route(args) => node::route(args, &mut output),
         Command::Rename(args) => node::rename(args, &mut output),
         Command::Rm(args) => node::remove(args, &mut output),
         Command::Settings(args) => node::settings(args, &mut output),

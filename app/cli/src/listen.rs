@@ -4,7 +4,10 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
-use shoal_engine::{DhtConfig, Engine, EngineConfig, EngineError, PortMapping};
+use shoal_engine::{
+    DhtConfig, Engine, EngineConfig, EngineError, PeerTransports, PortMapping, RouteConfig,
+};
+use shoal_node::Network;
 use shoal_transport::{TransportConfig, TransportError};
 
 use crate::args::{NetworkArgs, StateArgs};
@@ -36,6 +39,51 @@ pub(crate) async fn start(network: &NetworkArgs, state: &StateArgs) -> Result<En
         }
     }
     Ok(Engine::start(config(everywhere(0))).await?)
+}
+
+/// An engine that opens nothing and sends nothing, until it has a route.
+///
+/// # Errors
+/// As [`Engine::start`].
+pub(crate) async fn closed(network: &NetworkArgs) -> Result<Engine, Failure> {
+    let usual = config(network, Vec::new(), None);
+    Ok(Engine::start(EngineConfig {
+        transport: TransportConfig {
+            isolated: true,
+            limits: network.limits(),
+            ..TransportConfig::default()
+        },
+        port_mapping: PortMapping::Never,
+        peers_over: PeerTransports::Tcp,
+        ..usual
+    })
+    .await?)
+}
+
+/// How a node makes its routes, in all that is not said of one.
+///
+/// # Errors
+/// Where the state folder or the proxy's password cannot be read.
+pub(crate) fn network(network: &NetworkArgs, state: &StateArgs) -> Result<Network, Failure> {
+    let config = config(network, network.listen.clone(), dht(network, state)?);
+    let named = network.listen.first().map(SocketAddr::port);
+    let ports = match named {
+        Some(port) => vec![port, 0],
+        None => USUAL_PORTS.chain([0]).collect(),
+    };
+    let transport = TransportConfig {
+        proxy: network.proxy()?,
+        ..config.transport
+    };
+    Ok(Network {
+        route: RouteConfig {
+            transport,
+            peers_over: config.peers_over,
+            port_mapping: config.port_mapping,
+            dht: config.dht,
+        },
+        ports,
+    })
 }
 
 /// How to take part in the DHT, whose contacts are remembered in `dht/contacts` of the state folder.

@@ -9,10 +9,12 @@ mod import;
 pub mod journal;
 pub mod message;
 mod names;
+mod route;
 mod rules_text;
 mod session;
 mod settings;
 pub mod values;
 
 pub use control::{Client, ClientError, serve};
-pub use session::{Node, NodeError, NodeSettings};
+pub use route::{Network, PasswordError, told_password};
+pub use session::{Node, NodeError, NodeSettings, has_own_route};

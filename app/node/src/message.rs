@@ -3,6 +3,10 @@
 //!
 //! Invariant: what is absent of a request means that nothing is said of it.
 
+mod route;
+
+pub use route::{Interface, Route, RouteRequest, RouteState, SetRoute};
+
 mod import;
 
 pub use import::{Import, ImportClient, ImportNews, ImportOutcome, ImportedTorrent, MovedFolder};
@@ -96,6 +100,8 @@ pub enum Request {
         /// Their names.
         names: Vec<String>,
     },
+    /// What torrents' bytes may leave by.
+    Route(RouteRequest),
     /// Torrents of another client are to be part of the session.
     Import(Box<Import>),
 }
@@ -307,6 +313,16 @@ pub enum Reply {
         /// By name.
         carriers: Vec<Carrier>,
     },
+    /// What torrents' bytes may leave by.
+    Routes {
+        /// By name.
+        routes: Vec<Route>,
+    },
+    /// What a route can be bound to.
+    Interfaces {
+        /// By name.
+        interfaces: Vec<Interface>,
+    },
     /// What is told of an import: as often as there is something, until it is done.
     Import {
         /// This.
@@ -412,6 +428,8 @@ pub enum State {
     Suspended,
     /// Its files or their drive are not there; it goes on by itself when they are back.
     Missing,
+    /// Its route is not there, and nothing of it goes another way; it goes on by itself when that is back.
+    NoRoute,
     /// It takes leave.
     Stopping,
     /// It cannot go on.
@@ -420,7 +438,7 @@ pub enum State {
 
 impl State {
     /// All of them.
-    pub const ALL: [State; 12] = [
+    pub const ALL: [State; 13] = [
         State::Paused,
         State::Queued,
         State::Enough,
@@ -431,6 +449,7 @@ impl State {
         State::Seeding,
         State::Suspended,
         State::Missing,
+        State::NoRoute,
         State::Stopping,
         State::Failed,
     ];
@@ -449,6 +468,7 @@ impl State {
             State::Seeding => "seeding",
             State::Suspended => "suspended",
             State::Missing => "missing",
+            State::NoRoute => "no_route",
             State::Stopping => "stopping",
             State::Failed => "failed",
         }

@@ -7,16 +7,19 @@ mod adding;
 mod importing;
 mod owner;
 mod rates;
+mod route;
 mod running;
 mod telling;
 
 use crate::entry::{Entry, Run};
 use crate::import::{Importer, Taking};
-use crate::message::{ErrorKind, Import, ImportNews, Reply, Request, Torrent};
+use crate::message::{self, ErrorKind, Import, ImportNews, Reply, Request, Torrent};
+use crate::route::Network;
 use crate::settings::Settings;
 use crate::{fetch, names};
 use owner::Carriers;
 use rates::Groups;
+use route::{Changed, Routes};
 use running::{Beginning, News};
 use shoal_engine::Engine;
 use shoal_machine::{Machine, Moment};
@@ -31,6 +34,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
+
+pub use route::has_own_route;
 
 /// How many requests and news wait for the session.
 const MAILBOX: usize = 64;
@@ -62,6 +67,9 @@ pub enum NodeError {
     /// No category or tag is.
     #[error("there is no {0} {1:?}; make it with `shoal {0} set {1:?}`")]
     NoCarrier(&'static str, String),
+    /// No route is.
+    #[error("there is no route {0:?}; make it with `shoal route set {0}`")]
+    NoRoute(String),
     /// Several are.
     #[error("{0:?} could be more than one torrent; write its number, or more of its info hash")]
     Ambiguous(String),
@@ -80,7 +88,9 @@ impl NodeError {
         match self {
             NodeError::Usage(_) | NodeError::Ambiguous(_) => ErrorKind::Usage,
             NodeError::Refused(_) => ErrorKind::Refused,
-            NodeError::NotFound(_) | NodeError::NoCarrier(..) => ErrorKind::NotFound,
+            NodeError::NotFound(_) | NodeError::NoCarrier(..) | NodeError::NoRoute(_) => {
+                ErrorKind::NotFound
+            }
             NodeError::Store(StoreError::Duplicate) => ErrorKind::Duplicate,
             NodeError::Store(_) | NodeError::Stopped => ErrorKind::Failure,
         }
@@ -92,13 +102,19 @@ type Answer = Result<Reply, NodeError>;
 /// What comes of a request.
 enum Heard {
     /// It is done.
-    Done(Answer),
+    Done(Reply),
     /// A torrent, a disk or somebody else has to be waited for, which the session does not.
     Later(Pin<Box<dyn Future<Output = Answer> + Send>>),
 }
 
 /// What waits for the session: what is asked, the file that goes with it, and where the answer goes.
 type Asked = (Request, Option<Vec<u8>>, oneshot::Sender<Answer>);
+
+/// By which network something is fetched that is about to be added.
+type AskedWay = (
+    Box<message::Add>,
+    oneshot::Sender<Result<Transport, NodeError>>,
+);
 
 /// What a session is told besides what its database says.
 #[derive(Clone, Debug, Default)]
@@ -109,12 +125,17 @@ pub struct NodeSettings {
     pub overrides: BTreeMap<String, String>,
     /// The rates of everything, where `shoal limit session` has said nothing.
     pub limits: RateLimits,
+    /// How routes are made.
+    pub network: Network,
+    /// The engine's own route is as a person said for this life of the node, whatever is stored of it. Otherwise, an engine whose own route
+    /// is stored is one that has opened nothing.
+    pub own_route_said: bool,
 }
 
 /// A running node. Clones speak to the same one.
 #[derive(Clone, Debug)]
 pub struct Node {
-    transport: Transport,
+    ways: mpsc::Sender<AskedWay>,
     asks: mpsc::Sender<Asked>,
     importer: Importer,
     stop: mpsc::Sender<(Duration, oneshot::Sender<()>)>,
@@ -130,7 +151,8 @@ impl Node {
         database: Database,
         settings: NodeSettings,
     ) -> Result<Node, StoreError> {
-        let transport = engine.transport().clone();
+        let (ways, asked_ways) = mpsc::channel(MAILBOX);
+        let (changed, routes_changed) = mpsc::channel(MAILBOX);
         let (asks, asked) = mpsc::channel(MAILBOX);
         let (stop, stopped) = mpsc::channel(1);
         let (news, heard) = mpsc::channel(MAILBOX);
@@ -140,7 +162,10 @@ impl Node {
             journals,
             overrides,
             limits,
+            network,
+            own_route_said,
         } = settings;
+        let routes = Routes::read(&database, network, own_route_said, changed).await?;
         let mut stored = database.settings().await?;
         stored.extend(overrides);
         let settings = Settings::from_stored(&stored);
@@ -159,6 +184,8 @@ impl Node {
             settings,
             carriers,
             groups: Groups::default(),
+            routes,
+            shut_ways: BTreeMap::new(),
             limits,
             entries: entries.collect(),
             running: BTreeMap::new(),
@@ -171,9 +198,18 @@ impl Node {
             room,
             reached: Vec::new(),
         };
-        tokio::spawn(session.run(order, asked, taken, heard, rooms, stopped));
+        let mail = Mail {
+            asked,
+            ways: asked_ways,
+            taken,
+            routes: routes_changed,
+            heard,
+            rooms,
+            stopped,
+        };
+        tokio::spawn(session.run(order, mail));
         Ok(Node {
-            transport,
+            ways,
             asks,
             importer,
             stop,
@@ -189,7 +225,8 @@ impl Node {
         let file = match &mut request {
             Request::Add(add) => match add.url.take() {
                 Some(url) if file.is_none() && add.magnet.is_none() => {
-                    let file = fetch::torrent_at(&self.transport, &url).await;
+                    let transport = self.way_for(add).await?;
+                    let file = fetch::torrent_at(&transport, &url).await;
                     Some(file.map_err(|error| NodeError::Refused(error.to_string()))?)
                 }
                 Some(_) => return Err(NodeError::Usage(adding::ONE_SOURCE.to_owned())),
@@ -199,6 +236,14 @@ impl Node {
         };
         let (answer, answered) = oneshot::channel();
         let asked = self.asks.send((request, file, answer)).await;
+        asked.map_err(|_| NodeError::Stopped)?;
+        answered.await.map_err(|_| NodeError::Stopped)?
+    }
+
+    /// The network of the route that holds for what is about to be added.
+    async fn way_for(&self, add: &message::Add) -> Result<Transport, NodeError> {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.ways.send((Box::new(add.clone()), answer)).await;
         asked.map_err(|_| NodeError::Stopped)?;
         answered.await.map_err(|_| NodeError::Stopped)?
     }
@@ -225,6 +270,19 @@ impl Node {
     }
 }
 
+/// What comes to the session.
+struct Mail {
+    asked: mpsc::Receiver<Asked>,
+    /// Who fetches something that is to be added.
+    ways: mpsc::Receiver<AskedWay>,
+    /// What comes of an import.
+    taken: mpsc::Receiver<Taking>,
+    routes: mpsc::Receiver<Changed>,
+    heard: mpsc::Receiver<(i64, u64, News)>,
+    rooms: mpsc::Receiver<()>,
+    stopped: mpsc::Receiver<(Duration, oneshot::Sender<()>)>,
+}
+
 struct Session {
     started: Instant,
     queue: Queue,
@@ -234,6 +292,9 @@ struct Session {
     settings: Settings,
     carriers: Carriers,
     groups: Groups,
+    routes: Routes,
+    /// The routes by which nothing leaves at present, and why.
+    shut_ways: BTreeMap<String, Arc<str>>,
     /// Of everything, where the session says nothing of them.
     limits: RateLimits,
     entries: BTreeMap<i64, Entry>,
@@ -256,16 +317,9 @@ struct Session {
 }
 
 impl Session {
-    async fn run(
-        mut self,
-        order: Vec<i64>,
-        mut asked: mpsc::Receiver<Asked>,
-        mut taken: mpsc::Receiver<Taking>,
-        mut heard: mpsc::Receiver<(i64, u64, News)>,
-        mut rooms: mpsc::Receiver<()>,
-        mut stopped: mpsc::Receiver<(Duration, oneshot::Sender<()>)>,
-    ) {
+    async fn run(mut self, order: Vec<i64>, mut mail: Mail) {
         self.limit_everything();
+        self.open_routes(&mut mail.routes).await;
         self.line_up(order);
         let every = |period| {
             let mut ticks = tokio::time::interval(period);
@@ -280,26 +334,35 @@ impl Session {
             self.begin_all();
             let deadline = self.queue.deadline();
             tokio::select! {
-                Some((request, file, answer)) = asked.recv() => {
+                Some((request, file, answer)) = mail.asked.recv() => {
                     // Whoever asked may have gone.
                     match self.hear(request, file).await {
-                        Heard::Done(answered) => drop(answer.send(answered)),
-                        Heard::Later(answered) => {
+                        Ok(Heard::Done(reply)) => drop(answer.send(Ok(reply))),
+                        Ok(Heard::Later(answered)) => {
                             tokio::spawn(async move { drop(answer.send(answered.await)) });
                         }
+                        Err(error) => drop(answer.send(Err(error))),
                     }
                 }
-                Some((takeover, answer)) = taken.recv() => {
+                Some((add, answer)) = mail.ways.recv() => {
+                    // Whoever asked may have gone.
+                    drop(answer.send(self.way_for(&add)));
+                }
+                Some(changed) = mail.routes.recv() => self.route_changed(changed),
+                Some((takeover, answer)) = mail.taken.recv() => {
                     let id = self.take_over(takeover).await;
                     // Whoever asked may have gone.
                     drop(answer.send(id));
                 }
-                Some((id, run, news)) = heard.recv() => self.learn(id, run, news).await,
+                Some((id, run, news)) = mail.heard.recv() => self.learn(id, run, news).await,
                 Some(changes) = changes.next() => self.follow(changes).await,
-                Some(()) = rooms.recv() => self.batches -= 1,
-                Some(stop) = stopped.recv() => break stop,
+                Some(()) = mail.rooms.recv() => self.batches -= 1,
+                Some(stop) = mail.stopped.recv() => break stop,
                 () = until(self.started, deadline) => self.tell(queue::Input::Tick),
-                _ = look.tick() => self.tell_progress(),
+                _ = look.tick() => {
+                    self.tell_progress();
+                    self.look_at_ways();
+                }
                 _ = write.tick() => self.write_totals(&unwritten(&self.entries)).await,
                 _ = share.tick() => self.write_shares(None).await,
                 else => return,
@@ -402,11 +465,7 @@ impl Session {
         }
     }
 
-    async fn hear(&mut self, request: Request, file: Option<Vec<u8>>) -> Heard {
-        Heard::Done(self.answer(request, file).await)
-    }
-
-    async fn answer(&mut self, request: Request, file: Option<Vec<u8>>) -> Answer {
+    async fn hear(&mut self, request: Request, file: Option<Vec<u8>>) -> Result<Heard, NodeError> {
         let ids = match request {
             Request::Add(add) => vec![self.add(*add, file).await?],
             Request::List { torrents } if torrents.is_empty() => {
@@ -416,29 +475,34 @@ impl Session {
             Request::Pause { torrents } => self.wish(&torrents, Wish::Paused).await?,
             Request::Resume { torrents } => self.wish(&torrents, Wish::Queued).await?,
             Request::Start { torrents } => self.wish(&torrents, Wish::Forced).await?,
-            Request::Remove { torrents, data } => return self.remove(&torrents, data).await,
+            Request::Remove { torrents, data } => {
+                return self.remove(&torrents, data).await.map(Heard::Done);
+            }
             Request::Recheck { torrents } => self.recheck(&torrents)?,
             Request::Announce { torrents } => self.announce(&torrents)?,
             Request::Change(change) => self.change(*change).await?,
             Request::Queue { torrents, to } => self.shift(&torrents, to).await?,
             Request::Settings {} => {
                 let settings = self.settings.shown();
-                return Ok(Reply::Settings { settings });
+                return Ok(Heard::Done(Reply::Settings { settings }));
             }
-            Request::Set { assignments } => return self.set(&assignments).await,
-            Request::Carriers { kind } => return Ok(self.shown_carriers(kind)),
+            Request::Set { assignments } => {
+                return self.set(&assignments).await.map(Heard::Done);
+            }
+            Request::Carriers { kind } => return Ok(Heard::Done(self.shown_carriers(kind))),
             Request::SetCarrier { kind, name, rules } => {
-                return self.set_carrier(kind, &name, &rules).await;
+                return self.set_carrier(kind, &name, &rules).await.map(Heard::Done);
             }
             Request::RemoveCarriers { kind, names } => {
-                return self.remove_carriers(kind, &names).await;
+                return self.remove_carriers(kind, &names).await.map(Heard::Done);
             }
+            Request::Route(request) => return self.hear_of_routes(request).await,
             Request::Import(_) => {
                 let what = "an import is told of torrent by torrent, to whoever waits for that";
                 return Err(NodeError::Usage(what.to_owned()));
             }
         };
-        Ok(self.torrents(&ids))
+        Ok(Heard::Done(self.torrents(&ids)))
     }
 
     /// Which torrents are meant.

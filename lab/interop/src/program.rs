@@ -41,6 +41,10 @@ pub enum Program {
     Nft,
     /// `miniupnpd`, which maps ports for hosts behind a router.
     Miniupnpd,
+    /// `danted`, a proxy that speaks SOCKS4 and SOCKS5.
+    Danted,
+    /// `tinyproxy`, a proxy that speaks HTTP.
+    Tinyproxy,
 }
 
 impl Program {
@@ -67,6 +71,8 @@ impl Program {
             Program::Valgrind => on_path("valgrind"),
             Program::Nft => on_path("nft"),
             Program::Miniupnpd => on_path("miniupnpd"),
+            Program::Danted => on_path("danted"),
+            Program::Tinyproxy => on_path("tinyproxy"),
         }
     }
 }

@@ -41,6 +41,7 @@ use std::thread;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
@@ -87,6 +88,9 @@ pub enum EngineError {
     /// There are as many routes as there can be.
     #[error("there are {MAX_ROUTES} routes, which is the most: remove one")]
     TooManyRoutes,
+    /// Whoever wanted it changed their mind before it had begun.
+    #[error("it is not wanted any more")]
+    Withdrawn,
     /// The search went by another route.
     #[error("the search for it went by another route: search anew")]
     OtherRoute,
@@ -203,6 +207,8 @@ pub struct AddTorrent {
     pub max_uploads: Option<u32>,
     /// The route that everything of it takes, and nothing another; `None` is the engine's own.
     pub route: Option<String>,
+    /// Nothing of it leaves or runs where this was cancelled before its content was open: that takes as long as its disk does.
+    pub withdrawn: CancellationToken,
 }
 
 impl AddTorrent {
@@ -233,6 +239,7 @@ impl AddTorrent {
             max_connections: None,
             max_uploads: None,
             route: None,
+            withdrawn: CancellationToken::new(),
         }
     }
 
@@ -268,6 +275,8 @@ pub(crate) struct Environment {
     pub(crate) dht: Option<DhtPeers>,
     /// Which addresses peers may have.
     pub(crate) admission: Admission,
+    /// Who is here.
+    pub(crate) register: Register,
     pub(crate) encryption: EncryptionPolicy,
     /// Nobody is spoken to but those whom a person or a torrent named.
     pub(crate) isolated: bool,
@@ -593,6 +602,9 @@ impl EngineHandle {
             entrance,
             ..
         } = entered;
+        if add.withdrawn.is_cancelled() {
+            return Err(EngineError::Withdrawn);
+        }
         let inbox = Inbox::new();
         let sender = inbox.sender();
         let (snapshot, watched) = watch::channel(Snapshot::default());

@@ -42,7 +42,7 @@ pub const MAX_ROUTES: usize = 32;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// How a route is set up.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct RouteConfig {
     /// The network. Its limits mean nothing but for the engine's own route: those hold for all.
     pub transport: TransportConfig,
@@ -248,6 +248,14 @@ impl EngineHandle {
         self.routes.lines()
     }
 
+    /// The network of a route as it is, for those who fetch something else by it. Where the route ends, this ends with it.
+    ///
+    /// # Errors
+    /// Where there is none of this name, or it is just being changed.
+    pub fn route_transport(&self, name: &str) -> Result<Transport, EngineError> {
+        Ok(self.routes.of(Some(name))?.transport.clone())
+    }
+
     async fn change_route(
         &self,
         name: &str,
@@ -399,6 +407,7 @@ pub(crate) async fn open(
         local,
         dht,
         admission: ground.admission.clone(),
+        register: ground.register.clone(),
         encryption: ground.encryption,
         isolated,
         tasks: ground.tasks.clone(),

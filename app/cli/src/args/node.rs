@@ -2,6 +2,8 @@
 //!
 //! Invariant: which torrents are meant, and what values of rules and settings may be, is decided by the node alone.
 
+mod route;
+
 mod import;
 
 pub(crate) use import::ImportArgs;
@@ -16,6 +18,7 @@ use shoal_node::message::Shift;
 use shoal_node::values;
 
 use super::{NetworkArgs, Selection, StateArgs, parse_peer};
+pub(crate) use route::{RouteArgs, RouteDo};
 
 /// Run a node: a session of torrents that goes on where it was
 ///
@@ -98,6 +101,9 @@ pub(crate) struct AddArgs {
     /// It has given enough when it has seeded for this time and nobody asked for anything
     #[arg(long, value_name = "T")]
     pub(crate) seed_idle: Option<String>,
+    /// The route that it takes, also to be fetched from a URL; `none` for the default one
+    #[arg(long, value_name = "NAME")]
+    pub(crate) route: Option<String>,
     /// A peer to connect to
     #[arg(long = "peer", value_name = "ADDR:PORT", value_parser = parse_peer)]
     pub(crate) peers: Vec<SocketAddr>,
@@ -114,6 +120,7 @@ impl AddArgs {
             ("ratio", &self.seed_ratio),
             ("time", &self.seed_time),
             ("idle", &self.seed_idle),
+            ("route", &self.route),
         ])
     }
 }
@@ -319,6 +326,9 @@ pub(crate) struct RuleArgs {
     /// Where the data of its torrents goes, from the root
     #[arg(long, value_name = "DIR")]
     folder: Option<String>,
+    /// The route that its torrents take; `none` for the default one
+    #[arg(long, value_name = "NAME")]
+    route: Option<String>,
 }
 
 impl RuleArgs {
@@ -328,6 +338,7 @@ impl RuleArgs {
             ("down", &self.down),
             ("up", &self.up),
             ("folder", &self.folder),
+            ("route", &self.route),
         ];
         let mut rules = said(&rates);
         rules.extend(self.share.rules());

@@ -1,5 +1,9 @@
 //! `shoal up` runs a node; the other commands here speak to the one that runs.
 
+mod route;
+
+pub(super) use route::route;
+
 mod import;
 
 pub(super) use import::import;
@@ -8,14 +12,16 @@ use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsStr;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use shoal_engine::OWN_ROUTE;
 use shoal_metainfo::metainfo::Limits;
 use shoal_node::message::{
-    Add, Assignment, CarrierKind, Change, ErrorKind, Fate, Reply, Request, Torrent,
+    Add, Assignment, CarrierKind, Change, ErrorKind, Fate, Reply, Request, RouteRequest, Torrent,
 };
 use shoal_node::values;
-use shoal_node::{Client, ClientError, Node, NodeSettings};
+use shoal_node::{Client, ClientError, Node, NodeSettings, has_own_route};
 use shoal_store::{Database, StoreError};
 use shoal_transport::ControlListener;
 
@@ -57,8 +63,12 @@ pub(super) fn up(args: &UpArgs, output: &mut Output) -> Done {
         let folder = journal_path::state_folder("", args.state.state_dir.as_deref())?;
         let journals = journal_path::state_folder("journals", args.state.state_dir.as_deref())?;
         let database = Database::open(&folder.join(DATABASE)).await?;
-        let engine = listen::start(&args.network, &args.state).await?;
-        let addresses = engine.listening().to_vec();
+        // What is stored of the default route holds where a person says nothing else.
+        let own_route_said = args.network.says_route() || !has_own_route(&database).await?;
+        let engine = match own_route_said {
+            true => listen::start(&args.network, &args.state).await?,
+            false => listen::closed(&args.network).await?,
+        };
         let told = [
             ("queue.downloads", args.max_downloads),
             ("queue.seeds", args.max_seeds),
@@ -70,8 +80,11 @@ pub(super) fn up(args: &UpArgs, output: &mut Output) -> Done {
             journals,
             overrides: told.collect(),
             limits: args.network.limits(),
+            network: listen::network(&args.network, &args.state)?,
+            own_route_said,
         };
         let node = Node::start(engine, database, settings).await?;
+        let addresses = listening(&node).await?;
         let serving = tokio::spawn(shoal_node::serve(control, node.clone()));
         let shown = output.show(&Event::Listening(Listening { addresses }));
         if shown.is_ok() {
@@ -86,6 +99,18 @@ pub(super) fn up(args: &UpArgs, output: &mut Output) -> Done {
     // A disk that does not answer must not keep the process.
     runtime.shutdown_background();
     done
+}
+
+/// Where peers may connect by the default route.
+async fn listening(node: &Node) -> Result<Vec<SocketAddr>, Failure> {
+    let asked = node.ask(Request::Route(RouteRequest::List {}), None).await;
+    let reply = asked.map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
+    let Reply::Routes { mut routes } = reply else {
+        return Ok(Vec::new());
+    };
+    routes.retain(|route| route.name == OWN_ROUTE);
+    let own = routes.pop();
+    Ok(own.map_or_else(Vec::new, |route| route.listening))
 }
 
 async fn control(state: &StateArgs) -> Result<ControlListener, Failure> {
@@ -437,6 +462,16 @@ fn show(reply: Reply, output: &mut Output) -> Done {
         Reply::Carriers { carriers } => {
             for carrier in carriers {
                 output.show(&Event::Rules(carrier.into()))?;
+            }
+        }
+        Reply::Routes { routes } => {
+            for route in routes {
+                output.show(&Event::Route(route.into()))?;
+            }
+        }
+        Reply::Interfaces { interfaces } => {
+            for interface in interfaces {
+                output.show(&Event::Interface(interface.into()))?;
             }
         }
         // These come where they are waited for, one after the other.

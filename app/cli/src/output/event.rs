@@ -8,7 +8,7 @@ mod import;
 pub(crate) use import::{ImportBegun, ImportDone, ImportTorrent};
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 use shoal_engine::TrackerLine;
@@ -41,6 +41,8 @@ pub(crate) enum Event {
     SessionTorrent(Box<SessionTorrent>),
     Setting(Setting),
     Rules(Rules),
+    Route(Route),
+    Interface(Interface),
     ImportBegun(ImportBegun),
     ImportTorrent(Box<ImportTorrent>),
     ImportDone(ImportDone),
@@ -80,6 +82,8 @@ impl Event {
                 | Event::SessionTorrent(_)
                 | Event::Setting(_)
                 | Event::Rules(_)
+                | Event::Route(_)
+                | Event::Interface(_)
                 | Event::ImportTorrent(_)
                 | Event::ImportDone(_)
                 | Event::Error(_)
@@ -330,6 +334,52 @@ impl From<message::Carrier> for Rules {
             name: carrier.name,
             rules: carrier.rules,
             torrents: carrier.torrents,
+        }
+    }
+}
+
+/// What torrents of a node may leave by.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Route {
+    pub(crate) name: String,
+    pub(crate) state: &'static str,
+    pub(crate) message: Option<String>,
+    pub(crate) proxy: Option<String>,
+    pub(crate) password_file: Option<String>,
+    pub(crate) bind: Option<String>,
+    pub(crate) dns: Vec<SocketAddr>,
+    pub(crate) listening: Vec<SocketAddr>,
+    pub(crate) torrents: usize,
+}
+
+impl From<message::Route> for Route {
+    fn from(route: message::Route) -> Self {
+        Route {
+            name: route.name,
+            state: route.state.name(),
+            message: route.message,
+            proxy: route.proxy,
+            password_file: route.password_file,
+            bind: route.bind,
+            dns: route.dns,
+            listening: route.listening,
+            torrents: route.torrents,
+        }
+    }
+}
+
+/// What a route can be bound to.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Interface {
+    pub(crate) name: String,
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+impl From<message::Interface> for Interface {
+    fn from(interface: message::Interface) -> Self {
+        Interface {
+            name: interface.name,
+            addresses: interface.addresses,
         }
     }
 }

@@ -5,9 +5,9 @@ mod import;
 use std::collections::BTreeMap;
 
 use super::event::{
-    Checked, Complete, Created, Event, FileEvent, MagnetEvent, Metadata, Progress, Rules, Scrape,
-    SessionTorrent, Setting, Started, Stopped, SwarmFigures, TorrentEvent, TorrentFile, Tracker,
-    WebSeed,
+    Checked, Complete, Created, Event, FileEvent, MagnetEvent, Metadata, Progress, Route, Rules,
+    Scrape, SessionTorrent, Setting, Started, Stopped, SwarmFigures, TorrentEvent, TorrentFile,
+    Tracker, WebSeed,
 };
 use super::text::Line;
 use crate::units::{PieceLength, Seconds, Size, Timestamp};
@@ -52,6 +52,12 @@ pub(super) fn lines(event: &Event) -> Vec<Line> {
         Event::SessionTorrent(torrent) => show_session_torrent(torrent),
         Event::Setting(setting) => show_setting(setting),
         Event::Rules(rules) => vec![show_rules(rules)],
+        Event::Route(route) => show_route(route),
+        Event::Interface(interface) => vec![Line::plain(format!(
+            "{}  {}",
+            interface.name,
+            listed(&interface.addresses)
+        ))],
         Event::ImportBegun(begun) => vec![import::begun(begun)],
         Event::ImportTorrent(torrent) => import::torrent(torrent),
         Event::ImportDone(done) => vec![import::done(done)],
@@ -314,6 +320,34 @@ fn show_rules(rules: &Rules) -> Line {
     };
     let (torrents, words) = (count(rules.torrents, "torrent"), words(&rules.rules));
     Line::plain(format!("{name}  {torrents}  {words}").trim_end().to_owned())
+}
+
+/// What it is, and why it cannot be taken.
+fn show_route(route: &Route) -> Vec<Line> {
+    let torrents = count(route.torrents, "torrent");
+    let mut line = format!("{}  {}  {torrents}", route.name, route.state);
+    let said = [
+        ("proxy", route.proxy.clone()),
+        ("password-file", route.password_file.clone()),
+        ("bind", route.bind.clone()),
+        ("dns", some(listed(&route.dns))),
+        ("listening", some(listed(&route.listening))),
+    ];
+    for (word, text) in said {
+        line.extend(text.map(|text| format!("  {word}={text}")));
+    }
+    let wrong = route.message.as_ref();
+    let wrong = wrong.map(|message| Line::bad("      ").then(message));
+    std::iter::once(Line::plain(line)).chain(wrong).collect()
+}
+
+fn listed<T: ToString>(all: &[T]) -> String {
+    let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+    all.join(",")
+}
+
+fn some(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 fn show_started(started: &Started) -> Line {

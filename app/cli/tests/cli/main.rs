@@ -7,6 +7,7 @@ mod import;
 mod magnets;
 mod node;
 mod round_trip;
+mod route;
 mod scrape;
 mod support;
 mod transfer;

@@ -90,7 +90,7 @@ impl Session {
     }
 
     /// What is told of a torrent as it is added.
-    fn options(&self, add: &message::Add) -> Result<TorrentOptions, NodeError> {
+    pub(super) fn options(&self, add: &message::Add) -> Result<TorrentOptions, NodeError> {
         let mut options = TorrentOptions {
             name: add.name.clone().filter(|name| !name.is_empty()),
             category: add.category.clone(),
@@ -104,6 +104,7 @@ impl Session {
         self.check_carriers(options.category.as_deref(), &options.tags)?;
         settings::trackers(&add.trackers.join(" ")).map_err(NodeError::Usage)?;
         rules_text::tell(&mut options.rules, &add.rules).map_err(NodeError::Usage)?;
+        self.routes.check(&add.rules, &options.rules)?;
         if add.directory.is_some() {
             options.rules.folder.clone_from(&add.directory);
         }

@@ -154,6 +154,7 @@ impl Session {
         };
         let mut rules = known.cloned().unwrap_or_default();
         rules_text::tell(&mut rules, said).map_err(NodeError::Usage)?;
+        self.routes.check(said, &rules)?;
         for above in names {
             let nothing = Rules::default();
             self.database
@@ -256,6 +257,9 @@ impl Session {
         if kind == CarrierKind::Session {
             self.tell_queue_settings();
             self.limit_everything();
+            for id in self.entries.keys().copied().collect::<Vec<i64>>() {
+                self.follow_route(id);
+            }
             return;
         }
         let ids: Vec<i64> = self.entries.keys().copied().collect();

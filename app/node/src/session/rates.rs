@@ -87,5 +87,6 @@ impl Session {
             drop(limited.and_then(|()| handle.set_limit_groups(&groups)));
         }
         self.tell(queue::Input::Limits(key(id), held.own_limits()));
+        self.follow_route(id);
     }
 }

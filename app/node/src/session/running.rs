@@ -21,6 +21,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 /// How soon a torrent is tried again whose name is still in use.
@@ -80,6 +81,12 @@ impl Session {
         };
         match std::mem::replace(&mut entry.run, Run::Idle) {
             Run::Searching(task, _) => task.abort(),
+            Run::Beginning => {
+                if let Some(withdrawn) = &entry.withdrawn {
+                    withdrawn.cancel();
+                }
+                entry.run = Run::Beginning;
+            }
             Run::Running(handle, _) => {
                 entry.run = Run::Stopping(handle.watch());
                 // It hears of it when it has room for messages, and the session does not wait for that.
@@ -146,8 +153,27 @@ impl Session {
             self.forget(id);
             return None;
         }
+        let (searched_by, entry) = (entry.route.take(), self.entries.get(&id)?);
+        let (route, standing) = self.routes.standing(&self.route_of(entry));
+        if let Err(why) = standing {
+            self.await_route(id, route, &why);
+            return None;
+        }
+        // A search by another route is no good, and ends.
+        let search = search.filter(|_| searched_by.as_ref() == Some(&route));
+        let entry = self.entries.get_mut(&id)?;
         let trackers = &self.settings.add_trackers;
         let mut begin = begin(entry, &self.journals, trackers, search);
+        let withdrawn = CancellationToken::new();
+        match &mut begin {
+            Begin::Torrent(add) => {
+                add.route = Some(route.to_string());
+                add.withdrawn = withdrawn.clone();
+            }
+            Begin::Magnet(add) => add.route = Some(route.to_string()),
+        }
+        entry.no_way = self.shut_ways.get(&*route).cloned();
+        (entry.route, entry.withdrawn) = (Some(route), Some(withdrawn));
         if let Begin::Torrent(add) = &mut begin {
             add.limits = rates(&entry.options.rules);
             add.limit_groups = self.groups.of(&self.carriers, &entry.options);
@@ -158,8 +184,13 @@ impl Session {
 
     fn begin_search(&self, id: i64, run: u64, add: AddMagnet) {
         let (engine, news) = (self.engine.handle(), self.news.clone());
+        let entry = self.entries.get(&id);
+        let withdrawn = entry.and_then(|entry| entry.withdrawn.clone());
         tokio::spawn(async move {
-            let begun = engine.add_magnet(add).await.map(Begun::Search);
+            let begun = match withdrawn.is_some_and(|withdrawn| withdrawn.is_cancelled()) {
+                true => Err(EngineError::Withdrawn),
+                false => engine.add_magnet(add).await.map(Begun::Search),
+            };
             drop(news.send((id, run, News::Begun(begun))).await);
         });
     }
@@ -192,12 +223,23 @@ impl Session {
     }
 
     async fn begun(&mut self, id: i64, run: u64, begun: Result<Begun, EngineError>) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.withdrawn = None;
+        }
         let run = match begun {
             Ok(Begun::Torrent(handle)) => return self.runs(id, handle).await,
             Ok(Begun::Search(search)) => self.wait_for(id, run, search),
             Err(error) => {
-                // No two torrents of a session share a name: this one's is that of a removed one, which takes leave.
-                let later = matches!(error, EngineError::Duplicate);
+                // No two torrents of a session share a name: this one's is that of a removed one, which takes leave, or it does so itself,
+                // by another route. Which route it takes then is seen when it is begun again.
+                let later = matches!(
+                    error,
+                    EngineError::Duplicate
+                        | EngineError::Withdrawn
+                        | EngineError::NoRoute(_)
+                        | EngineError::RouteInChange(_)
+                        | EngineError::OtherRoute
+                );
                 if later {
                     self.again_after(BEGIN_AGAIN, id, run);
                 }
@@ -231,6 +273,7 @@ impl Session {
             self.halt(id);
             self.forget(id);
         }
+        self.follow_route(id);
     }
 
     /// The engine has it. What it has come to until now was told before it was known here.
@@ -382,6 +425,8 @@ impl Session {
                 entry.run = Run::Idle;
                 match found {
                     Ok(found) => self.found(id, *search, found).await,
+                    // Its route has ended.
+                    Err(MagnetError::Stopped) => self.begin(id, None),
                     Err(error) => self.fail(id, error.to_string()),
                 }
             }

@@ -159,6 +159,7 @@ impl Session {
         let category = change.category.as_deref().filter(|name| !name.is_empty());
         self.check_carriers(category, &options.tags)?;
         rules_text::tell(&mut options.rules, &change.rules).map_err(NodeError::Usage)?;
+        self.routes.check(&change.rules, &options.rules)?;
         Ok(options)
     }
 

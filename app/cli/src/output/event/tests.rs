@@ -208,6 +208,21 @@ fn samples() -> Vec<Event> {
             rules: words(),
             torrents: 1,
         }),
+        Event::Route(Route {
+            name: "vpn".to_owned(),
+            state: "shut",
+            message: Some("the interface wg0 is gone, and nothing goes another way".to_owned()),
+            proxy: None,
+            password_file: None,
+            bind: Some("wg0".to_owned()),
+            dns: vec!["10.8.0.1:53".parse().unwrap()],
+            listening: vec!["0.0.0.0:6881".parse().unwrap()],
+            torrents: 1,
+        }),
+        Event::Interface(Interface {
+            name: "wg0".to_owned(),
+            addresses: vec!["10.8.0.2".parse().unwrap()],
+        }),
         Event::ImportBegun(ImportBegun {
             client: "qBittorrent".into(),
             folder: "/home/ada/.local/share/qBittorrent".into(),
@@ -349,6 +364,8 @@ fn the_page_has_no_section_without_an_event() {
             | Event::SessionTorrent(_)
             | Event::Setting(_)
             | Event::Rules(_)
+            | Event::Route(_)
+            | Event::Interface(_)
             | Event::ImportBegun(_)
             | Event::ImportTorrent(_)
             | Event::ImportDone(_)
