@@ -83,23 +83,3 @@ fn labels_are_unescaped_and_other_percent_signs_stay() {
     assert_eq!(unescaped(b"films%20%c3%a4 100%"), "films ä 100%".as_bytes());
     assert_eq!(unescaped(b"%+1%zz%4"), b"%+1%zz%4");
 }
-
-#[test]
-fn the_session_folder_that_a_configuration_names_is_found() {
-    let home = tempfile::tempdir().unwrap();
-    assert_eq!(named_folder(home.path()), None);
-    for (text, folder) in [
-        ("session = ~/.session\n", Some(home.path().join(".session"))),
-        (
-            "# session.path.set = /no\ndirectory.default.set = /d\nsession.path.set = \"/srv/rt\"\n",
-            Some("/srv/rt".into()),
-        ),
-        (
-            "session.path.set = (cat,(cfg.basedir),\".session/\")\n",
-            None,
-        ),
-    ] {
-        std::fs::write(home.path().join(".rtorrent.rc"), text).unwrap();
-        assert_eq!(named_folder(home.path()), folder, "{text}");
-    }
-}
