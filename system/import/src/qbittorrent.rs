@@ -159,3 +159,49 @@ pub(crate) fn read(path: PathBuf) -> Result<Imported, Unread> {
     };
     all().map_err(|fault| Unread::new(path, fault))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::imported::Modified;
+    use crate::samples::{self, dict};
+    use shoal_metainfo::FileIndex;
+    use shoal_metainfo::bencode::Bencode;
+
+    fn with_files(names: [&str; 2]) -> Imported {
+        let names = names.map(Bencode::from).to_vec();
+        let resume = dict([
+            ("mapped_files", names.into()),
+            ("pieces", vec![1u8, 0, 0].into()),
+            ("save_path", "/srv".into()),
+        ]);
+        torrent(&resume.encode(), Some(&samples::torrent())).unwrap()
+    }
+
+    #[test]
+    fn the_suffix_of_unfinished_files_is_no_name_of_theirs() {
+        let imported = with_files(["pack/a.!qB", "other/b.!qB"]);
+        assert_eq!(imported.unfinished_suffix, Some(".!qB"));
+        let moved = (FileIndex(1), "other/b".to_owned());
+        assert!(imported.paths.into_iter().eq([moved]));
+        let imported = with_files(["pack/a", "pack/sub/b"]);
+        assert_eq!(imported.unfinished_suffix, None);
+        assert!(imported.paths.is_empty());
+    }
+
+    #[test]
+    fn what_was_written_after_its_resume_data_is_not_known() {
+        let mut imported = with_files(["pack/a", "pack/sub/b"]);
+        imported.saved_at(None);
+        assert!(imported.stamps.is_empty());
+        imported.saved_at(Some(1_700_000_000));
+        let bound = Some(Modified::NotAfter(1_700_000_000));
+        assert_eq!(imported.stamps.len(), 2);
+        assert!(
+            imported
+                .stamps
+                .values()
+                .all(|stamp| stamp.modified == bound)
+        );
+    }
+}

@@ -4,7 +4,7 @@
 use crate::error::{Fault, ImportError, Unread};
 use crate::fields::{self, Urls};
 use crate::imported::{Have, Imported, Modified, Note, Priority, Run, Stamp, Torrent};
-use crate::limits::MAX_FILE_BYTES;
+use crate::limits::{MAX_FILE_BYTES, MAX_STATE_BYTES};
 use crate::places::Places;
 use crate::{Client, disk};
 use shoal_metainfo::bencode::{Limits, Value, decode};
@@ -232,6 +232,29 @@ fn apply_trackers(resume: Value<'_>, metainfo: &Metainfo, imported: &mut Importe
         .collect();
     imported.notes.extend(urls.note());
     imported.trackers = (tiers.as_slice() != metainfo.trackers()).then_some(tiers);
+}
+
+/// The session folder that the configuration in `home` names, where it does so in plain words.
+pub(crate) fn named_folder(home: &Path) -> Option<PathBuf> {
+    let files = [".rtorrent.rc", ".config/rtorrent/rtorrent.rc"];
+    let mut texts = files
+        .iter()
+        .filter_map(|file| disk::read(&home.join(file), MAX_STATE_BYTES).ok());
+    let text = String::from_utf8(texts.next()?).ok()?;
+    let mut folders = text.lines().filter_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        let is_session = matches!(
+            key.trim(),
+            "session.path.set" | "session" | "set_session" | "session.path"
+        );
+        let value = value.trim().trim_matches('"');
+        // What is computed is not followed.
+        (is_session && !value.is_empty() && !value.contains(['(', '$'])).then_some(value)
+    });
+    // The last one holds.
+    let folder = folders.next_back()?;
+    let below_home = folder.strip_prefix("~/").map(|below| home.join(below));
+    Some(below_home.unwrap_or_else(|| home.join(folder)))
 }
 
 /// The `.torrent` files of the session in `folder`: their names are info hashes.

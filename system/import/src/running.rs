@@ -3,9 +3,6 @@
 //! Invariant: the marks stay as they are.
 
 use crate::{Client, ImportError, disk};
-use rustix::fs::{FlockOperation, fcntl_lock};
-use rustix::io::Errno;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// The longest mark that is read, in bytes: a process, and the name of a machine.
@@ -57,18 +54,11 @@ impl Client {
             ],
         };
         let is_held = |mark: &PathBuf| match self {
-            Client::QBittorrent => is_locked(mark) || process(mark).is_some_and(runs),
+            Client::QBittorrent => disk::is_locked(mark) || process(mark).is_some_and(runs),
             _ => process(mark).is_some_and(runs),
         };
         marks.into_iter().find(is_held)
     }
-}
-
-/// Whether another process holds the file `path`. Nothing is written, and our own lock goes as soon as it comes.
-fn is_locked(path: &Path) -> bool {
-    let lock = File::open(path).ok();
-    let lock = lock.map(|file| fcntl_lock(&file, FlockOperation::NonBlockingLockShared));
-    matches!(lock, Some(Err(Errno::AGAIN | Errno::ACCESS)))
 }
 
 /// The process that a mark names: `HOST:+PID` of rTorrent, `PID;PORT` of Deluge, `PID` alone, or a link to one of these.
@@ -86,48 +76,4 @@ fn process(mark: &Path) -> Option<u32> {
 /// Whether there is such a process.
 fn runs(process: u32) -> bool {
     Path::new("/proc").join(process.to_string()).exists()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-
-    #[test]
-    fn a_client_runs_as_long_as_the_process_of_its_mark_does() {
-        let folder = tempfile::tempdir().unwrap();
-        let (us, nobody) = (std::process::id(), u32::MAX);
-        for (client, mark, texts) in [
-            (
-                Client::RTorrent,
-                "rtorrent.lock",
-                [format!("box:+{us}"), format!("box:+{nobody}")],
-            ),
-            (
-                Client::Deluge,
-                "deluged.pid",
-                [format!("{us};58846\n"), format!("{nobody};58846\n")],
-            ),
-        ] {
-            let mark = folder.path().join(mark);
-            assert!(client.rests(folder.path()).is_ok());
-            fs::write(&mark, &texts[0]).unwrap();
-            let running = client.rests(folder.path()).unwrap_err();
-            assert!(running.to_string().contains("is running"), "{running}");
-            fs::write(&mark, &texts[1]).unwrap();
-            assert!(client.rests(folder.path()).is_ok());
-            fs::write(&mark, "what is this").unwrap();
-            assert!(client.rests(folder.path()).is_ok());
-        }
-    }
-
-    #[test]
-    fn a_lock_that_nobody_holds_is_none() {
-        let profile = tempfile::tempdir().unwrap();
-        let data = profile.path().join("data/BT_backup");
-        fs::create_dir_all(&data).unwrap();
-        fs::create_dir(profile.path().join("config")).unwrap();
-        fs::write(profile.path().join("config/lockfile"), "").unwrap();
-        assert!(Client::QBittorrent.rests(&data).is_ok());
-    }
 }
