@@ -17,7 +17,6 @@ use shoal_metainfo::{FileIndex, Magnet, Metainfo};
 use shoal_session::queue;
 use shoal_storage::{Fate, Removed, home_trash};
 use shoal_store::{Removing, TorrentOptions};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -604,7 +603,6 @@ fn begin(
             if let Some(wanted) = &entry.selection {
                 add = add.select(wanted);
             }
-            add.renamed = renamed(entry);
             add.priorities = priorities(entry, metainfo.files().len()).or(add.priorities);
             add.first_last = entry.options.first_last;
             add.web_seeds = urls(&entry.options.web_seeds);
@@ -630,14 +628,6 @@ fn begin(
             route: None,
         })),
     }
-}
-
-/// The files that are not where the metainfo has them.
-fn renamed(entry: &Entry) -> BTreeMap<FileIndex, PathBuf> {
-    let renamed = entry.options.renamed.iter();
-    renamed
-        .map(|(file, parts)| (FileIndex(*file), parts.iter().collect()))
-        .collect()
 }
 
 /// How much each of so many files is wanted, where that is not all as usual.
