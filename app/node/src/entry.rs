@@ -16,6 +16,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 /// What leads to the content.
@@ -83,6 +84,14 @@ pub(crate) struct Entry {
     pub(crate) unmoved: Option<String>,
     /// In this run, the engine has told where its files are.
     pub(crate) is_located: bool,
+    /// The route that it waits for, where it does: then it has failed until that is there.
+    pub(crate) awaits_route: Option<Arc<str>>,
+    /// The route of its run.
+    pub(crate) route: Option<Arc<str>>,
+    /// Why nothing leaves by that at present.
+    pub(crate) no_way: Option<Arc<str>>,
+    /// Keeps its run from beginning, where it has not.
+    pub(crate) withdrawn: Option<CancellationToken>,
     /// A person wants everything verified again, and missing files taken for gone.
     pub(crate) recheck: bool,
     /// It is to be forgotten when it has stopped.
@@ -145,6 +154,10 @@ impl Entry {
             mover: None,
             unmoved: None,
             is_located: false,
+            awaits_route: None,
+            route: None,
+            no_way: None,
+            withdrawn: None,
             recheck: false,
             removed: removing.is_some(),
             removing,
@@ -322,6 +335,20 @@ impl Entry {
         self.run = Run::Idle;
     }
 
+    /// Why nothing of it leaves, where its route has no way at present and that keeps it from something.
+    fn no_way(&self, snapshot: Option<&Snapshot>) -> Option<String> {
+        let speaks = match (&self.run, snapshot) {
+            (Run::Searching(..), _) => true,
+            (Run::Running(..), Some(snapshot)) => {
+                matches!(snapshot.phase, Phase::Downloading | Phase::Seeding)
+            }
+            _ => false,
+        };
+        let known = self.no_way.as_deref().map(str::to_owned);
+        let seen = || snapshot?.no_route.clone();
+        known.or_else(seen).filter(|_| speaks)
+    }
+
     fn state(
         &self,
         snapshot: Option<&Snapshot>,
@@ -332,10 +359,14 @@ impl Entry {
         }
         if let Some(why) = &self.failure {
             let state = match &self.obstacle {
+                _ if self.awaits_route.is_some() => State::NoRoute,
                 Some(reason) => obstructed(reason),
                 None => State::Failed,
             };
             return (state, Some(why.clone()));
+        }
+        if let Some(why) = self.no_way(snapshot) {
+            return (State::NoRoute, Some(why));
         }
         let phase = match (&self.run, snapshot) {
             (Run::Searching(..), _) => return (State::Searching, None),

@@ -4,6 +4,23 @@
 //! Invariant: what is absent of a request means that nothing is said of it.
 
 mod folders;
+mod route;
+
+pub use route::{Interface, Route, RouteRequest, RouteState, SetRoute};
+
+mod import;
+
+pub use import::{Import, ImportClient, ImportNews, ImportOutcome, ImportedTorrent, MovedFolder};
+
+mod filter;
+mod hook;
+mod schedule;
+mod watch;
+
+pub use filter::{AddressList, BadLine, FilterRequest, Forbidden, TestedAddress};
+pub use hook::{Hook, HookRequest, Occasion};
+pub use schedule::{Holds, Now, Schedule, ScheduleRequest, Span};
+pub use watch::{Afterwards, RefusedFile, Watch, WatchRequest, WatchedFolder};
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,6 +115,20 @@ pub enum Request {
     },
     /// Something is said of where data lies, or of what its files are called.
     Folder(FolderRequest),
+    /// What torrents' bytes may leave by.
+    Route(RouteRequest),
+    /// Torrents of another client are to be part of the session.
+    Import(Box<Import>),
+    /// The lists of addresses that peers must not have.
+    Filter(FilterRequest),
+    /// What holds at which hours.
+    Schedule(ScheduleRequest),
+    /// Folders whose torrents and magnet links are added by themselves.
+    Watch(WatchRequest),
+    /// Programs that run when something happens.
+    Hook(HookRequest),
+    /// The node is to end, as by SIGTERM. It has when the connection breaks.
+    Down {},
 }
 
 /// What becomes of data that is removed.
@@ -310,6 +341,42 @@ pub enum Reply {
         /// By name.
         carriers: Vec<Carrier>,
     },
+    /// What torrents' bytes may leave by.
+    Routes {
+        /// By name.
+        routes: Vec<Route>,
+    },
+    /// What a route can be bound to.
+    Interfaces {
+        /// By name.
+        interfaces: Vec<Interface>,
+    },
+    /// What is told of an import: as often as there is something, until it is done.
+    Import {
+        /// This.
+        news: ImportNews,
+    },
+    /// Lists of addresses that peers must not have.
+    AddressLists {
+        /// By path.
+        lists: Vec<AddressList>,
+    },
+    /// Whether peers may have an address.
+    Address(TestedAddress),
+    /// What holds at which hours.
+    Schedule(Schedule),
+    /// Folders whose torrents and magnet links are added by themselves.
+    WatchedFolders {
+        /// By path.
+        folders: Vec<WatchedFolder>,
+    },
+    /// Programs that run when something happens.
+    Hooks {
+        /// By what happens.
+        hooks: Vec<Hook>,
+    },
+    /// The node ends.
+    Ending {},
     /// It cannot be done.
     Error {
         /// Of what kind.
@@ -418,6 +485,8 @@ pub enum State {
     Missing,
     /// Its files are being moved; what is there is served meanwhile, if it runs.
     Moving,
+    /// Its route is not there, and nothing of it goes another way; it goes on by itself when that is back.
+    NoRoute,
     /// It takes leave.
     Stopping,
     /// It cannot go on.
@@ -426,7 +495,7 @@ pub enum State {
 
 impl State {
     /// All of them.
-    pub const ALL: [State; 13] = [
+    pub const ALL: [State; 14] = [
         State::Paused,
         State::Queued,
         State::Enough,
@@ -438,6 +507,7 @@ impl State {
         State::Suspended,
         State::Missing,
         State::Moving,
+        State::NoRoute,
         State::Stopping,
         State::Failed,
     ];
@@ -457,6 +527,7 @@ impl State {
             State::Suspended => "suspended",
             State::Missing => "missing",
             State::Moving => "moving",
+            State::NoRoute => "no_route",
             State::Stopping => "stopping",
             State::Failed => "failed",
         }

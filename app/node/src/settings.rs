@@ -3,6 +3,7 @@
 //! Invariant: a setting has one key, one default and one reader; what is not readable is not set.
 
 use crate::message::{Assignment, Setting};
+use crate::network::{self, NetworkSettings};
 use crate::shape::{LAYOUTS, Layout};
 use crate::values;
 use shoal_session::queue::{self, ShareLimits, SlowRule};
@@ -38,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) when_category_set: WhenMoved,
     pub(crate) when_category_moved: WhenMoved,
     pub(crate) when_session_moved: WhenMoved,
+    /// Of how others are reached, from the next start on.
+    pub(crate) network: NetworkSettings,
     queue_enabled: bool,
     downloads: Option<u32>,
     seeds: Option<u32>,
@@ -93,6 +96,7 @@ impl Default for Settings {
             when_category_set: WhenMoved::Move,
             when_category_moved: WhenMoved::Stay,
             when_session_moved: WhenMoved::Stay,
+            network: NetworkSettings::default(),
             queue_enabled: true,
             downloads: queue.max_downloads,
             seeds: queue.max_seeds,
@@ -131,7 +135,7 @@ const fn key(
     }
 }
 
-const KEYS: [Key; 22] = [
+const KEYS: [Key; 31] = [
     key(
         "add.layout",
         "whether new torrents have a folder of their own: original, folder or none",
@@ -188,6 +192,22 @@ const KEYS: [Key; 22] = [
         |settings| values::show_switch(settings.recheck_when_complete).to_owned(),
     ),
     key(
+        "dht.enabled",
+        "peers of torrents that are not private come from the DHT, too: on or off; holds from the next start",
+        |settings, text| put(&mut settings.network.dht, values::parse_switch(text)),
+        |settings| values::show_switch(settings.network.dht).to_owned(),
+    ),
+    Key {
+        name: "dht.routers",
+        help: "asked for the first contacts of the DHT: HOST:PORT; nobody named means the usual ones; holds from the next start",
+        read: |settings, text| {
+            let routers = &mut settings.network.dht_routers;
+            put(routers, network::parse_routers(text))
+        },
+        show: |settings| network::show_routers(&settings.network.dht_routers),
+        list: true,
+    },
+    key(
         "folder.data",
         "where data goes that is told no other folder: an absolute path; empty is the folder that `shoal add` is called in",
         |settings, text| put(&mut settings.folder_data, folder(text)),
@@ -222,6 +242,66 @@ const KEYS: [Key; 22] = [
         "when folder.data or folder.incomplete change, torrents that lie there: move or stay",
         |settings, text| put(&mut settings.when_session_moved, choice(text, &WHEN_MOVED)),
         |settings| word(settings.when_session_moved, &WHEN_MOVED),
+    ),
+    key(
+        "listen.port",
+        "where peers connect: a port, any that is free, or usual, which is the first free one of 6881 to 6889; holds from the next start",
+        |settings, text| put(&mut settings.network.port, network::parse_port(text)),
+        |settings| network::show_port(settings.network.port),
+    ),
+    key(
+        "listen.port_mapping",
+        "the router is asked to let peers in: on or off; holds from the next start",
+        |settings, text| {
+            let mapping = &mut settings.network.port_mapping;
+            put(mapping, values::parse_switch(text))
+        },
+        |settings| values::show_switch(settings.network.port_mapping).to_owned(),
+    ),
+    key(
+        "peers.anonymous",
+        "nobody is told which program this is; trackers that let in known programs only refuse it: on or off; holds from the next start",
+        |settings, text| {
+            let anonymous = &mut settings.network.anonymous;
+            put(anonymous, values::parse_switch(text))
+        },
+        |settings| values::show_switch(settings.network.anonymous).to_owned(),
+    ),
+    key(
+        "peers.encryption",
+        "whether connections to peers are disguised: disabled, enabled or forced; holds from the next start",
+        |settings, text| {
+            let policy = &mut settings.network.encryption;
+            put(policy, network::parse_encryption(text))
+        },
+        |settings| network::show_encryption(settings.network.encryption),
+    ),
+    key(
+        "peers.exchange",
+        "peers of torrents that are not private tell of each other: on or off; holds from the next start",
+        |settings, text| {
+            let exchange = &mut settings.network.sources.exchange;
+            put(exchange, values::parse_switch(text))
+        },
+        |settings| values::show_switch(settings.network.sources.exchange).to_owned(),
+    ),
+    key(
+        "peers.local",
+        "peers are looked for on the local network, too: on or off; holds from the next start",
+        |settings, text| {
+            let local = &mut settings.network.sources.local;
+            put(local, values::parse_switch(text))
+        },
+        |settings| values::show_switch(settings.network.sources.local).to_owned(),
+    ),
+    key(
+        "peers.transport",
+        "over what peers are spoken to: both, tcp or utp; holds from the next start",
+        |settings, text| {
+            let transports = &mut settings.network.transports;
+            put(transports, network::parse_transports(text))
+        },
+        |settings| network::show_transports(settings.network.transports),
     ),
     key(
         "queue.downloads",

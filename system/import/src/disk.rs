@@ -6,6 +6,7 @@ use crate::limits::MAX_TORRENTS;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 /// The bytes of the file `path`, at most `limit`.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Fault> {
@@ -54,6 +55,13 @@ pub(crate) fn list(folder: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, I
     }
     files.sort();
     Ok(files)
+}
+
+/// When the file `path` was last modified, in seconds since 1970.
+pub(crate) fn modified_at(path: &Path) -> Option<i64> {
+    let modified = fs::metadata(path).ok()?.modified().ok()?;
+    let since = modified.duration_since(UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_secs()).ok()
 }
 
 /// `path` with `suffix` behind its name.

@@ -32,6 +32,7 @@ mod limits;
 mod places;
 pub mod qbittorrent;
 pub mod rtorrent;
+mod running;
 #[cfg(test)]
 mod samples;
 pub mod transmission;
@@ -85,6 +86,19 @@ impl Client {
             Client::Deluge => &[".config/deluge"],
         };
         below.iter().map(|folder| home.join(folder)).collect()
+    }
+
+    /// The first of [`Client::usual_folders`] in which there is a session of it.
+    #[must_use]
+    pub fn usual_folder(self, home: &Path) -> Option<PathBuf> {
+        let mut folders = self.usual_folders(home).into_iter();
+        folders.find(|folder| {
+            let session = Session::open(self, folder);
+            !matches!(
+                session,
+                Err(ImportError::NothingHere { .. } | ImportError::Unreadable { .. })
+            )
+        })
     }
 
     /// What its session folder is known by.

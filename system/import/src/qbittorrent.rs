@@ -6,9 +6,9 @@ mod database;
 pub(crate) use database::Database;
 
 use crate::error::{Fault, ImportError, Unread};
-use crate::imported::{Imported, Limit, ShareLimits};
+use crate::imported::{Imported, Limit, ShareLimits, Torrent};
 use crate::limits::{MAX_FILE_BYTES, MAX_STATE_BYTES};
-use crate::{Client, disk, fields, libtorrent};
+use crate::{Client, disk, fields, libtorrent, places};
 use shoal_metainfo::bencode::{Limits, decode};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -45,6 +45,25 @@ pub fn torrent(fastresume: &[u8], torrent: Option<&[u8]>) -> Result<Imported, Fa
     Ok(imported)
 }
 
+/// What is behind the names of files that are not complete, where somebody has switched that on. libtorrent knows them by these names.
+const UNFINISHED_SUFFIX: &str = ".!qB";
+
+/// Takes that suffix for what it is.
+fn settle_names(imported: &mut Imported) {
+    let Torrent::File { metainfo, .. } = &imported.torrent else {
+        return;
+    };
+    let mut has_suffix = false;
+    imported.paths.retain(|file, path| {
+        if path.ends_with(UNFINISHED_SUFFIX) {
+            path.truncate(path.len() - UNFINISHED_SUFFIX.len());
+            has_suffix = true;
+        }
+        *path != places::standard(metainfo, *file)
+    });
+    imported.unfinished_suffix = has_suffix.then_some(UNFINISHED_SUFFIX);
+}
+
 /// What qBittorrent knows of a torrent beside libtorrent's resume data.
 #[derive(Debug, Default)]
 struct Settings {
@@ -71,6 +90,7 @@ impl Settings {
         imported.tags = self.tags;
         imported.completed_folder = self.folder.filter(|folder| *folder != imported.folder);
         imported.first_last_first = self.first_last_first;
+        settle_names(imported);
         let ratio = |ratio: f64| fields::ratio(ratio).unwrap_or(unset(ratio > -1.5));
         imported.share_limits = ShareLimits {
             ratio: self.ratio.map_or(Limit::Inherited, ratio),
@@ -133,7 +153,9 @@ pub(crate) fn read(path: PathBuf) -> Result<Imported, Unread> {
     let all = || {
         let fastresume = disk::read(&path, MAX_FILE_BYTES)?;
         let file = disk::read_if_there(&path.with_extension("torrent"), MAX_FILE_BYTES)?;
-        torrent(&fastresume, file.as_deref())
+        let mut imported = torrent(&fastresume, file.as_deref())?;
+        imported.saved_at(disk::modified_at(&path));
+        Ok(imported)
     };
     all().map_err(|fault| Unread::new(path, fault))
 }

@@ -258,7 +258,10 @@ pub(crate) fn read(path: PathBuf) -> Result<Imported, Unread> {
         let bytes = disk::read(&path, MAX_FILE_BYTES)?;
         let settings = beside(".rtorrent")?;
         let resume = beside(".libtorrent_resume")?;
-        torrent(&bytes, settings.as_deref(), resume.as_deref())
+        let mut imported = torrent(&bytes, settings.as_deref(), resume.as_deref())?;
+        let resume = disk::with_suffix(&path, ".libtorrent_resume");
+        imported.saved_at(disk::modified_at(&resume).or_else(|| disk::modified_at(&path)));
+        Ok(imported)
     };
     all().map_err(|fault| Unread::new(path, fault))
 }

@@ -132,6 +132,7 @@ impl Inner {
         let total: u64 = slots.iter().map(allocated).sum();
         progress.total_bytes.store(total, Ordering::Relaxed);
         if slots.is_empty() {
+            self.forget_way_from(&to.location)?;
             self.files.homes.settle(to);
             return Ok(());
         }
@@ -177,6 +178,19 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Forgets what an earlier move said that led away from the place `to`, where everything is from here on.
+    fn forget_way_from(&self, to: &Location) -> Result<(), StorageError> {
+        let Some(path) = self.note_path() else {
+            return Ok(());
+        };
+        let read = Note::read(&path).map_err(|error| StorageError::io(&path, error))?;
+        if read.is_none_or(|note| note.from != *to) {
+            return Ok(());
+        }
+        let forgotten = self.files.disk.note(&path, None);
+        forgotten.map_err(|error| StorageError::io(path, error))
     }
 
     fn note_path(&self) -> Option<PathBuf> {

@@ -3,6 +3,11 @@
 //! Invariant: which torrents are meant, and what values of rules and settings may be, is decided by the node alone.
 
 mod folders;
+mod route;
+
+mod import;
+
+pub(crate) use import::ImportArgs;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,6 +19,19 @@ use shoal_node::message::Shift;
 use shoal_node::values;
 
 use super::{NetworkArgs, Selection, StateArgs, parse_peer};
+pub(crate) use route::{RouteArgs, RouteDo};
+
+mod down;
+mod filter;
+mod hook;
+mod schedule;
+mod watch;
+
+pub(crate) use down::DownArgs;
+pub(crate) use filter::{FilterArgs, FilterDo};
+pub(crate) use hook::{HookArgs, HookDo};
+pub(crate) use schedule::{ScheduleArgs, ScheduleDo};
+pub(crate) use watch::{WatchArgs, WatchDo};
 
 pub(crate) use folders::MoveArgs;
 
@@ -105,6 +123,9 @@ pub(crate) struct AddArgs {
     /// It has given enough when it has seeded for this time and nobody asked for anything
     #[arg(long, value_name = "T")]
     pub(crate) seed_idle: Option<String>,
+    /// The route that it takes, also to be fetched from a URL; `none` for the default one
+    #[arg(long, value_name = "NAME")]
+    pub(crate) route: Option<String>,
     /// A peer to connect to
     #[arg(long = "peer", value_name = "ADDR:PORT", value_parser = parse_peer)]
     pub(crate) peers: Vec<SocketAddr>,
@@ -121,6 +142,7 @@ impl AddArgs {
             ("ratio", &self.seed_ratio),
             ("time", &self.seed_time),
             ("idle", &self.seed_idle),
+            ("route", &self.route),
         ])
     }
 }
@@ -244,6 +266,12 @@ pub(crate) struct LimitArgs {
     /// The most bytes a second to peers
     #[arg(long, value_name = "RATE")]
     up: Option<String>,
+    /// Of the session: the most bytes a second from peers while its alternative rates hold, as `shoal schedule` says
+    #[arg(long, value_name = "RATE")]
+    alternative_down: Option<String>,
+    /// Of the session: the most bytes a second to peers while its alternative rates hold
+    #[arg(long, value_name = "RATE")]
+    alternative_up: Option<String>,
     #[command(flatten)]
     pub(crate) state: StateArgs,
 }
@@ -251,7 +279,12 @@ pub(crate) struct LimitArgs {
 impl LimitArgs {
     /// What is said.
     pub(crate) fn rules(&self) -> BTreeMap<String, String> {
-        said(&[("down", &self.down), ("up", &self.up)])
+        said(&[
+            ("down", &self.down),
+            ("up", &self.up),
+            ("alternative_down", &self.alternative_down),
+            ("alternative_up", &self.alternative_up),
+        ])
     }
 }
 
@@ -329,6 +362,9 @@ pub(crate) struct RuleArgs {
     /// Where it lies until everything wanted is there, from the root, or `none`
     #[arg(long, value_name = "DIR")]
     incomplete: Option<String>,
+    /// The route that its torrents take; `none` for the default one
+    #[arg(long, value_name = "NAME")]
+    route: Option<String>,
 }
 
 impl RuleArgs {
@@ -339,6 +375,7 @@ impl RuleArgs {
             ("up", &self.up),
             ("folder", &self.folder),
             ("incomplete", &self.incomplete),
+            ("route", &self.route),
         ];
         let mut rules = said(&rates);
         rules.extend(self.share.rules());

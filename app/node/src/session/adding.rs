@@ -5,7 +5,7 @@
 use super::running::journal_name;
 use super::{NodeError, Session, key, unix_now};
 use crate::entry::{Entry, Source};
-use crate::message;
+use crate::message::{self, Occasion};
 use crate::settings::Follow;
 use crate::shape::{self, LAYOUTS};
 use crate::{places, rules_text, settings};
@@ -35,10 +35,7 @@ impl Session {
         add: message::Add,
         file: Option<Vec<u8>>,
     ) -> Result<i64, NodeError> {
-        if self.entries.len() >= MAX_TORRENTS {
-            let what = format!("there are {MAX_TORRENTS} torrents already; remove some");
-            return Err(NodeError::Refused(what));
-        }
+        self.check_room()?;
         let (hashes, source) = source(&add, file.as_deref())?;
         if let (Source::Metainfo(metainfo), Some(selection)) = (&source, &add.selection)
             && selection.len() != metainfo.files().len()
@@ -92,11 +89,21 @@ impl Session {
         if add.top.unwrap_or(self.settings.add_top) {
             self.move_in_queue(vec![key(id)], queue::Shift::Top).await?;
         }
+        self.happened(id, Occasion::Added).await;
         Ok(id)
     }
 
+    /// Whether there is room for another torrent.
+    pub(super) fn check_room(&self) -> Result<(), NodeError> {
+        if self.entries.len() >= MAX_TORRENTS {
+            let what = format!("there are {MAX_TORRENTS} torrents already; remove some");
+            return Err(NodeError::Refused(what));
+        }
+        Ok(())
+    }
+
     /// What is told of a torrent as it is added.
-    fn options(&self, add: &message::Add) -> Result<TorrentOptions, NodeError> {
+    pub(super) fn options(&self, add: &message::Add) -> Result<TorrentOptions, NodeError> {
         let mut options = TorrentOptions {
             name: add.name.clone().filter(|name| !name.is_empty()),
             category: add.category.clone(),
@@ -115,6 +122,7 @@ impl Session {
             layout.map_err(|error| NodeError::Usage(format!("layout: {error}")))?;
         }
         rules_text::tell(&mut options.rules, &add.rules).map_err(NodeError::Usage)?;
+        self.routes.check(&add.rules, &options.rules)?;
         if add.directory.is_some() {
             options.rules.folder.clone_from(&add.directory);
         }
@@ -122,7 +130,7 @@ impl Session {
     }
 
     /// The folder for the data: as it was said, or else that of the category, a tag or the session, or else where whoever asks is.
-    fn directory(
+    pub(super) fn directory(
         &self,
         add: &message::Add,
         options: &mut TorrentOptions,

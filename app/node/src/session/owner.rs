@@ -105,15 +105,21 @@ impl Session {
         Ok(Reply::Settings { settings })
     }
 
-    fn tell_queue_settings(&mut self) {
-        let settings = self.settings.queue(self.carriers.session.share_limits());
+    pub(super) fn tell_queue_settings(&mut self) {
+        let mut settings = self.settings.queue(self.carriers.session.share_limits());
+        if self.hours.hold_everything() {
+            settings.max_active = Some(0);
+        }
         self.tell(queue::Input::Settings(settings));
     }
 
     /// What the queue has to know of a torrent.
     pub(super) fn queued(&self, entry: &Entry) -> queue::Torrent {
         let held = self.carriers.effective(&entry.options, &self.settings);
-        entry.queued(held.own_limits())
+        queue::Torrent {
+            wish: self.wish_at_this_hour(entry.wish),
+            ..entry.queued(held.own_limits())
+        }
     }
 
     pub(super) fn shown_carriers(&self, kind: CarrierKind) -> Reply {
@@ -124,7 +130,11 @@ impl Session {
         };
         let present = || self.entries.values().filter(|entry| !entry.removed);
         let carriers = match kind {
-            CarrierKind::Session => vec![carrier("", &self.carriers.session, present().count())],
+            CarrierKind::Session => {
+                let mut session = carrier("", &self.carriers.session, present().count());
+                session.rules.extend(self.hours.alternative_words());
+                vec![session]
+            }
             CarrierKind::Category => {
                 let is_in = |entry: &&Entry, name: &str| {
                     entry
@@ -165,12 +175,21 @@ impl Session {
             CarrierKind::Tag => self.carriers.tags.get(name),
         };
         let mut rules = known.cloned().unwrap_or_default();
-        rules_text::tell(&mut rules, said).map_err(NodeError::Usage)?;
+        let mut said = said.clone();
+        let alternative = match kind {
+            CarrierKind::Session => self.told_alternative(&mut said)?,
+            CarrierKind::Category | CarrierKind::Tag => None,
+        };
+        rules_text::tell(&mut rules, &said).map_err(NodeError::Usage)?;
+        self.routes.check(&said, &rules)?;
         let folders = rules.folder.is_some() || rules.incomplete != Told::Inherit;
         if kind == CarrierKind::Session && folders {
             let what =
                 "the folders of the session are the settings folder.data and folder.incomplete";
             return Err(NodeError::Usage(what.to_owned()));
+        }
+        if let Some(alternative) = alternative {
+            self.set_alternative(alternative).await?;
         }
         for above in names {
             let nothing = Rules::default();
@@ -283,6 +302,9 @@ impl Session {
         if kind == CarrierKind::Session {
             self.tell_queue_settings();
             self.limit_everything();
+            for id in self.entries.keys().copied().collect::<Vec<i64>>() {
+                self.follow_route(id);
+            }
             return;
         }
         let ids: Vec<i64> = self.entries.keys().copied().collect();

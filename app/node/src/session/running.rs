@@ -7,12 +7,13 @@ use super::rates::rates;
 use super::telling::verify;
 use super::{Session, key, unix_now};
 use crate::entry::{Entry, Run, Source};
+use crate::message::Occasion;
 use crate::{journal, places};
 use shoal_engine::{
-    AddMagnet, AddTorrent, Change, EngineError, FoundTorrent, MagnetError, MagnetHandle,
-    TorrentHandle,
+    AddMagnet, AddTorrent, Change, EngineError, FilePriority, FoundTorrent, MagnetError,
+    MagnetHandle, TorrentHandle,
 };
-use shoal_metainfo::{Magnet, Metainfo};
+use shoal_metainfo::{FileIndex, Magnet, Metainfo};
 use shoal_session::queue;
 use shoal_storage::{Fate, Removed, home_trash};
 use shoal_store::{Removing, TorrentOptions};
@@ -21,6 +22,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use url::Url;
 
 /// How soon a torrent is tried again whose name is still in use.
 const BEGIN_AGAIN: Duration = Duration::from_millis(200);
@@ -83,6 +86,12 @@ impl Session {
         };
         match std::mem::replace(&mut entry.run, Run::Idle) {
             Run::Searching(task, _) => task.abort(),
+            Run::Beginning => {
+                if let Some(withdrawn) = &entry.withdrawn {
+                    withdrawn.cancel();
+                }
+                entry.run = Run::Beginning;
+            }
             Run::Running(handle, _) => {
                 entry.run = Run::Stopping(handle.watch());
                 // It hears of it when it has room for messages, and the session does not wait for that.
@@ -149,8 +158,27 @@ impl Session {
             self.forget(id);
             return None;
         }
+        let (searched_by, entry) = (entry.route.take(), self.entries.get(&id)?);
+        let (route, standing) = self.routes.standing(&self.route_of(entry));
+        if let Err(why) = standing {
+            self.await_route(id, route, &why);
+            return None;
+        }
+        // A search by another route is no good, and ends.
+        let search = search.filter(|_| searched_by.as_ref() == Some(&route));
+        let entry = self.entries.get_mut(&id)?;
         let trackers = &self.settings.add_trackers;
         let mut begin = begin(entry, &self.journals, trackers, search);
+        let withdrawn = CancellationToken::new();
+        match &mut begin {
+            Begin::Torrent(add) => {
+                add.route = Some(route.to_string());
+                add.withdrawn = withdrawn.clone();
+            }
+            Begin::Magnet(add) => add.route = Some(route.to_string()),
+        }
+        entry.no_way = self.shut_ways.get(&*route).cloned();
+        (entry.route, entry.withdrawn) = (Some(route), Some(withdrawn));
         if let Begin::Torrent(add) = &mut begin {
             add.limits = rates(&entry.options.rules);
             add.limit_groups = self.groups.of(&self.carriers, &entry.options);
@@ -161,8 +189,13 @@ impl Session {
 
     fn begin_search(&self, id: i64, run: u64, add: AddMagnet) {
         let (engine, news) = (self.engine.handle(), self.news.clone());
+        let entry = self.entries.get(&id);
+        let withdrawn = entry.and_then(|entry| entry.withdrawn.clone());
         tokio::spawn(async move {
-            let begun = engine.add_magnet(add).await.map(Begun::Search);
+            let begun = match withdrawn.is_some_and(|withdrawn| withdrawn.is_cancelled()) {
+                true => Err(EngineError::Withdrawn),
+                false => engine.add_magnet(add).await.map(Begun::Search),
+            };
             drop(news.send((id, run, News::Begun(begun))).await);
         });
     }
@@ -195,12 +228,23 @@ impl Session {
     }
 
     async fn begun(&mut self, id: i64, run: u64, begun: Result<Begun, EngineError>) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.withdrawn = None;
+        }
         let run = match begun {
             Ok(Begun::Torrent(handle)) => return self.runs(id, handle).await,
             Ok(Begun::Search(search)) => self.wait_for(id, run, search),
             Err(error) => {
-                // No two torrents of a session share a name: this one's is that of a removed one, which takes leave.
-                let later = matches!(error, EngineError::Duplicate);
+                // No two torrents of a session share a name: this one's is that of a removed one, which takes leave, or it does so itself,
+                // by another route. Which route it takes then is seen when it is begun again.
+                let later = matches!(
+                    error,
+                    EngineError::Duplicate
+                        | EngineError::Withdrawn
+                        | EngineError::NoRoute(_)
+                        | EngineError::RouteInChange(_)
+                        | EngineError::OtherRoute
+                );
                 if later {
                     self.again_after(BEGIN_AGAIN, id, run);
                 }
@@ -234,6 +278,7 @@ impl Session {
             self.halt(id);
             self.forget(id);
         }
+        self.follow_route(id);
     }
 
     /// The engine has it. What it has come to until now was told before it was known here.
@@ -404,6 +449,8 @@ impl Session {
                 entry.run = Run::Idle;
                 match found {
                     Ok(found) => self.found(id, *search, found).await,
+                    // Its route has ended.
+                    Err(MagnetError::Stopped) => self.begin(id, None),
                     Err(error) => self.fail(id, error.to_string()),
                 }
             }
@@ -418,7 +465,7 @@ impl Session {
         if std::mem::replace(&mut entry.is_complete, true) {
             return;
         }
-        let totals = entry.totals();
+        let (totals, seed_only) = (entry.totals(), entry.options.seed_only);
         // Most that run were complete in an earlier life of the node, which is written down.
         if entry.completed_at.is_none() {
             if let (true, Run::Running(handle, _)) =
@@ -434,6 +481,10 @@ impl Session {
                 tracing::warn!(%error, "a completion is not written down");
             }
             self.write_totals(&[(id, totals)]).await;
+            // What was given to be served was complete before.
+            if !seed_only {
+                self.happened(id, Occasion::Complete).await;
+            }
         }
         self.tell(queue::Input::Work(key(id), queue::Work::Seed));
         self.go_home(id).await;
@@ -545,7 +596,7 @@ fn begin(
     // Those of a private torrent are its own alone (BEP 27).
     let trackers = if entry.is_private() { &[] } else { trackers };
     let trackers = entry.options.more_trackers.iter().chain(trackers);
-    let trackers = trackers.filter_map(|url| url.parse().ok()).collect();
+    let trackers: Vec<Url> = trackers.filter_map(|url| url.parse().ok()).collect();
     match &entry.source {
         Source::Metainfo(metainfo) => {
             let mut add = AddTorrent::new(Arc::clone(metainfo), entry.directory.clone());
@@ -553,6 +604,10 @@ fn begin(
                 add = add.select(wanted);
             }
             add.renamed = places::paths(&entry.options.renamed);
+            add.priorities = priorities(entry, metainfo.files().len()).or(add.priorities);
+            add.first_last = entry.options.first_last;
+            add.web_seeds = urls(&entry.options.web_seeds);
+            add.tiers = tiers(entry, &trackers);
             add.sequential = entry.sequential;
             add.preallocate = entry.options.preallocate;
             add.super_seed = entry.options.super_seed;
@@ -573,6 +628,38 @@ fn begin(
             route: None,
         })),
     }
+}
+
+/// How much each of so many files is wanted, where that is not all as usual.
+fn priorities(entry: &Entry, files: usize) -> Option<Vec<FilePriority>> {
+    let raised = &entry.options.priorities;
+    if raised.is_empty() {
+        return None;
+    }
+    let of = |file: u32| {
+        let place = FileIndex(file).get();
+        let selection = entry.selection.as_ref();
+        let wanted = selection.is_none_or(|all| all.get(place) != Some(&false));
+        match raised.get(&file) {
+            _ if !wanted => FilePriority::Skip,
+            Some(2) => FilePriority::High,
+            Some(3..) => FilePriority::Highest,
+            _ => FilePriority::Normal,
+        }
+    };
+    Some((0..).map(of).take(files).collect())
+}
+
+/// Trackers in place of the torrent's own, where a person has said so, and those besides, each in a tier of its own.
+fn tiers(entry: &Entry, besides: &[Url]) -> Option<Vec<Vec<Url>>> {
+    let tiers = entry.options.trackers.as_ref()?.iter();
+    let besides = besides.iter().map(|url| vec![url.clone()]);
+    Some(tiers.map(|tier| urls(tier)).chain(besides).collect())
+}
+
+/// Those that can be read.
+fn urls(texts: &[String]) -> Vec<Url> {
+    texts.iter().filter_map(|url| url.parse().ok()).collect()
 }
 
 /// For each file whether the link selects it (BEP 53); `None` is all.

@@ -34,16 +34,12 @@ impl Session {
                 continue;
             };
             entry.wish = wish;
-            let told = match wish {
-                Wish::Paused => queue::Wish::Paused,
-                Wish::Queued => queue::Wish::Queued,
-                Wish::Forced => queue::Wish::Forced,
-            };
             if wish != Wish::Paused {
                 entry.failure = None;
                 entry.obstacle = None;
                 self.tell(queue::Input::Well(key(id)));
             }
+            let told = self.wish_at_this_hour(wish);
             self.tell(queue::Input::Wish(key(id), told));
         }
         // All at once: a person may have paused thousands.
@@ -175,6 +171,7 @@ impl Session {
             return Err(NodeError::Usage(what));
         }
         rules_text::tell(&mut options.rules, &change.rules).map_err(NodeError::Usage)?;
+        self.routes.check(&change.rules, &options.rules)?;
         Ok(options)
     }
 

@@ -473,3 +473,24 @@ async fn what_was_moved_is_removed_where_it_is() {
     assert_eq!(removed.unwrap().files, 5);
     assert!(files_in(world.dir.path()).is_empty(), "no note is left");
 }
+
+#[tokio::test]
+async fn a_content_without_files_is_found_where_it_was_moved_back_to() {
+    let world = World::new();
+    let (there, here) = (at(&other(&world)), at(&world.target()));
+    let rig = half(&world, FaultyDisk::sound()).await;
+    relocate(&rig.content, there.clone()).await.unwrap();
+    fs::remove_dir_all(&there.directory).unwrap();
+    fs::create_dir_all(&there.directory).unwrap();
+    rig.content.close().unwrap();
+    drop(rig);
+    let mut spec = partly(&world, &there);
+    spec.accept_missing = true;
+    let rig = Rig::open(spec);
+    relocate(&rig.content, here.clone()).await.unwrap();
+    rig.content.close().unwrap();
+    drop(rig);
+    let rig = Rig::open(partly(&world, &here));
+    assert_eq!(rig.content.resumed().relocated, None);
+    assert_eq!(*rig.content.location(), here);
+}
