@@ -2,13 +2,12 @@
 //!
 //! Invariant: which torrents are meant, and what values of rules and settings may be, is decided by the node alone.
 
+mod folders;
 mod route;
 
 mod import;
 
 pub(crate) use import::ImportArgs;
-
-mod folders;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -360,12 +359,12 @@ pub(crate) struct RuleArgs {
     /// Where the data of its torrents goes, from the root
     #[arg(long, value_name = "DIR")]
     folder: Option<String>,
-    /// The route that its torrents take; `none` for the default one
-    #[arg(long, value_name = "NAME")]
-    route: Option<String>,
     /// Where it lies until everything wanted is there, from the root, or `none`
     #[arg(long, value_name = "DIR")]
     incomplete: Option<String>,
+    /// The route that its torrents take; `none` for the default one
+    #[arg(long, value_name = "NAME")]
+    route: Option<String>,
 }
 
 impl RuleArgs {
@@ -375,8 +374,8 @@ impl RuleArgs {
             ("down", &self.down),
             ("up", &self.up),
             ("folder", &self.folder),
-            ("route", &self.route),
             ("incomplete", &self.incomplete),
+            ("route", &self.route),
         ];
         let mut rules = said(&rates);
         rules.extend(self.share.rules());
