@@ -27,6 +27,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::{self, Format};
 use crate::units;
 
+pub(crate) use node::PriorityArgs;
 pub(crate) use node::{
     AddArgs, CategoryArgs, CategoryDo, LimitArgs, ListArgs, NamedArgs, QueueArgs, RemoveArgs,
     RenameArgs, RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey, TagArgs, TagDo, UpArgs,
@@ -99,6 +100,7 @@ pub(crate) enum Command {
     Recheck(NamedArgs),
     /// Announce torrents of the running node to all their trackers
     Announce(NamedArgs),
+    Priority(PriorityArgs),
     Queue(QueueArgs),
     Limit(LimitArgs),
     Share(ShareArgs),

@@ -12,6 +12,7 @@ mod rules_text;
 mod session;
 mod settings;
 pub mod values;
+mod wanted;
 
 pub use control::{Client, ClientError, serve};
 pub use session::{Node, NodeError, NodeSettings};

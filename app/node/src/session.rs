@@ -4,7 +4,9 @@
 //! with it. A torrent that is wanted to run and neither runs nor has failed is about to be started.
 
 mod adding;
+mod engaged;
 mod owner;
+mod priority;
 mod rates;
 mod running;
 mod telling;
@@ -395,6 +397,7 @@ impl Session {
             Request::Recheck { torrents } => self.recheck(&torrents)?,
             Request::Announce { torrents } => self.announce(&torrents)?,
             Request::Change(change) => self.change(*change).await?,
+            Request::Prioritize(told) => self.prioritize(*told).await?,
             Request::Queue { torrents, to } => self.shift(&torrents, to).await?,
             Request::Settings {} => {
                 let settings = self.settings.shown();

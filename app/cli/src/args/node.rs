@@ -2,6 +2,10 @@
 //!
 //! Invariant: which torrents are meant, and what values of rules and settings may be, is decided by the node alone.
 
+mod priority;
+
+pub(crate) use priority::PriorityArgs;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -58,9 +62,15 @@ pub(crate) struct AddArgs {
     /// Only these files, by their numbers in `shoal show`, such as 1,3-5; not with a magnet link, which may have a selection of its own
     #[arg(long, value_name = "FILES")]
     pub(crate) select: Option<Selection>,
+    /// How much files are wanted: their numbers and skip, normal, high or highest, such as 3=high
+    #[arg(long = "priority", value_name = "FILES=PRIORITY", value_parser = priority::parse_wanted)]
+    pub(crate) priorities: Vec<priority::Wanted>,
     /// Fetch from the beginning to the end
     #[arg(long)]
     pub(crate) sequential: bool,
+    /// Fetch the first and last pieces of each file first
+    #[arg(long)]
+    pub(crate) first_last: bool,
     /// Do not start it yet
     #[arg(long)]
     pub(crate) paused: bool,

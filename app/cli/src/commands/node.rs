@@ -1,5 +1,7 @@
 //! `shoal up` runs a node; the other commands here speak to the one that runs.
 
+pub(super) mod priority;
+
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsStr;
@@ -117,7 +119,13 @@ pub(super) fn add(args: &AddArgs, output: &mut Output) -> Done {
         category: args.category.clone(),
         tags: args.tags.iter().cloned().collect(),
         rules: args.rules(),
+        priorities: args
+            .priorities
+            .iter()
+            .flat_map(|wanted| wanted.0.clone())
+            .collect(),
         sequential: args.sequential,
+        first_last: args.first_last,
         peers: args.peers.clone(),
         ..Add::default()
     };

@@ -5,6 +5,7 @@
 use super::{NodeError, Session, key, unix_now};
 use crate::entry::{Entry, Source};
 use crate::message;
+use crate::wanted::Wanted;
 use crate::{rules_text, settings};
 use shoal_metainfo::metainfo::Limits;
 use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
@@ -44,7 +45,9 @@ impl Session {
             let what = format!("the torrent has {files} files, and the selection is of {selected}");
             return Err(NodeError::Usage(what));
         }
-        let options = self.options(&add)?;
+        let mut options = self.options(&add)?;
+        let wanted = wanted(&add, &source)?;
+        options.priorities = wanted.priorities;
         let directory = self.directory(&add, &options)?;
         let paused = add.paused.unwrap_or(self.settings.add_paused && !add.force);
         let torrent = NewTorrent {
@@ -57,7 +60,7 @@ impl Session {
                 (true, false) => Wish::Forced,
                 (false, false) => Wish::Queued,
             },
-            selection: add.selection,
+            selection: wanted.selection,
             sequential: add.sequential,
             added_at: unix_now(),
             options,
@@ -89,6 +92,7 @@ impl Session {
             name: add.name.clone().filter(|name| !name.is_empty()),
             category: add.category.clone(),
             tags: add.tags.clone(),
+            first_last: add.first_last,
             preallocate: add.preallocate.unwrap_or(self.settings.preallocate),
             seed_only: add.seed_only,
             super_seed: add.super_seed,
@@ -143,6 +147,26 @@ pub(super) fn revived(stored: StoredTorrent) -> Entry {
             entry
         }
     }
+}
+
+/// Which of its files are wanted, and how much.
+fn wanted(add: &message::Add, source: &Source) -> Result<Wanted, NodeError> {
+    let mut wanted = Wanted {
+        selection: add.selection.clone(),
+        ..Wanted::default()
+    };
+    match source {
+        _ if add.priorities.is_empty() => {}
+        Source::Metainfo(metainfo) => {
+            let told = wanted.tell(metainfo, &add.priorities);
+            told.map_err(NodeError::Usage)?;
+        }
+        Source::Magnet(_) => {
+            let what = "the files of a magnet link are not known yet; give them priorities later";
+            return Err(NodeError::Usage(what.to_owned()));
+        }
+    }
+    Ok(wanted)
 }
 
 fn source(add: &message::Add, file: Option<&[u8]>) -> Result<(InfoHashes, Source), NodeError> {

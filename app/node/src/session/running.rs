@@ -8,13 +8,13 @@ use super::{Session, key, unix_now};
 use crate::entry::{Entry, Run, Source};
 use crate::journal;
 use shoal_engine::{
-    AddMagnet, AddTorrent, Change, EngineError, FoundTorrent, MagnetError, MagnetHandle,
-    TorrentHandle,
+    AddMagnet, AddTorrent, Change, CommandError, EngineError, FoundTorrent, MagnetError,
+    MagnetHandle, TorrentHandle,
 };
 use shoal_metainfo::{Magnet, Metainfo};
 use shoal_session::queue;
 use shoal_storage::{Fate, Removed, home_trash};
-use shoal_store::Removing;
+use shoal_store::{Files, Removing, TorrentOptions};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -66,6 +66,8 @@ pub(super) enum News {
     Again,
     /// Its data was removed, or why not.
     Erased(Result<Removed, EngineError>),
+    /// What was told of its files holds, or why not.
+    Settled(Result<(), CommandError>),
     /// What a magnet link means.
     Found(Box<MagnetHandle>, Result<FoundTorrent, MagnetError>),
 }
@@ -151,6 +153,8 @@ impl Session {
             add.limit_groups = self.groups.of(&self.carriers, &entry.options);
         }
         entry.trust = false;
+        // All of it is in what the engine is asked for.
+        entry.told_late = false;
         Some((id, run, begin))
     }
 
@@ -239,10 +243,15 @@ impl Session {
         let (torrent, state) = (handle.id(), handle.watch());
         self.running.insert(torrent, id);
         entry.is_complete = false;
+        entry.settling = 0;
         if std::mem::take(&mut entry.recheck) {
             verify(handle.clone());
         }
+        let told_late = std::mem::take(&mut entry.told_late);
         entry.run = Run::Running(handle, state.clone());
+        if told_late {
+            self.tell_everything(id);
+        }
         self.halt_unwanted(id);
         let ended = self.ended_early.remove(&torrent);
         let change = Change {
@@ -265,7 +274,11 @@ impl Session {
                 continue;
             };
             self.moved.insert(id);
-            let is_complete = change.state.borrow().complete;
+            let settled = self
+                .entries
+                .get(&id)
+                .is_some_and(|entry| entry.settling == 0);
+            let is_complete = settled && change.state.borrow().complete;
             if is_complete {
                 self.completed(id).await;
             }
@@ -375,6 +388,7 @@ impl Session {
                 self.tell(queue::Input::Well(key(id)));
             }
             News::Again => self.begin(id, None),
+            News::Settled(settled) => self.settled(id, settled).await,
             News::Erased(erased) => self.erased(id, erased).await,
             News::Found(search, found) => {
                 entry.run = Run::Idle;
@@ -387,7 +401,7 @@ impl Session {
     }
 
     /// Everything wanted is there, for the first time in this run.
-    async fn completed(&mut self, id: i64) {
+    pub(super) async fn completed(&mut self, id: i64) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
@@ -436,6 +450,7 @@ impl Session {
     /// A magnet link has become a torrent.
     async fn found(&mut self, id: i64, search: MagnetHandle, found: FoundTorrent) {
         let hashes = found.metainfo.info_hashes();
+        self.select_by_link(id, &found.metainfo).await;
         let kept = self.database.found(id, hashes, &found.file).await;
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
@@ -443,12 +458,28 @@ impl Session {
         if let Err(error) = kept {
             return self.fail(id, error.to_string());
         }
-        if let (Source::Magnet(magnet), None) = (&entry.source, &entry.selection) {
-            entry.selection = selected(magnet, &found.metainfo);
-        }
         entry.hashes = hashes;
         entry.source = Source::Metainfo(found.metainfo);
         self.begin(id, Some(search));
+    }
+
+    /// What the link selects holds where nobody has said more, also after the next start.
+    async fn select_by_link(&mut self, id: i64, metainfo: &Metainfo) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        if let (Source::Magnet(magnet), None) = (&entry.source, &entry.selection) {
+            entry.selection = selected(magnet, metainfo);
+            let files = Files {
+                selection: entry.selection.clone(),
+                sequential: entry.sequential,
+                options: TorrentOptions::clone(&entry.options),
+                more: false,
+            };
+            if let Err(error) = self.database.set_files(&[(id, files)]).await {
+                tracing::warn!(torrent = id, %error, "what its link selects is not written down");
+            }
+        }
     }
 }
 
@@ -469,10 +500,9 @@ fn begin(
     match &entry.source {
         Source::Metainfo(metainfo) => {
             let mut add = AddTorrent::new(Arc::clone(metainfo), entry.directory.clone());
-            if let Some(wanted) = &entry.selection {
-                add = add.select(wanted);
-            }
+            add.priorities = entry.file_priorities();
             add.sequential = entry.sequential;
+            add.first_last = entry.options.first_last;
             add.preallocate = entry.options.preallocate;
             add.super_seed = entry.options.super_seed;
             add.trackers = trackers;

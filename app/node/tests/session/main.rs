@@ -4,5 +4,6 @@
 
 mod control;
 mod life;
+mod priority;
 mod support;
 mod told;
