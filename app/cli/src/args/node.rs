@@ -9,6 +9,10 @@ mod import;
 
 pub(crate) use import::ImportArgs;
 
+mod priority;
+
+pub(crate) use priority::PriorityArgs;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -87,9 +91,15 @@ pub(crate) struct AddArgs {
     /// A folder of its own: as it was made (original), always (folder), or never (none) [default: `add.layout` of the settings]
     #[arg(long, value_name = "LAYOUT")]
     pub(crate) layout: Option<String>,
+    /// How much files are wanted: their numbers and skip, normal, high or highest, such as 3=high
+    #[arg(long = "priority", value_name = "FILES=PRIORITY", value_parser = priority::parse_wanted)]
+    pub(crate) priorities: Vec<priority::Wanted>,
     /// Fetch from the beginning to the end
     #[arg(long)]
     pub(crate) sequential: bool,
+    /// Fetch the first and last pieces of each file first
+    #[arg(long)]
+    pub(crate) first_last: bool,
     /// Do not start it yet
     #[arg(long)]
     pub(crate) paused: bool,

@@ -15,6 +15,8 @@ mod hook;
 mod schedule;
 mod watch;
 
+pub(super) mod priority;
+
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsStr;
@@ -168,7 +170,13 @@ fn told(args: &AddArgs) -> Result<Add, Failure> {
         layout: args.layout.clone(),
         tags: args.tags.iter().cloned().collect(),
         rules: args.rules(),
+        priorities: args
+            .priorities
+            .iter()
+            .flat_map(|wanted| wanted.0.clone())
+            .collect(),
         sequential: args.sequential,
+        first_last: args.first_last,
         peers: args.peers.clone(),
         ..Add::default()
     };
