@@ -270,7 +270,7 @@ mod tests {
                 "bind" => said.bind = value,
                 _ => {
                     said.dns =
-                        value.map(|text| text.split_terminator(',').map(str::to_owned).collect())
+                        value.map(|text| text.split_terminator(',').map(str::to_owned).collect());
                 }
             }
         }
