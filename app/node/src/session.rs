@@ -27,6 +27,7 @@ use shoal_store::{Database, ShareState, StoreError, Totals, Wish};
 use shoal_transport::{RateLimits, Transport};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -95,6 +96,14 @@ impl NodeError {
 }
 
 type Answer = Result<Reply, NodeError>;
+
+/// What comes of a request.
+enum Heard {
+    /// It is done.
+    Done(Answer),
+    /// A torrent, a disk or somebody else has to be waited for, which the session does not.
+    Later(Pin<Box<dyn Future<Output = Answer> + Send>>),
+}
 
 /// What waits for the session: what is asked, the file that goes with it, and where the answer goes.
 type Asked = (Request, Option<Vec<u8>>, oneshot::Sender<Answer>);
@@ -302,11 +311,12 @@ impl Session {
             let deadline = self.queue.deadline();
             tokio::select! {
                 Some((request, file, answer)) = asked.recv() => {
-                    let answered = self.hear(request, file).await;
-                    match self.answered_by.take() {
-                        Some(route) => self.answer_when_changed(&route, answer),
-                        // Whoever asked may have gone.
-                        None => drop(answer.send(answered)),
+                    // Whoever asked may have gone.
+                    match self.hear(request, file).await {
+                        Heard::Done(answered) => drop(answer.send(answered)),
+                        Heard::Later(answered) => {
+                            tokio::spawn(async move { drop(answer.send(answered.await)) });
+                        }
                     }
                 }
                 Some((add, answer)) = routes.asked.recv() => {
@@ -425,7 +435,15 @@ impl Session {
         }
     }
 
-    async fn hear(&mut self, request: Request, file: Option<Vec<u8>>) -> Answer {
+    async fn hear(&mut self, request: Request, file: Option<Vec<u8>>) -> Heard {
+        let answered = self.answer(request, file).await;
+        match self.answered_by.take() {
+            Some(route) => self.heard_when_changed(&route),
+            None => Heard::Done(answered),
+        }
+    }
+
+    async fn answer(&mut self, request: Request, file: Option<Vec<u8>>) -> Answer {
         let ids = match request {
             Request::Add(add) => vec![self.add(*add, file).await?],
             Request::List { torrents } if torrents.is_empty() => {

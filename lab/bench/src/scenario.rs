@@ -24,7 +24,7 @@ use clap::ValueEnum;
 use shoal_interop::{Client, Content, Kind, Lab, Shape, output_of};
 use std::cell::RefCell;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) use distribution::name as distribution_name;
 pub(crate) use many_torrents::name as many_torrents_name;
@@ -46,6 +46,9 @@ pub const CLIENTS: [Client; 7] = [
 
 /// A transfer has a source and what arrives of it.
 const COPIES: u64 = 2;
+
+/// Who takes longer is measured once: its figure is far from all others, and the hours of three rounds of it say no more.
+const SLOW: Duration = Duration::from_secs(60);
 
 /// What every scenario gets.
 struct Run<'a> {
@@ -178,27 +181,40 @@ fn bounded(within: Duration, command: &Command) -> Result<String> {
     })
 }
 
-/// Measures everybody once in every round, and goes on without whoever fails.
+/// Measures everybody once in every round, whoever is slow in the first one alone, and goes on without whoever fails.
 fn rounds<S>(
     run: &Run<'_>,
     section: &mut Section,
     mut subjects: Vec<(String, S)>,
     measure: impl Fn(&S) -> Result<Vec<(Metric, f64)>>,
 ) {
+    let last = run.rounds().end.saturating_sub(1);
     for round in run.rounds() {
-        subjects.retain(|(name, subject)| match measure(subject) {
-            Ok(figures) => {
-                report::round(round, name, &figures);
-                section.add(name, &figures);
-                true
-            }
-            Err(error) => {
-                let note = format!("{name} failed in round {}: {error:#}", round + 1);
-                report::say(&note);
-                run.failed.borrow_mut().push(name.clone());
-                section.notes.push(note);
-                section.subjects.retain(|subject| subject.name != *name);
-                false
+        subjects.retain(|(name, subject)| {
+            let begun = Instant::now();
+            let measured = measure(subject);
+            let slow = begun.elapsed() > SLOW;
+            match measured {
+                Ok(figures) => {
+                    report::round(round, name, &figures);
+                    section.add(name, &figures);
+                    if slow && round < last {
+                        let of = run.arguments.rounds();
+                        section.notes.push(format!(
+                            "{name} takes over a minute: {} of {of} rounds",
+                            round + 1
+                        ));
+                    }
+                    !slow
+                }
+                Err(error) => {
+                    let note = format!("{name} failed in round {}: {error:#}", round + 1);
+                    report::say(&note);
+                    run.failed.borrow_mut().push(name.clone());
+                    section.notes.push(note);
+                    section.subjects.retain(|subject| subject.name != *name);
+                    false
+                }
             }
         });
     }

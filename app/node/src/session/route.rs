@@ -6,7 +6,7 @@
 //!
 //! Invariant: at every moment, all that leaves for a torrent leaves by the route of its run, and a run begins only by the route that holds.
 
-use super::{Answer, NodeError, Session, key};
+use super::{Answer, Heard, NodeError, Session, key};
 use crate::entry::{Entry, Run};
 use crate::message::{self, Interface, Reply, RouteRequest, RouteState, SetRoute};
 use crate::route::{Network, Spec, checked_name, shown_binding};
@@ -262,14 +262,17 @@ impl Session {
     }
 
     /// Whoever asked for this route to change hears of it then.
-    pub(super) fn answer_when_changed(&mut self, name: &str, answer: oneshot::Sender<Answer>) {
+    pub(super) fn heard_when_changed(&mut self, name: &str) -> Heard {
         let known = self.routes.known.get_mut(name);
         let waits = known.filter(|known| known.busy && known.waiting.len() < MAX_WAITING);
-        match waits {
-            Some(known) => known.waiting.push(answer),
-            // Whoever asked may have gone.
-            None => drop(answer.send(Ok(self.shown_routes()))),
-        }
+        let Some(known) = waits else {
+            return Heard::Done(Ok(self.shown_routes()));
+        };
+        let (answer, answered) = oneshot::channel();
+        known.waiting.push(answer);
+        Heard::Later(Box::pin(async move {
+            answered.await.map_err(|_| NodeError::Stopped)?
+        }))
     }
 
     async fn set_route(&mut self, said: &SetRoute) -> Result<(), NodeError> {

@@ -776,6 +776,18 @@ fn more_than_we_queue_is_rejected() {
 }
 
 #[test]
+fn more_than_we_queue_is_passed_over_where_the_remote_cannot_be_told() {
+    let mut bench = Bench::uploading(false);
+    for _ in 0..2 * MAX_QUEUED_REQUESTS {
+        let outputs = bench.hear(Message::Request(request(0, 0)));
+        assert!(sent(&outputs).is_empty() && !breach(&outputs));
+    }
+    // Nor without end.
+    let cut_off = (0..10).any(|_| breach(&bench.hear(Message::Request(request(0, 0)))));
+    assert!(cut_off);
+}
+
+#[test]
 fn a_new_remote_may_fetch_its_allowed_fast_set_once_while_choked() {
     let settings = PeerSettings {
         allowed_fast: vec![PieceIndex(1)],

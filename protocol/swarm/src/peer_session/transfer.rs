@@ -241,8 +241,9 @@ impl PeerSession {
             return self.on_choked_request(request);
         }
         if !self.upload.queue(request) {
+            // Without the fast extension it cannot be told; it asks again for what does not come.
             self.count_bad_request();
-            self.reject_or_refuse(request, "it asked for more than we queue");
+            self.send_reject(request);
         }
     }
 

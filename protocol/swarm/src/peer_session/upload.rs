@@ -2,11 +2,19 @@
 //!
 //! Invariant: every request that was accepted leaves once: uploaded, or returned to the caller, who rejects it.
 
+use shoal_metainfo::BLOCK_LENGTH;
 use shoal_wire::Request;
 use std::collections::VecDeque;
 
-/// The most requests that one remote may have waiting: what libtorrent accepts, and what we announce as `reqq`.
+/// The requests that any remote may have waiting: what libtorrent accepts, and what we announce as `reqq`.
 pub const MAX_QUEUED_REQUESTS: u32 = 2_000;
+
+/// A remote that receives fast may have so many seconds' worth of blocks waiting, if that is more. rTorrent asks for two seconds ahead at the
+/// rate of its last half minute, whatever `reqq` says, and has no fast extension by which it could be told.
+const AHEAD_S: u64 = 4;
+
+/// However fast it is: 1 MiB of requests.
+const MOST_WAITING: usize = 65_536;
 
 /// The longest part of a piece that we send in one message: what the field's clients accept. Most ask for 16 KiB.
 pub(super) const MAX_REQUEST_LENGTH: u32 = 128 * 1024;
@@ -21,13 +29,22 @@ pub(super) struct Upload {
     waiting: VecDeque<Request>,
     in_flight: VecDeque<Request>,
     in_flight_bytes: u64,
+    /// The highest rate so far, in bytes a second.
+    peak: u64,
 }
 
 impl Upload {
+    /// How many may wait. Who was fast once has room for what it asked for then.
+    fn room(&self) -> usize {
+        let ahead = self.peak.saturating_mul(AHEAD_S) / u64::from(BLOCK_LENGTH);
+        let ahead = usize::try_from(ahead).unwrap_or(usize::MAX);
+        ahead.clamp(MAX_QUEUED_REQUESTS as usize, MOST_WAITING)
+    }
+
     /// Accepts `request`, unless the queue is full. What the driver has does not count: the remote may have received it, and
     /// asked for the next block, before we hear that it left.
     pub(super) fn queue(&mut self, request: Request) -> bool {
-        let room = self.waiting.len() < MAX_QUEUED_REQUESTS as usize;
+        let room = self.waiting.len() < self.room();
         if room {
             self.waiting.push_back(request);
         }
@@ -36,6 +53,7 @@ impl Upload {
 
     /// The next request to hand to the driver, at an upload rate of `rate` bytes a second.
     pub(super) fn start(&mut self, rate: u64) -> Option<Request> {
+        self.peak = self.peak.max(rate);
         let watermark = (rate / 2).clamp(*WATERMARK_BYTES.start(), *WATERMARK_BYTES.end());
         if self.in_flight_bytes >= watermark {
             return None;
@@ -115,5 +133,19 @@ mod tests {
         let mut upload = Upload::default();
         (0..MAX_QUEUED_REQUESTS).for_each(|n| assert!(upload.queue(request(n))));
         assert!(!upload.queue(request(9_999)));
+    }
+
+    #[test]
+    fn who_receives_fast_may_ask_far_ahead_and_still_when_it_has_become_slow() {
+        let mut upload = Upload::default();
+        // Two seconds at 128 MiB a second are 16,384 blocks.
+        assert_eq!(upload.start(128 << 20), None);
+        assert_eq!(upload.start(1 << 20), None);
+        let taken = (0..100_000).take_while(|&n| upload.queue(request(n)));
+        assert_eq!(taken.count(), 2 * 16_384);
+        let mut fastest = Upload::default();
+        assert_eq!(fastest.start(u64::from(u32::MAX)), None);
+        let taken = (0..100_000).take_while(|&n| fastest.queue(request(n)));
+        assert_eq!(taken.count(), MOST_WAITING);
     }
 }
