@@ -331,7 +331,7 @@ fn fields(value: &Value, found: &mut BTreeSet<String>) {
             for (name, value) in object {
                 found.insert(name.clone());
                 // What is in there has words and paths for names, not fields.
-                if name != "rules" && name != "renamed" {
+                if !["rules", "renamed", "priorities"].contains(&name.as_str()) {
                     fields(value, found);
                 }
             }
