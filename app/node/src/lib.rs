@@ -14,4 +14,5 @@ mod settings;
 pub mod values;
 
 pub use control::{Client, ClientError, serve};
+pub use names::reads_as_id;
 pub use session::{Node, NodeError, NodeSettings};

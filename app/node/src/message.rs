@@ -3,6 +3,13 @@
 //!
 //! Invariant: what is absent of a request means that nothing is said of it.
 
+mod show;
+
+pub use show::{
+    HeldRule, ShowRequest, Shown, ShownFile, ShownPieces, ShownPriority, ShownSession,
+    ShownTorrent, StateCount,
+};
+
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -92,6 +99,8 @@ pub enum Request {
         /// Their names.
         names: Vec<String>,
     },
+    /// All of something is shown.
+    Show(ShowRequest),
 }
 
 /// What becomes of data that is removed.
@@ -301,6 +310,8 @@ pub enum Reply {
         /// By name.
         carriers: Vec<Carrier>,
     },
+    /// What was to be shown.
+    Shown(Shown),
     /// It cannot be done.
     Error {
         /// Of what kind.

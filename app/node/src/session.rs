@@ -7,6 +7,7 @@ mod adding;
 mod owner;
 mod rates;
 mod running;
+mod show;
 mod telling;
 
 use crate::entry::{Entry, Run};
@@ -63,6 +64,9 @@ pub enum NodeError {
     /// Several are.
     #[error("{0:?} could be more than one torrent; write its number, or more of its info hash")]
     Ambiguous(String),
+    /// It is not known yet.
+    #[error("{0}")]
+    Unknown(String),
     /// The database fails.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -80,7 +84,7 @@ impl NodeError {
             NodeError::Refused(_) => ErrorKind::Refused,
             NodeError::NotFound(_) | NodeError::NoCarrier(..) => ErrorKind::NotFound,
             NodeError::Store(StoreError::Duplicate) => ErrorKind::Duplicate,
-            NodeError::Store(_) | NodeError::Stopped => ErrorKind::Failure,
+            NodeError::Unknown(_) | NodeError::Store(_) | NodeError::Stopped => ErrorKind::Failure,
         }
     }
 }
@@ -147,6 +151,7 @@ impl Node {
         let entries = entries.map(|stored| (stored.id, adding::revived(stored)));
         let session = Session {
             started: Instant::now(),
+            started_at: unix_now(),
             queue: Queue::new(settings.queue(carriers.session.share_limits())),
             engine,
             database,
@@ -208,6 +213,8 @@ impl Node {
 
 struct Session {
     started: Instant,
+    /// Unix time in seconds.
+    started_at: i64,
     queue: Queue,
     engine: Engine,
     database: Database,
@@ -378,7 +385,10 @@ impl Session {
     }
 
     async fn hear(&mut self, request: Request, file: Option<Vec<u8>>) -> Heard {
-        Heard::Done(self.answer(request, file).await)
+        match request {
+            Request::Show(request) => self.show(request),
+            request => Heard::Done(self.answer(request, file).await),
+        }
     }
 
     async fn answer(&mut self, request: Request, file: Option<Vec<u8>>) -> Answer {
@@ -408,6 +418,8 @@ impl Session {
             Request::RemoveCarriers { kind, names } => {
                 return self.remove_carriers(kind, &names).await;
             }
+            // What is heard elsewhere.
+            Request::Show(_) => Vec::new(),
         };
         Ok(self.torrents(&ids))
     }

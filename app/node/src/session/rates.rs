@@ -59,9 +59,13 @@ impl Groups {
 impl Session {
     /// The rates of everything: as the session says, or else as the node was started.
     pub(super) fn limit_everything(&self) {
+        self.engine.handle().set_limits(self.limits_of_everything());
+    }
+
+    pub(super) fn limits_of_everything(&self) -> RateLimits {
         let said = &self.carriers.session;
         let own = rates(said);
-        let limits = RateLimits {
+        RateLimits {
             down_bytes_per_s: match said.down_bytes_per_s {
                 Told::Inherit => self.limits.down_bytes_per_s,
                 _ => own.down_bytes_per_s,
@@ -70,8 +74,7 @@ impl Session {
                 Told::Inherit => self.limits.up_bytes_per_s,
                 _ => own.up_bytes_per_s,
             },
-        };
-        self.engine.handle().set_limits(limits);
+        }
     }
 
     /// What holds for a torrent is perhaps something else, also while it runs.

@@ -18,7 +18,7 @@ use shoal_store::Removing;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 /// How soon a torrent is tried again whose name is still in use.
@@ -239,6 +239,7 @@ impl Session {
         let (torrent, state) = (handle.id(), handle.watch());
         self.running.insert(torrent, id);
         entry.is_complete = false;
+        entry.runs_since = Some(Instant::now());
         if std::mem::take(&mut entry.recheck) {
             verify(handle.clone());
         }

@@ -4,5 +4,6 @@
 
 mod control;
 mod life;
+mod show;
 mod support;
 mod told;
