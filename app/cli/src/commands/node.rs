@@ -16,7 +16,7 @@ use shoal_store::{Database, StoreError};
 use shoal_transport::ControlListener;
 
 use super::Done;
-use super::show::is_magnet;
+use super::show::{is_magnet, running};
 use super::transfer::{LEAVE_AT_ONCE, runtime};
 use crate::args::{
     AddArgs, CategoryArgs, CategoryDo, LimitArgs, ListArgs, NamedArgs, QueueArgs, RemoveArgs,
@@ -435,6 +435,7 @@ fn show(reply: Reply, output: &mut Output) -> Done {
                 output.show(&Event::Rules(carrier.into()))?;
             }
         }
+        Reply::Shown(shown) => running::say(shown, output)?,
         // The client has made it an error.
         Reply::Error { message, .. } => return Err(Failure::new(Exit::Failure, message)),
     }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 use shoal_engine::TrackerLine;
-use shoal_node::message::{self, Torrent};
+use shoal_node::message::{self, ShownFile, ShownPieces, ShownSession, ShownTorrent, Torrent};
 
 use crate::exit::Failure;
 
@@ -37,6 +37,11 @@ pub(crate) enum Event {
     SessionTorrent(Box<SessionTorrent>),
     Setting(Setting),
     Rules(Rules),
+    Session(Box<ShownSession>),
+    SessionTorrentDetails(Box<ShownTorrent>),
+    SessionFile(Box<ShownFile>),
+    SessionPieces(Box<ShownPieces>),
+    Saved(Saved),
     Warning(Warning),
     Error(ErrorEvent),
 }
@@ -73,6 +78,11 @@ impl Event {
                 | Event::SessionTorrent(_)
                 | Event::Setting(_)
                 | Event::Rules(_)
+                | Event::Session(_)
+                | Event::SessionTorrentDetails(_)
+                | Event::SessionFile(_)
+                | Event::SessionPieces(_)
+                | Event::Saved(_)
                 | Event::Error(_)
         )
     }
@@ -323,6 +333,13 @@ impl From<message::Carrier> for Rules {
             torrents: carrier.torrents,
         }
     }
+}
+
+/// A torrent file of a node was written.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Saved {
+    pub(crate) path: String,
+    pub(crate) size_bytes: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]

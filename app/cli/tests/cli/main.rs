@@ -7,6 +7,7 @@ mod magnets;
 mod node;
 mod round_trip;
 mod scrape;
+mod show;
 mod support;
 mod transfer;
 mod urls;

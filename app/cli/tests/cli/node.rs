@@ -19,7 +19,7 @@ const KILLS: usize = 200;
 const LONGEST_LIFE: Duration = Duration::from_millis(150);
 
 /// Starts a node whose state is in the folder `state` and waits until it takes requests.
-fn up(world: &World, state: &str, more: &[&str]) -> Running {
+pub(crate) fn up(world: &World, state: &str, more: &[&str]) -> Running {
     let state = text(&world.path(state));
     let usual = ["--json", "up", "--headless", "--state-dir", &state];
     let listen = ["--listen", "127.0.0.1:0"];
@@ -27,13 +27,13 @@ fn up(world: &World, state: &str, more: &[&str]) -> Running {
 }
 
 /// Asks the node whose state is in the folder `state`.
-fn ask(world: &World, state: &str, arguments: &[&str]) -> Said {
+pub(crate) fn ask(world: &World, state: &str, arguments: &[&str]) -> Said {
     let state = text(&world.path(state));
     world.run(&[arguments, &["--json", "--state-dir", &state]].concat())
 }
 
 /// Waits until the only torrent is in this state.
-fn until(world: &World, state: &str, wanted: &str) -> Value {
+pub(crate) fn until(world: &World, state: &str, wanted: &str) -> Value {
     for _ in 0..3_000 {
         let listed = ask(world, state, &["list"]).expect(0);
         let torrent = listed.event("session_torrent");
