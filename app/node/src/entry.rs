@@ -3,18 +3,20 @@
 //! Invariant: it runs at most once at a time; each run has a number, and news of an earlier run is not taken for that of a later one.
 
 use crate::message::{State, Torrent};
-use crate::rules_text;
+use crate::{places, rules_text};
 use shoal_engine::{MagnetSnapshot, Phase, Snapshot, TorrentHandle};
 use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
 use shoal_session::queue::{self, ShareLimit, Standing};
-use shoal_storage::Reason;
+use shoal_storage::{Progress, Reason};
 use shoal_store::{NewTorrent, Removing, ShareState, StoredTorrent, TorrentOptions, Totals, Wish};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 /// What leads to the content.
@@ -35,9 +37,14 @@ pub(crate) enum Run {
     Running(TorrentHandle, watch::Receiver<Snapshot>),
     /// The engine still has it, and was told to let it go.
     Stopping(watch::Receiver<Snapshot>),
+    /// It does not run, and its data is being moved.
+    Moving,
     /// Its data is being removed.
     Erasing,
 }
+
+/// Other names of files that are shown of one torrent: a list of torrents is no list of files.
+const MOST_RENAMED: usize = 100;
 
 pub(crate) struct Entry {
     pub(crate) id: i64,
@@ -75,6 +82,20 @@ pub(crate) struct Entry {
     pub(crate) failure: Option<String>,
     /// Where that may be over by itself, what it is.
     pub(crate) obstacle: Option<Reason>,
+    /// The route that it waits for, where it does: then it has failed until that is there.
+    pub(crate) awaits_route: Option<Arc<str>>,
+    /// The route of its run.
+    pub(crate) route: Option<Arc<str>>,
+    /// Why nothing leaves by that at present.
+    pub(crate) no_way: Option<Arc<str>>,
+    /// Keeps its run from beginning, where it has not.
+    pub(crate) withdrawn: Option<CancellationToken>,
+    /// How far the move of its data is that goes on.
+    pub(crate) mover: Option<Arc<Progress>>,
+    /// Why its data is not where it was to be moved.
+    pub(crate) unmoved: Option<String>,
+    /// In this run, the engine has told where its files are.
+    pub(crate) is_located: bool,
     /// A person wants everything verified again, and missing files taken for gone.
     pub(crate) recheck: bool,
     /// It is to be forgotten when it has stopped.
@@ -136,6 +157,13 @@ impl Entry {
             is_complete: false,
             failure: None,
             obstacle: None,
+            awaits_route: None,
+            route: None,
+            no_way: None,
+            withdrawn: None,
+            mover: None,
+            unmoved: None,
+            is_located: false,
             recheck: false,
             removed: removing.is_some(),
             removing,
@@ -152,6 +180,32 @@ impl Entry {
                 Some(name) => name.clone(),
                 None => self.hash_text(),
             },
+        }
+    }
+
+    /// The folder that it lies in, or does when everything wanted is there.
+    pub(crate) fn folder(&self) -> String {
+        let home = self.options.home.clone();
+        home.unwrap_or_else(|| self.directory.to_string_lossy().into_owned())
+    }
+
+    /// It lies in another folder than its own until everything wanted is there.
+    pub(crate) fn is_away(&self) -> bool {
+        self.options.home.is_some() && self.completed_at.is_none()
+    }
+
+    fn moving_to(&self) -> Option<String> {
+        let moving = self.options.moving.as_ref()?;
+        let here = || self.directory.to_string_lossy().into_owned();
+        Some(moving.directory.clone().unwrap_or_else(here))
+    }
+
+    fn renamed(&self) -> BTreeMap<String, String> {
+        match &self.source {
+            Source::Metainfo(metainfo) => {
+                places::shown(metainfo, &self.options.renamed, MOST_RENAMED)
+            }
+            Source::Magnet(_) => BTreeMap::new(),
         }
     }
 
@@ -246,7 +300,7 @@ impl Entry {
         match &self.run {
             Run::Running(handle, _) => Some(handle.watch().borrow().clone()),
             Run::Stopping(watched) => Some(watched.borrow().clone()),
-            Run::Idle | Run::Beginning | Run::Searching(..) | Run::Erasing => None,
+            Run::Idle | Run::Beginning | Run::Searching(..) | Run::Moving | Run::Erasing => None,
         }
     }
 
@@ -288,17 +342,38 @@ impl Entry {
         self.runs_since = None;
     }
 
+    /// Why nothing of it leaves, where its route has no way at present and that keeps it from something.
+    fn no_way(&self, snapshot: Option<&Snapshot>) -> Option<String> {
+        let speaks = match (&self.run, snapshot) {
+            (Run::Searching(..), _) => true,
+            (Run::Running(..), Some(snapshot)) => {
+                matches!(snapshot.phase, Phase::Downloading | Phase::Seeding)
+            }
+            _ => false,
+        };
+        let known = self.no_way.as_deref().map(str::to_owned);
+        let seen = || snapshot?.no_route.clone();
+        known.or_else(seen).filter(|_| speaks)
+    }
+
     fn state(
         &self,
         snapshot: Option<&Snapshot>,
         standing: Option<Standing>,
     ) -> (State, Option<String>) {
+        if let (Run::Moving, Some(progress)) = (&self.run, &self.mover) {
+            return (State::Moving, Some(moved(progress.bytes())));
+        }
         if let Some(why) = &self.failure {
             let state = match &self.obstacle {
+                _ if self.awaits_route.is_some() => State::NoRoute,
                 Some(reason) => obstructed(reason),
                 None => State::Failed,
             };
             return (state, Some(why.clone()));
+        }
+        if let Some(why) = self.no_way(snapshot) {
+            return (State::NoRoute, Some(why));
         }
         let phase = match (&self.run, snapshot) {
             (Run::Searching(..), _) => return (State::Searching, None),
@@ -328,10 +403,7 @@ impl Entry {
             Phase::Moving {
                 done_bytes,
                 total_bytes,
-            } => {
-                let what = format!("files are being moved: {done_bytes} of {total_bytes} bytes");
-                (State::Suspended, Some(what))
-            }
+            } => (State::Moving, Some(moved((*done_bytes, *total_bytes)))),
             Phase::Stopped => (State::Stopping, None),
             Phase::Failed(why) => (State::Failed, Some(why.clone())),
         }
@@ -354,8 +426,11 @@ impl Entry {
             info_hash: self.hash_text(),
             name: self.name(),
             state,
-            message,
+            message: message.or_else(|| self.unmoved.clone()),
             directory: self.directory.to_string_lossy().into_owned(),
+            home: self.options.home.clone(),
+            moving_to: self.moving_to(),
+            renamed: self.renamed(),
             category: self.options.category.clone(),
             tags: self.options.tags.clone(),
             position: None,
@@ -377,6 +452,10 @@ impl Entry {
             completed_at: self.completed_at,
         }
     }
+}
+
+fn moved((done_bytes, total_bytes): (u64, u64)) -> String {
+    format!("files are being moved: {done_bytes} of {total_bytes} bytes")
 }
 
 /// The state of a torrent that goes on by itself when this is over.

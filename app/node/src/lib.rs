@@ -5,14 +5,21 @@
 mod control;
 mod entry;
 pub mod fetch;
+mod import;
 pub mod journal;
 pub mod message;
 mod names;
+mod network;
+mod places;
+mod route;
 mod rules_text;
 mod session;
 mod settings;
+mod shape;
 pub mod values;
 
 pub use control::{Client, ClientError, serve};
 pub use names::reads_as_id;
-pub use session::{Node, NodeError, NodeSettings};
+pub use network::{ListenPort, NetworkSettings};
+pub use route::{Network, PasswordError, told_password};
+pub use session::{Node, NodeError, NodeSettings, has_own_route};

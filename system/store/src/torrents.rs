@@ -218,29 +218,7 @@ impl Database {
     /// There is one of its names already, or the database fails.
     pub async fn add_torrent(&self, new: &NewTorrent) -> Result<i64, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let add = "INSERT INTO torrent (info_hash_v1, info_hash_v2, magnet, directory, wish, forced, selection, \
-             sequential, added_at, options) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-        let (v1, v2) = names(new.info_hashes);
-        let (wish, forced) = new.wish.columns();
-        let options = to_text(&new.options)?;
-        let added = sqlx::query(add)
-            .bind(v1)
-            .bind(v2)
-            .bind(new.magnet.as_deref())
-            .bind(new.directory.as_os_str().as_bytes())
-            .bind(wish)
-            .bind(forced)
-            .bind(new.selection.as_deref().map(as_bytes))
-            .bind(new.sequential)
-            .bind(new.added_at)
-            .bind(options)
-            .execute(&mut *transaction)
-            .await
-            .map_err(duplicate)?;
-        let id = added.last_insert_rowid();
-        if let Some(file) = &new.file {
-            put_file(&mut transaction, id, file).await?;
-        }
+        let id = insert(&mut transaction, new).await?;
         transaction.commit().await?;
         Ok(id)
     }
@@ -316,13 +294,19 @@ impl Database {
         Ok(())
     }
 
-    /// Its data is in another folder.
+    /// Its data is in another folder, or under other names, and that is told of it.
     ///
     /// # Errors
     /// The database fails.
-    pub async fn moved(&self, id: i64, directory: &Path) -> Result<(), StoreError> {
-        let update = sqlx::query("UPDATE torrent SET directory = ? WHERE id = ?");
-        let update = update.bind(directory.as_os_str().as_bytes()).bind(id);
+    pub async fn moved(
+        &self,
+        id: i64,
+        directory: &Path,
+        options: &TorrentOptions,
+    ) -> Result<(), StoreError> {
+        let update = sqlx::query("UPDATE torrent SET directory = ?, options = ? WHERE id = ?");
+        let update = update.bind(directory.as_os_str().as_bytes());
+        let update = update.bind(to_text(options)?).bind(id);
         update.execute(&self.pool).await?;
         Ok(())
     }
@@ -431,6 +415,37 @@ impl Database {
     }
 }
 
+/// Puts a torrent in, and gives its id.
+pub(crate) async fn insert(
+    transaction: &mut sqlx::SqliteTransaction<'_>,
+    new: &NewTorrent,
+) -> Result<i64, StoreError> {
+    let add = "INSERT INTO torrent (info_hash_v1, info_hash_v2, magnet, directory, wish, forced, selection, \
+         sequential, added_at, options) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let (v1, v2) = names(new.info_hashes);
+    let (wish, forced) = new.wish.columns();
+    let options = to_text(&new.options)?;
+    let added = sqlx::query(add)
+        .bind(v1)
+        .bind(v2)
+        .bind(new.magnet.as_deref())
+        .bind(new.directory.as_os_str().as_bytes())
+        .bind(wish)
+        .bind(forced)
+        .bind(new.selection.as_deref().map(as_bytes))
+        .bind(new.sequential)
+        .bind(new.added_at)
+        .bind(options)
+        .execute(&mut **transaction)
+        .await
+        .map_err(duplicate)?;
+    let id = added.last_insert_rowid();
+    if let Some(file) = &new.file {
+        put_file(transaction, id, file).await?;
+    }
+    Ok(id)
+}
+
 async fn put_file(
     transaction: &mut sqlx::SqliteTransaction<'_>,
     id: i64,
@@ -449,7 +464,7 @@ fn duplicate(error: sqlx::Error) -> StoreError {
     }
 }
 
-fn names(hashes: InfoHashes) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+pub(crate) fn names(hashes: InfoHashes) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
     let v1 = hashes.v1().map(|hash| hash.0.to_vec());
     (v1, hashes.v2().map(|hash| hash.0.to_vec()))
 }
@@ -458,7 +473,7 @@ fn as_bytes(selection: &[bool]) -> Vec<u8> {
     selection.iter().map(|&wanted| u8::from(wanted)).collect()
 }
 
-fn signed(bytes: u64) -> i64 {
+pub(crate) fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 

@@ -2,6 +2,14 @@
 //!
 //! Invariant: which torrents are meant, and what values of rules and settings may be, is decided by the node alone.
 
+mod route;
+
+mod import;
+
+pub(crate) use import::ImportArgs;
+
+mod folders;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -12,6 +20,21 @@ use shoal_node::message::Shift;
 use shoal_node::values;
 
 use super::{NetworkArgs, Selection, StateArgs, parse_peer};
+pub(crate) use route::{RouteArgs, RouteDo};
+
+mod down;
+mod filter;
+mod hook;
+mod schedule;
+mod watch;
+
+pub(crate) use down::DownArgs;
+pub(crate) use filter::{FilterArgs, FilterDo};
+pub(crate) use hook::{HookArgs, HookDo};
+pub(crate) use schedule::{ScheduleArgs, ScheduleDo};
+pub(crate) use watch::{WatchArgs, WatchDo};
+
+pub(crate) use folders::MoveArgs;
 
 /// Run a node: a session of torrents that goes on where it was
 ///
@@ -55,9 +78,16 @@ pub(crate) struct AddArgs {
     /// [default: that of the category, of a tag, or `folder.data` of the settings, or else the current one]
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
+    /// Another folder until everything wanted is there, or `none`
+    /// [default: that of the category, of a tag, or `folder.incomplete` of the settings]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) incomplete: Option<PathBuf>,
     /// Only these files, by their numbers in `shoal show`, such as 1,3-5; not with a magnet link, which may have a selection of its own
     #[arg(long, value_name = "FILES")]
     pub(crate) select: Option<Selection>,
+    /// A folder of its own: as it was made (original), always (folder), or never (none) [default: `add.layout` of the settings]
+    #[arg(long, value_name = "LAYOUT")]
+    pub(crate) layout: Option<String>,
     /// Fetch from the beginning to the end
     #[arg(long)]
     pub(crate) sequential: bool,
@@ -94,6 +124,9 @@ pub(crate) struct AddArgs {
     /// It has given enough when it has seeded for this time and nobody asked for anything
     #[arg(long, value_name = "T")]
     pub(crate) seed_idle: Option<String>,
+    /// The route that it takes, also to be fetched from a URL; `none` for the default one
+    #[arg(long, value_name = "NAME")]
+    pub(crate) route: Option<String>,
     /// A peer to connect to
     #[arg(long = "peer", value_name = "ADDR:PORT", value_parser = parse_peer)]
     pub(crate) peers: Vec<SocketAddr>,
@@ -110,6 +143,7 @@ impl AddArgs {
             ("ratio", &self.seed_ratio),
             ("time", &self.seed_time),
             ("idle", &self.seed_idle),
+            ("route", &self.route),
         ])
     }
 }
@@ -233,6 +267,12 @@ pub(crate) struct LimitArgs {
     /// The most bytes a second to peers
     #[arg(long, value_name = "RATE")]
     up: Option<String>,
+    /// Of the session: the most bytes a second from peers while its alternative rates hold, as `shoal schedule` says
+    #[arg(long, value_name = "RATE")]
+    alternative_down: Option<String>,
+    /// Of the session: the most bytes a second to peers while its alternative rates hold
+    #[arg(long, value_name = "RATE")]
+    alternative_up: Option<String>,
     #[command(flatten)]
     pub(crate) state: StateArgs,
 }
@@ -240,7 +280,12 @@ pub(crate) struct LimitArgs {
 impl LimitArgs {
     /// What is said.
     pub(crate) fn rules(&self) -> BTreeMap<String, String> {
-        said(&[("down", &self.down), ("up", &self.up)])
+        said(&[
+            ("down", &self.down),
+            ("up", &self.up),
+            ("alternative_down", &self.alternative_down),
+            ("alternative_up", &self.alternative_up),
+        ])
     }
 }
 
@@ -315,6 +360,12 @@ pub(crate) struct RuleArgs {
     /// Where the data of its torrents goes, from the root
     #[arg(long, value_name = "DIR")]
     folder: Option<String>,
+    /// The route that its torrents take; `none` for the default one
+    #[arg(long, value_name = "NAME")]
+    route: Option<String>,
+    /// Where it lies until everything wanted is there, from the root, or `none`
+    #[arg(long, value_name = "DIR")]
+    incomplete: Option<String>,
 }
 
 impl RuleArgs {
@@ -324,6 +375,8 @@ impl RuleArgs {
             ("down", &self.down),
             ("up", &self.up),
             ("folder", &self.folder),
+            ("route", &self.route),
+            ("incomplete", &self.incomplete),
         ];
         let mut rules = said(&rates);
         rules.extend(self.share.rules());
@@ -414,18 +467,27 @@ pub(crate) enum TagDo {
     },
 }
 
-/// Give torrents of the running node another name or remark in its list; their files keep their names
+/// Give torrents of the running node another name or remark in its list, or their files other names
+///
+/// A name in the list changes no file. With --file or --folder, a file or folder of theirs gets another path, written from the folder that
+/// the torrent's own file or folder is in, such as album/a.flac.
 #[derive(Debug, Args)]
 pub(crate) struct RenameArgs {
     /// Torrents, as for `shoal list`
     #[arg(value_name = "TORRENT")]
     pub(crate) torrents: String,
     /// The name; empty for the torrent's own
-    #[arg(value_name = "NAME", required_unless_present = "comment")]
+    #[arg(value_name = "NAME", required_unless_present_any = ["comment", "file", "folder"])]
     pub(crate) name: Option<String>,
     /// A remark; empty for the torrent's own
     #[arg(long, value_name = "TEXT")]
     pub(crate) comment: Option<String>,
+    /// Another path of a file
+    #[arg(long, num_args = 2, value_names = ["OLD", "NEW"], conflicts_with_all = ["name", "comment", "folder"])]
+    pub(crate) file: Option<Vec<String>>,
+    /// Another path of a folder
+    #[arg(long, num_args = 2, value_names = ["OLD", "NEW"], conflicts_with_all = ["name", "comment"])]
+    pub(crate) folder: Option<Vec<String>>,
     #[command(flatten)]
     pub(crate) state: StateArgs,
 }

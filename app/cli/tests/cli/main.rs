@@ -2,10 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod automation;
+mod down;
+mod folders;
 mod generated;
+mod import;
 mod magnets;
 mod node;
 mod round_trip;
+mod route;
 mod scrape;
 mod show;
 mod support;

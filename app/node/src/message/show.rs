@@ -2,7 +2,7 @@
 //!
 //! Invariant: what is not known is absent; nothing stands in its place. What has no bound of its own comes in parts.
 
-use super::State;
+use super::{Holds, State};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -87,6 +87,8 @@ pub struct ShownSession {
     pub download_limit_bytes_per_s: Option<u64>,
     /// Likewise.
     pub upload_limit_bytes_per_s: Option<u64>,
+    /// What holds at this hour.
+    pub holds: Holds,
     /// Payload of all torrents that are there, ever.
     pub downloaded_bytes: u64,
     /// Likewise.
@@ -222,6 +224,10 @@ pub struct ShownTorrent {
     pub idle_s: u64,
     /// The folder that its own file or folder is in.
     pub directory: String,
+    /// The folder that it goes to when everything wanted is there, where that is another.
+    pub home: Option<String>,
+    /// The folder that its data is being moved to.
+    pub moving_to: Option<String>,
     /// Its own file or folder.
     pub content_path: Option<String>,
     /// Its place among the torrents that are not complete, from 1.

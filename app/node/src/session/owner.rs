@@ -2,13 +2,14 @@
 //!
 //! Invariant: a category is there with all that it is below, and no torrent is in a category or has a tag that is not there.
 
+use super::folders::Folders;
 use super::{Answer, NodeError, Session};
 use crate::entry::Entry;
 use crate::message::{Assignment, Carrier, CarrierKind, Reply};
 use crate::rules_text;
 use crate::settings::Settings;
 use shoal_session::queue;
-use shoal_session::rules::{self, CategoryName, Effective, Rules, TagName};
+use shoal_session::rules::{self, CategoryName, Effective, Rules, TagName, Told};
 use shoal_store::{Carrier as Kind, Database, StoreError, TorrentOptions};
 use std::collections::BTreeMap;
 
@@ -55,6 +56,10 @@ impl Carriers {
         };
         let session = Rules {
             folder: settings.folder_data.clone(),
+            incomplete: match &settings.folder_incomplete {
+                Some(folder) => Told::Some(folder.clone()),
+                None => Told::Inherit,
+            },
             ..self.session.clone()
         };
         rules::effective(
@@ -87,21 +92,34 @@ impl Session {
         let mut settings = self.settings.clone();
         let stored = settings.assign(assignments).map_err(NodeError::Usage)?;
         self.database.set(&stored).await?;
+        let moves = self.settings.folder_data != settings.folder_data
+            || self.settings.folder_incomplete != settings.folder_incomplete;
+        let before = moves.then(|| self.all_folders());
         self.settings = settings;
         self.tell_queue_settings();
+        if let Some(before) = before {
+            let when = self.settings.when_session_moved;
+            self.all_go_along(before, when).await?;
+        }
         let settings = self.settings.shown();
         Ok(Reply::Settings { settings })
     }
 
-    fn tell_queue_settings(&mut self) {
-        let settings = self.settings.queue(self.carriers.session.share_limits());
+    pub(super) fn tell_queue_settings(&mut self) {
+        let mut settings = self.settings.queue(self.carriers.session.share_limits());
+        if self.hours.hold_everything() {
+            settings.max_active = Some(0);
+        }
         self.tell(queue::Input::Settings(settings));
     }
 
     /// What the queue has to know of a torrent.
     pub(super) fn queued(&self, entry: &Entry) -> queue::Torrent {
         let held = self.carriers.effective(&entry.options, &self.settings);
-        entry.queued(held.own_limits())
+        queue::Torrent {
+            wish: self.wish_at_this_hour(entry.wish),
+            ..entry.queued(held.own_limits())
+        }
     }
 
     pub(super) fn shown_carriers(&self, kind: CarrierKind) -> Reply {
@@ -112,7 +130,11 @@ impl Session {
         };
         let present = || self.entries.values().filter(|entry| !entry.removed);
         let carriers = match kind {
-            CarrierKind::Session => vec![carrier("", &self.carriers.session, present().count())],
+            CarrierKind::Session => {
+                let mut session = carrier("", &self.carriers.session, present().count());
+                session.rules.extend(self.hours.alternative_words());
+                vec![session]
+            }
             CarrierKind::Category => {
                 let is_in = |entry: &&Entry, name: &str| {
                     entry
@@ -153,7 +175,22 @@ impl Session {
             CarrierKind::Tag => self.carriers.tags.get(name),
         };
         let mut rules = known.cloned().unwrap_or_default();
-        rules_text::tell(&mut rules, said).map_err(NodeError::Usage)?;
+        let mut said = said.clone();
+        let alternative = match kind {
+            CarrierKind::Session => self.told_alternative(&mut said)?,
+            CarrierKind::Category | CarrierKind::Tag => None,
+        };
+        rules_text::tell(&mut rules, &said).map_err(NodeError::Usage)?;
+        self.routes.check(&said, &rules)?;
+        let folders = rules.folder.is_some() || rules.incomplete != Told::Inherit;
+        if kind == CarrierKind::Session && folders {
+            let what =
+                "the folders of the session are the settings folder.data and folder.incomplete";
+            return Err(NodeError::Usage(what.to_owned()));
+        }
+        if let Some(alternative) = alternative {
+            self.set_alternative(alternative).await?;
+        }
         for above in names {
             let nothing = Rules::default();
             self.database
@@ -165,12 +202,18 @@ impl Session {
             .set_carrier(stored(kind), name, Some(&rules))
             .await?;
         self.groups.changed(stored(kind), name, Some(&rules));
+        let moves = said.contains_key("folder") || said.contains_key("incomplete");
+        let before = moves.then(|| self.all_folders());
         match kind {
             CarrierKind::Session => self.carriers.session = rules,
             CarrierKind::Category => drop(self.carriers.categories.insert(name.to_owned(), rules)),
             CarrierKind::Tag => drop(self.carriers.tags.insert(name.to_owned(), rules)),
         }
         self.all_rules_changed(kind);
+        if let Some(before) = before {
+            let when = self.settings.when_category_moved;
+            self.all_go_along(before, when).await?;
+        }
         Ok(self.shown_carriers(kind))
     }
 
@@ -235,6 +278,9 @@ impl Session {
                 _ => options.tags.retain(|own| !is_gone(own)),
             }
             if options != *entry.options {
+                let held = self.carriers.effective(&entry.options, &self.settings);
+                let when = self.settings.when_category_set;
+                let options = self.go_along(entry, &Folders::of(&held), options, when);
                 told.push((entry.id, options));
             }
         }
@@ -256,6 +302,9 @@ impl Session {
         if kind == CarrierKind::Session {
             self.tell_queue_settings();
             self.limit_everything();
+            for id in self.entries.keys().copied().collect::<Vec<i64>>() {
+                self.follow_route(id);
+            }
             return;
         }
         let ids: Vec<i64> = self.entries.keys().copied().collect();

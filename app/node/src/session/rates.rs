@@ -62,10 +62,11 @@ impl Session {
         self.engine.handle().set_limits(self.limits_of_everything());
     }
 
+    /// Those that hold at this hour.
     pub(super) fn limits_of_everything(&self) -> RateLimits {
         let said = &self.carriers.session;
         let own = rates(said);
-        RateLimits {
+        let limits = RateLimits {
             down_bytes_per_s: match said.down_bytes_per_s {
                 Told::Inherit => self.limits.down_bytes_per_s,
                 _ => own.down_bytes_per_s,
@@ -74,7 +75,8 @@ impl Session {
                 Told::Inherit => self.limits.up_bytes_per_s,
                 _ => own.up_bytes_per_s,
             },
-        }
+        };
+        self.hours.limits(limits)
     }
 
     /// What holds for a torrent is perhaps something else, also while it runs.
@@ -90,5 +92,6 @@ impl Session {
             drop(limited.and_then(|()| handle.set_limit_groups(&groups)));
         }
         self.tell(queue::Input::Limits(key(id), held.own_limits()));
+        self.follow_route(id);
     }
 }

@@ -27,17 +27,12 @@ const MAX_TORRENTS: usize = 1_000;
 const NO_METADATA: &str = "nobody has told yet what the torrent of the magnet link is; `shoal list` shows when that is known";
 
 impl Session {
-    pub(super) fn show(&self, request: ShowRequest) -> Heard {
-        self.looked_at(request)
-            .unwrap_or_else(|error| Heard::Done(Err(error)))
-    }
-
-    fn looked_at(&self, request: ShowRequest) -> Result<Heard, NodeError> {
+    pub(super) fn show(&self, request: ShowRequest) -> Result<Heard, NodeError> {
         let database = self.database.clone();
         let later = match request {
             ShowRequest::Session {} => {
                 let shown = Shown::Session(Box::new(self.shown_session()));
-                return Ok(Heard::Done(Ok(Reply::Shown(shown))));
+                return Ok(Heard::Done(Reply::Shown(shown)));
             }
             ShowRequest::Torrents { torrents } => {
                 let shown = self.shown_torrents(&torrents)?;
@@ -96,6 +91,7 @@ impl Session {
             upload_rate_bytes_per_s: 0,
             download_limit_bytes_per_s: limits.down_bytes_per_s.map(Into::into),
             upload_limit_bytes_per_s: limits.up_bytes_per_s.map(Into::into),
+            holds: self.hours.shown(),
             downloaded_bytes: 0,
             uploaded_bytes: 0,
             ratio_permille: None,
@@ -224,7 +220,9 @@ impl Session {
             run_s: run.map(|run| run.as_secs()),
             seeding_s: stood.seeding.as_secs(),
             idle_s: stood.idle.as_secs(),
-            directory: place.folder.to_string_lossy().into_owned(),
+            directory: place.folder(),
+            home: line.home,
+            moving_to: line.moving_to,
             content_path: what.metainfo.map(|of| place.content(of)),
             position,
             forced: line.forced,

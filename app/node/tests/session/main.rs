@@ -3,7 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod control;
+mod filter;
+mod folders;
+mod giving;
+mod hook;
+mod import;
 mod life;
+mod route;
+mod schedule;
 mod show;
 mod support;
 mod told;
+mod watch;

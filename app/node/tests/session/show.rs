@@ -5,7 +5,7 @@ use crate::support::{
     until, words,
 };
 use shoal_node::message::{
-    Add, CarrierKind, ErrorKind, Reply, Request, ShowRequest, Shown, ShownFile, ShownPieces,
+    Add, CarrierKind, ErrorKind, Holds, Reply, Request, ShowRequest, Shown, ShownFile, ShownPieces,
     ShownPriority, ShownSession, ShownTorrent, State, StateCount,
 };
 use shoal_node::{Node, NodeError};
@@ -227,6 +227,7 @@ async fn the_session_is_shown_with_what_its_torrents_come_to() {
         (None, None)
     );
     assert_eq!(shown.version, env!("CARGO_PKG_VERSION"));
+    assert_eq!(shown.holds, Holds::Normal);
     assert!(shown.started_unix_s > 1_700_000_000);
     ours.stop(PATIENCE).await;
 }

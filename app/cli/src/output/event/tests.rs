@@ -182,7 +182,10 @@ fn samples() -> Vec<Event> {
             name: "album".to_owned(),
             state: "suspended",
             message: Some("the disk is full".to_owned()),
-            directory: "/home/ada/music".to_owned(),
+            directory: "/home/ada/incomplete".to_owned(),
+            home: Some("/home/ada/music".to_owned()),
+            moving_to: None,
+            renamed: BTreeMap::from([("album/a".to_owned(), "album/b".to_owned())]),
             category: Some("music".to_owned()),
             tags: BTreeSet::from(["new".to_owned()]),
             position: Some(1),
@@ -233,6 +236,104 @@ fn samples() -> Vec<Event> {
             path: "album.torrent".to_owned(),
             size_bytes: 170,
         }),
+        Event::Route(Route {
+            name: "vpn".to_owned(),
+            state: "shut",
+            message: Some("the interface wg0 is gone, and nothing goes another way".to_owned()),
+            proxy: None,
+            password_file: None,
+            bind: Some("wg0".to_owned()),
+            dns: vec!["10.8.0.1:53".parse().unwrap()],
+            listening: vec!["0.0.0.0:6881".parse().unwrap()],
+            torrents: 1,
+        }),
+        Event::Interface(Interface {
+            name: "wg0".to_owned(),
+            addresses: vec!["10.8.0.2".parse().unwrap()],
+        }),
+        Event::ImportBegun(ImportBegun {
+            client: "qBittorrent".into(),
+            folder: "/home/ada/.local/share/qBittorrent".into(),
+            torrents: 40,
+            dry_run: false,
+        }),
+        Event::ImportTorrent(Box::new(ImportTorrent {
+            number: 1,
+            info_hash: hash(),
+            name: "album".into(),
+            directory: Some("/home/ada/music".into()),
+            outcome: "imported",
+            id: Some(3),
+            message: None,
+            pieces: 2,
+            verified_pieces: 1,
+            suspect_pieces: 1,
+            lost_pieces: 0,
+            changed_files: 1,
+            missing_files: 0,
+            files: vec!["album/a.flac".into()],
+            notes: Vec::new(),
+        })),
+        Event::ImportDone(ImportDone {
+            imported: 38,
+            already: 1,
+            refused: 1,
+            left_out: 0,
+        }),
+        Event::AddressList(AddressList {
+            path: "/level1.p2p".to_owned(),
+            ranges: 2,
+            let_pass: 0,
+            bad: 1,
+            first_bad: vec![BadLine {
+                line: 7,
+                why: "the range ends before it begins".to_owned(),
+            }],
+            left_out: 0,
+            read_unix_s: Some(1_700_000_000),
+            message: None,
+        }),
+        Event::Address(Address {
+            address: [192, 0, 2, 7].into(),
+            allowed: true,
+            path: None,
+            line: None,
+            first: None,
+            last: None,
+        }),
+        Event::Span(Span {
+            number: 1,
+            times: "08:00-18:00".to_owned(),
+            holds: Holds::Alternative,
+            down: None,
+            up: None,
+        }),
+        Event::Schedule(Schedule {
+            now: Now::Auto,
+            holds: Holds::Normal,
+            down_bytes_per_s: None,
+            up_bytes_per_s: Some(1),
+            until: None,
+        }),
+        Event::Watch(Box::new(Watch {
+            path: "/in".to_owned(),
+            recursive: false,
+            then: Afterwards::Keep,
+            directory: None,
+            category: None,
+            tags: BTreeSet::new(),
+            rules: words(),
+            added: 0,
+            message: None,
+            refused: vec![RefusedFile {
+                path: "a.torrent".to_owned(),
+                why: "odd".to_owned(),
+            }],
+        })),
+        Event::Hook(Hook {
+            on: Occasion::Added,
+            program: vec!["notify".to_owned()],
+        }),
         Event::Warning(Warning {
             message: "odd".into(),
         }),
@@ -250,6 +351,7 @@ fn session() -> ShownSession {
         upload_rate_bytes_per_s: 5,
         download_limit_bytes_per_s: Some(1 << 20),
         upload_limit_bytes_per_s: None,
+        holds: Holds::Alternative,
         downloaded_bytes: 20_000,
         uploaded_bytes: 30_000,
         ratio_permille: Some(1_500),
@@ -318,6 +420,8 @@ fn details() -> ShownTorrent {
         seeding_s: 0,
         idle_s: 0,
         directory: "/home/ada/music".to_owned(),
+        home: None,
+        moving_to: None,
         content_path: Some("/home/ada/music/album".to_owned()),
         position: Some(1),
         forced: false,
@@ -349,8 +453,8 @@ fn fields(value: &Value, found: &mut BTreeSet<String>) {
         Value::Object(object) => {
             for (name, value) in object {
                 found.insert(name.clone());
-                // What is in there has words for names, not fields.
-                if name != "rules" {
+                // What is in there has words and paths for names, not fields.
+                if name != "rules" && name != "renamed" {
                     fields(value, found);
                 }
             }
@@ -448,6 +552,17 @@ fn the_page_has_no_section_without_an_event() {
             | Event::SessionFile(_)
             | Event::SessionPieces(_)
             | Event::Saved(_)
+            | Event::Route(_)
+            | Event::Interface(_)
+            | Event::ImportBegun(_)
+            | Event::ImportTorrent(_)
+            | Event::ImportDone(_)
+            | Event::AddressList(_)
+            | Event::Address(_)
+            | Event::Span(_)
+            | Event::Schedule(_)
+            | Event::Watch(_)
+            | Event::Hook(_)
             | Event::Warning(_)
             | Event::Error(_) => {}
         }

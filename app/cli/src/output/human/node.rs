@@ -1,7 +1,7 @@
 //! What is shown of a node's session and of its torrents.
 
 use shoal_node::message::{
-    HeldRule, ShownFile, ShownPieces, ShownPriority, ShownSession, ShownTorrent,
+    HeldRule, Holds, ShownFile, ShownPieces, ShownPriority, ShownSession, ShownTorrent,
 };
 
 use super::super::text::Line;
@@ -40,6 +40,13 @@ pub(super) fn session(session: &ShownSession) -> Vec<Line> {
             session.started_uploaded_bytes,
         ),
     ));
+    let hour = match session.holds {
+        Holds::Normal => None,
+        Holds::Alternative => Some("the alternative rates hold"),
+        Holds::Rates => Some("rates of the schedule hold"),
+        Holds::Pause => Some("nothing moves, as the schedule says"),
+    };
+    lines.extend(said("at this hour", hour));
     lines.extend(ratio(session.ratio_permille));
     lines.extend(wasted(session.wasted_bytes, 0));
     lines.push(Line::field("peers", peers(session.peers, session.seeds)));
@@ -219,6 +226,8 @@ fn when_and_where(torrent: &ShownTorrent, lines: &mut Vec<Line>) {
         lines.push(Line::field("seeded for", seeding));
     }
     lines.push(Line::field("folder", &torrent.directory));
+    lines.extend(optional("then in", &torrent.home));
+    lines.extend(optional("moving to", &torrent.moving_to));
     lines.extend(optional("content", &torrent.content_path));
 }
 

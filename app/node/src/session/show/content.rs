@@ -4,9 +4,11 @@
 
 use crate::entry::{Entry, Run};
 use crate::message::{Reply, Shown, ShownFile, ShownPieces, ShownPriority, ShownTorrent};
+use crate::places;
 use crate::session::{Answer, NodeError};
 use shoal_engine::{CommandError, FileLine, FilePriority, PieceLine, PieceState, TorrentHandle};
 use shoal_metainfo::{FileIndex, Metainfo};
+use shoal_storage::Location;
 use shoal_store::Database;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -25,59 +27,45 @@ const PART_BYTES: u32 = 1 << 20;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where the files of a torrent are, or come to be.
-pub(super) struct Place {
-    pub(super) folder: PathBuf,
-    /// Below the folder, paths of those that are not where the metainfo has them.
-    renamed: BTreeMap<u32, PathBuf>,
-}
+pub(super) struct Place(Arc<Location>);
 
 impl Place {
     pub(super) fn of(entry: &Entry) -> Self {
-        match entry.snapshot().and_then(|snapshot| snapshot.location) {
-            Some(location) => {
-                let renamed = location.renamed.iter();
-                Place {
-                    folder: location.directory.clone(),
-                    renamed: renamed
-                        .map(|(index, path)| (index.0, path.clone()))
-                        .collect(),
-                }
-            }
-            None => {
-                let renamed = entry.options.renamed.iter();
-                let renamed = renamed.map(|(index, path)| (*index, path.iter().collect()));
-                Place {
-                    folder: entry.directory.clone(),
-                    renamed: renamed.collect(),
-                }
-            }
-        }
+        let seen = entry.snapshot().and_then(|snapshot| snapshot.location);
+        let stored = || places::location(entry.directory.clone(), &entry.options.renamed).into();
+        Place(seen.unwrap_or_else(stored))
+    }
+
+    pub(super) fn folder(&self) -> String {
+        self.0.directory.to_string_lossy().into_owned()
     }
 
     /// The torrent's own file or folder.
     pub(super) fn content(&self, metainfo: &Metainfo) -> String {
         let mut files = (0..).zip(metainfo.files());
         let path = match metainfo.folder() {
-            Some(name) => self.folder.join(name),
+            Some(name) => self.0.directory.join(name),
             None => {
                 let file = files.find(|(_, file)| !file.padding);
-                file.map_or_else(
-                    || self.folder.clone(),
-                    |(index, _)| self.file(metainfo, index),
-                )
+                match file {
+                    Some((index, _)) => self.file(metainfo, index),
+                    None => self.0.directory.clone(),
+                }
             }
         };
         path.to_string_lossy().into_owned()
     }
 
     fn file(&self, metainfo: &Metainfo, index: u32) -> PathBuf {
-        if let Some(path) = self.renamed.get(&index) {
-            return self.folder.join(path);
+        let mut path = self.0.directory.clone();
+        match self.0.renamed.get(&FileIndex(index)) {
+            Some(renamed) => path.push(renamed),
+            None => {
+                let file = metainfo.files().get(FileIndex(index).get());
+                path.extend(metainfo.folder());
+                path.extend(file.iter().flat_map(|file| file.components()));
+            }
         }
-        let mut path = self.folder.clone();
-        path.extend(metainfo.folder());
-        let file = metainfo.files().get(FileIndex(index).get());
-        path.extend(file.iter().flat_map(|file| file.components()));
         path
     }
 }
