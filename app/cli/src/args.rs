@@ -28,6 +28,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::{self, Format};
 use crate::units;
 
+pub(crate) use node::PriorityArgs;
 pub(crate) use node::{
     AddArgs, CategoryArgs, CategoryDo, DownArgs, FilterArgs, FilterDo, HookArgs, HookDo,
     ImportArgs, LimitArgs, ListArgs, MoveArgs, NamedArgs, QueueArgs, RemoveArgs, RenameArgs,
@@ -102,6 +103,7 @@ pub(crate) enum Command {
     Recheck(NamedArgs),
     /// Announce torrents of the running node to all their trackers
     Announce(NamedArgs),
+    Priority(PriorityArgs),
     Queue(QueueArgs),
     Limit(LimitArgs),
     Share(ShareArgs),

@@ -34,6 +34,7 @@ pub(crate) fn run(command_line: CommandLine) -> Exit {
         Command::Start(args) => node::start(args, &mut output),
         Command::Recheck(args) => node::recheck(args, &mut output),
         Command::Announce(args) => node::announce(args, &mut output),
+        Command::Priority(args) => node::priority::run(&args, &mut output),
         Command::Queue(args) => node::queue(args, &mut output),
         Command::Limit(args) => node::limit(args, &mut output),
         Command::Share(args) => node::share(args, &mut output),

@@ -3,8 +3,9 @@
 //! Invariant: it runs at most once at a time; each run has a number, and news of an earlier run is not taken for that of a later one.
 
 use crate::message::{State, Torrent};
+use crate::wanted::Wanted;
 use crate::{places, rules_text};
-use shoal_engine::{MagnetSnapshot, Phase, Snapshot, TorrentHandle};
+use shoal_engine::{FilePriority, MagnetSnapshot, Phase, Snapshot, TorrentHandle};
 use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
 use shoal_session::queue::{self, ShareLimit, Standing};
 use shoal_storage::{Progress, Reason};
@@ -96,6 +97,10 @@ pub(crate) struct Entry {
     pub(crate) unmoved: Option<String>,
     /// In this run, the engine has told where its files are.
     pub(crate) is_located: bool,
+    /// How often it was told how much its files are wanted, and that does not hold yet.
+    pub(crate) settling: u32,
+    /// Something was told of it while the engine was asked to run it.
+    pub(crate) told_late: bool,
     /// A person wants everything verified again, and missing files taken for gone.
     pub(crate) recheck: bool,
     /// It is to be forgotten when it has stopped.
@@ -164,6 +169,8 @@ impl Entry {
             mover: None,
             unmoved: None,
             is_located: false,
+            settling: 0,
+            told_late: false,
             recheck: false,
             removed: removing.is_some(),
             removing,
@@ -220,6 +227,30 @@ impl Entry {
         v1.into_iter()
             .chain(v2)
             .any(|name| name.starts_with(digits))
+    }
+
+    /// How much its files are wanted, as it is stored.
+    pub(crate) fn wanted(&self) -> Wanted {
+        Wanted {
+            selection: self.selection.clone(),
+            priorities: self.options.priorities.clone(),
+        }
+    }
+
+    /// How much each file is wanted; `None` is all as usual.
+    pub(crate) fn file_priorities(&self) -> Option<Vec<FilePriority>> {
+        match &self.source {
+            Source::Metainfo(metainfo) => self.wanted().of_files(metainfo),
+            Source::Magnet(_) => None,
+        }
+    }
+
+    /// Whether the engine has everything that is wanted by now.
+    pub(crate) fn completes(&self) -> bool {
+        match &self.run {
+            Run::Running(handle, _) => self.settling == 0 && handle.watch().borrow().complete,
+            _ => false,
+        }
     }
 
     /// Peers of it come from its trackers alone (BEP 27).
@@ -436,6 +467,12 @@ impl Entry {
             position: None,
             forced: self.wish == Wish::Forced,
             rules: rules_text::shown(&self.options.rules),
+            sequential: self.sequential,
+            first_last: self.options.first_last,
+            priorities: match &self.source {
+                Source::Metainfo(metainfo) => self.wanted().shown(metainfo),
+                Source::Magnet(_) => BTreeMap::new(),
+            },
             wanted_bytes: totals.wanted_bytes,
             verified_bytes: totals.verified_bytes,
             downloaded_bytes: totals.downloaded_bytes,

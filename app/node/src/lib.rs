@@ -17,6 +17,7 @@ mod session;
 mod settings;
 mod shape;
 pub mod values;
+mod wanted;
 
 pub use control::{Client, ClientError, serve};
 pub use names::reads_as_id;

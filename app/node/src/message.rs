@@ -29,6 +29,10 @@ pub use watch::{Afterwards, RefusedFile, Watch, WatchRequest, WatchedFolder};
 
 mod folders;
 
+mod priority;
+
+pub use priority::{FilesPriority, Prioritize, Priority};
+
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -83,6 +87,8 @@ pub enum Request {
     },
     /// Something else is told of them.
     Change(Box<Change>),
+    /// Files of them are wanted more or less, or in another order.
+    Prioritize(Box<Prioritize>),
     /// They get another place in the queue, and keep their order among themselves.
     Queue {
         /// Which torrents.
@@ -311,6 +317,12 @@ pub struct Add {
     /// Pieces are fetched in order.
     #[serde(default)]
     pub sequential: bool,
+    /// How much some files are wanted, after the selection.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub priorities: Vec<FilesPriority>,
+    /// The first and last pieces of each wanted file come first.
+    #[serde(default)]
+    pub first_last: bool,
     /// Only what is there is served: nothing is fetched or written.
     #[serde(default)]
     pub seed_only: bool,
@@ -444,6 +456,12 @@ pub struct Torrent {
     pub forced: bool,
     /// Its own rules, by word.
     pub rules: BTreeMap<String, String>,
+    /// Pieces are fetched in order.
+    pub sequential: bool,
+    /// The first and last pieces of each wanted file come first.
+    pub first_last: bool,
+    /// The numbers of files by the word for how much they are wanted, such as `1,3-5`; none of those that are wanted as usual.
+    pub priorities: BTreeMap<String, String>,
     /// Bytes of what is wanted; 0 while that is not known.
     pub wanted_bytes: u64,
     /// Those that are verified.
@@ -466,7 +484,7 @@ pub struct Torrent {
     pub seeds: usize,
     /// Unix time in seconds.
     pub added_at: i64,
-    /// Unix time in seconds, once everything wanted was there.
+    /// Unix time in seconds, once everything wanted was there; not where more is wanted since.
     pub completed_at: Option<i64>,
 }
 

@@ -4,12 +4,14 @@
 //! with it. A torrent that is wanted to run and neither runs nor has failed is about to be started.
 
 mod adding;
+mod engaged;
 mod filter;
 mod folders;
 mod hook;
 mod importing;
 mod moving;
 mod owner;
+mod priority;
 mod rates;
 mod route;
 mod running;
@@ -579,6 +581,7 @@ impl Session {
             Request::Recheck { torrents } => self.recheck(&torrents)?,
             Request::Announce { torrents } => self.announce(&torrents)?,
             Request::Change(change) => self.change(*change).await?,
+            Request::Prioritize(told) => self.prioritize(*told).await?,
             Request::Queue { torrents, to } => self.shift(&torrents, to).await?,
             Request::Settings {} => {
                 let settings = self.settings.shown();

@@ -20,7 +20,7 @@ use std::time::Duration;
 pub use options::{Moving, StoredRules, TorrentOptions};
 pub use owner::Carrier;
 pub use past::Past;
-pub use torrents::{NewTorrent, Removing, ShareState, StoredTorrent, Totals, Wish};
+pub use torrents::{Files, NewTorrent, Removing, ShareState, StoredTorrent, Totals, Wish};
 
 /// How long a file is waited for that another process uses: one that is just ending.
 const BUSY: Duration = Duration::from_millis(500);

@@ -42,7 +42,8 @@ pub struct TorrentOptions {
     /// The most connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_peers: Option<u32>,
-    /// Files with another priority than their selection says, by their index: 2 is high, 3 is highest.
+    /// Files that are wanted more than as usual, by their index: 2 is high, 3 is highest. Whether a file is wanted at all, the selection of
+    /// the torrent alone says; what it does not select has no priority here.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub priorities: BTreeMap<u32, u8>,
     /// Tiers of trackers in place of the torrent's own.

@@ -66,6 +66,19 @@ pub struct NewTorrent {
     pub options: TorrentOptions,
 }
 
+/// Which files of a torrent are wanted, and in which order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// For each file whether it is wanted; `None` is all.
+    pub selection: Option<Vec<bool>>,
+    /// Pieces are fetched in order.
+    pub sequential: bool,
+    /// What was told of it, with the priorities of files and whether their ends come first.
+    pub options: TorrentOptions,
+    /// More is wanted than before, so that it is not complete any more.
+    pub more: bool,
+}
+
 /// What becomes of the data of a torrent that is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removing {
@@ -146,7 +159,7 @@ pub struct StoredTorrent {
     pub id: i64,
     /// What was said when it was added, and has changed since.
     pub torrent: NewTorrent,
-    /// When everything wanted was there for the first time, in Unix time in seconds.
+    /// When everything wanted was there, for the first time since it was wanted, in Unix time in seconds.
     pub completed_at: Option<i64>,
     /// What it has come to.
     pub totals: Totals,
@@ -275,22 +288,25 @@ impl Database {
         Ok(())
     }
 
-    /// Which files are wanted, and whether pieces are fetched in order.
+    /// Other files of some are wanted, or in another order.
     ///
     /// # Errors
     /// The database fails.
-    pub async fn set_selection(
-        &self,
-        id: i64,
-        selection: Option<&[bool]>,
-        sequential: bool,
-    ) -> Result<(), StoreError> {
-        let update = "UPDATE torrent SET selection = ?, sequential = ? WHERE id = ?";
-        let update = sqlx::query(update)
-            .bind(selection.map(as_bytes))
-            .bind(sequential)
-            .bind(id);
-        update.execute(&self.pool).await?;
+    pub async fn set_files(&self, told: &[(i64, Files)]) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        for (id, files) in told {
+            let update = "UPDATE torrent SET selection = ?, sequential = ?, options = ?, \
+                 completed_at = iif(?, NULL, completed_at) WHERE id = ?";
+            sqlx::query(update)
+                .bind(files.selection.as_deref().map(as_bytes))
+                .bind(files.sequential)
+                .bind(to_text(&files.options)?)
+                .bind(files.more)
+                .bind(id)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
         Ok(())
     }
 

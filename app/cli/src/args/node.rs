@@ -2,13 +2,16 @@
 //!
 //! Invariant: which torrents are meant, and what values of rules and settings may be, is decided by the node alone.
 
+mod folders;
 mod route;
 
 mod import;
 
 pub(crate) use import::ImportArgs;
 
-mod folders;
+mod priority;
+
+pub(crate) use priority::PriorityArgs;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -88,9 +91,15 @@ pub(crate) struct AddArgs {
     /// A folder of its own: as it was made (original), always (folder), or never (none) [default: `add.layout` of the settings]
     #[arg(long, value_name = "LAYOUT")]
     pub(crate) layout: Option<String>,
+    /// How much files are wanted: their numbers and skip, normal, high or highest, such as 3=high
+    #[arg(long = "priority", value_name = "FILES=PRIORITY", value_parser = priority::parse_wanted)]
+    pub(crate) priorities: Vec<priority::Wanted>,
     /// Fetch from the beginning to the end
     #[arg(long)]
     pub(crate) sequential: bool,
+    /// Fetch the first and last pieces of each file first
+    #[arg(long)]
+    pub(crate) first_last: bool,
     /// Do not start it yet
     #[arg(long)]
     pub(crate) paused: bool,
@@ -360,12 +369,12 @@ pub(crate) struct RuleArgs {
     /// Where the data of its torrents goes, from the root
     #[arg(long, value_name = "DIR")]
     folder: Option<String>,
-    /// The route that its torrents take; `none` for the default one
-    #[arg(long, value_name = "NAME")]
-    route: Option<String>,
     /// Where it lies until everything wanted is there, from the root, or `none`
     #[arg(long, value_name = "DIR")]
     incomplete: Option<String>,
+    /// The route that its torrents take; `none` for the default one
+    #[arg(long, value_name = "NAME")]
+    route: Option<String>,
 }
 
 impl RuleArgs {
@@ -375,8 +384,8 @@ impl RuleArgs {
             ("down", &self.down),
             ("up", &self.up),
             ("folder", &self.folder),
-            ("route", &self.route),
             ("incomplete", &self.incomplete),
+            ("route", &self.route),
         ];
         let mut rules = said(&rates);
         rules.extend(self.share.rules());

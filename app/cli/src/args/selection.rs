@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use shoal_metainfo::{File, Metainfo};
+use shoal_node::message::{FilesPriority, Priority};
 
 use crate::exit::{Exit, Failure};
 
@@ -45,6 +46,16 @@ fn range(text: &str) -> Result<RangeInclusive<usize>, String> {
 }
 
 impl Selection {
+    /// As a node hears of it.
+    pub(crate) fn told(&self, priority: Priority) -> Vec<FilesPriority> {
+        let ranges = self.0.iter().map(|range| FilesPriority {
+            first: *range.start(),
+            last: *range.end(),
+            priority,
+        });
+        ranges.collect()
+    }
+
     /// For each file of the metainfo, padding included, whether it is wanted.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! `shoal up` runs a node; the other commands here speak to the one that runs.
 
+mod folders;
 mod route;
 
 pub(super) use route::route;
@@ -14,7 +15,7 @@ mod hook;
 mod schedule;
 mod watch;
 
-mod folders;
+pub(super) mod priority;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -156,7 +157,7 @@ async fn control(state: &StateArgs) -> Result<ControlListener, Failure> {
 
 /// What is told of a torrent as it is added.
 fn told(args: &AddArgs) -> Result<Add, Failure> {
-    let add = Add {
+    let mut add = Add {
         directory: args.output.as_deref().map(folder).transpose()?,
         current: env::current_dir()
             .ok()
@@ -169,20 +170,26 @@ fn told(args: &AddArgs) -> Result<Add, Failure> {
         layout: args.layout.clone(),
         tags: args.tags.iter().cloned().collect(),
         rules: args.rules(),
+        priorities: args
+            .priorities
+            .iter()
+            .flat_map(|wanted| wanted.0.clone())
+            .collect(),
         sequential: args.sequential,
+        first_last: args.first_last,
         peers: args.peers.clone(),
         ..Add::default()
     };
+    if let Some(until) = &args.incomplete {
+        let until = folders::until_complete(until)?;
+        add.rules.insert("incomplete".to_owned(), until);
+    }
     Ok(add)
 }
 
 /// Gives the running node a torrent.
 pub(super) fn add(args: &AddArgs, output: &mut Output) -> Done {
     let mut add = told(args)?;
-    if let Some(until) = &args.incomplete {
-        let until = folders::until_complete(until)?;
-        add.rules.insert("incomplete".to_owned(), until);
-    }
     let link = args.source.to_str().filter(|text| is_magnet(text));
     let file = match link {
         Some(_) if args.select.is_some() => {

@@ -301,6 +301,20 @@ fn show_session_torrent(torrent: &SessionTorrent) -> Vec<Line> {
         line += "  ";
         line += &words(&torrent.rules);
     }
+    let order = [
+        ("sequential", torrent.sequential),
+        ("first-last", torrent.first_last),
+    ];
+    line.extend(
+        order
+            .iter()
+            .filter(|(_, on)| *on)
+            .map(|(word, _)| format!("  {word}")),
+    );
+    if !torrent.priorities.is_empty() {
+        line += "  ";
+        line += &words(&torrent.priorities);
+    }
     let wrong = torrent.message.as_ref();
     let wrong = wrong.map(|message| Line::bad("      ").then(message));
     std::iter::once(Line::plain(line)).chain(wrong).collect()

@@ -9,6 +9,7 @@ mod generated;
 mod import;
 mod magnets;
 mod node;
+mod priority;
 mod round_trip;
 mod route;
 mod scrape;

@@ -8,6 +8,7 @@ use crate::entry::{Entry, Source};
 use crate::message::{self, Occasion};
 use crate::settings::Follow;
 use crate::shape::{self, LAYOUTS};
+use crate::wanted::Wanted;
 use crate::{places, rules_text, settings};
 use shoal_metainfo::metainfo::Limits;
 use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
@@ -46,7 +47,11 @@ impl Session {
         }
         let mut options = self.options(&add)?;
         let directory = self.directory(&add, &mut options)?;
-        let mut selection = add.selection;
+        let Wanted {
+            mut selection,
+            priorities,
+        } = wanted(&add, &source)?;
+        options.priorities = priorities;
         if let Source::Metainfo(metainfo) = &source {
             self.shape(metainfo, &directory, &mut selection, &mut options);
         }
@@ -108,6 +113,7 @@ impl Session {
             name: add.name.clone().filter(|name| !name.is_empty()),
             category: add.category.clone(),
             tags: add.tags.clone(),
+            first_last: add.first_last,
             preallocate: add.preallocate.unwrap_or(self.settings.preallocate),
             seed_only: add.seed_only,
             super_seed: add.super_seed,
@@ -265,6 +271,26 @@ pub(super) fn revived(stored: StoredTorrent) -> Entry {
             entry
         }
     }
+}
+
+/// Which of its files are wanted, and how much.
+fn wanted(add: &message::Add, source: &Source) -> Result<Wanted, NodeError> {
+    let mut wanted = Wanted {
+        selection: add.selection.clone(),
+        ..Wanted::default()
+    };
+    match source {
+        _ if add.priorities.is_empty() => {}
+        Source::Metainfo(metainfo) => {
+            let told = wanted.tell(metainfo, &add.priorities);
+            told.map_err(NodeError::Usage)?;
+        }
+        Source::Magnet(_) => {
+            let what = "the files of a magnet link are not known yet; give them priorities later";
+            return Err(NodeError::Usage(what.to_owned()));
+        }
+    }
+    Ok(wanted)
 }
 
 fn source(add: &message::Add, file: Option<&[u8]>) -> Result<(InfoHashes, Source), NodeError> {

@@ -81,6 +81,8 @@ impl Session {
 
     /// What holds for a torrent is perhaps something else, also while it runs.
     pub(super) fn rules_changed(&mut self, id: i64) {
+        // Where it is about to run, it hears of its rates too.
+        self.engaged(id);
         let Some(entry) = self.entries.get(&id) else {
             return;
         };

@@ -10,14 +10,13 @@ use crate::entry::{Entry, Run, Source};
 use crate::message::Occasion;
 use crate::{journal, places};
 use shoal_engine::{
-    AddMagnet, AddTorrent, Change, EngineError, FilePriority, FoundTorrent, MagnetError,
+    AddMagnet, AddTorrent, Change, CommandError, EngineError, FoundTorrent, MagnetError,
     MagnetHandle, TorrentHandle,
 };
-use shoal_metainfo::{FileIndex, Magnet, Metainfo};
+use shoal_metainfo::{Magnet, Metainfo};
 use shoal_session::queue;
 use shoal_storage::{Fate, Removed, home_trash};
-use shoal_store::{Removing, TorrentOptions};
-use std::collections::BTreeMap;
+use shoal_store::{Files, Removing, TorrentOptions};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -75,6 +74,8 @@ pub(super) enum News {
     Moved(Box<Moved>),
     /// It could not be moved, and now perhaps can.
     MoveAgain,
+    /// What was told of its files holds, or why not.
+    Settled(Result<(), CommandError>),
     /// What a magnet link means.
     Found(Box<MagnetHandle>, Result<FoundTorrent, MagnetError>),
 }
@@ -185,6 +186,8 @@ impl Session {
             add.limit_groups = self.groups.of(&self.carriers, &entry.options);
         }
         entry.trust = false;
+        // All of it is in what the engine is asked for.
+        entry.told_late = false;
         Some((id, run, begin))
     }
 
@@ -292,10 +295,15 @@ impl Session {
         entry.is_complete = false;
         entry.runs_since = Some(Instant::now());
         entry.is_located = false;
+        entry.settling = 0;
         if std::mem::take(&mut entry.recheck) {
             verify(handle.clone());
         }
+        let told_late = std::mem::take(&mut entry.told_late);
         entry.run = Run::Running(handle, state.clone());
+        if told_late {
+            self.tell_everything(id);
+        }
         self.halt_unwanted(id);
         self.pursue(id);
         let ended = self.ended_early.remove(&torrent);
@@ -319,14 +327,13 @@ impl Session {
                 continue;
             };
             self.moved.insert(id);
-            let (is_complete, location) = {
+            let (complete, location) = {
                 let seen = change.state.borrow();
                 (seen.complete, seen.location.clone())
             };
-            if let (Some(location), Some(false)) = (
-                location,
-                self.entries.get(&id).map(|entry| entry.is_located),
-            ) {
+            let entry = self.entries.get(&id);
+            let is_complete = complete && entry.is_some_and(|entry| entry.settling == 0);
+            if let (Some(location), Some(false)) = (location, entry.map(|entry| entry.is_located)) {
                 self.located(id, &location).await;
             }
             if is_complete {
@@ -446,6 +453,7 @@ impl Session {
             News::Again => self.begin(id, None),
             // They were heard above.
             News::Moved(_) | News::MoveAgain => {}
+            News::Settled(settled) => self.settled(id, settled).await,
             News::Erased(erased) => self.erased(id, erased).await,
             News::Found(search, found) => {
                 entry.run = Run::Idle;
@@ -460,7 +468,7 @@ impl Session {
     }
 
     /// Everything wanted is there, for the first time in this run.
-    async fn completed(&mut self, id: i64) {
+    pub(super) async fn completed(&mut self, id: i64) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
@@ -522,6 +530,7 @@ impl Session {
     /// A magnet link has become a torrent.
     async fn found(&mut self, id: i64, search: MagnetHandle, found: FoundTorrent) {
         let hashes = found.metainfo.info_hashes();
+        self.known(id, &found.metainfo).await;
         let kept = self.database.found(id, hashes, &found.file).await;
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
@@ -529,12 +538,8 @@ impl Session {
         if let Err(error) = kept {
             return self.fail(id, error.to_string());
         }
-        if let (Source::Magnet(magnet), None) = (&entry.source, &entry.selection) {
-            entry.selection = selected(magnet, &found.metainfo);
-        }
         entry.hashes = hashes;
         entry.source = Source::Metainfo(found.metainfo);
-        self.known(id).await;
         self.name_journal(id).await;
         self.begin(id, Some(search));
         self.pursue(id);
@@ -548,31 +553,33 @@ pub(super) fn journal_name(entry: &Entry) -> String {
 }
 
 impl Session {
-    /// It is known what a torrent is: which of it is fetched, and under which names.
-    async fn known(&mut self, id: i64) {
+    /// It is known what a torrent is: which of it is fetched, and under which names. That is in the database before what it is, so that the
+    /// next start fetches no more.
+    async fn known(&mut self, id: i64, metainfo: &Metainfo) {
         let Some(entry) = self.entries.get(&id) else {
             return;
         };
-        let Source::Metainfo(metainfo) = &entry.source else {
-            return;
-        };
         let mut selection = entry.selection.clone();
+        // What the link selects holds where nobody has said more.
+        if let (Source::Magnet(magnet), None) = (&entry.source, &selection) {
+            selection = selected(magnet, metainfo);
+        }
         let mut options = TorrentOptions::clone(&entry.options);
         self.shape(metainfo, &entry.directory, &mut selection, &mut options);
-        let sequential = entry.sequential;
-        let chosen = self
-            .database
-            .set_selection(id, selection.as_deref(), sequential);
-        let written = match chosen.await {
-            Ok(()) => self.database.set_options(&[(id, options.clone())]).await,
-            failed => failed,
+        let files = Files {
+            selection,
+            sequential: entry.sequential,
+            options,
+            more: false,
         };
-        if let Err(error) = written {
+        let told = [(id, files)];
+        if let Err(error) = self.database.set_files(&told).await {
             tracing::warn!(torrent = id, %error, "what of it is fetched is not written down");
         }
+        let [(_, files)] = told;
         if let Some(entry) = self.entries.get_mut(&id) {
-            entry.selection = selection;
-            entry.options = options.into();
+            entry.selection = files.selection;
+            entry.options = files.options.into();
         }
     }
 }
@@ -602,16 +609,12 @@ fn begin(
     match &entry.source {
         Source::Metainfo(metainfo) => {
             let mut add = AddTorrent::new(Arc::clone(metainfo), entry.directory.clone());
-            if let Some(wanted) = &entry.selection {
-                add = add.select(wanted);
-            }
-            add.renamed = renamed(entry);
-            add.priorities = priorities(entry, metainfo.files().len()).or(add.priorities);
-            add.first_last = entry.options.first_last;
+            add.priorities = entry.file_priorities();
             add.web_seeds = urls(&entry.options.web_seeds);
             add.tiers = tiers(entry, &trackers);
             add.renamed = places::paths(&entry.options.renamed);
             add.sequential = entry.sequential;
+            add.first_last = entry.options.first_last;
             add.preallocate = entry.options.preallocate;
             add.super_seed = entry.options.super_seed;
             add.trackers = trackers;
@@ -631,34 +634,6 @@ fn begin(
             route: None,
         })),
     }
-}
-
-/// The files that are not where the metainfo has them.
-fn renamed(entry: &Entry) -> BTreeMap<FileIndex, PathBuf> {
-    let renamed = entry.options.renamed.iter();
-    renamed
-        .map(|(file, parts)| (FileIndex(*file), parts.iter().collect()))
-        .collect()
-}
-
-/// How much each of so many files is wanted, where that is not all as usual.
-fn priorities(entry: &Entry, files: usize) -> Option<Vec<FilePriority>> {
-    let raised = &entry.options.priorities;
-    if raised.is_empty() {
-        return None;
-    }
-    let of = |file: u32| {
-        let place = FileIndex(file).get();
-        let selection = entry.selection.as_ref();
-        let wanted = selection.is_none_or(|all| all.get(place) != Some(&false));
-        match raised.get(&file) {
-            _ if !wanted => FilePriority::Skip,
-            Some(2) => FilePriority::High,
-            Some(3..) => FilePriority::Highest,
-            _ => FilePriority::Normal,
-        }
-    };
-    Some((0..).map(of).take(files).collect())
 }
 
 /// Trackers in place of the torrent's own, where a person has said so, and those besides, each in a tier of its own.

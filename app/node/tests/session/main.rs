@@ -9,6 +9,7 @@ mod giving;
 mod hook;
 mod import;
 mod life;
+mod priority;
 mod route;
 mod schedule;
 mod show;
