@@ -7,6 +7,7 @@ mod adding;
 mod engaged;
 mod filter;
 mod folders;
+mod gone;
 mod hook;
 mod importing;
 mod moving;
@@ -29,6 +30,7 @@ use crate::route::Network;
 use crate::settings::Settings;
 use crate::{fetch, names};
 use folders::Plan;
+use gone::Gone;
 use hook::Hooks;
 use moving::Moves;
 use owner::Carriers;
@@ -198,6 +200,7 @@ impl Node {
         stored.extend(overrides);
         let settings = Settings::from_stored(&stored);
         let carriers = Carriers::read(&database).await?;
+        let gone = Gone::read(&database).await?;
         let hours = Hours::read(&database).await?;
         let mut lists = filter::Lists::of(database.clone(), engine.handle()).await?;
         // Before anybody is spoken to.
@@ -228,6 +231,7 @@ impl Node {
             watched: BTreeMap::new(),
             asks: asks.downgrade(),
             groups: Groups::default(),
+            gone,
             routes,
             shut_ways: BTreeMap::new(),
             limits,
@@ -381,6 +385,8 @@ struct Session {
     /// For those who watch folders: as long as somebody else can ask.
     asks: mpsc::WeakSender<Asked>,
     groups: Groups,
+    /// What removed torrents have moved.
+    gone: Gone,
     routes: Routes,
     /// The routes by which nothing leaves at present, and why.
     shut_ways: BTreeMap<String, Arc<str>>,

@@ -89,7 +89,7 @@ pub struct ShownSession {
     pub upload_limit_bytes_per_s: Option<u64>,
     /// What holds at this hour.
     pub holds: Holds,
-    /// Payload of all torrents that are there, ever.
+    /// Payload of all torrents, ever, those that were removed included.
     pub downloaded_bytes: u64,
     /// Likewise.
     pub uploaded_bytes: u64,

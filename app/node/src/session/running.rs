@@ -385,6 +385,9 @@ impl Session {
             }
             Err(error) => Err(error.to_string()),
         };
+        if done.is_ok() {
+            self.count_gone(&[id]).await;
+        }
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };

@@ -92,11 +92,11 @@ impl Session {
             download_limit_bytes_per_s: limits.down_bytes_per_s.map(Into::into),
             upload_limit_bytes_per_s: limits.up_bytes_per_s.map(Into::into),
             holds: self.hours.shown(),
-            downloaded_bytes: 0,
-            uploaded_bytes: 0,
+            downloaded_bytes: self.gone.downloaded_bytes,
+            uploaded_bytes: self.gone.uploaded_bytes,
             ratio_permille: None,
-            started_downloaded_bytes: 0,
-            started_uploaded_bytes: 0,
+            started_downloaded_bytes: self.gone.started_downloaded_bytes,
+            started_uploaded_bytes: self.gone.started_uploaded_bytes,
             wasted_bytes: 0,
             peers: 0,
             seeds: 0,
@@ -104,15 +104,20 @@ impl Session {
             states: Vec::new(),
         };
         let mut states: BTreeMap<&'static str, (State, usize)> = BTreeMap::new();
-        for entry in self.entries.values().filter(|entry| !entry.removed) {
+        // One whose data is still being removed is not forgotten yet.
+        let here = |entry: &&Entry| !entry.removed || entry.removing.is_some();
+        for entry in self.entries.values().filter(here) {
             let line = entry.line(self.queue.standing(key(entry.id)));
             let (down, up) = since(&line, &entry.before);
-            shown.download_rate_bytes_per_s += line.download_rate_bytes_per_s;
-            shown.upload_rate_bytes_per_s += line.upload_rate_bytes_per_s;
             shown.downloaded_bytes += line.downloaded_bytes;
             shown.uploaded_bytes += line.uploaded_bytes;
             shown.started_downloaded_bytes += down;
             shown.started_uploaded_bytes += up;
+            if entry.removed {
+                continue;
+            }
+            shown.download_rate_bytes_per_s += line.download_rate_bytes_per_s;
+            shown.upload_rate_bytes_per_s += line.upload_rate_bytes_per_s;
             shown.wasted_bytes += line.wasted_bytes;
             shown.peers += line.peers;
             shown.seeds += line.seeds;

@@ -5,10 +5,11 @@ use crate::support::{
     until, words,
 };
 use shoal_node::message::{
-    Add, CarrierKind, ErrorKind, Holds, Reply, Request, ShowRequest, Shown, ShownFile, ShownPieces,
-    ShownPriority, ShownSession, ShownTorrent, State, StateCount,
+    Add, CarrierKind, ErrorKind, Fate, Holds, Reply, Request, ShowRequest, Shown, ShownFile,
+    ShownPieces, ShownPriority, ShownSession, ShownTorrent, State, StateCount,
 };
 use shoal_node::{Node, NodeError};
+use std::time::Duration;
 
 async fn show(node: &Node, request: ShowRequest) -> Result<Shown, NodeError> {
     match node.ask(Request::Show(request), None).await? {
@@ -230,6 +231,53 @@ async fn the_session_is_shown_with_what_its_torrents_come_to() {
     assert_eq!(shown.holds, Holds::Normal);
     assert!(shown.started_unix_s > 1_700_000_000);
     ours.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn what_removed_torrents_moved_counts_for_all_times() {
+    let sample = sample("word", 50_000);
+    let (theirs, ours) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let target = tempfile::tempdir().unwrap();
+    let (seed, address) = node(theirs.path()).await;
+    sample
+        .add_to(&seed, into(sample.folder.path()))
+        .await
+        .unwrap();
+    until(&seed, State::Seeding).await;
+    let (leech, _) = node(ours.path()).await;
+    let moved = async |node: &Node| {
+        let shown = session(node).await;
+        (shown.downloaded_bytes, shown.started_downloaded_bytes)
+    };
+    // Without its data, and then with it.
+    for (round, data) in [(1, None), (2, Some(Fate::Delete))] {
+        let folder = target.path().join(round.to_string());
+        std::fs::create_dir(&folder).unwrap();
+        let add = Add {
+            peers: vec![address],
+            ..into(&folder)
+        };
+        sample.add_to(&leech, add).await.unwrap();
+        until(&leech, State::Seeding).await;
+        assert_eq!(moved(&leech).await, (round * 50_000, round * 50_000));
+        let torrents = named("all");
+        let request = Request::Remove { torrents, data };
+        leech.ask(request, None).await.unwrap();
+        assert_eq!(moved(&leech).await, (round * 50_000, round * 50_000));
+    }
+    let gone = async {
+        while target.path().join("2/word").exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+    assert_eq!(session(&leech).await.torrents, 0);
+    leech.stop(PATIENCE).await;
+    let (leech, _) = node(ours.path()).await;
+    assert_eq!(moved(&leech).await, (100_000, 0));
+    for node in [seed, leech] {
+        node.stop(PATIENCE).await;
+    }
 }
 
 #[tokio::test]
