@@ -208,6 +208,9 @@ pub(crate) struct ShowArgs {
     /// Of a torrent of the node: which of its pieces are there and under way, and how many peers have each
     #[arg(long, group = "part", requires = "source")]
     pub(crate) pieces: bool,
+    /// Of a torrent of the node: what each of its pieces hashes to
+    #[arg(long, group = "part", requires = "source")]
+    pub(crate) hashes: bool,
     /// Of a torrent of the node: write its torrent file
     #[arg(long, value_name = "FILE", group = "part", requires = "source")]
     pub(crate) save: Option<PathBuf>,

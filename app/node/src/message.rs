@@ -6,8 +6,8 @@
 mod show;
 
 pub use show::{
-    HeldRule, ShowRequest, Shown, ShownFile, ShownPieces, ShownPriority, ShownSession,
-    ShownTorrent, StateCount,
+    HeldRule, ShowRequest, Shown, ShownFile, ShownHash, ShownPieces, ShownSession, ShownTorrent,
+    StateCount,
 };
 mod route;
 

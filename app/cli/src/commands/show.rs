@@ -94,6 +94,7 @@ fn refuse_parts(args: &ShowArgs) -> Result<(), Failure> {
     let option = match args {
         ShowArgs { files: true, .. } => "--files",
         ShowArgs { pieces: true, .. } => "--pieces",
+        ShowArgs { hashes: true, .. } => "--hashes",
         ShowArgs { save: Some(_), .. } => "--save",
         _ => return Ok(()),
     };

@@ -13,8 +13,8 @@ use std::net::{IpAddr, SocketAddr};
 use serde::Serialize;
 use shoal_engine::TrackerLine;
 use shoal_node::message::{
-    self, Afterwards, Holds, Now, Occasion, ShownFile, ShownPieces, ShownSession, ShownTorrent,
-    Torrent,
+    self, Afterwards, Holds, Now, Occasion, ShownFile, ShownHash, ShownPieces, ShownSession,
+    ShownTorrent, Torrent,
 };
 
 use crate::exit::Failure;
@@ -48,6 +48,7 @@ pub(crate) enum Event {
     SessionTorrentDetails(Box<ShownTorrent>),
     SessionFile(Box<ShownFile>),
     SessionPieces(Box<ShownPieces>),
+    SessionPieceHash(ShownHash),
     Saved(Saved),
     Route(Route),
     Interface(Interface),
@@ -100,6 +101,7 @@ impl Event {
                 | Event::SessionTorrentDetails(_)
                 | Event::SessionFile(_)
                 | Event::SessionPieces(_)
+                | Event::SessionPieceHash(_)
                 | Event::Saved(_)
                 | Event::Route(_)
                 | Event::Interface(_)

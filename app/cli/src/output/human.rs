@@ -59,6 +59,7 @@ pub(super) fn lines(event: &Event) -> Vec<Line> {
         Event::SessionTorrentDetails(torrent) => node::torrent(torrent),
         Event::SessionFile(file) => vec![node::file(file)],
         Event::SessionPieces(pieces) => node::pieces(pieces),
+        Event::SessionPieceHash(hash) => vec![node::hash(hash)],
         Event::Saved(saved) => vec![Line::field("torrent", &saved.path)],
         Event::Route(route) => show_route(route),
         Event::Interface(interface) => vec![Line::plain(format!(

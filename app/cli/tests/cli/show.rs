@@ -60,6 +60,11 @@ fn a_torrent_of_the_node_is_shown_with_its_files_and_pieces_and_saved() {
     assert_eq!(pieces["verified"], json!([[0, last]]));
     assert_eq!(pieces["in_progress"], json!([]));
 
+    let hashes = show(&["1", "--hashes"]).events();
+    assert_eq!(hashes.len() as u64, last + 1);
+    assert_eq!(hashes[0]["sha1"].as_str().unwrap().len(), 40);
+    assert_eq!(hashes[0]["root"].as_str().unwrap().len(), 64);
+
     let state = text(&world.path("state"));
     let people = |arguments: &[&str]| {
         let all = [&["show", "--state-dir", &state], arguments].concat();

@@ -2,7 +2,7 @@
 //!
 //! Invariant: what is not known is absent; nothing stands in its place. What has no bound of its own comes in parts.
 
-use super::{Holds, State};
+use super::{Holds, Priority, State};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -29,6 +29,13 @@ pub enum ShowRequest {
     Pieces {
         /// Which torrent.
         torrents: Vec<String>,
+    },
+    /// What its pieces hash to, a part of them at a time.
+    Hashes {
+        /// Which torrent.
+        torrents: Vec<String>,
+        /// The number of the first one, from 0.
+        from: u32,
     },
     /// The .torrent file of one, a part of it at a time.
     File {
@@ -59,6 +66,13 @@ pub enum Shown {
     },
     /// Pieces of a torrent.
     Pieces(Box<ShownPieces>),
+    /// What pieces of a torrent hash to.
+    Hashes {
+        /// By number.
+        hashes: Vec<ShownHash>,
+        /// The number of the next one, where there is one.
+        next: Option<u32>,
+    },
     /// A part of a .torrent file.
     File {
         /// The length of the whole, in bytes.
@@ -281,25 +295,11 @@ pub struct ShownFile {
     /// Those that are verified, while the torrent runs.
     pub verified_bytes: Option<u64>,
     /// How much it is wanted.
-    pub priority: ShownPriority,
+    pub priority: Priority,
     /// First and last piece with a part of it; an empty file has none.
     pub pieces: Option<[u32; 2]>,
     /// How many of these we or connected peers have, while the torrent runs.
     pub available_pieces: Option<u32>,
-}
-
-/// How much a file is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ShownPriority {
-    /// Not at all.
-    Skip,
-    /// As usual.
-    Normal,
-    /// Before what is wanted as usual.
-    High,
-    /// Before everything else.
-    Highest,
 }
 
 /// How far the pieces of a torrent are: runs of numbers from 0, first and last of each.
@@ -317,4 +317,15 @@ pub struct ShownPieces {
     pub in_progress: Option<Vec<[u32; 2]>>,
     /// Of each run in order also how many connected peers have its pieces, while it runs.
     pub availability: Option<Vec<[u32; 3]>>,
+}
+
+/// What a piece of a torrent hashes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownHash {
+    /// The number of the piece, from 0.
+    pub piece: u32,
+    /// SHA-1 of all of it, in 40 hexadecimal digits, of a torrent with a v1 part (BEP 3).
+    pub sha1: Option<String>,
+    /// The root of its blocks' Merkle tree, in 64 hexadecimal digits, of a torrent with a v2 part (BEP 52).
+    pub root: Option<String>,
 }

@@ -56,6 +56,11 @@ impl Session {
                     Ok(Reply::Shown(Shown::Pieces(Box::new(shown))))
                 }))
             }
+            ShowRequest::Hashes { torrents, from } => {
+                let metainfo = metainfo(self.only(&torrents)?)?;
+                let shown = content::hashes(&metainfo, from);
+                return Ok(Heard::Done(Reply::Shown(shown)));
+            }
             ShowRequest::File { torrents, from } => {
                 let id = self.only(&torrents)?.id;
                 Heard::Later(Box::pin(async move {

@@ -5,8 +5,8 @@ use crate::support::{
     until, words,
 };
 use shoal_node::message::{
-    Add, CarrierKind, ErrorKind, Fate, Holds, Reply, Request, ShowRequest, Shown, ShownFile,
-    ShownPieces, ShownPriority, ShownSession, ShownTorrent, State, StateCount,
+    Add, CarrierKind, ErrorKind, Fate, Holds, Priority, Reply, Request, ShowRequest, Shown,
+    ShownFile, ShownPieces, ShownSession, ShownTorrent, State, StateCount,
 };
 use shoal_node::{Node, NodeError};
 use std::time::Duration;
@@ -143,7 +143,7 @@ async fn files_and_pieces_of_a_torrent_are_shown_and_its_file_given_back() {
         (None, None)
     );
     assert_eq!((unknown.number, unknown.pieces), (1, Some([0, 3])));
-    assert_eq!(unknown.priority, ShownPriority::Skip);
+    assert_eq!(unknown.priority, Priority::Skip);
     let unknown = pieces(&ours, "word").await;
     assert_eq!(
         (unknown.piece_count, unknown.piece_length_bytes),
@@ -170,12 +170,22 @@ async fn files_and_pieces_of_a_torrent_are_shown_and_its_file_given_back() {
         (known.verified_bytes, known.available_pieces),
         (Some(50_000), Some(4))
     );
-    assert_eq!(known.priority, ShownPriority::Normal);
+    assert_eq!(known.priority, Priority::Normal);
     assert_eq!(std::fs::read(&known.location).unwrap(), sample.content);
     let known = pieces(&ours, "2").await;
     assert_eq!(known.verified, Some(vec![[0, 3]]));
     assert_eq!(known.in_progress, Some(vec![]));
     assert_eq!(known.availability, Some(vec![[0, 3, 0]]));
+
+    let (torrents, from) = (named("2"), 1);
+    let hashes = show(&ours, ShowRequest::Hashes { torrents, from }).await;
+    let Shown::Hashes { hashes, next: None } = hashes.unwrap() else {
+        panic!("there is more");
+    };
+    let second = <sha1::Sha1 as sha1::Digest>::digest(&sample.content[16 * 1024..32 * 1024]);
+    let second: String = second.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!((hashes.len(), hashes[0].piece), (3, 1));
+    assert_eq!((&hashes[0].sha1, &hashes[0].root), (&Some(second), &None));
 
     let part = async |from: u64| {
         let torrents = named("2");

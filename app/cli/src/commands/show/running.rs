@@ -67,6 +67,9 @@ fn show(args: &ShowArgs, id: &str, mut asked: Asked, output: &mut Output) -> Don
     if args.files {
         return files(&torrents, &mut asked, output);
     }
+    if args.hashes {
+        return hashes(&torrents, &mut asked, output);
+    }
     let request = match args.pieces {
         true => ShowRequest::Pieces { torrents },
         false => ShowRequest::Torrents { torrents },
@@ -86,6 +89,24 @@ fn files(torrents: &[String], asked: &mut Asked, output: &mut Output) -> Done {
         let shown = asked.ask(request)?;
         from = match shown {
             Shown::Files { next, .. } => next.filter(|&next| next > first),
+            _ => None,
+        };
+        say(shown, output)?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn hashes(torrents: &[String], asked: &mut Asked, output: &mut Output) -> Done {
+    let mut from = Some(0);
+    while let Some(first) = from {
+        let torrents = torrents.to_vec();
+        let request = ShowRequest::Hashes {
+            torrents,
+            from: first,
+        };
+        let shown = asked.ask(request)?;
+        from = match shown {
+            Shown::Hashes { next, .. } => next.filter(|&next| next > first),
             _ => None,
         };
         say(shown, output)?;
@@ -199,6 +220,9 @@ pub(in crate::commands) fn say(shown: Shown, output: &mut Output) -> Result<(), 
             .into_iter()
             .try_for_each(|file| output.show(&Event::SessionFile(Box::new(file)))),
         Shown::Pieces(pieces) => output.show(&Event::SessionPieces(pieces)),
+        Shown::Hashes { hashes, .. } => hashes
+            .into_iter()
+            .try_for_each(|hash| output.show(&Event::SessionPieceHash(hash))),
         // It is written to a file, part by part.
         Shown::File { .. } => Ok(()),
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use shoal_node::message::{HeldRule, ShownPriority, State, StateCount};
+use shoal_node::message::{HeldRule, Priority, State, StateCount};
 
 use super::*;
 use crate::exit::Exit;
@@ -223,7 +223,7 @@ fn samples() -> Vec<Event> {
             location: "/home/ada/music/album/a.flac".to_owned(),
             size_bytes: 20_000,
             verified_bytes: Some(16_384),
-            priority: ShownPriority::Normal,
+            priority: Priority::Normal,
             pieces: Some([0, 1]),
             available_pieces: Some(2),
         })),
@@ -235,6 +235,11 @@ fn samples() -> Vec<Event> {
             in_progress: Some(vec![[1, 1]]),
             availability: Some(vec![[0, 1, 2]]),
         })),
+        Event::SessionPieceHash(ShownHash {
+            piece: 0,
+            sha1: Some("0b".repeat(20)),
+            root: None,
+        }),
         Event::Saved(Saved {
             path: "album.torrent".to_owned(),
             size_bytes: 170,
@@ -456,8 +461,8 @@ fn fields(value: &Value, found: &mut BTreeSet<String>) {
         Value::Object(object) => {
             for (name, value) in object {
                 found.insert(name.clone());
-                // What is in there has words and paths for names, not fields.
-                if name != "rules" && name != "renamed" {
+                // What is in there has words, paths and numbers for names, not fields.
+                if !["rules", "renamed", "priorities"].contains(&name.as_str()) {
                     fields(value, found);
                 }
             }
@@ -554,6 +559,7 @@ fn the_page_has_no_section_without_an_event() {
             | Event::SessionTorrentDetails(_)
             | Event::SessionFile(_)
             | Event::SessionPieces(_)
+            | Event::SessionPieceHash(_)
             | Event::Saved(_)
             | Event::Route(_)
             | Event::Interface(_)

@@ -1,7 +1,7 @@
 //! What is shown of a node's session and of its torrents.
 
 use shoal_node::message::{
-    HeldRule, Holds, ShownFile, ShownPieces, ShownPriority, ShownSession, ShownTorrent,
+    HeldRule, Holds, ShownFile, ShownHash, ShownPieces, ShownSession, ShownTorrent,
 };
 
 use super::super::text::Line;
@@ -271,12 +271,7 @@ pub(super) fn file(file: &ShownFile) -> Line {
         (Some(_), 0) => "100%".to_owned(),
         (Some(done), size) => format!("{}%", u128::from(done) * 100 / u128::from(size)),
     };
-    let priority = match file.priority {
-        ShownPriority::Skip => "skip",
-        ShownPriority::Normal => "normal",
-        ShownPriority::High => "high",
-        ShownPriority::Highest => "highest",
-    };
+    let priority = file.priority.name();
     let pieces = file
         .pieces
         .map_or_else(String::new, |[first, last]| run(first, last));
@@ -316,4 +311,11 @@ pub(super) fn pieces(pieces: &ShownPieces) -> Vec<Line> {
     shown.extend(more_runs(availability.len()));
     lines.push(Line::field("had by", shown.join(", ")));
     lines
+}
+
+/// What a piece hashes to.
+pub(super) fn hash(hash: &ShownHash) -> Line {
+    let hashes = hash.sha1.iter().chain(&hash.root);
+    let line = Line::label(format!("{:>8}", hash.piece));
+    hashes.fold(line, |line, hash| line.then("  ").then(hash))
 }

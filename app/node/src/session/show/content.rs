@@ -3,14 +3,13 @@
 //! Invariant: one that does not run, or does not answer in time, is shown as far as its metainfo tells.
 
 use crate::entry::{Entry, Run};
-use crate::message::{Reply, Shown, ShownFile, ShownPieces, ShownPriority, ShownTorrent};
+use crate::message::{Priority, Reply, Shown, ShownFile, ShownHash, ShownPieces, ShownTorrent};
 use crate::places;
 use crate::session::{Answer, NodeError};
 use shoal_engine::{CommandError, FileLine, FilePriority, PieceLine, PieceState, TorrentHandle};
-use shoal_metainfo::{FileIndex, Metainfo};
+use shoal_metainfo::{FileIndex, Metainfo, PieceIndex, Verifier};
 use shoal_storage::Location;
 use shoal_store::Database;
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +18,9 @@ use tokio::time::{Instant, timeout_at};
 
 /// So many files at a time: a torrent may have a million.
 const FILES_AT_ONCE: usize = 4_096;
+
+/// So many hashes at a time: a torrent may have two million.
+const HASHES_AT_ONCE: u32 = 4_096;
 
 /// So much of a .torrent file at a time: one may have a hundred megabytes.
 const PART_BYTES: u32 = 1 << 20;
@@ -120,8 +122,7 @@ fn copies(pieces: &[PieceLine]) -> Option<u64> {
 pub(super) struct FilesLook {
     metainfo: Arc<Metainfo>,
     place: Place,
-    selection: Option<Vec<bool>>,
-    priorities: BTreeMap<u32, u8>,
+    priorities: Option<Vec<FilePriority>>,
     handle: Option<TorrentHandle>,
 }
 
@@ -130,8 +131,7 @@ impl FilesLook {
         FilesLook {
             metainfo,
             place: Place::of(entry),
-            selection: entry.selection.clone(),
-            priorities: entry.options.priorities.clone(),
+            priorities: entry.file_priorities(),
             handle: handle(entry),
         }
     }
@@ -172,23 +172,19 @@ impl FilesLook {
         }
     }
 
-    fn priority(&self, index: u32, line: Option<&FileLine>) -> ShownPriority {
-        if let Some(line) = line {
-            return match line.priority {
-                FilePriority::Skip => ShownPriority::Skip,
-                FilePriority::Normal => ShownPriority::Normal,
-                FilePriority::High => ShownPriority::High,
-                FilePriority::Highest => ShownPriority::Highest,
-            };
-        }
-        let selection = self.selection.as_ref();
-        match selection.and_then(|wanted| wanted.get(FileIndex(index).get())) {
-            Some(false) => ShownPriority::Skip,
-            _ => match self.priorities.get(&index) {
-                Some(2) => ShownPriority::High,
-                Some(3) => ShownPriority::Highest,
-                _ => ShownPriority::Normal,
-            },
+    fn priority(&self, index: u32, line: Option<&FileLine>) -> Priority {
+        let told = || {
+            self.priorities
+                .as_ref()?
+                .get(FileIndex(index).get())
+                .copied()
+        };
+        let known = line.map(|line| line.priority).or_else(told);
+        match known.unwrap_or_default() {
+            FilePriority::Skip => Priority::Skip,
+            FilePriority::Normal => Priority::Normal,
+            FilePriority::High => Priority::High,
+            FilePriority::Highest => Priority::Highest,
         }
     }
 }
@@ -248,12 +244,44 @@ pub(super) async fn file_part(database: &Database, id: i64, from: u64) -> Answer
     let Some((total_bytes, bytes)) = part else {
         return Err(NodeError::Unknown(super::NO_METADATA.to_owned()));
     };
-    let mut part = String::with_capacity(bytes.len() * 2);
+    let part = digits(&bytes);
+    Ok(Reply::Shown(Shown::File { total_bytes, part }))
+}
+
+/// In hexadecimal digits.
+fn digits(bytes: &[u8]) -> String {
+    let mut digits = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
         // Writing to a text does not fail.
-        write!(part, "{byte:02x}").ok();
+        write!(digits, "{byte:02x}").ok();
     }
-    Ok(Reply::Shown(Shown::File { total_bytes, part }))
+    digits
+}
+
+/// What pieces from this one on hash to, as many as are shown at a time.
+pub(super) fn hashes(metainfo: &Metainfo, from: u32) -> Shown {
+    let (v1, v2) = match metainfo.verifier() {
+        Verifier::V1(v1) => (Some(v1), None),
+        Verifier::V2(v2) => (None, Some(v2)),
+        Verifier::Hybrid(v1, v2) => (Some(v1), Some(v2)),
+        Verifier::Unhashed(_) => (None, None),
+    };
+    let count = metainfo.layout().piece_count();
+    let end = count.min(from.saturating_add(HASHES_AT_ONCE));
+    let hashes = (from..end).map(|piece| {
+        let place = PieceIndex(piece).get();
+        ShownHash {
+            piece,
+            sha1: v1.and_then(|v1| v1.0.get(place)).map(|hash| digits(hash)),
+            root: v2
+                .and_then(|v2| v2.0.get(place))
+                .map(|piece| digits(&piece.root)),
+        }
+    });
+    Shown::Hashes {
+        hashes: hashes.collect(),
+        next: (end < count).then_some(end),
+    }
 }
 
 #[cfg(test)]
