@@ -61,11 +61,7 @@ pub(super) fn session(session: &ShownSession) -> Vec<Line> {
 }
 
 fn peers(peers: usize, seeds: usize) -> String {
-    format!(
-        "{} connected, {} of them",
-        count(peers, "peer"),
-        count(seeds, "seed")
-    )
+    format!("{peers} connected, {} among them", count(seeds, "seed"))
 }
 
 fn ratio(permille: Option<u64>) -> Option<Line> {
@@ -87,7 +83,7 @@ fn wasted(bytes: u64, failed_pieces: u64) -> Option<Line> {
         .then(|| Line::field("wasted", format!("{}{failed}", Size(bytes))))
 }
 
-/// Where something is said, a line for it.
+/// Where something is known, a line for it.
 fn said(label: &str, value: Option<impl ToString>) -> Option<Line> {
     Some(Line::field(label, value?.to_string()))
 }
@@ -200,7 +196,7 @@ fn swarm(torrent: &ShownTorrent, lines: &mut Vec<Line>) {
     lines.push(Line::field("peers", all));
     let copies = torrent.availability_permille;
     lines.extend(said("copies", copies.map(thousandths)));
-    if let (Some(trackers), Some(working)) = (torrent.trackers, torrent.working_trackers) {
+    if let (Some(trackers @ 1..), Some(working)) = (torrent.trackers, torrent.working_trackers) {
         let next = torrent.next_announce_s;
         let next = next.map_or_else(String::new, |next| {
             format!(", next announce in {}", Seconds(next))
