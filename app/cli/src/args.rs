@@ -186,21 +186,37 @@ impl CreateArgs {
     }
 }
 
-/// Show what is inside of a torrent or magnet link
+/// Show what is inside of a torrent or magnet link, or what the running node has
 ///
-/// Files, sizes, both info hashes, trackers, and what is odd about it. What is odd does no harm; a torrent that would is
-/// refused.
+/// Of a torrent file or magnet link: files, sizes, both info hashes, trackers, and what is odd about it. What is odd does no harm; a
+/// torrent that would is refused. Of torrents of the running node, said as for `shoal list`: all that it knows of them. Of nothing: the
+/// node itself. What reads as a number, digits of an info hash or a choice is no file; a file of such a name is written ./3.
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
-    /// A torrent file, or a magnet link
-    #[arg(value_name = "FILE|MAGNET")]
-    pub(crate) source: OsString,
-    /// List padding files too
-    #[arg(long)]
+    /// Torrents of the running node, a torrent file, or a magnet link
+    #[arg(value_name = "ID|FILE|MAGNET")]
+    pub(crate) source: Option<OsString>,
+    /// Of a file: list padding files too
+    #[arg(long, requires = "source")]
     pub(crate) all: bool,
-    /// Ask the trackers how many seeds and leeches there are, for ten seconds at most; nobody is contacted otherwise
-    #[arg(long)]
+    /// Of a file or link: ask the trackers how many seeds and leeches there are, for ten seconds at most; nobody is contacted otherwise
+    #[arg(long, requires = "source")]
     pub(crate) scrape: bool,
+    /// Of a torrent of the node: its files, where they are, and how far
+    #[arg(long, group = "part", requires = "source")]
+    pub(crate) files: bool,
+    /// Of a torrent of the node: which of its pieces are there and under way, and how many peers have each
+    #[arg(long, group = "part", requires = "source")]
+    pub(crate) pieces: bool,
+    /// Of a torrent of the node: what each of its pieces hashes to
+    #[arg(long, group = "part", requires = "source")]
+    pub(crate) hashes: bool,
+    /// Of a torrent of the node: write its torrent file
+    #[arg(long, value_name = "FILE", group = "part", requires = "source")]
+    pub(crate) save: Option<PathBuf>,
+    /// Overwrite a file that is there already
+    #[arg(long, requires = "save")]
+    pub(crate) force: bool,
     /// A range of addresses that trackers may have, local or not, such as 192.168.0.0/16
     #[arg(
         long,
@@ -235,6 +251,8 @@ pub(crate) struct ShowArgs {
         help_heading = "Network"
     )]
     proxy_password_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
 }
 
 impl ShowArgs {

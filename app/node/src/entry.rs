@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
@@ -71,6 +71,10 @@ pub(crate) struct Entry {
     totals: Totals,
     /// What the database has of it.
     pub(crate) written: Totals,
+    /// Of all earlier lives of the node.
+    pub(crate) before: Totals,
+    /// Since when the engine has it.
+    pub(crate) runs_since: Option<Instant>,
     pub(crate) run: Run,
     pub(crate) run_number: u64,
     /// In this run, everything wanted has been there.
@@ -151,6 +155,8 @@ impl Entry {
             due: false,
             totals,
             written: totals,
+            before: totals,
+            runs_since: None,
             run: Run::Idle,
             run_number: 0,
             is_complete: false,
@@ -321,7 +327,7 @@ impl Entry {
     }
 
     /// What the engine says of it, while it has it.
-    fn snapshot(&self) -> Option<Snapshot> {
+    pub(crate) fn snapshot(&self) -> Option<Snapshot> {
         match &self.run {
             Run::Running(handle, _) => Some(handle.watch().borrow().clone()),
             Run::Stopping(watched) => Some(watched.borrow().clone()),
@@ -364,6 +370,7 @@ impl Entry {
             }
         }
         self.run = Run::Idle;
+        self.runs_since = None;
     }
 
     /// Why nothing of it leaves, where its route has no way at present and that keeps it from something.

@@ -20,6 +20,7 @@ pub mod values;
 mod wanted;
 
 pub use control::{Client, ClientError, serve};
+pub use names::reads_as_id;
 pub use network::{ListenPort, NetworkSettings};
 pub use route::{Network, PasswordError, told_password};
 pub use session::{Node, NodeError, NodeSettings, has_own_route};

@@ -3,6 +3,12 @@
 //!
 //! Invariant: what is absent of a request means that nothing is said of it.
 
+mod show;
+
+pub use show::{
+    HeldRule, ShowRequest, Shown, ShownFile, ShownHash, ShownPieces, ShownSession, ShownTorrent,
+    StateCount,
+};
 mod route;
 
 pub use route::{Interface, Route, RouteRequest, RouteState, SetRoute};
@@ -120,6 +126,8 @@ pub enum Request {
         /// Their names.
         names: Vec<String>,
     },
+    /// All of something is shown.
+    Show(ShowRequest),
     /// What torrents' bytes may leave by.
     Route(RouteRequest),
     /// Torrents of another client are to be part of the session.
@@ -354,6 +362,8 @@ pub enum Reply {
         /// By name.
         carriers: Vec<Carrier>,
     },
+    /// What was to be shown.
+    Shown(Shown),
     /// What torrents' bytes may leave by.
     Routes {
         /// By name.

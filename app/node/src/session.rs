@@ -7,6 +7,7 @@ mod adding;
 mod engaged;
 mod filter;
 mod folders;
+mod gone;
 mod hook;
 mod importing;
 mod moving;
@@ -16,6 +17,7 @@ mod rates;
 mod route;
 mod running;
 mod schedule;
+mod show;
 mod telling;
 mod watch;
 
@@ -28,6 +30,7 @@ use crate::route::Network;
 use crate::settings::Settings;
 use crate::{fetch, names};
 use folders::Plan;
+use gone::Gone;
 use hook::Hooks;
 use moving::Moves;
 use owner::Carriers;
@@ -90,6 +93,9 @@ pub enum NodeError {
     /// Several are.
     #[error("{0:?} could be more than one torrent; write its number, or more of its info hash")]
     Ambiguous(String),
+    /// It is not known yet.
+    #[error("{0}")]
+    Unknown(String),
     /// The database fails.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -110,7 +116,7 @@ impl NodeError {
             | NodeError::NoRoute(_)
             | NodeError::Absent(_) => ErrorKind::NotFound,
             NodeError::Store(StoreError::Duplicate) => ErrorKind::Duplicate,
-            NodeError::Store(_) | NodeError::Stopped => ErrorKind::Failure,
+            NodeError::Unknown(_) | NodeError::Store(_) | NodeError::Stopped => ErrorKind::Failure,
         }
     }
 }
@@ -194,6 +200,7 @@ impl Node {
         stored.extend(overrides);
         let settings = Settings::from_stored(&stored);
         let carriers = Carriers::read(&database).await?;
+        let gone = Gone::read(&database).await?;
         let hours = Hours::read(&database).await?;
         let mut lists = filter::Lists::of(database.clone(), engine.handle()).await?;
         // Before anybody is spoken to.
@@ -212,6 +219,7 @@ impl Node {
             told_to_end: Arc::clone(&told_to_end),
             filter,
             started: Instant::now(),
+            started_at: unix_now(),
             queue: Queue::new(settings.queue(carriers.session.share_limits())),
             engine,
             database,
@@ -223,6 +231,7 @@ impl Node {
             watched: BTreeMap::new(),
             asks: asks.downgrade(),
             groups: Groups::default(),
+            gone,
             routes,
             shut_ways: BTreeMap::new(),
             limits,
@@ -358,6 +367,8 @@ struct Mail {
 
 struct Session {
     started: Instant,
+    /// Unix time in seconds.
+    started_at: i64,
     /// Whoever has started the node waits for it.
     told_to_end: Arc<Notify>,
     /// Who keeps the lists of addresses.
@@ -374,6 +385,8 @@ struct Session {
     /// For those who watch folders: as long as somebody else can ask.
     asks: mpsc::WeakSender<Asked>,
     groups: Groups,
+    /// What removed torrents have moved.
+    gone: Gone,
     routes: Routes,
     /// The routes by which nothing leaves at present, and why.
     shut_ways: BTreeMap<String, Arc<str>>,
@@ -604,6 +617,7 @@ impl Session {
                 return Ok(Heard::Done(Reply::Ending {}));
             }
             Request::Folder(request) => self.place(&request).await?,
+            Request::Show(request) => return self.show(request),
         };
         Ok(Heard::Done(self.torrents(&ids)))
     }

@@ -204,6 +204,27 @@ impl Database {
         Ok(all.into_iter().map(|(_, torrent)| torrent).collect())
     }
 
+    /// The length of a torrent's file in bytes, and at most `most` of them from `from` on; `None` where there is no file.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn file_part(
+        &self,
+        id: i64,
+        from: u64,
+        most: u32,
+    ) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        // Bytes of a blob are counted from 1.
+        let part = "SELECT length(file) AS total, substr(file, ?, ?) AS part FROM metainfo WHERE torrent = ?";
+        let first = i64::try_from(from).unwrap_or(i64::MAX).saturating_add(1);
+        let row = sqlx::query(part).bind(first).bind(most).bind(id);
+        let Some(row) = row.fetch_optional(&self.pool).await? else {
+            return Ok(None);
+        };
+        let total: i64 = row.try_get("total")?;
+        Ok(Some((total.unsigned_abs(), row.try_get("part")?)))
+    }
+
     /// Remembers a torrent, and gives its id.
     ///
     /// # Errors
@@ -598,6 +619,20 @@ mod tests {
         assert_eq!(found.file.as_deref(), Some(&b"d4:infodee"[..]));
         // An id is not used again, so that nobody mistakes one torrent for another.
         assert!(database.add_torrent(&new(3)).await.unwrap() > second);
+    }
+
+    #[tokio::test]
+    async fn a_torrent_file_is_read_part_by_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = opened(folder.path()).await;
+        let file = Some(b"0123456789".to_vec());
+        let torrent = NewTorrent { file, ..new(1) };
+        let id = database.add_torrent(&torrent).await.unwrap();
+        for (from, expected) in [(0, &b"0123"[..]), (8, b"89"), (10, b""), (u64::MAX, b"")] {
+            let part = database.file_part(id, from, 4).await.unwrap();
+            assert_eq!(part, Some((10, expected.to_vec())), "{from}");
+        }
+        assert_eq!(database.file_part(id + 1, 0, 4).await.unwrap(), None);
     }
 
     #[tokio::test]

@@ -35,7 +35,7 @@ use shoal_store::{Database, StoreError};
 use shoal_transport::ControlListener;
 
 use super::Done;
-use super::show::is_magnet;
+use super::show::{is_magnet, running};
 use super::transfer::{LEAVE_AT_ONCE, runtime};
 use crate::args::{
     AddArgs, CategoryArgs, CategoryDo, LimitArgs, ListArgs, NamedArgs, QueueArgs, RemoveArgs,
@@ -495,6 +495,7 @@ fn show(reply: Reply, output: &mut Output) -> Done {
                 output.show(&Event::Rules(carrier.into()))?;
             }
         }
+        Reply::Shown(shown) => running::say(shown, output)?,
         Reply::Routes { routes } => {
             for route in routes {
                 output.show(&Event::Route(route.into()))?;

@@ -12,7 +12,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 use shoal_engine::TrackerLine;
-use shoal_node::message::{self, Afterwards, Holds, Now, Occasion, Torrent};
+use shoal_node::message::{
+    self, Afterwards, Holds, Now, Occasion, ShownFile, ShownHash, ShownPieces, ShownSession,
+    ShownTorrent, Torrent,
+};
 
 use crate::exit::Failure;
 
@@ -41,6 +44,12 @@ pub(crate) enum Event {
     SessionTorrent(Box<SessionTorrent>),
     Setting(Setting),
     Rules(Rules),
+    Session(Box<ShownSession>),
+    SessionTorrentDetails(Box<ShownTorrent>),
+    SessionFile(Box<ShownFile>),
+    SessionPieces(Box<ShownPieces>),
+    SessionPieceHash(ShownHash),
+    Saved(Saved),
     Route(Route),
     Interface(Interface),
     ImportBegun(ImportBegun),
@@ -88,6 +97,12 @@ impl Event {
                 | Event::SessionTorrent(_)
                 | Event::Setting(_)
                 | Event::Rules(_)
+                | Event::Session(_)
+                | Event::SessionTorrentDetails(_)
+                | Event::SessionFile(_)
+                | Event::SessionPieces(_)
+                | Event::SessionPieceHash(_)
+                | Event::Saved(_)
                 | Event::Route(_)
                 | Event::Interface(_)
                 | Event::ImportTorrent(_)
@@ -360,6 +375,13 @@ impl From<message::Carrier> for Rules {
             torrents: carrier.torrents,
         }
     }
+}
+
+/// A torrent file of a node was written.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Saved {
+    pub(crate) path: String,
+    pub(crate) size_bytes: u64,
 }
 
 /// What torrents of a node may leave by.

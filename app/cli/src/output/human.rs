@@ -1,6 +1,7 @@
 //! What events say to people, as lines.
 
 mod import;
+mod node;
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use shoal_node::message::{Afterwards, Holds, Now};
 use super::text::Line;
 use crate::units::{PieceLength, Seconds, Size, Timestamp};
 
-/// Runs of wrong pieces that are listed of one file; JSON has them all.
+/// Runs of pieces that are listed at once; JSON has them all.
 const MAX_RUNS_SHOWN: usize = 10;
 
 /// What `event` says.
@@ -54,6 +55,12 @@ pub(super) fn lines(event: &Event) -> Vec<Line> {
         Event::SessionTorrent(torrent) => show_session_torrent(torrent),
         Event::Setting(setting) => show_setting(setting),
         Event::Rules(rules) => vec![show_rules(rules)],
+        Event::Session(session) => node::session(session),
+        Event::SessionTorrentDetails(torrent) => node::torrent(torrent),
+        Event::SessionFile(file) => vec![node::file(file)],
+        Event::SessionPieces(pieces) => node::pieces(pieces),
+        Event::SessionPieceHash(hash) => vec![node::hash(hash)],
+        Event::Saved(saved) => vec![Line::field("torrent", &saved.path)],
         Event::Route(route) => show_route(route),
         Event::Interface(interface) => vec![Line::plain(format!(
             "{}  {}",
@@ -592,20 +599,28 @@ fn show_wrong_file(file: &FileEvent) -> Line {
     if file.state == "missing" || file.wrong_pieces.is_empty() {
         return line;
     }
-    let shown = file.wrong_pieces.iter().take(MAX_RUNS_SHOWN);
-    let mut runs: Vec<String> = shown
-        .map(|[first, last]| match first == last {
-            true => first.to_string(),
-            false => format!("{first}-{last}"),
-        })
-        .collect();
-    if file.wrong_pieces.len() > MAX_RUNS_SHOWN {
-        runs.push(format!(
-            "and {} more runs",
-            file.wrong_pieces.len() - MAX_RUNS_SHOWN
-        ));
+    line.then(format!(" (pieces {})", runs(&file.wrong_pieces)))
+}
+
+/// Runs of numbers, the first of them.
+fn runs(runs: &[[u32; 2]]) -> String {
+    let shown = runs.iter().take(MAX_RUNS_SHOWN);
+    let mut shown: Vec<String> = shown.map(|&[first, last]| run(first, last)).collect();
+    shown.extend(more_runs(runs.len()));
+    shown.join(", ")
+}
+
+fn run(first: u32, last: u32) -> String {
+    match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
     }
-    line.then(format!(" (pieces {})", runs.join(", ")))
+}
+
+/// Says that there are more than are shown.
+fn more_runs(count: usize) -> Option<String> {
+    let more = count.checked_sub(MAX_RUNS_SHOWN).filter(|&more| more > 0)?;
+    Some(format!("and {more} more runs"))
 }
 
 fn show_checked(checked: &Checked) -> Line {

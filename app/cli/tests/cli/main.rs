@@ -13,6 +13,7 @@ mod priority;
 mod round_trip;
 mod route;
 mod scrape;
+mod show;
 mod support;
 mod transfer;
 mod urls;

@@ -20,7 +20,7 @@ use shoal_store::{Files, Removing, TorrentOptions};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -293,6 +293,7 @@ impl Session {
         let (torrent, state) = (handle.id(), handle.watch());
         self.running.insert(torrent, id);
         entry.is_complete = false;
+        entry.runs_since = Some(Instant::now());
         entry.is_located = false;
         entry.settling = 0;
         if std::mem::take(&mut entry.recheck) {
@@ -384,6 +385,9 @@ impl Session {
             }
             Err(error) => Err(error.to_string()),
         };
+        if done.is_ok() {
+            self.count_gone(&[id]).await;
+        }
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };

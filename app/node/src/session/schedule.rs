@@ -95,6 +95,16 @@ impl Hours {
         }
     }
 
+    /// What holds at present.
+    pub(super) const fn shown(&self) -> Holds {
+        match self.holds {
+            Action::Normal => Holds::Normal,
+            Action::Alternative => Holds::Alternative,
+            Action::Rates(_) => Holds::Rates,
+            Action::Pause => Holds::Pause,
+        }
+    }
+
     /// Whether nothing is to move.
     pub(super) fn hold_everything(&self) -> bool {
         self.holds == Action::Pause
@@ -267,12 +277,7 @@ impl Session {
         Reply::Schedule(message::Schedule {
             spans: hours.spans.clone(),
             now: told(hours.schedule.now()),
-            holds: match hours.holds {
-                Action::Normal => Holds::Normal,
-                Action::Alternative => Holds::Alternative,
-                Action::Rates(_) => Holds::Rates,
-                Action::Pause => Holds::Pause,
-            },
+            holds: hours.shown(),
             down_bytes_per_s: limits.down_bytes_per_s.map(NonZeroU64::get),
             up_bytes_per_s: limits.up_bytes_per_s.map(NonZeroU64::get),
             until: hours.until(local(&Zoned::now())),

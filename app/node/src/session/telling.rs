@@ -216,7 +216,10 @@ impl Session {
     ) -> Result<(), NodeError> {
         match removing {
             Some(_) => self.database.removing(ids, removing).await?,
-            None => self.database.remove_torrents(ids).await?,
+            None => {
+                self.database.remove_torrents(ids).await?;
+                self.count_gone(ids).await;
+            }
         }
         for &id in ids {
             if let Some(entry) = self.entries.get_mut(&id) {

@@ -12,6 +12,7 @@ mod life;
 mod priority;
 mod route;
 mod schedule;
+mod show;
 mod support;
 mod told;
 mod watch;
