@@ -209,10 +209,9 @@ impl Node {
         let folders = watch::read(&database).await?;
         let (filter, filter_asked) = mpsc::channel(MAILBOX);
         tokio::spawn(lists.keep(filter_asked));
-        let torrents = database.torrents().await?;
-        let order: Vec<i64> = torrents.iter().map(|torrent| torrent.id).collect();
-        let entries = torrents.into_iter();
-        let entries = entries.map(|stored| (stored.id, adding::revived(stored)));
+        let entries = database.torrents(|stored| (stored.id, adding::revived(stored)));
+        let entries = entries.await?;
+        let order: Vec<i64> = entries.iter().map(|(id, _)| *id).collect();
         let importer = Importer::new(engine.handle(), database.clone(), journals.clone(), takings);
         let told_to_end = Arc::new(Notify::new());
         let mut session = Session {
@@ -235,7 +234,7 @@ impl Node {
             routes,
             shut_ways: BTreeMap::new(),
             limits,
-            entries: entries.collect(),
+            entries: entries.into_iter().collect(),
             running: BTreeMap::new(),
             moved: BTreeSet::new(),
             beginning: VecDeque::new(),

@@ -101,7 +101,7 @@ mod tests {
         ] {
             assert_eq!(database.named(other.unwrap()).await.unwrap(), Some(id));
         }
-        let [stored] = &database.torrents().await.unwrap()[..] else {
+        let [stored] = &database.torrents(std::convert::identity).await.unwrap()[..] else {
             panic!("one torrent");
         };
         assert_eq!((&stored.torrent, stored.totals), (&new, past.totals));

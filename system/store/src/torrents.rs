@@ -173,11 +173,15 @@ pub struct StoredTorrent {
 const PAGE_ROWS: i64 = 256;
 
 impl Database {
-    /// All torrents, in the order of the queue: those that have a place in it, then the others as they were added.
+    /// What `each` makes of all torrents, in the order of the queue: those that have a place in it, then the others as they were added. It
+    /// is asked for one after the other as they are read, so that never all files of torrents are in memory.
     ///
     /// # Errors
     /// The database fails, or holds what it should not.
-    pub async fn torrents(&self) -> Result<Vec<StoredTorrent>, StoreError> {
+    pub async fn torrents<T>(
+        &self,
+        mut each: impl FnMut(StoredTorrent) -> T,
+    ) -> Result<Vec<T>, StoreError> {
         let page = "SELECT torrent.*, metainfo.file FROM torrent \
              LEFT JOIN metainfo ON metainfo.torrent = torrent.id \
              WHERE torrent.id > ? ORDER BY torrent.id LIMIT ?";
@@ -189,7 +193,7 @@ impl Database {
                 let position: Option<i64> = row.try_get("position")?;
                 let torrent = stored(row)?;
                 last = torrent.id;
-                all.push((position, torrent));
+                all.push((position, each(torrent)));
             }
             if i64::try_from(rows.len()).is_ok_and(|rows| rows < PAGE_ROWS) {
                 break;
@@ -201,7 +205,7 @@ impl Database {
             .await?;
         // The sort is stable: among those without a place, who was added first is first.
         all.sort_by_key(|(position, _)| (position.is_none(), *position));
-        Ok(all.into_iter().map(|(_, torrent)| torrent).collect())
+        Ok(all.into_iter().map(|(_, made)| made).collect())
     }
 
     /// The length of a torrent's file in bytes, and at most `most` of them from `from` on; `None` where there is no file.
@@ -550,6 +554,7 @@ fn hashes(row: &SqliteRow) -> Result<InfoHashes, StoreError> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::convert::identity;
 
     fn hybrid(name: u8) -> InfoHashes {
         InfoHashes::new(Some(InfoHashV1([name; 20])), Some(InfoHashV2([name; 32]))).unwrap()
@@ -599,7 +604,7 @@ mod tests {
         database.close().await;
 
         let database = opened(folder.path()).await;
-        let all = database.torrents().await.unwrap();
+        let all = database.torrents(identity).await.unwrap();
         let paused = NewTorrent {
             wish: Wish::Paused,
             ..new(1)
@@ -612,7 +617,7 @@ mod tests {
         let names = hybrid(9);
         database.found(second, names, b"d4:infodee").await.unwrap();
         database.remove_torrents(&[first]).await.unwrap();
-        let all = database.torrents().await.unwrap();
+        let all = database.torrents(identity).await.unwrap();
         assert_eq!(all.len(), 1);
         let found = &all[0].torrent;
         assert_eq!((found.info_hashes, &found.magnet), (names, &None));
@@ -652,7 +657,7 @@ mod tests {
         let other = database.add_torrent(&new(2)).await.unwrap();
         let refused = database.found(other, hybrid(1), b"").await.unwrap_err();
         assert!(matches!(refused, StoreError::Duplicate), "{refused}");
-        assert_eq!(database.torrents().await.unwrap().len(), 2);
+        assert_eq!(database.torrents(identity).await.unwrap().len(), 2);
     }
 
     fn any_torrent() -> impl Strategy<Value = NewTorrent> {
@@ -683,7 +688,7 @@ mod tests {
                 let folder = tempfile::tempdir().unwrap();
                 let database = opened(folder.path()).await;
                 database.add_torrent(&torrent).await.unwrap();
-                let all = database.torrents().await.unwrap();
+                let all = database.torrents(identity).await.unwrap();
                 assert_eq!(all[0].torrent, torrent);
                 database.close().await;
             });
