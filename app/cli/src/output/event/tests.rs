@@ -230,7 +230,7 @@ fn fields(value: &Value, found: &mut BTreeSet<String>) {
             for (name, value) in object {
                 found.insert(name.clone());
                 // What is in there has words for names, not fields.
-                if name != "rules" {
+                if name != "rules" && name != "priorities" {
                     fields(value, found);
                 }
             }
