@@ -27,11 +27,11 @@ use crate::exit::{Exit, Failure};
 use crate::output::{self, Format};
 use crate::units;
 
-pub(crate) use node::PriorityArgs;
 pub(crate) use node::{
     AddArgs, CategoryArgs, CategoryDo, LimitArgs, ListArgs, NamedArgs, QueueArgs, RemoveArgs,
     RenameArgs, RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey, TagArgs, TagDo, UpArgs,
 };
+pub(crate) use node::{AnnounceArgs, PriorityArgs, TrackerArgs};
 pub(crate) use selection::{Selection, numbered};
 
 /// Publish and fetch files over a peer-to-peer network
@@ -98,8 +98,8 @@ pub(crate) enum Command {
     Start(NamedArgs),
     /// Verify everything of torrents of the running node again, and fetch what is missing then
     Recheck(NamedArgs),
-    /// Announce torrents of the running node to all their trackers
-    Announce(NamedArgs),
+    Announce(AnnounceArgs),
+    Tracker(TrackerArgs),
     Priority(PriorityArgs),
     Queue(QueueArgs),
     Limit(LimitArgs),

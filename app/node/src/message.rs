@@ -4,8 +4,10 @@
 //! Invariant: what is absent of a request means that nothing is said of it.
 
 mod priority;
+mod tracker;
 
 pub use priority::{FilesPriority, Prioritize, Priority};
+pub use tracker::{Tracker, TrackerRequest, TrackerState};
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,6 +63,8 @@ pub enum Request {
     Change(Box<Change>),
     /// Files of them are wanted more or less, or in another order.
     Prioritize(Box<Prioritize>),
+    /// The trackers of torrents.
+    Tracker(TrackerRequest),
     /// They get another place in the queue, and keep their order among themselves.
     Queue {
         /// Which torrents.
@@ -312,6 +316,11 @@ pub enum Reply {
     Carriers {
         /// By name.
         carriers: Vec<Carrier>,
+    },
+    /// Trackers.
+    Trackers {
+        /// By torrent and tier.
+        trackers: Vec<Tracker>,
     },
     /// It cannot be done.
     Error {

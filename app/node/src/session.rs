@@ -10,6 +10,7 @@ mod priority;
 mod rates;
 mod running;
 mod telling;
+mod tracker;
 
 use crate::entry::{Entry, Run};
 use crate::message::{ErrorKind, Reply, Request, Torrent};
@@ -398,6 +399,7 @@ impl Session {
             Request::Announce { torrents } => self.announce(&torrents)?,
             Request::Change(change) => self.change(*change).await?,
             Request::Prioritize(told) => self.prioritize(*told).await?,
+            Request::Tracker(request) => return self.tracker(request).await,
             Request::Queue { torrents, to } => self.shift(&torrents, to).await?,
             Request::Settings {} => {
                 let settings = self.settings.shown();

@@ -3,8 +3,10 @@
 //! Invariant: which torrents are meant, and what values of rules and settings may be, is decided by the node alone.
 
 mod priority;
+mod tracker;
 
 pub(crate) use priority::PriorityArgs;
+pub(crate) use tracker::{AnnounceArgs, TrackerArgs};
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

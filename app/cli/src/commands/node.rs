@@ -1,6 +1,7 @@
 //! `shoal up` runs a node; the other commands here speak to the one that runs.
 
 pub(super) mod priority;
+pub(super) mod tracker;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -240,12 +241,6 @@ pub(super) fn recheck(args: NamedArgs, output: &mut Output) -> Done {
     ask(&args.state, &Request::Recheck { torrents }, &[], output)
 }
 
-/// Has torrents announced.
-pub(super) fn announce(args: NamedArgs, output: &mut Output) -> Done {
-    let torrents = args.torrents;
-    ask(&args.state, &Request::Announce { torrents }, &[], output)
-}
-
 /// Forgets torrents.
 pub(super) fn remove(args: RemoveArgs, output: &mut Output) -> Done {
     let data = match (args.data, args.trash) {
@@ -441,6 +436,11 @@ fn show(reply: Reply, output: &mut Output) -> Done {
         Reply::Carriers { carriers } => {
             for carrier in carriers {
                 output.show(&Event::Rules(carrier.into()))?;
+            }
+        }
+        Reply::Trackers { trackers } => {
+            for tracker in trackers {
+                output.show(&Event::TorrentTracker(tracker.into()))?;
             }
         }
         // The client has made it an error.

@@ -35,6 +35,7 @@ pub(crate) enum Event {
     File(FileEvent),
     Checked(Checked),
     SessionTorrent(Box<SessionTorrent>),
+    TorrentTracker(TorrentTracker),
     Setting(Setting),
     Rules(Rules),
     Warning(Warning),
@@ -71,6 +72,7 @@ impl Event {
                 | Event::File(_)
                 | Event::Checked(_)
                 | Event::SessionTorrent(_)
+                | Event::TorrentTracker(_)
                 | Event::Setting(_)
                 | Event::Rules(_)
                 | Event::Error(_)
@@ -289,6 +291,38 @@ impl From<Torrent> for SessionTorrent {
             peers: torrent.peers,
             added_unix_s: torrent.added_at,
             completed_unix_s: torrent.completed_at,
+        }
+    }
+}
+
+/// A tracker of a torrent of a node, in one swarm.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct TorrentTracker {
+    pub(crate) torrent: i64,
+    pub(crate) url: String,
+    pub(crate) tier: usize,
+    pub(crate) swarm: Option<String>,
+    pub(crate) state: &'static str,
+    pub(crate) message: Option<String>,
+    pub(crate) seeds: Option<u32>,
+    pub(crate) leeches: Option<u32>,
+    pub(crate) completed: Option<u32>,
+    pub(crate) next_announce_s: Option<u64>,
+}
+
+impl From<message::Tracker> for TorrentTracker {
+    fn from(tracker: message::Tracker) -> Self {
+        TorrentTracker {
+            torrent: tracker.torrent,
+            url: tracker.url,
+            tier: tracker.tier,
+            swarm: tracker.swarm,
+            state: tracker.state.name(),
+            message: tracker.message,
+            seeds: tracker.seeds,
+            leeches: tracker.leeches,
+            completed: tracker.completed,
+            next_announce_s: tracker.next_announce_s,
         }
     }
 }

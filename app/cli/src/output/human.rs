@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::event::{
     Checked, Complete, Created, Event, FileEvent, MagnetEvent, Metadata, Progress, Rules, Scrape,
-    SessionTorrent, Setting, Started, Stopped, SwarmFigures, TorrentEvent, TorrentFile, Tracker,
-    WebSeed,
+    SessionTorrent, Setting, Started, Stopped, SwarmFigures, TorrentEvent, TorrentFile,
+    TorrentTracker, Tracker, WebSeed,
 };
 use super::text::Line;
 use crate::units::{PieceLength, Seconds, Size, Timestamp};
@@ -48,6 +48,7 @@ pub(super) fn lines(event: &Event) -> Vec<Line> {
         Event::File(file) => vec![show_wrong_file(file)],
         Event::Checked(checked) => vec![show_checked(checked)],
         Event::SessionTorrent(torrent) => show_session_torrent(torrent),
+        Event::TorrentTracker(tracker) => vec![show_torrent_tracker(tracker)],
         Event::Setting(setting) => show_setting(setting),
         Event::Rules(rules) => vec![show_rules(rules)],
         Event::Warning(warning) => vec![Line::bad("warning: ").then(&warning.message)],
@@ -293,6 +294,19 @@ fn show_session_torrent(torrent: &SessionTorrent) -> Vec<Line> {
     let wrong = torrent.message.as_ref();
     let wrong = wrong.map(|message| Line::bad("      ").then(message));
     std::iter::once(Line::plain(line)).chain(wrong).collect()
+}
+
+fn show_torrent_tracker(tracker: &TorrentTracker) -> Line {
+    let (id, tier, state) = (tracker.torrent, tracker.tier, tracker.state);
+    let mut line = format!("{id:>4}  {tier:>2}  {state:<11}  {}", tracker.url);
+    let figures = figures(tracker.seeds, tracker.leeches, tracker.completed);
+    let next = tracker.next_announce_s;
+    let next = next.map(|seconds| format!("announces in {}", Seconds(seconds)));
+    for more in [figures, next, tracker.message.clone()].iter().flatten() {
+        line += ", ";
+        line += more;
+    }
+    Line::plain(line)
 }
 
 fn words(rules: &BTreeMap<String, String>) -> String {

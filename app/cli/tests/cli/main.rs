@@ -9,6 +9,7 @@ mod priority;
 mod round_trip;
 mod scrape;
 mod support;
+mod tracker;
 mod transfer;
 mod urls;
 mod web;

@@ -42,6 +42,7 @@ impl Session {
             return;
         };
         self.rules_changed(id);
+        self.heed_trackers(id);
         self.settle(id, handle.clone());
         self.order(id, handle);
     }

@@ -4,6 +4,7 @@
 
 use super::rates::rates;
 use super::telling::verify;
+use super::tracker::parsed;
 use super::{Session, key, unix_now};
 use crate::entry::{Entry, Run, Source};
 use crate::journal;
@@ -20,6 +21,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
+use url::Url;
 
 /// How soon a torrent is tried again whose name is still in use.
 const BEGIN_AGAIN: Duration = Duration::from_millis(200);
@@ -496,7 +498,8 @@ fn begin(
     // Those of a private torrent are its own alone (BEP 27).
     let trackers = if entry.is_private() { &[] } else { trackers };
     let trackers = entry.options.more_trackers.iter().chain(trackers);
-    let trackers = trackers.filter_map(|url| url.parse().ok()).collect();
+    let mut trackers: Vec<Url> = trackers.filter_map(|url| url.parse().ok()).collect();
+    let told = entry.options.trackers.as_ref().map(parsed);
     match &entry.source {
         Source::Metainfo(metainfo) => {
             let mut add = AddTorrent::new(Arc::clone(metainfo), entry.directory.clone());
@@ -506,6 +509,7 @@ fn begin(
             add.preallocate = entry.options.preallocate;
             add.super_seed = entry.options.super_seed;
             add.trackers = trackers;
+            add.tiers = told;
             add.seed_only = entry.options.seed_only;
             add.accept_missing = entry.recheck;
             add.trust = entry.trust;
@@ -515,7 +519,16 @@ fn begin(
             Begin::Torrent(Box::new(add))
         }
         Source::Magnet(magnet) => Begin::Magnet(Box::new(AddMagnet {
-            magnet: (**magnet).clone(),
+            magnet: match told {
+                Some(tiers) => {
+                    trackers = tiers.into_iter().flatten().collect();
+                    Magnet {
+                        trackers: Vec::new(),
+                        ..(**magnet).clone()
+                    }
+                }
+                None => (**magnet).clone(),
+            },
             peers: entry.peers.clone(),
             trackers,
             known: None,

@@ -7,3 +7,4 @@ mod life;
 mod priority;
 mod support;
 mod told;
+mod tracker;

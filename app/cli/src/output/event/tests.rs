@@ -200,6 +200,18 @@ fn samples() -> Vec<Event> {
             added_unix_s: 1_700_000_000,
             completed_unix_s: None,
         })),
+        Event::TorrentTracker(TorrentTracker {
+            torrent: 3,
+            url: "https://tracker.example/announce".to_owned(),
+            tier: 1,
+            swarm: Some("0a".repeat(20)),
+            state: "working",
+            message: None,
+            seeds: Some(5),
+            leeches: Some(2),
+            completed: None,
+            next_announce_s: Some(1_800),
+        }),
         Event::Setting(Setting {
             key: "queue.downloads".to_owned(),
             value: "5".to_owned(),
@@ -321,6 +333,7 @@ fn the_page_has_no_section_without_an_event() {
             | Event::File(_)
             | Event::Checked(_)
             | Event::SessionTorrent(_)
+            | Event::TorrentTracker(_)
             | Event::Setting(_)
             | Event::Rules(_)
             | Event::Warning(_)
