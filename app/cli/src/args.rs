@@ -31,7 +31,7 @@ pub(crate) use node::{
     AddArgs, CategoryArgs, CategoryDo, LimitArgs, ListArgs, NamedArgs, QueueArgs, RemoveArgs,
     RenameArgs, RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey, TagArgs, TagDo, UpArgs,
 };
-pub(crate) use node::{AnnounceArgs, PriorityArgs, TrackerArgs};
+pub(crate) use node::{AnnounceArgs, PeerArgs, PriorityArgs, TrackerArgs};
 pub(crate) use selection::{Selection, numbered};
 
 /// Publish and fetch files over a peer-to-peer network
@@ -100,6 +100,7 @@ pub(crate) enum Command {
     Recheck(NamedArgs),
     Announce(AnnounceArgs),
     Tracker(TrackerArgs),
+    Peer(PeerArgs),
     Priority(PriorityArgs),
     Queue(QueueArgs),
     Limit(LimitArgs),

@@ -3,15 +3,17 @@
 //!
 //! Invariant: what is absent of a request means that nothing is said of it.
 
+mod peer;
 mod priority;
 mod tracker;
 
+pub use peer::{Peer, PeerRequest};
 pub use priority::{FilesPriority, Prioritize, Priority};
 pub use tracker::{Tracker, TrackerRequest, TrackerState};
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// What a person asks for. Which torrents are meant is said as for `shoal list`: numbers, ranges, info hashes, names, `all`,
 /// `category:NAME`, `tag:NAME`, `state:STATE`, `tracker:HOST`, `private:yes`.
@@ -65,6 +67,8 @@ pub enum Request {
     Prioritize(Box<Prioritize>),
     /// The trackers of torrents.
     Tracker(TrackerRequest),
+    /// Peers of torrents, and addresses that nobody speaks to.
+    Peer(PeerRequest),
     /// They get another place in the queue, and keep their order among themselves.
     Queue {
         /// Which torrents.
@@ -321,6 +325,16 @@ pub enum Reply {
     Trackers {
         /// By torrent and tier.
         trackers: Vec<Tracker>,
+    },
+    /// Connected peers.
+    Peers {
+        /// By torrent.
+        peers: Vec<Peer>,
+    },
+    /// Addresses that nobody speaks to.
+    Banned {
+        /// In order.
+        addresses: Vec<IpAddr>,
     },
     /// It cannot be done.
     Error {

@@ -6,6 +6,7 @@
 mod adding;
 mod engaged;
 mod owner;
+mod peer;
 mod priority;
 mod rates;
 mod running;
@@ -26,6 +27,7 @@ use shoal_session::queue::{self, Queue, ShareLimit, Then};
 use shoal_store::{Database, ShareState, StoreError, Totals, Wish};
 use shoal_transport::{RateLimits, Transport};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -144,6 +146,7 @@ impl Node {
         stored.extend(overrides);
         let settings = Settings::from_stored(&stored);
         let carriers = Carriers::read(&database).await?;
+        let banned = peer::tell_bans(&engine, &database).await?;
         let torrents = database.torrents().await?;
         let order: Vec<i64> = torrents.iter().map(|torrent| torrent.id).collect();
         let entries = torrents.into_iter();
@@ -156,6 +159,7 @@ impl Node {
             journals,
             settings,
             carriers,
+            banned,
             groups: Groups::default(),
             limits,
             entries: entries.collect(),
@@ -217,6 +221,8 @@ struct Session {
     journals: PathBuf,
     settings: Settings,
     carriers: Carriers,
+    /// Addresses that nobody speaks to.
+    banned: BTreeSet<IpAddr>,
     groups: Groups,
     /// Of everything, where the session says nothing of them.
     limits: RateLimits,
@@ -400,6 +406,7 @@ impl Session {
             Request::Change(change) => self.change(*change).await?,
             Request::Prioritize(told) => self.prioritize(*told).await?,
             Request::Tracker(request) => return self.tracker(request).await,
+            Request::Peer(request) => return self.peer(request).await,
             Request::Queue { torrents, to } => self.shift(&torrents, to).await?,
             Request::Settings {} => {
                 let settings = self.settings.shown();

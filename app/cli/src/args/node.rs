@@ -2,9 +2,11 @@
 //!
 //! Invariant: which torrents are meant, and what values of rules and settings may be, is decided by the node alone.
 
+mod peer;
 mod priority;
 mod tracker;
 
+pub(crate) use peer::PeerArgs;
 pub(crate) use priority::PriorityArgs;
 pub(crate) use tracker::{AnnounceArgs, TrackerArgs};
 

@@ -1,5 +1,6 @@
 //! `shoal up` runs a node; the other commands here speak to the one that runs.
 
+pub(super) mod peer;
 pub(super) mod priority;
 pub(super) mod tracker;
 
@@ -28,7 +29,7 @@ use crate::args::{
 };
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::output::event::{Event, Listening};
+use crate::output::event::{Banned, Event, Listening};
 use crate::signals::Interrupt;
 use crate::{journal_path, listen, torrent_file};
 
@@ -441,6 +442,16 @@ fn show(reply: Reply, output: &mut Output) -> Done {
         Reply::Trackers { trackers } => {
             for tracker in trackers {
                 output.show(&Event::TorrentTracker(tracker.into()))?;
+            }
+        }
+        Reply::Peers { peers } => {
+            for peer in peers {
+                output.show(&Event::Peer(Box::new(peer.into())))?;
+            }
+        }
+        Reply::Banned { addresses } => {
+            for address in addresses {
+                output.show(&Event::Banned(Banned { address }))?;
             }
         }
         // The client has made it an error.

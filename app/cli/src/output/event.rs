@@ -4,7 +4,7 @@
 //! is never left out: what is unknown or absent is `null`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 use shoal_engine::TrackerLine;
@@ -36,6 +36,8 @@ pub(crate) enum Event {
     Checked(Checked),
     SessionTorrent(Box<SessionTorrent>),
     TorrentTracker(TorrentTracker),
+    Peer(Box<Peer>),
+    Banned(Banned),
     Setting(Setting),
     Rules(Rules),
     Warning(Warning),
@@ -73,6 +75,8 @@ impl Event {
                 | Event::Checked(_)
                 | Event::SessionTorrent(_)
                 | Event::TorrentTracker(_)
+                | Event::Peer(_)
+                | Event::Banned(_)
                 | Event::Setting(_)
                 | Event::Rules(_)
                 | Event::Error(_)
@@ -325,6 +329,60 @@ impl From<message::Tracker> for TorrentTracker {
             next_announce_s: tracker.next_announce_s,
         }
     }
+}
+
+/// A peer of a torrent of a node.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Peer {
+    pub(crate) torrent: i64,
+    pub(crate) address: SocketAddr,
+    pub(crate) client: Option<String>,
+    pub(crate) origin: String,
+    pub(crate) transport: String,
+    pub(crate) encrypted: bool,
+    pub(crate) connected_s: u64,
+    pub(crate) seed: bool,
+    pub(crate) pieces: u32,
+    pub(crate) we_are_interested: bool,
+    pub(crate) chokes_us: bool,
+    pub(crate) interested: bool,
+    pub(crate) choked: bool,
+    pub(crate) snubs_us: bool,
+    pub(crate) downloaded_bytes: u64,
+    pub(crate) uploaded_bytes: u64,
+    pub(crate) download_rate_bytes_per_s: u64,
+    pub(crate) upload_rate_bytes_per_s: u64,
+}
+
+impl From<message::Peer> for Peer {
+    fn from(peer: message::Peer) -> Self {
+        Peer {
+            torrent: peer.torrent,
+            address: peer.address,
+            client: peer.client,
+            origin: peer.origin,
+            transport: peer.transport,
+            encrypted: peer.encrypted,
+            connected_s: peer.connected_s,
+            seed: peer.seed,
+            pieces: peer.pieces,
+            we_are_interested: peer.we_are_interested,
+            chokes_us: peer.chokes_us,
+            interested: peer.interested,
+            choked: peer.choked,
+            snubs_us: peer.snubs_us,
+            downloaded_bytes: peer.downloaded_bytes,
+            uploaded_bytes: peer.uploaded_bytes,
+            download_rate_bytes_per_s: peer.download_rate_bytes_per_s,
+            upload_rate_bytes_per_s: peer.upload_rate_bytes_per_s,
+        }
+    }
+}
+
+/// An address that a node speaks to nobody at.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Banned {
+    pub(crate) address: IpAddr,
 }
 
 /// A setting of a node.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::event::{
-    Checked, Complete, Created, Event, FileEvent, MagnetEvent, Metadata, Progress, Rules, Scrape,
-    SessionTorrent, Setting, Started, Stopped, SwarmFigures, TorrentEvent, TorrentFile,
+    Checked, Complete, Created, Event, FileEvent, MagnetEvent, Metadata, Peer, Progress, Rules,
+    Scrape, SessionTorrent, Setting, Started, Stopped, SwarmFigures, TorrentEvent, TorrentFile,
     TorrentTracker, Tracker, WebSeed,
 };
 use super::text::Line;
@@ -49,6 +49,8 @@ pub(super) fn lines(event: &Event) -> Vec<Line> {
         Event::Checked(checked) => vec![show_checked(checked)],
         Event::SessionTorrent(torrent) => show_session_torrent(torrent),
         Event::TorrentTracker(tracker) => vec![show_torrent_tracker(tracker)],
+        Event::Peer(peer) => vec![show_peer(peer)],
+        Event::Banned(banned) => vec![Line::plain(banned.address.to_string())],
         Event::Setting(setting) => show_setting(setting),
         Event::Rules(rules) => vec![show_rules(rules)],
         Event::Warning(warning) => vec![Line::bad("warning: ").then(&warning.message)],
@@ -306,6 +308,34 @@ fn show_torrent_tracker(tracker: &TorrentTracker) -> Line {
         line += ", ";
         line += more;
     }
+    Line::plain(line)
+}
+
+fn show_peer(peer: &Peer) -> Line {
+    let mut line = format!("{:>4}  {}", peer.torrent, peer.address);
+    let flags = [
+        (peer.transport.as_str(), true),
+        ("encrypted", peer.encrypted),
+        ("seed", peer.seed),
+        ("chokes us", peer.chokes_us && peer.we_are_interested),
+        ("snubs us", peer.snubs_us),
+        ("waits", peer.choked && peer.interested),
+    ];
+    line.extend(
+        flags
+            .iter()
+            .filter(|(_, on)| *on)
+            .map(|(word, _)| format!("  {word}")),
+    );
+    for (arrow, rate) in [
+        ('\u{2193}', peer.download_rate_bytes_per_s),
+        ('\u{2191}', peer.upload_rate_bytes_per_s),
+    ] {
+        if rate > 0 {
+            line += &format!("  {arrow} {}/s", Size(rate));
+        }
+    }
+    line.extend(peer.client.iter().map(|client| format!("  {client}")));
     Line::plain(line)
 }
 

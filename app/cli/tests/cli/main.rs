@@ -5,6 +5,7 @@
 mod generated;
 mod magnets;
 mod node;
+mod peer;
 mod priority;
 mod round_trip;
 mod scrape;

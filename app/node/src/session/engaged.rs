@@ -43,6 +43,7 @@ impl Session {
         };
         self.rules_changed(id);
         self.heed_trackers(id);
+        self.heed_peers(id);
         self.settle(id, handle.clone());
         self.order(id, handle);
     }

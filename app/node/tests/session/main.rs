@@ -4,6 +4,7 @@
 
 mod control;
 mod life;
+mod peer;
 mod priority;
 mod support;
 mod told;

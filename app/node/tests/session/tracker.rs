@@ -73,7 +73,8 @@ async fn heard(announces: &mpsc::Receiver<String>, what: &str) {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap();
+    let waited = tokio::time::timeout(PATIENCE, waiting).await;
+    waited.unwrap_or_else(|_| panic!("no announce with {what}"));
 }
 
 #[tokio::test]
@@ -124,17 +125,16 @@ async fn trackers_come_change_and_go_while_it_runs_and_stay_after_the_next_start
             .is_some_and(|seconds| seconds <= 1800)
     );
 
-    tell(&ours, set(&second, None, Some(9))).await.unwrap();
-    tell(&ours, set(&everywhere, Some("udp://127.0.0.1:10/"), None))
-        .await
-        .unwrap();
+    let elsewhere = "udp://127.0.0.1:10/";
+    let moved = set(&everywhere, Some(elsewhere), Some(9));
+    tell(&ours, moved).await.unwrap();
     let gone = TrackerRequest::Remove {
         torrents: named("word"),
         urls: vec![first.clone()],
     };
     tell(&ours, gone).await.unwrap();
     heard(&first_heard, "event=stopped").await;
-    let left = [(1, "udp://127.0.0.1:10/".to_owned()), (2, second.clone())];
+    let left = [(1, second.clone()), (2, elsewhere.to_owned())];
     assert_eq!(shown(&ours).await, left);
     ours.stop(PATIENCE).await;
 

@@ -212,6 +212,29 @@ fn samples() -> Vec<Event> {
             completed: None,
             next_announce_s: Some(1_800),
         }),
+        Event::Peer(Box::new(Peer {
+            torrent: 3,
+            address: "192.0.2.1:6881".parse().unwrap(),
+            client: Some("Shoal 0.1.0".to_owned()),
+            origin: "tracker".to_owned(),
+            transport: "tcp".to_owned(),
+            encrypted: false,
+            connected_s: 60,
+            seed: true,
+            pieces: 2,
+            we_are_interested: true,
+            chokes_us: false,
+            interested: false,
+            choked: true,
+            snubs_us: false,
+            downloaded_bytes: 16_384,
+            uploaded_bytes: 0,
+            download_rate_bytes_per_s: 1_024,
+            upload_rate_bytes_per_s: 0,
+        })),
+        Event::Banned(Banned {
+            address: "192.0.2.9".parse().unwrap(),
+        }),
         Event::Setting(Setting {
             key: "queue.downloads".to_owned(),
             value: "5".to_owned(),
@@ -334,6 +357,8 @@ fn the_page_has_no_section_without_an_event() {
             | Event::Checked(_)
             | Event::SessionTorrent(_)
             | Event::TorrentTracker(_)
+            | Event::Peer(_)
+            | Event::Banned(_)
             | Event::Setting(_)
             | Event::Rules(_)
             | Event::Warning(_)
