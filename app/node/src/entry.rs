@@ -2,8 +2,8 @@
 //!
 //! Invariant: it runs at most once at a time; each run has a number, and news of an earlier run is not taken for that of a later one.
 
+use crate::connections;
 use crate::message::{State, Torrent};
-use crate::rules_text;
 use crate::wanted::Wanted;
 use shoal_engine::{FilePriority, MagnetSnapshot, Phase, Snapshot, TorrentHandle};
 use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
@@ -385,7 +385,7 @@ impl Entry {
             tags: self.options.tags.clone(),
             position: None,
             forced: self.wish == Wish::Forced,
-            rules: rules_text::shown(&self.options.rules),
+            rules: connections::shown_of_torrent(&self.options),
             sequential: self.sequential,
             first_last: self.options.first_last,
             priorities: match &self.source {

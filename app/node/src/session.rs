@@ -13,6 +13,7 @@ mod running;
 mod telling;
 mod tracker;
 
+use crate::connections::SessionLimits;
 use crate::entry::{Entry, Run};
 use crate::message::{ErrorKind, Reply, Request, Torrent};
 use crate::settings::Settings;
@@ -20,7 +21,7 @@ use crate::{fetch, names};
 use owner::Carriers;
 use rates::Groups;
 use running::{Beginning, News};
-use shoal_engine::Engine;
+use shoal_engine::{Engine, SessionSettings};
 use shoal_machine::{Machine, Moment};
 use shoal_session::TorrentKey;
 use shoal_session::queue::{self, Queue, ShareLimit, Then};
@@ -112,6 +113,8 @@ pub struct NodeSettings {
     pub overrides: BTreeMap<String, String>,
     /// The rates of everything, where `shoal limit session` has said nothing.
     pub limits: RateLimits,
+    /// Slots and connections that the engine was started with, where `shoal limit session` has said nothing.
+    pub session: SessionSettings,
 }
 
 /// A running node. Clones speak to the same one.
@@ -141,11 +144,17 @@ impl Node {
             journals,
             overrides,
             limits,
+            session: started_with,
         } = settings;
         let mut stored = database.settings().await?;
         stored.extend(overrides);
         let settings = Settings::from_stored(&stored);
         let carriers = Carriers::read(&database).await?;
+        let connections = owner::read_connections(&database).await?;
+        let held = connections.over(started_with.clone());
+        if let Err(error) = engine.handle().set_session(held).await {
+            tracing::warn!(%error, "slots and connections are not what they were set to");
+        }
         let banned = peer::tell_bans(&engine, &database).await?;
         let torrents = database.torrents().await?;
         let order: Vec<i64> = torrents.iter().map(|torrent| torrent.id).collect();
@@ -159,6 +168,8 @@ impl Node {
             journals,
             settings,
             carriers,
+            connections,
+            started_with,
             banned,
             groups: Groups::default(),
             limits,
@@ -221,6 +232,10 @@ struct Session {
     journals: PathBuf,
     settings: Settings,
     carriers: Carriers,
+    /// What was said of slots and connections of everything.
+    connections: SessionLimits,
+    /// Those that the engine was started with.
+    started_with: SessionSettings,
     /// Addresses that nobody speaks to.
     banned: BTreeSet<IpAddr>,
     groups: Groups,

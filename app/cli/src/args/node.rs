@@ -233,7 +233,7 @@ fn parse_shift(text: &str) -> Result<Shift, String> {
     }
 }
 
-/// Limit the rates of torrents of the running node, or of all of it
+/// Limit the rates, connections and slots of torrents of the running node, or of all of it
 ///
 /// Rates of a torrent, its category, its tags and the session hold all at once. Without an option, shows what is set.
 #[derive(Debug, Args)]
@@ -247,6 +247,18 @@ pub(crate) struct LimitArgs {
     /// The most bytes a second to peers
     #[arg(long, value_name = "RATE")]
     up: Option<String>,
+    /// The most connections
+    #[arg(long, value_name = "N")]
+    peers: Option<String>,
+    /// The most peers that are served at a time; of the session also `auto`, which is as many as the uplink feeds
+    #[arg(long, value_name = "N")]
+    slots: Option<String>,
+    /// Of the session: the most connections of each torrent
+    #[arg(long, value_name = "N")]
+    peers_per_torrent: Option<String>,
+    /// Of the session: the most peers of each torrent that are served at a time
+    #[arg(long, value_name = "N")]
+    slots_per_torrent: Option<String>,
     #[command(flatten)]
     pub(crate) state: StateArgs,
 }
@@ -254,7 +266,14 @@ pub(crate) struct LimitArgs {
 impl LimitArgs {
     /// What is said.
     pub(crate) fn rules(&self) -> BTreeMap<String, String> {
-        said(&[("down", &self.down), ("up", &self.up)])
+        said(&[
+            ("down", &self.down),
+            ("up", &self.up),
+            ("peers", &self.peers),
+            ("slots", &self.slots),
+            ("peers_per_torrent", &self.peers_per_torrent),
+            ("slots_per_torrent", &self.slots_per_torrent),
+        ])
     }
 }
 
@@ -269,6 +288,9 @@ pub(crate) struct ShareArgs {
     pub(crate) target: String,
     #[command(flatten)]
     share: ShareRules,
+    /// Whether a torrent is shown piece by piece until others have all of it between them: on or off
+    #[arg(long, value_name = "on|off", value_parser = ["on", "off"])]
+    super_seed: Option<String>,
     #[command(flatten)]
     pub(crate) state: StateArgs,
 }
@@ -296,7 +318,9 @@ struct ShareRules {
 impl ShareArgs {
     /// What is said.
     pub(crate) fn rules(&self) -> BTreeMap<String, String> {
-        self.share.rules()
+        let mut rules = self.share.rules();
+        rules.extend(said(&[("super_seed", &self.super_seed)]));
+        rules
     }
 }
 

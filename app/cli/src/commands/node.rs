@@ -70,6 +70,7 @@ pub(super) fn up(args: &UpArgs, output: &mut Output) -> Done {
             journals,
             overrides: told.collect(),
             limits: args.network.limits(),
+            session: args.network.session(),
         };
         let node = Node::start(engine, database, settings).await?;
         let serving = tokio::spawn(shoal_node::serve(control, node.clone()));

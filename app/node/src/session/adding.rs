@@ -6,7 +6,7 @@ use super::{NodeError, Session, key, unix_now};
 use crate::entry::{Entry, Source};
 use crate::message;
 use crate::wanted::Wanted;
-use crate::{rules_text, settings};
+use crate::{connections, settings};
 use shoal_metainfo::metainfo::Limits;
 use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
 use shoal_session::queue;
@@ -101,7 +101,7 @@ impl Session {
         };
         self.check_carriers(options.category.as_deref(), &options.tags)?;
         settings::trackers(&add.trackers.join(" ")).map_err(NodeError::Usage)?;
-        rules_text::tell(&mut options.rules, &add.rules).map_err(NodeError::Usage)?;
+        connections::tell_torrent(&mut options, &add.rules).map_err(NodeError::Usage)?;
         if add.directory.is_some() {
             options.rules.folder.clone_from(&add.directory);
         }

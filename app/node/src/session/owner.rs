@@ -3,6 +3,7 @@
 //! Invariant: a category is there with all that it is below, and no torrent is in a category or has a tag that is not there.
 
 use super::{Answer, NodeError, Session};
+use crate::connections::SessionLimits;
 use crate::entry::Entry;
 use crate::message::{Assignment, Carrier, CarrierKind, Reply};
 use crate::rules_text;
@@ -14,6 +15,19 @@ use std::collections::BTreeMap;
 
 /// More categories, or tags, than a person keeps apart.
 const MAX_CARRIERS: usize = 10_000;
+
+/// The list of what is said of connections, in the database.
+const LIMITS: &str = "limits";
+
+/// The only one in it.
+const SESSION: &str = "session";
+
+/// What was said of the slots and connections of everything.
+pub(super) async fn read_connections(database: &Database) -> Result<SessionLimits, StoreError> {
+    let stored = database.entries(LIMITS).await?;
+    let text = stored.get(SESSION).map_or("{}", String::as_str);
+    serde_json::from_str(text).map_err(|error| StoreError::Damaged(error.to_string()))
+}
 
 /// What torrents take rules from, by name.
 #[derive(Debug, Default)]
@@ -93,6 +107,20 @@ impl Session {
         Ok(Reply::Settings { settings })
     }
 
+    /// Slots and connections of everything, at once and from the next start on.
+    async fn set_connections(&mut self, told: SessionLimits) -> Result<(), NodeError> {
+        let text = serde_json::to_string(&told);
+        let text = text.map_err(|error| NodeError::Refused(error.to_string()))?;
+        self.database
+            .set_entry(LIMITS, SESSION, Some(&text))
+            .await?;
+        self.connections = told;
+        let settings = told.over(self.started_with.clone());
+        // The engine's session alone hears of it, which waits for nobody.
+        let told = self.engine.handle().set_session(settings).await;
+        told.map_err(|_| NodeError::Stopped)
+    }
+
     fn tell_queue_settings(&mut self) {
         let settings = self.settings.queue(self.carriers.session.share_limits());
         self.tell(queue::Input::Settings(settings));
@@ -112,7 +140,11 @@ impl Session {
         };
         let present = || self.entries.values().filter(|entry| !entry.removed);
         let carriers = match kind {
-            CarrierKind::Session => vec![carrier("", &self.carriers.session, present().count())],
+            CarrierKind::Session => {
+                let mut session = carrier("", &self.carriers.session, present().count());
+                session.rules.extend(self.connections.shown());
+                vec![session]
+            }
             CarrierKind::Category => {
                 let is_in = |entry: &&Entry, name: &str| {
                     entry
@@ -153,7 +185,11 @@ impl Session {
             CarrierKind::Tag => self.carriers.tags.get(name),
         };
         let mut rules = known.cloned().unwrap_or_default();
-        rules_text::tell(&mut rules, said).map_err(NodeError::Usage)?;
+        let (mut said, mut connections) = (said.clone(), self.connections);
+        if kind == CarrierKind::Session {
+            connections.take(&mut said).map_err(NodeError::Usage)?;
+        }
+        rules_text::tell(&mut rules, &said).map_err(NodeError::Usage)?;
         for above in names {
             let nothing = Rules::default();
             self.database
@@ -164,6 +200,9 @@ impl Session {
         self.database
             .set_carrier(stored(kind), name, Some(&rules))
             .await?;
+        if connections != self.connections {
+            self.set_connections(connections).await?;
+        }
         self.groups.changed(stored(kind), name, Some(&rules));
         match kind {
             CarrierKind::Session => self.carriers.session = rules,

@@ -507,6 +507,8 @@ fn begin(
             add.sequential = entry.sequential;
             add.first_last = entry.options.first_last;
             add.preallocate = entry.options.preallocate;
+            add.max_connections = entry.options.max_peers;
+            add.max_uploads = entry.options.max_slots;
             add.super_seed = entry.options.super_seed;
             add.trackers = trackers;
             add.tiers = told;
