@@ -113,7 +113,7 @@ impl SessionLimits {
     }
 
     /// What the engine goes by, where nothing said is as the node was started.
-    pub(crate) fn over(self, started: SessionSettings) -> SessionSettings {
+    pub(crate) fn over(self, started: &SessionSettings) -> SessionSettings {
         SessionSettings {
             max_connections: self.peers.unwrap_or(started.max_connections),
             max_connections_per_torrent: self
@@ -125,7 +125,7 @@ impl SessionLimits {
                 Some(most) => Slots::Fixed(most),
             },
             slots_per_torrent: self.slots_per_torrent.or(started.slots_per_torrent),
-            ..started
+            ..started.clone()
         }
     }
 }
@@ -200,7 +200,7 @@ mod tests {
             ("slots_per_torrent", "4"),
         ]);
         assert_eq!(limits.shown(), shown);
-        let settings = limits.over(started.clone());
+        let settings = limits.over(&started);
         assert_eq!(
             (settings.max_connections, settings.slots_per_torrent),
             (50, Some(4))

@@ -151,7 +151,7 @@ impl Node {
         let settings = Settings::from_stored(&stored);
         let carriers = Carriers::read(&database).await?;
         let connections = owner::read_connections(&database).await?;
-        let held = connections.over(started_with.clone());
+        let held = connections.over(&started_with);
         if let Err(error) = engine.handle().set_session(held).await {
             tracing::warn!(%error, "slots and connections are not what they were set to");
         }

@@ -115,7 +115,7 @@ impl Session {
             .set_entry(LIMITS, SESSION, Some(&text))
             .await?;
         self.connections = told;
-        let settings = told.over(self.started_with.clone());
+        let settings = told.over(&self.started_with);
         // The engine's session alone hears of it, which waits for nobody.
         let told = self.engine.handle().set_session(settings).await;
         told.map_err(|_| NodeError::Stopped)
