@@ -31,7 +31,7 @@ pub(crate) use node::{
     AddArgs, CategoryArgs, CategoryDo, LimitArgs, ListArgs, NamedArgs, QueueArgs, RemoveArgs,
     RenameArgs, RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey, TagArgs, TagDo, UpArgs,
 };
-pub(crate) use node::{AnnounceArgs, PeerArgs, PriorityArgs, TrackerArgs};
+pub(crate) use node::{AnnounceArgs, PeerArgs, PriorityArgs, TrackerArgs, WebSeedArgs};
 pub(crate) use selection::{Selection, numbered};
 
 /// Publish and fetch files over a peer-to-peer network
@@ -101,6 +101,8 @@ pub(crate) enum Command {
     Announce(AnnounceArgs),
     Tracker(TrackerArgs),
     Peer(PeerArgs),
+    #[command(name = "webseed")]
+    WebSeed(WebSeedArgs),
     Priority(PriorityArgs),
     Queue(QueueArgs),
     Limit(LimitArgs),

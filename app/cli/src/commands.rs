@@ -36,6 +36,7 @@ pub(crate) fn run(command_line: CommandLine) -> Exit {
         Command::Announce(args) => node::tracker::announce(args, &mut output),
         Command::Tracker(args) => node::tracker::run(&args, &mut output),
         Command::Peer(args) => node::peer::run(&args, &mut output),
+        Command::WebSeed(args) => node::webseed::run(&args, &mut output),
         Command::Priority(args) => node::priority::run(&args, &mut output),
         Command::Queue(args) => node::queue(args, &mut output),
         Command::Limit(args) => node::limit(args, &mut output),

@@ -6,10 +6,12 @@
 mod peer;
 mod priority;
 mod tracker;
+mod webseed;
 
 pub use peer::{Peer, PeerRequest};
 pub use priority::{FilesPriority, Prioritize, Priority};
 pub use tracker::{Tracker, TrackerRequest, TrackerState};
+pub use webseed::{WebSeed, WebSeedRequest};
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,6 +71,8 @@ pub enum Request {
     Tracker(TrackerRequest),
     /// Peers of torrents, and addresses that nobody speaks to.
     Peer(PeerRequest),
+    /// The web seeds of torrents.
+    WebSeed(WebSeedRequest),
     /// They get another place in the queue, and keep their order among themselves.
     Queue {
         /// Which torrents.
@@ -335,6 +339,11 @@ pub enum Reply {
     Banned {
         /// In order.
         addresses: Vec<IpAddr>,
+    },
+    /// Web seeds.
+    WebSeeds {
+        /// By torrent.
+        web_seeds: Vec<WebSeed>,
     },
     /// It cannot be done.
     Error {

@@ -12,6 +12,7 @@ mod rates;
 mod running;
 mod telling;
 mod tracker;
+mod webseed;
 
 use crate::connections::SessionLimits;
 use crate::entry::{Entry, Run};
@@ -422,6 +423,7 @@ impl Session {
             Request::Prioritize(told) => self.prioritize(*told).await?,
             Request::Tracker(request) => return self.tracker(request).await,
             Request::Peer(request) => return self.peer(request).await,
+            Request::WebSeed(request) => return self.web_seed(request).await,
             Request::Queue { torrents, to } => self.shift(&torrents, to).await?,
             Request::Settings {} => {
                 let settings = self.settings.shown();

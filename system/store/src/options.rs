@@ -58,6 +58,9 @@ pub struct TorrentOptions {
     /// Web seeds besides the torrent's own.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub web_seeds: Vec<String>,
+    /// Web seeds of the torrent that it does without.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub without_web_seeds: BTreeSet<String>,
     /// Peers that a person named.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<SocketAddr>,

@@ -5,10 +5,12 @@
 mod peer;
 mod priority;
 mod tracker;
+mod webseed;
 
 pub(crate) use peer::PeerArgs;
 pub(crate) use priority::PriorityArgs;
 pub(crate) use tracker::{AnnounceArgs, TrackerArgs};
+pub(crate) use webseed::WebSeedArgs;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -3,6 +3,7 @@
 pub(super) mod peer;
 pub(super) mod priority;
 pub(super) mod tracker;
+pub(super) mod webseed;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -453,6 +454,11 @@ fn show(reply: Reply, output: &mut Output) -> Done {
         Reply::Banned { addresses } => {
             for address in addresses {
                 output.show(&Event::Banned(Banned { address }))?;
+            }
+        }
+        Reply::WebSeeds { web_seeds } => {
+            for seed in web_seeds {
+                output.show(&Event::TorrentWebSeed(seed.into()))?;
             }
         }
         // The client has made it an error.

@@ -38,6 +38,7 @@ pub(crate) enum Event {
     TorrentTracker(TorrentTracker),
     Peer(Box<Peer>),
     Banned(Banned),
+    TorrentWebSeed(TorrentWebSeed),
     Setting(Setting),
     Rules(Rules),
     Warning(Warning),
@@ -77,6 +78,7 @@ impl Event {
                 | Event::TorrentTracker(_)
                 | Event::Peer(_)
                 | Event::Banned(_)
+                | Event::TorrentWebSeed(_)
                 | Event::Setting(_)
                 | Event::Rules(_)
                 | Event::Error(_)
@@ -383,6 +385,22 @@ impl From<message::Peer> for Peer {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Banned {
     pub(crate) address: IpAddr,
+}
+
+/// A web seed of a torrent of a node.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct TorrentWebSeed {
+    pub(crate) torrent: i64,
+    pub(crate) url: String,
+}
+
+impl From<message::WebSeed> for TorrentWebSeed {
+    fn from(seed: message::WebSeed) -> Self {
+        TorrentWebSeed {
+            torrent: seed.torrent,
+            url: seed.url,
+        }
+    }
 }
 
 /// A setting of a node.

@@ -51,6 +51,9 @@ pub(super) fn lines(event: &Event) -> Vec<Line> {
         Event::TorrentTracker(tracker) => vec![show_torrent_tracker(tracker)],
         Event::Peer(peer) => vec![show_peer(peer)],
         Event::Banned(banned) => vec![Line::plain(banned.address.to_string())],
+        Event::TorrentWebSeed(seed) => {
+            vec![Line::plain(format!("{:>4}  {}", seed.torrent, seed.url))]
+        }
         Event::Setting(setting) => show_setting(setting),
         Event::Rules(rules) => vec![show_rules(rules)],
         Event::Warning(warning) => vec![Line::bad("warning: ").then(&warning.message)],

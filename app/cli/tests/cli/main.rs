@@ -15,4 +15,5 @@ mod tracker;
 mod transfer;
 mod urls;
 mod web;
+mod webseed;
 mod wrong_input;

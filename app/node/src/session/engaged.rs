@@ -48,6 +48,7 @@ impl Session {
         }
         self.heed_trackers(id);
         self.heed_peers(id);
+        self.tell_web_seeds(id);
         self.settle(id, handle.clone());
         self.order(id, handle);
     }

@@ -512,6 +512,10 @@ fn begin(
             add.super_seed = entry.options.super_seed;
             add.trackers = trackers;
             add.tiers = told;
+            let parsed = |url: &String| url.parse().ok();
+            add.web_seeds = entry.options.web_seeds.iter().filter_map(parsed).collect();
+            let without = entry.options.without_web_seeds.iter();
+            add.without_web_seeds = without.filter_map(parsed).collect();
             add.seed_only = entry.options.seed_only;
             add.accept_missing = entry.recheck;
             add.trust = entry.trust;

@@ -235,6 +235,10 @@ fn samples() -> Vec<Event> {
         Event::Banned(Banned {
             address: "192.0.2.9".parse().unwrap(),
         }),
+        Event::TorrentWebSeed(TorrentWebSeed {
+            torrent: 3,
+            url: "https://mirror.example/files/".to_owned(),
+        }),
         Event::Setting(Setting {
             key: "queue.downloads".to_owned(),
             value: "5".to_owned(),
@@ -359,6 +363,7 @@ fn the_page_has_no_section_without_an_event() {
             | Event::TorrentTracker(_)
             | Event::Peer(_)
             | Event::Banned(_)
+            | Event::TorrentWebSeed(_)
             | Event::Setting(_)
             | Event::Rules(_)
             | Event::Warning(_)
