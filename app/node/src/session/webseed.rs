@@ -37,7 +37,7 @@ impl Session {
             };
             let before = entry.web_seeds();
             entry.options = options.into();
-            self.heed_web_seeds(id, before);
+            self.heed_web_seeds(id, &before);
         }
         let entries = ids.iter().filter_map(|id| self.entries.get(id));
         let seeds = entries.flat_map(|entry| {
@@ -51,13 +51,13 @@ impl Session {
     }
 
     /// The torrent hears which web seeds came and went.
-    pub(super) fn heed_web_seeds(&mut self, id: i64, before: BTreeSet<String>) {
+    pub(super) fn heed_web_seeds(&mut self, id: i64, before: &BTreeSet<String>) {
         let now = self.entries.get(&id).map(Entry::web_seeds);
         let now = now.unwrap_or_default();
         let parsed = |urls: BTreeSet<String>| -> Vec<Url> {
             urls.iter().filter_map(|url| url.parse().ok()).collect()
         };
-        let (gone, new) = (parsed(&before - &now), parsed(&now - &before));
+        let (gone, new) = (parsed(before - &now), parsed(&now - before));
         if gone.is_empty() && new.is_empty() {
             return;
         }
