@@ -20,6 +20,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use shoal_engine::{DhtRouter, EncryptionPolicy, PeerTransports, SessionSettings};
 use shoal_metainfo::create::Kind;
 use shoal_metainfo::metainfo::{Contact, TrackerUrl};
+use shoal_node::values;
 use shoal_transport::{Binding, IpNet, OriginClass, Proxy, RateLimits};
 use url::Url;
 
@@ -28,8 +29,10 @@ use crate::output::{self, Format};
 use crate::units;
 
 pub(crate) use node::{
-    AddArgs, CategoryArgs, CategoryDo, LimitArgs, ListArgs, NamedArgs, QueueArgs, RemoveArgs,
-    RenameArgs, RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey, TagArgs, TagDo, UpArgs,
+    AddArgs, CategoryArgs, CategoryDo, DownArgs, FilterArgs, FilterDo, HookArgs, HookDo,
+    ImportArgs, LimitArgs, ListArgs, MoveArgs, NamedArgs, QueueArgs, RemoveArgs, RenameArgs,
+    RouteArgs, RouteDo, RuleArgs, ScheduleArgs, ScheduleDo, SettingsArgs, SettingsDo, ShareArgs,
+    SortKey, TagArgs, TagDo, UpArgs, WatchArgs, WatchDo,
 };
 pub(crate) use node::{AnnounceArgs, PeerArgs, PriorityArgs, TrackerArgs, WebSeedArgs};
 pub(crate) use selection::{Selection, numbered};
@@ -109,9 +112,17 @@ pub(crate) enum Command {
     Share(ShareArgs),
     Category(CategoryArgs),
     Tag(TagArgs),
+    Route(RouteArgs),
+    Move(MoveArgs),
     Rename(RenameArgs),
     Rm(RemoveArgs),
     Settings(SettingsArgs),
+    Import(ImportArgs),
+    Filter(FilterArgs),
+    Schedule(ScheduleArgs),
+    Watch(WatchArgs),
+    Hook(HookArgs),
+    Down(DownArgs),
     /// Print the manual page, for `man -l -`
     Man,
     /// Print completions for a shell
@@ -178,21 +189,37 @@ impl CreateArgs {
     }
 }
 
-/// Show what is inside of a torrent or magnet link
+/// Show what is inside of a torrent or magnet link, or what the running node has
 ///
-/// Files, sizes, both info hashes, trackers, and what is odd about it. What is odd does no harm; a torrent that would is
-/// refused.
+/// Of a torrent file or magnet link: files, sizes, both info hashes, trackers, and what is odd about it. What is odd does no harm; a
+/// torrent that would is refused. Of torrents of the running node, said as for `shoal list`: all that it knows of them. Of nothing: the
+/// node itself. What reads as a number, digits of an info hash or a choice is no file; a file of such a name is written ./3.
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
-    /// A torrent file, or a magnet link
-    #[arg(value_name = "FILE|MAGNET")]
-    pub(crate) source: OsString,
-    /// List padding files too
-    #[arg(long)]
+    /// Torrents of the running node, a torrent file, or a magnet link
+    #[arg(value_name = "ID|FILE|MAGNET")]
+    pub(crate) source: Option<OsString>,
+    /// Of a file: list padding files too
+    #[arg(long, requires = "source")]
     pub(crate) all: bool,
-    /// Ask the trackers how many seeds and leeches there are, for ten seconds at most; nobody is contacted otherwise
-    #[arg(long)]
+    /// Of a file or link: ask the trackers how many seeds and leeches there are, for ten seconds at most; nobody is contacted otherwise
+    #[arg(long, requires = "source")]
     pub(crate) scrape: bool,
+    /// Of a torrent of the node: its files, where they are, and how far
+    #[arg(long, group = "part", requires = "source")]
+    pub(crate) files: bool,
+    /// Of a torrent of the node: which of its pieces are there and under way, and how many peers have each
+    #[arg(long, group = "part", requires = "source")]
+    pub(crate) pieces: bool,
+    /// Of a torrent of the node: what each of its pieces hashes to
+    #[arg(long, group = "part", requires = "source")]
+    pub(crate) hashes: bool,
+    /// Of a torrent of the node: write its torrent file
+    #[arg(long, value_name = "FILE", group = "part", requires = "source")]
+    pub(crate) save: Option<PathBuf>,
+    /// Overwrite a file that is there already
+    #[arg(long, requires = "save")]
+    pub(crate) force: bool,
     /// A range of addresses that trackers may have, local or not, such as 192.168.0.0/16
     #[arg(
         long,
@@ -205,7 +232,7 @@ pub(crate) struct ShowArgs {
     #[arg(
         long,
         value_name = "ADDR|IFACE",
-        value_parser = parse_binding,
+        value_parser = values::parse_binding,
         requires = "scrape",
         help_heading = "Network"
     )]
@@ -227,6 +254,8 @@ pub(crate) struct ShowArgs {
         help_heading = "Network"
     )]
     proxy_password_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
 }
 
 impl ShowArgs {
@@ -348,10 +377,10 @@ pub(crate) struct NetworkArgs {
     pub(crate) allow_net: Vec<IpNet>,
     /// The address or interface that everything goes through, or nothing goes at all; 0.0.0.0 is any
     /// [default: the address of --listen if it is a single one, or else any]
-    #[arg(long, value_name = "ADDR|IFACE", value_parser = parse_binding)]
+    #[arg(long, value_name = "ADDR|IFACE", value_parser = values::parse_binding)]
     bind: Option<Binding>,
     /// A name server to ask instead of the system's, which does not follow --bind: this one is asked over the same way as all else
-    #[arg(long = "dns", value_name = "ADDR[:PORT]", value_parser = parse_name_server, conflicts_with = "proxy")]
+    #[arg(long = "dns", value_name = "ADDR[:PORT]", value_parser = values::parse_name_server, conflicts_with = "proxy")]
     pub(crate) name_servers: Vec<SocketAddr>,
     /// The proxy that everything goes through, or nothing goes at all: socks4://, socks4a://, socks5:// or http://, a name where it wants
     /// one, its address and port. Names are looked up by it. Nobody can connect to us then, and uTP and the DHT work with socks5 alone
@@ -370,11 +399,13 @@ pub(crate) struct NetworkArgs {
     pub(crate) no_port_mapping: bool,
     /// Whether connections to peers are disguised: enabled calls and answers encrypted where the peer knows how, and otherwise in
     /// the clear; forced speaks only to peers that encrypt everything. It is no privacy: whoever knows the torrent can read along
-    #[arg(long, value_name = "POLICY", default_value = "enabled", value_parser = encryption_policies())]
-    pub(crate) encryption: EncryptionPolicy,
+    /// [default: enabled, or what a node's settings say]
+    #[arg(long, value_name = "POLICY", value_parser = encryption_policies())]
+    pub(crate) encryption: Option<EncryptionPolicy>,
     /// Over what peers are spoken to: both calls over TCP, and over uTP too where TCP fails or takes long, and answers both
-    #[arg(long, value_name = "TRANSPORT", default_value = "both", value_parser = transports())]
-    pub(crate) transport: PeerTransports,
+    /// [default: both, or what a node's settings say]
+    #[arg(long, value_name = "TRANSPORT", value_parser = transports())]
+    pub(crate) transport: Option<PeerTransports>,
     /// The most peers connected at once
     #[arg(long, value_name = "N", default_value_t = SessionSettings::default().max_connections_per_torrent,
           value_parser = clap::value_parser!(u32).range(1..=20_000))]
@@ -393,9 +424,6 @@ const DHT_ROUTERS: [&str; 3] = [
     "router.bittorrent.com:6881",
     "dht.transmissionbt.com:6881",
 ];
-
-/// Where name servers listen (RFC 1035 section 4.2).
-const DNS_PORT: u16 = 53;
 
 impl NetworkArgs {
     /// Whom to ask for the first contacts of the DHT; `None` where it is off.
@@ -448,11 +476,8 @@ impl NetworkArgs {
             (self.proxy.is_some(), "--proxy"),
             (!self.name_servers.is_empty(), "--dns"),
             (self.no_port_mapping, "--no-port-mapping"),
-            (
-                self.encryption != EncryptionPolicy::default(),
-                "--encryption",
-            ),
-            (self.transport != PeerTransports::default(), "--transport"),
+            (self.encryption.is_some(), "--encryption"),
+            (self.transport.is_some(), "--transport"),
             (
                 self.max_peers != SessionSettings::default().max_connections_per_torrent,
                 "--max-peers",
@@ -465,6 +490,12 @@ impl NetworkArgs {
     /// Whether somebody is named to ask for contacts of the DHT.
     pub(crate) fn names_dht_routers(&self) -> bool {
         !self.dht_routers.is_empty()
+    }
+
+    /// Whether a person says by what all leaves.
+    pub(crate) fn says_route(&self) -> bool {
+        let bound = self.bind.is_some() || self.binding() != Binding::Any;
+        bound || self.proxy.is_some() || !self.name_servers.is_empty()
     }
 
     /// What sockets are bound to. Whoever listens on one address of several is known to peers and trackers by that
@@ -567,23 +598,6 @@ fn parse_peer(text: &str) -> Result<SocketAddr, String> {
 fn parse_router(text: &str) -> Result<Contact, String> {
     let contact = Contact::parse(text);
     contact.ok_or_else(|| "write a name or an address and a port, like dht.example:6881".to_owned())
-}
-
-fn parse_name_server(text: &str) -> Result<SocketAddr, String> {
-    let address = text
-        .parse::<IpAddr>()
-        .map(|ip| SocketAddr::new(ip, DNS_PORT));
-    let address = address.or_else(|_| text.parse());
-    address.map_err(|_| "write an address, such as 10.8.0.1".to_owned())
-}
-
-fn parse_binding(text: &str) -> Result<Binding, String> {
-    match text.parse::<IpAddr>() {
-        Ok(address) if address.is_unspecified() => Ok(Binding::Any),
-        Ok(address) => Ok(Binding::Address(address)),
-        Err(_) if text.is_empty() => Err("write an address or the name of an interface".to_owned()),
-        Err(_) => Ok(Binding::Interface(text.to_owned())),
-    }
 }
 
 /// The names of the policies, as other clients have them.
@@ -722,13 +736,13 @@ mod tests {
     #[test]
     fn connections_are_encrypted_by_one_of_three_policies() {
         let policy = |options: &str| network(&format!("shoal get x {options}")).encryption;
-        assert_eq!(policy(""), EncryptionPolicy::Enabled);
+        assert_eq!(policy(""), None);
         for (name, expected) in [
             ("disabled", EncryptionPolicy::Disabled),
             ("enabled", EncryptionPolicy::Enabled),
             ("forced", EncryptionPolicy::Forced),
         ] {
-            assert_eq!(policy(&format!("--encryption {name}")), expected);
+            assert_eq!(policy(&format!("--encryption {name}")), Some(expected));
         }
         assert!(read("shoal get x --encryption sometimes").is_err());
     }
@@ -736,13 +750,13 @@ mod tests {
     #[test]
     fn peers_are_spoken_to_over_both_transports_or_one() {
         let transport = |options: &str| network(&format!("shoal get x {options}")).transport;
-        assert_eq!(transport(""), PeerTransports::Both);
+        assert_eq!(transport(""), None);
         for (name, expected) in [
             ("both", PeerTransports::Both),
             ("tcp", PeerTransports::Tcp),
             ("utp", PeerTransports::Utp),
         ] {
-            assert_eq!(transport(&format!("--transport {name}")), expected);
+            assert_eq!(transport(&format!("--transport {name}")), Some(expected));
         }
         assert!(read("shoal get x --transport pigeon").is_err());
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -61,6 +62,14 @@ impl Interrupt {
             // Nobody watches, so that none will come here.
             std::future::pending::<()>().await;
         }
+    }
+}
+
+/// Asks this process to end, as SIGTERM does: whatever blocks, it is gone soon.
+pub(crate) fn end_this() {
+    let sent = rustix::process::kill_process(rustix::process::getpid(), Signal::TERM);
+    if let Err(error) = sent {
+        tracing::warn!(%error, "the system does not let the program tell itself to end");
     }
 }
 

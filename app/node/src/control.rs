@@ -2,7 +2,7 @@
 //!
 //! Invariant: no line and no torrent is read that is longer than its bound, and as many connections as there are permits are served at once.
 
-use crate::message::{ErrorKind, Reply, Request};
+use crate::message::{ErrorKind, Import, ImportNews, Reply, Request};
 use crate::session::{Node, NodeError};
 use shoal_metainfo::metainfo::Limits;
 use shoal_transport::{ControlListener, ControlStream, connect_control};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 /// A selection of a million files fits.
 const MAX_REQUEST_BYTES: u64 = 16 * 1024 * 1024;
@@ -77,6 +77,13 @@ async fn converse(stream: ControlStream, node: &Node) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     while let Some(line) = line(&mut stream, MAX_REQUEST_BYTES).await? {
         let (reply, more) = match serde_json::from_slice(&line) {
+            Ok(Request::Import(import)) => {
+                let done = import_over(stream.get_mut(), node, *import).await?;
+                match done {
+                    Ok(()) => continue,
+                    Err(error) => (answer(Err(error)), true),
+                }
+            }
             Ok(request) => match file(&request, &mut stream).await? {
                 Ok(file) => (answer(node.ask(request, file).await), true),
                 Err(error) => (answer(Err(error)), false),
@@ -93,6 +100,27 @@ async fn converse(stream: ControlStream, node: &Node) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Imports, and says what is told of it as it comes. It ends with whoever listens.
+async fn import_over(
+    stream: &mut ControlStream,
+    node: &Node,
+    import: Import,
+) -> io::Result<Result<(), NodeError>> {
+    let (news, mut told) = mpsc::channel(1);
+    let importing = node.import(import, news);
+    let telling = async {
+        while let Some(news) = told.recv().await {
+            if let Err(error) = send(&Reply::Import { news }, stream).await {
+                told.close();
+                return Err(error);
+            }
+        }
+        Ok(())
+    };
+    let (done, told) = tokio::join!(importing, telling);
+    told.map(|()| done)
 }
 
 fn answer(answer: Result<Reply, NodeError>) -> Reply {
@@ -203,6 +231,10 @@ impl Client {
     /// It is not done, or the connection breaks.
     pub async fn ask(&mut self, request: &Request, file: &[u8]) -> Result<Reply, ClientError> {
         let reply = self.exchange(request, file).await;
+        self.understood(reply)
+    }
+
+    fn understood(&self, reply: io::Result<Reply>) -> Result<Reply, ClientError> {
         let reply = reply.map_err(|source| ClientError::Broken {
             path: self.path.clone(),
             source,
@@ -213,11 +245,49 @@ impl Client {
         }
     }
 
+    /// Has torrents of another client taken over, and gives what is told of it to `hear` as it comes.
+    ///
+    /// # Errors
+    /// It is not done, or the connection breaks; what was taken over by then stays. What `hear` says.
+    pub async fn import<E: From<ClientError>>(
+        &mut self,
+        import: Import,
+        mut hear: impl FnMut(ImportNews) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let request = Request::Import(Box::new(import));
+        let mut reply = self.ask(&request, &[]).await?;
+        loop {
+            let Reply::Import { news } = reply else {
+                let source = io::ErrorKind::InvalidData.into();
+                let path = self.path.clone();
+                return Err(ClientError::Broken { path, source }.into());
+            };
+            let is_done = matches!(news, ImportNews::Done { .. });
+            hear(news)?;
+            if is_done {
+                return Ok(());
+            }
+            let heard = self.hear().await;
+            reply = self.understood(heard)?;
+        }
+    }
+
+    /// Waits until the node has closed the connection, as it does when it ends.
+    pub async fn closed(&mut self) {
+        // However it breaks, nobody is at the other end any more.
+        while let Ok(Some(_)) = line(&mut self.stream, MAX_REPLY_BYTES).await {}
+    }
+
     async fn exchange(&mut self, request: &Request, file: &[u8]) -> io::Result<Reply> {
         let mut bytes = serde_json::to_vec(request)?;
         bytes.push(b'\n');
         bytes.extend_from_slice(file);
         self.stream.get_mut().write_all(&bytes).await?;
+        self.hear().await
+    }
+
+    /// The next answer.
+    async fn hear(&mut self) -> io::Result<Reply> {
         let line = line(&mut self.stream, MAX_REPLY_BYTES).await?;
         let line = line.ok_or(io::ErrorKind::UnexpectedEof)?;
         Ok(serde_json::from_slice(&line)?)
@@ -237,6 +307,9 @@ mod tests {
             name: format!("\"{id}\"\n"),
             state: State::Seeding,
             message: None,
+            home: None,
+            moving_to: None,
+            renamed: BTreeMap::new(),
             directory: "/".to_owned(),
             category: None,
             tags: BTreeSet::new(),

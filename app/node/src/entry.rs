@@ -4,19 +4,21 @@
 
 use crate::connections;
 use crate::message::{State, Torrent};
+use crate::places;
 use crate::wanted::Wanted;
 use shoal_engine::{FilePriority, MagnetSnapshot, Phase, Snapshot, TorrentHandle};
 use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
 use shoal_session::queue::{self, ShareLimit, Standing};
-use shoal_storage::Reason;
+use shoal_storage::{Progress, Reason};
 use shoal_store::{NewTorrent, Removing, ShareState, StoredTorrent, TorrentOptions, Totals, Wish};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 /// What leads to the content.
@@ -37,9 +39,14 @@ pub(crate) enum Run {
     Running(TorrentHandle, watch::Receiver<Snapshot>),
     /// The engine still has it, and was told to let it go.
     Stopping(watch::Receiver<Snapshot>),
+    /// It does not run, and its data is being moved.
+    Moving,
     /// Its data is being removed.
     Erasing,
 }
+
+/// Other names of files that are shown of one torrent: a list of torrents is no list of files.
+const MOST_RENAMED: usize = 100;
 
 pub(crate) struct Entry {
     pub(crate) id: i64,
@@ -65,6 +72,10 @@ pub(crate) struct Entry {
     totals: Totals,
     /// What the database has of it.
     pub(crate) written: Totals,
+    /// Of all earlier lives of the node.
+    pub(crate) before: Totals,
+    /// Since when the engine has it.
+    pub(crate) runs_since: Option<Instant>,
     pub(crate) run: Run,
     pub(crate) run_number: u64,
     /// In this run, everything wanted has been there.
@@ -73,6 +84,20 @@ pub(crate) struct Entry {
     pub(crate) failure: Option<String>,
     /// Where that may be over by itself, what it is.
     pub(crate) obstacle: Option<Reason>,
+    /// The route that it waits for, where it does: then it has failed until that is there.
+    pub(crate) awaits_route: Option<Arc<str>>,
+    /// The route of its run.
+    pub(crate) route: Option<Arc<str>>,
+    /// Why nothing leaves by that at present.
+    pub(crate) no_way: Option<Arc<str>>,
+    /// Keeps its run from beginning, where it has not.
+    pub(crate) withdrawn: Option<CancellationToken>,
+    /// How far the move of its data is that goes on.
+    pub(crate) mover: Option<Arc<Progress>>,
+    /// Why its data is not where it was to be moved.
+    pub(crate) unmoved: Option<String>,
+    /// In this run, the engine has told where its files are.
+    pub(crate) is_located: bool,
     /// How often it was told how much its files are wanted, and that does not hold yet.
     pub(crate) settling: u32,
     /// Something was told of it while the engine was asked to run it.
@@ -131,11 +156,20 @@ impl Entry {
             due: false,
             totals,
             written: totals,
+            before: totals,
+            runs_since: None,
             run: Run::Idle,
             run_number: 0,
             is_complete: false,
             failure: None,
             obstacle: None,
+            awaits_route: None,
+            route: None,
+            no_way: None,
+            withdrawn: None,
+            mover: None,
+            unmoved: None,
+            is_located: false,
             settling: 0,
             told_late: false,
             recheck: false,
@@ -154,6 +188,32 @@ impl Entry {
                 Some(name) => name.clone(),
                 None => self.hash_text(),
             },
+        }
+    }
+
+    /// The folder that it lies in, or does when everything wanted is there.
+    pub(crate) fn folder(&self) -> String {
+        let home = self.options.home.clone();
+        home.unwrap_or_else(|| self.directory.to_string_lossy().into_owned())
+    }
+
+    /// It lies in another folder than its own until everything wanted is there.
+    pub(crate) fn is_away(&self) -> bool {
+        self.options.home.is_some() && self.completed_at.is_none()
+    }
+
+    fn moving_to(&self) -> Option<String> {
+        let moving = self.options.moving.as_ref()?;
+        let here = || self.directory.to_string_lossy().into_owned();
+        Some(moving.directory.clone().unwrap_or_else(here))
+    }
+
+    fn renamed(&self) -> BTreeMap<String, String> {
+        match &self.source {
+            Source::Metainfo(metainfo) => {
+                places::shown(metainfo, &self.options.renamed, MOST_RENAMED)
+            }
+            Source::Magnet(_) => BTreeMap::new(),
         }
     }
 
@@ -268,11 +328,11 @@ impl Entry {
     }
 
     /// What the engine says of it, while it has it.
-    fn snapshot(&self) -> Option<Snapshot> {
+    pub(crate) fn snapshot(&self) -> Option<Snapshot> {
         match &self.run {
             Run::Running(handle, _) => Some(handle.watch().borrow().clone()),
             Run::Stopping(watched) => Some(watched.borrow().clone()),
-            Run::Idle | Run::Beginning | Run::Searching(..) | Run::Erasing => None,
+            Run::Idle | Run::Beginning | Run::Searching(..) | Run::Moving | Run::Erasing => None,
         }
     }
 
@@ -311,6 +371,21 @@ impl Entry {
             }
         }
         self.run = Run::Idle;
+        self.runs_since = None;
+    }
+
+    /// Why nothing of it leaves, where its route has no way at present and that keeps it from something.
+    fn no_way(&self, snapshot: Option<&Snapshot>) -> Option<String> {
+        let speaks = match (&self.run, snapshot) {
+            (Run::Searching(..), _) => true,
+            (Run::Running(..), Some(snapshot)) => {
+                matches!(snapshot.phase, Phase::Downloading | Phase::Seeding)
+            }
+            _ => false,
+        };
+        let known = self.no_way.as_deref().map(str::to_owned);
+        let seen = || snapshot?.no_route.clone();
+        known.or_else(seen).filter(|_| speaks)
     }
 
     fn state(
@@ -318,12 +393,19 @@ impl Entry {
         snapshot: Option<&Snapshot>,
         standing: Option<Standing>,
     ) -> (State, Option<String>) {
+        if let (Run::Moving, Some(progress)) = (&self.run, &self.mover) {
+            return (State::Moving, Some(moved(progress.bytes())));
+        }
         if let Some(why) = &self.failure {
             let state = match &self.obstacle {
+                _ if self.awaits_route.is_some() => State::NoRoute,
                 Some(reason) => obstructed(reason),
                 None => State::Failed,
             };
             return (state, Some(why.clone()));
+        }
+        if let Some(why) = self.no_way(snapshot) {
+            return (State::NoRoute, Some(why));
         }
         let phase = match (&self.run, snapshot) {
             (Run::Searching(..), _) => return (State::Searching, None),
@@ -353,10 +435,7 @@ impl Entry {
             Phase::Moving {
                 done_bytes,
                 total_bytes,
-            } => {
-                let what = format!("files are being moved: {done_bytes} of {total_bytes} bytes");
-                (State::Suspended, Some(what))
-            }
+            } => (State::Moving, Some(moved((*done_bytes, *total_bytes)))),
             Phase::Stopped => (State::Stopping, None),
             Phase::Failed(why) => (State::Failed, Some(why.clone())),
         }
@@ -379,8 +458,11 @@ impl Entry {
             info_hash: self.hash_text(),
             name: self.name(),
             state,
-            message,
+            message: message.or_else(|| self.unmoved.clone()),
             directory: self.directory.to_string_lossy().into_owned(),
+            home: self.options.home.clone(),
+            moving_to: self.moving_to(),
+            renamed: self.renamed(),
             category: self.options.category.clone(),
             tags: self.options.tags.clone(),
             position: None,
@@ -408,6 +490,10 @@ impl Entry {
             completed_at: self.completed_at,
         }
     }
+}
+
+fn moved((done_bytes, total_bytes): (u64, u64)) -> String {
+    format!("files are being moved: {done_bytes} of {total_bytes} bytes")
 }
 
 /// The state of a torrent that goes on by itself when this is over.

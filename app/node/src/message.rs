@@ -4,6 +4,32 @@
 //! Invariant: what is absent of a request means that nothing is said of it.
 
 mod peer;
+mod show;
+
+pub use show::{
+    HeldRule, ShowRequest, Shown, ShownFile, ShownHash, ShownPieces, ShownSession, ShownTorrent,
+    StateCount,
+};
+mod route;
+
+pub use route::{Interface, Route, RouteRequest, RouteState, SetRoute};
+
+mod import;
+
+pub use import::{Import, ImportClient, ImportNews, ImportOutcome, ImportedTorrent, MovedFolder};
+
+mod filter;
+mod hook;
+mod schedule;
+mod watch;
+
+pub use filter::{AddressList, BadLine, FilterRequest, Forbidden, TestedAddress};
+pub use hook::{Hook, HookRequest, Occasion};
+pub use schedule::{Holds, Now, Schedule, ScheduleRequest, Span};
+pub use watch::{Afterwards, RefusedFile, Watch, WatchRequest, WatchedFolder};
+
+mod folders;
+
 mod priority;
 mod tracker;
 mod webseed;
@@ -16,6 +42,8 @@ pub use webseed::{WebSeed, WebSeedRequest};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+
+pub use folders::FolderRequest;
 
 /// What a person asks for. Which torrents are meant is said as for `shoal list`: numbers, ranges, info hashes, names, `all`,
 /// `category:NAME`, `tag:NAME`, `state:STATE`, `tracker:HOST`, `private:yes`.
@@ -110,6 +138,24 @@ pub enum Request {
         /// Their names.
         names: Vec<String>,
     },
+    /// All of something is shown.
+    Show(ShowRequest),
+    /// What torrents' bytes may leave by.
+    Route(RouteRequest),
+    /// Torrents of another client are to be part of the session.
+    Import(Box<Import>),
+    /// The lists of addresses that peers must not have.
+    Filter(FilterRequest),
+    /// What holds at which hours.
+    Schedule(ScheduleRequest),
+    /// Folders whose torrents and magnet links are added by themselves.
+    Watch(WatchRequest),
+    /// Programs that run when something happens.
+    Hook(HookRequest),
+    /// The node is to end, as by SIGTERM. It has when the connection breaks.
+    Down {},
+    /// Something is said of where data lies, or of what its files are called.
+    Folder(FolderRequest),
 }
 
 /// What becomes of data that is removed.
@@ -277,6 +323,9 @@ pub struct Add {
     /// For each file whether it is wanted; absent is all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<Vec<bool>>,
+    /// Whether it has a folder of its own: `original`, `folder` or `none`; absent is as the session has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<String>,
     /// Pieces are fetched in order.
     #[serde(default)]
     pub sequential: bool,
@@ -345,6 +394,44 @@ pub enum Reply {
         /// By torrent.
         web_seeds: Vec<WebSeed>,
     },
+    /// What was to be shown.
+    Shown(Shown),
+    /// What torrents' bytes may leave by.
+    Routes {
+        /// By name.
+        routes: Vec<Route>,
+    },
+    /// What a route can be bound to.
+    Interfaces {
+        /// By name.
+        interfaces: Vec<Interface>,
+    },
+    /// What is told of an import: as often as there is something, until it is done.
+    Import {
+        /// This.
+        news: ImportNews,
+    },
+    /// Lists of addresses that peers must not have.
+    AddressLists {
+        /// By path.
+        lists: Vec<AddressList>,
+    },
+    /// Whether peers may have an address.
+    Address(TestedAddress),
+    /// What holds at which hours.
+    Schedule(Schedule),
+    /// Folders whose torrents and magnet links are added by themselves.
+    WatchedFolders {
+        /// By path.
+        folders: Vec<WatchedFolder>,
+    },
+    /// Programs that run when something happens.
+    Hooks {
+        /// By what happens.
+        hooks: Vec<Hook>,
+    },
+    /// The node ends.
+    Ending {},
     /// It cannot be done.
     Error {
         /// Of what kind.
@@ -381,10 +468,16 @@ pub struct Torrent {
     pub name: String,
     /// What it is doing.
     pub state: State,
-    /// Why it does not go on, where it does not.
+    /// Why it does not go on, where it does not; or why its files were not moved.
     pub message: Option<String>,
     /// The folder that its top-level name is in.
     pub directory: String,
+    /// Where it goes when everything wanted is there, if that is another one.
+    pub home: Option<String>,
+    /// The folder that it is being moved to, or waits to be.
+    pub moving_to: Option<String>,
+    /// Other paths of files than its own, by these; of the first 100.
+    pub renamed: BTreeMap<String, String>,
     /// The category that it is in.
     pub category: Option<String>,
     /// Its tags.
@@ -451,6 +544,10 @@ pub enum State {
     Suspended,
     /// Its files or their drive are not there; it goes on by itself when they are back.
     Missing,
+    /// Its route is not there, and nothing of it goes another way; it goes on by itself when that is back.
+    NoRoute,
+    /// Its files are being moved; what is there is served meanwhile, if it runs.
+    Moving,
     /// It takes leave.
     Stopping,
     /// It cannot go on.
@@ -459,7 +556,7 @@ pub enum State {
 
 impl State {
     /// All of them.
-    pub const ALL: [State; 12] = [
+    pub const ALL: [State; 14] = [
         State::Paused,
         State::Queued,
         State::Enough,
@@ -470,6 +567,8 @@ impl State {
         State::Seeding,
         State::Suspended,
         State::Missing,
+        State::NoRoute,
+        State::Moving,
         State::Stopping,
         State::Failed,
     ];
@@ -488,6 +587,8 @@ impl State {
             State::Seeding => "seeding",
             State::Suspended => "suspended",
             State::Missing => "missing",
+            State::NoRoute => "no_route",
+            State::Moving => "moving",
             State::Stopping => "stopping",
             State::Failed => "failed",
         }

@@ -18,6 +18,27 @@ const NONE: &str = "none";
 /// Fewer digits of an info hash are a number, or too easily another torrent's.
 const LEAST_HASH_DIGITS: usize = 8;
 
+/// The words before a colon that say what torrents have in common.
+const KINDS: [&str; 5] = ["category", "tag", "state", "tracker", "private"];
+
+/// Whether a word says which torrents without being the name of one: by numbers, digits of an info hash, or what they have in common.
+#[must_use]
+pub fn reads_as_id(word: &str) -> bool {
+    let one = |part: &str| {
+        let selects = |(kind, _): (&str, &str)| KINDS.contains(&kind);
+        part == ALL
+            || part.parse::<i64>().is_ok_and(|number| number >= 0)
+            || range(part).is_some()
+            || is_like_a_hash(part)
+            || part.split_once(':').is_some_and(selects)
+    };
+    word.split(',').all(one)
+}
+
+fn is_like_a_hash(digits: &str) -> bool {
+    digits.len() >= LEAST_HASH_DIGITS && digits.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 /// The torrents that these words mean together, each once, in the order in which they were added.
 pub(crate) fn resolve(
     entries: &BTreeMap<i64, Entry>,
@@ -164,12 +185,43 @@ fn one(entries: &BTreeMap<i64, Entry>, word: &str) -> Result<i64, NodeError> {
         return Ok(id);
     }
     let hash = word.to_ascii_lowercase();
-    let like_a_hash =
-        hash.len() >= LEAST_HASH_DIGITS && hash.bytes().all(|b| b.is_ascii_hexdigit());
-    let mut matching = present(entries).filter(|entry| like_a_hash && entry.is_called(&hash));
+    let mut matching =
+        present(entries).filter(|entry| is_like_a_hash(&hash) && entry.is_called(&hash));
     match (matching.next(), matching.next()) {
         (Some(entry), None) => Ok(entry.id),
         (Some(_), Some(_)) => Err(NodeError::Ambiguous(word.to_owned())),
         (None, _) => Err(NodeError::NotFound(word.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_hashes_and_what_is_common_read_as_ids_and_names_do_not() {
+        for id in [
+            "3",
+            "3,7-9",
+            "all",
+            "0a0a0a0a",
+            "category:films",
+            "state:x,4",
+        ] {
+            assert!(reads_as_id(id), "{id}");
+        }
+        for name in [
+            "",
+            "a",
+            "./3",
+            "-3",
+            "3.torrent",
+            "0a0a0a",
+            "3,",
+            "c:films",
+            "al",
+        ] {
+            assert!(!reads_as_id(name), "{name}");
+        }
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Invariant: what is shown is read back as the same rules.
 
+use crate::route::checked_name;
 use crate::values;
+use shoal_engine::OWN_ROUTE;
 use shoal_session::rules::{Rules, Then, Told, When};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -44,7 +46,7 @@ fn one(rules: &mut Rules, word: &str, text: &str) -> Result<(), String> {
         "then" => rules.then = choice(text, &THEN)?,
         "folder" => rules.folder = said(text).map(folder).transpose()?,
         "incomplete" => rules.incomplete = limit(text, folder)?,
-        "route" => rules.route = said(text).map(str::to_owned),
+        "route" => rules.route = said(text).map(route).transpose()?,
         _ => return Err("nothing is called that".to_owned()),
     }
     Ok(())
@@ -89,6 +91,14 @@ fn folder(text: &str) -> Result<String, String> {
         true => Ok(text.to_owned()),
         false => Err(format!("write the folder {text:?} from the root")),
     }
+}
+
+/// Whether there is such a route is not known here.
+fn route(text: &str) -> Result<String, String> {
+    if text == NONE {
+        return Ok(OWN_ROUTE.to_owned());
+    }
+    checked_name(text).map(|()| text.to_owned())
 }
 
 /// What is said, by its word.

@@ -5,23 +5,43 @@
 
 mod adding;
 mod engaged;
+mod filter;
+mod folders;
+mod gone;
+mod hook;
+mod importing;
+mod moving;
 mod owner;
 mod peer;
 mod priority;
 mod rates;
+mod route;
 mod running;
+mod schedule;
+mod show;
 mod telling;
 mod tracker;
+mod watch;
 mod webseed;
 
 use crate::connections::SessionLimits;
 use crate::entry::{Entry, Run};
-use crate::message::{ErrorKind, Reply, Request, Torrent};
+use crate::import::{Importer, Taking};
+use crate::message::{
+    self, ErrorKind, FolderRequest, Import, ImportNews, Reply, Request, State, Torrent,
+};
+use crate::route::Network;
 use crate::settings::Settings;
 use crate::{fetch, names};
+use folders::Plan;
+use gone::Gone;
+use hook::Hooks;
+use moving::Moves;
 use owner::Carriers;
 use rates::Groups;
+use route::{Changed, Routes};
 use running::{Beginning, News};
+use schedule::Hours;
 use shoal_engine::{Engine, SessionSettings};
 use shoal_machine::{Machine, Moment};
 use shoal_session::TorrentKey;
@@ -34,8 +54,10 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
+
+pub use route::has_own_route;
 
 /// How many requests and news wait for the session.
 const MAILBOX: usize = 64;
@@ -64,12 +86,21 @@ pub enum NodeError {
     /// No torrent is called that.
     #[error("no torrent here is called {0:?}; `shoal list` shows what there is")]
     NotFound(String),
+    /// Something else is not there.
+    #[error("{0}")]
+    Absent(String),
     /// No category or tag is.
     #[error("there is no {0} {1:?}; make it with `shoal {0} set {1:?}`")]
     NoCarrier(&'static str, String),
+    /// No route is.
+    #[error("there is no route {0:?}; make it with `shoal route set {0}`")]
+    NoRoute(String),
     /// Several are.
     #[error("{0:?} could be more than one torrent; write its number, or more of its info hash")]
     Ambiguous(String),
+    /// It is not known yet.
+    #[error("{0}")]
+    Unknown(String),
     /// The database fails.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -85,9 +116,12 @@ impl NodeError {
         match self {
             NodeError::Usage(_) | NodeError::Ambiguous(_) => ErrorKind::Usage,
             NodeError::Refused(_) => ErrorKind::Refused,
-            NodeError::NotFound(_) | NodeError::NoCarrier(..) => ErrorKind::NotFound,
+            NodeError::NotFound(_)
+            | NodeError::NoCarrier(..)
+            | NodeError::NoRoute(_)
+            | NodeError::Absent(_) => ErrorKind::NotFound,
             NodeError::Store(StoreError::Duplicate) => ErrorKind::Duplicate,
-            NodeError::Store(_) | NodeError::Stopped => ErrorKind::Failure,
+            NodeError::Unknown(_) | NodeError::Store(_) | NodeError::Stopped => ErrorKind::Failure,
         }
     }
 }
@@ -97,13 +131,22 @@ type Answer = Result<Reply, NodeError>;
 /// What comes of a request.
 enum Heard {
     /// It is done.
-    Done(Answer),
+    Done(Reply),
     /// A torrent, a disk or somebody else has to be waited for, which the session does not.
     Later(Pin<Box<dyn Future<Output = Answer> + Send>>),
 }
 
 /// What waits for the session: what is asked, the file that goes with it, and where the answer goes.
 type Asked = (Request, Option<Vec<u8>>, oneshot::Sender<Answer>);
+
+/// By which network something is fetched that is about to be added.
+type AskedWay = (
+    Box<message::Add>,
+    oneshot::Sender<Result<Transport, NodeError>>,
+);
+
+/// What is asked about data that is to be moved, and where the answer goes.
+type Planned = (FolderRequest, oneshot::Sender<Result<Plan, NodeError>>);
 
 /// What a session is told besides what its database says.
 #[derive(Clone, Debug, Default)]
@@ -116,14 +159,22 @@ pub struct NodeSettings {
     pub limits: RateLimits,
     /// Slots and connections that the engine was started with, where `shoal limit session` has said nothing.
     pub session: SessionSettings,
+    /// How routes are made.
+    pub network: Network,
+    /// The engine's own route is as a person said for this life of the node, whatever is stored of it. Otherwise, an engine whose own route
+    /// is stored is one that has opened nothing.
+    pub own_route_said: bool,
 }
 
 /// A running node. Clones speak to the same one.
 #[derive(Clone, Debug)]
 pub struct Node {
-    transport: Transport,
+    ways: mpsc::Sender<AskedWay>,
     asks: mpsc::Sender<Asked>,
+    importer: Importer,
+    plans: mpsc::Sender<Planned>,
     stop: mpsc::Sender<(Duration, oneshot::Sender<()>)>,
+    told_to_end: Arc<Notify>,
 }
 
 impl Node {
@@ -136,17 +187,23 @@ impl Node {
         database: Database,
         settings: NodeSettings,
     ) -> Result<Node, StoreError> {
-        let transport = engine.transport().clone();
+        let (ways, asked_ways) = mpsc::channel(MAILBOX);
+        let (changed, routes_changed) = mpsc::channel(MAILBOX);
         let (asks, asked) = mpsc::channel(MAILBOX);
+        let (plans, planned) = mpsc::channel(MAILBOX);
         let (stop, stopped) = mpsc::channel(1);
         let (news, heard) = mpsc::channel(MAILBOX);
         let (room, rooms) = mpsc::channel(BEGIN_AT_ONCE);
+        let (takings, taken) = mpsc::channel(MAILBOX);
         let NodeSettings {
             journals,
             overrides,
             limits,
             session: started_with,
+            network,
+            own_route_said,
         } = settings;
+        let routes = Routes::read(&database, network, own_route_said, changed).await?;
         let mut stored = database.settings().await?;
         stored.extend(overrides);
         let settings = Settings::from_stored(&stored);
@@ -157,12 +214,26 @@ impl Node {
             tracing::warn!(%error, "slots and connections are not what they were set to");
         }
         let banned = peer::tell_bans(&engine, &database).await?;
+        let gone = Gone::read(&database).await?;
+        let hours = Hours::read(&database).await?;
+        let mut lists = filter::Lists::of(database.clone(), engine.handle()).await?;
+        // Before anybody is spoken to.
+        lists.read_all().await;
+        let hooks = Hooks::read(&database).await?;
+        let folders = watch::read(&database).await?;
+        let (filter, filter_asked) = mpsc::channel(MAILBOX);
+        tokio::spawn(lists.keep(filter_asked));
         let torrents = database.torrents().await?;
         let order: Vec<i64> = torrents.iter().map(|torrent| torrent.id).collect();
         let entries = torrents.into_iter();
         let entries = entries.map(|stored| (stored.id, adding::revived(stored)));
-        let session = Session {
+        let importer = Importer::new(engine.handle(), database.clone(), journals.clone(), takings);
+        let told_to_end = Arc::new(Notify::new());
+        let mut session = Session {
+            told_to_end: Arc::clone(&told_to_end),
+            filter,
             started: Instant::now(),
+            started_at: unix_now(),
             queue: Queue::new(settings.queue(carriers.session.share_limits())),
             engine,
             database,
@@ -172,7 +243,14 @@ impl Node {
             connections,
             started_with,
             banned,
+            hours,
+            hooks,
+            watched: BTreeMap::new(),
+            asks: asks.downgrade(),
             groups: Groups::default(),
+            gone,
+            routes,
+            shut_ways: BTreeMap::new(),
             limits,
             entries: entries.collect(),
             running: BTreeMap::new(),
@@ -184,12 +262,29 @@ impl Node {
             batches: 0,
             room,
             reached: Vec::new(),
+            moves: Moves::default(),
         };
-        tokio::spawn(session.run(order, asked, heard, rooms, stopped));
+        for (path, watch) in folders {
+            session.begin_to_watch(path, watch);
+        }
+        let mail = Mail {
+            asked,
+            planned,
+            ways: asked_ways,
+            taken,
+            routes: routes_changed,
+            heard,
+            rooms,
+            stopped,
+        };
+        tokio::spawn(session.run(order, mail));
         Ok(Node {
-            transport,
+            ways,
             asks,
+            importer,
+            plans,
             stop,
+            told_to_end,
         })
     }
 
@@ -202,7 +297,8 @@ impl Node {
         let file = match &mut request {
             Request::Add(add) => match add.url.take() {
                 Some(url) if file.is_none() && add.magnet.is_none() => {
-                    let file = fetch::torrent_at(&self.transport, &url).await;
+                    let transport = self.way_for(add).await?;
+                    let file = fetch::torrent_at(&transport, &url).await;
                     Some(file.map_err(|error| NodeError::Refused(error.to_string()))?)
                 }
                 Some(_) => return Err(NodeError::Usage(adding::ONE_SOURCE.to_owned())),
@@ -210,10 +306,56 @@ impl Node {
             },
             _ => file,
         };
+        // Nor for a disk.
+        if let Request::Folder(folder) = request {
+            request = Request::Folder(self.looked_at(folder).await?);
+        }
         let (answer, answered) = oneshot::channel();
         let asked = self.asks.send((request, file, answer)).await;
         asked.map_err(|_| NodeError::Stopped)?;
         answered.await.map_err(|_| NodeError::Stopped)?
+    }
+
+    /// The network of the route that holds for what is about to be added.
+    async fn way_for(&self, add: &message::Add) -> Result<Transport, NodeError> {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.ways.send((Box::new(add.clone()), answer)).await;
+        asked.map_err(|_| NodeError::Stopped)?;
+        answered.await.map_err(|_| NodeError::Stopped)?
+    }
+
+    /// Takes over torrents of another client, and tells of each; ends early where nobody hears of it any more.
+    ///
+    /// # Errors
+    /// It makes no sense, there is no session of that client, or it runs. The node ends, or its database fails: what was taken over by
+    /// then stays, and another import goes on with the rest.
+    pub async fn import(
+        &self,
+        import: Import,
+        news: mpsc::Sender<ImportNews>,
+    ) -> Result<(), NodeError> {
+        self.importer.run(import, news).await
+    }
+
+    /// Waits until somebody asks for the end of the node, which is for whoever has started it to bring about.
+    pub async fn told_to_end(&self) {
+        self.told_to_end.notified().await;
+    }
+
+    /// A request about folders of which the disks say that it can be done, with its folder as the disk knows it.
+    async fn looked_at(&self, mut request: FolderRequest) -> Result<FolderRequest, NodeError> {
+        if let Some(name) = folders::named(&request).map(str::to_owned) {
+            let named = tokio::task::spawn_blocking(move || adding::directory(&name)).await;
+            let named = named.map_err(|_| NodeError::Stopped)??;
+            request = folders::renamed(request, &named)?;
+        }
+        let (plan, planned) = oneshot::channel();
+        let asked = self.plans.send((request.clone(), plan)).await;
+        asked.map_err(|_| NodeError::Stopped)?;
+        let plan = planned.await.map_err(|_| NodeError::Stopped)??;
+        let checked = plan.engine.check_moves(plan.moves).await;
+        checked.map_err(|error| NodeError::Refused(format!("cannot move the files: {error}")))?;
+        Ok(request)
     }
 
     /// Takes leave of everybody and writes everything down, `within` the time for leave.
@@ -225,8 +367,29 @@ impl Node {
     }
 }
 
+/// What comes to the session.
+struct Mail {
+    asked: mpsc::Receiver<Asked>,
+    /// Who wants to know what a request would move.
+    planned: mpsc::Receiver<Planned>,
+    /// Who fetches something that is to be added.
+    ways: mpsc::Receiver<AskedWay>,
+    /// What comes of an import.
+    taken: mpsc::Receiver<Taking>,
+    routes: mpsc::Receiver<Changed>,
+    heard: mpsc::Receiver<(i64, u64, News)>,
+    rooms: mpsc::Receiver<()>,
+    stopped: mpsc::Receiver<(Duration, oneshot::Sender<()>)>,
+}
+
 struct Session {
     started: Instant,
+    /// Unix time in seconds.
+    started_at: i64,
+    /// Whoever has started the node waits for it.
+    told_to_end: Arc<Notify>,
+    /// Who keeps the lists of addresses.
+    filter: mpsc::Sender<filter::Asked>,
     queue: Queue,
     engine: Engine,
     database: Database,
@@ -239,7 +402,17 @@ struct Session {
     started_with: SessionSettings,
     /// Addresses that nobody speaks to.
     banned: BTreeSet<IpAddr>,
+    hours: Hours,
+    hooks: Hooks,
+    watched: BTreeMap<String, watch::Watched>,
+    /// For those who watch folders: as long as somebody else can ask.
+    asks: mpsc::WeakSender<Asked>,
     groups: Groups,
+    /// What removed torrents have moved.
+    gone: Gone,
+    routes: Routes,
+    /// The routes by which nothing leaves at present, and why.
+    shut_ways: BTreeMap<String, Arc<str>>,
     /// Of everything, where the session says nothing of them.
     limits: RateLimits,
     entries: BTreeMap<i64, Entry>,
@@ -259,18 +432,14 @@ struct Session {
     room: mpsc::Sender<()>,
     /// Share limits that were reached, until what follows is done.
     reached: Vec<(i64, ShareLimit, Then)>,
+    moves: Moves,
 }
 
 impl Session {
-    async fn run(
-        mut self,
-        order: Vec<i64>,
-        mut asked: mpsc::Receiver<Asked>,
-        mut heard: mpsc::Receiver<(i64, u64, News)>,
-        mut rooms: mpsc::Receiver<()>,
-        mut stopped: mpsc::Receiver<(Duration, oneshot::Sender<()>)>,
-    ) {
+    async fn run(mut self, order: Vec<i64>, mut mail: Mail) {
         self.limit_everything();
+        self.open_routes(&mut mail.routes).await;
+        self.follow_schedule();
         self.line_up(order);
         let every = |period| {
             let mut ticks = tokio::time::interval(period);
@@ -283,23 +452,43 @@ impl Session {
         let mut changes = self.engine.handle().changes();
         let (within, done) = loop {
             self.begin_all();
+            self.move_all();
             let deadline = self.queue.deadline();
             tokio::select! {
-                Some((request, file, answer)) = asked.recv() => {
+                Some((request, file, answer)) = mail.asked.recv() => {
                     // Whoever asked may have gone.
                     match self.hear(request, file).await {
-                        Heard::Done(answered) => drop(answer.send(answered)),
-                        Heard::Later(answered) => {
+                        Ok(Heard::Done(reply)) => drop(answer.send(Ok(reply))),
+                        Ok(Heard::Later(answered)) => {
                             tokio::spawn(async move { drop(answer.send(answered.await)) });
                         }
+                        Err(error) => drop(answer.send(Err(error))),
                     }
                 }
-                Some((id, run, news)) = heard.recv() => self.learn(id, run, news).await,
+                Some((request, plan)) = mail.planned.recv() => {
+                    // Whoever asked may have gone.
+                    drop(plan.send(self.plan(&request)));
+                }
+                Some((add, answer)) = mail.ways.recv() => {
+                    // Whoever asked may have gone.
+                    drop(answer.send(self.way_for(&add)));
+                }
+                Some(changed) = mail.routes.recv() => self.route_changed(changed),
+                Some((takeover, answer)) = mail.taken.recv() => {
+                    let id = self.take_over(takeover).await;
+                    // Whoever asked may have gone.
+                    drop(answer.send(id));
+                }
+                Some((id, run, news)) = mail.heard.recv() => self.learn(id, run, news).await,
                 Some(changes) = changes.next() => self.follow(changes).await,
-                Some(()) = rooms.recv() => self.batches -= 1,
-                Some(stop) = stopped.recv() => break stop,
+                Some(()) = mail.rooms.recv() => self.batches -= 1,
+                Some(stop) = mail.stopped.recv() => break stop,
                 () = until(self.started, deadline) => self.tell(queue::Input::Tick),
-                _ = look.tick() => self.tell_progress(),
+                _ = look.tick() => {
+                    self.follow_schedule();
+                    self.tell_progress();
+                    self.look_at_ways();
+                }
                 _ = write.tick() => self.write_totals(&unwritten(&self.entries)).await,
                 _ = share.tick() => self.write_shares(None).await,
                 else => return,
@@ -326,10 +515,13 @@ impl Session {
             if failed {
                 self.tell_at(Moment::ZERO, queue::Input::Failed(key(id)));
             }
+            self.pursue(id);
         }
     }
 
-    async fn end(self, within: Duration) {
+    async fn end(mut self, within: Duration) {
+        self.watched.clear();
+        self.hooks.stop();
         self.write_shares(None).await;
         let Session {
             engine,
@@ -402,11 +594,7 @@ impl Session {
         }
     }
 
-    async fn hear(&mut self, request: Request, file: Option<Vec<u8>>) -> Heard {
-        Heard::Done(self.answer(request, file).await)
-    }
-
-    async fn answer(&mut self, request: Request, file: Option<Vec<u8>>) -> Answer {
+    async fn hear(&mut self, request: Request, file: Option<Vec<u8>>) -> Result<Heard, NodeError> {
         let ids = match request {
             Request::Add(add) => vec![self.add(*add, file).await?],
             Request::List { torrents } if torrents.is_empty() => {
@@ -416,29 +604,48 @@ impl Session {
             Request::Pause { torrents } => self.wish(&torrents, Wish::Paused).await?,
             Request::Resume { torrents } => self.wish(&torrents, Wish::Queued).await?,
             Request::Start { torrents } => self.wish(&torrents, Wish::Forced).await?,
-            Request::Remove { torrents, data } => return self.remove(&torrents, data).await,
+            Request::Remove { torrents, data } => {
+                return self.remove(&torrents, data).await.map(Heard::Done);
+            }
             Request::Recheck { torrents } => self.recheck(&torrents)?,
             Request::Announce { torrents } => self.announce(&torrents)?,
             Request::Change(change) => self.change(*change).await?,
             Request::Prioritize(told) => self.prioritize(*told).await?,
-            Request::Tracker(request) => return self.tracker(request).await,
-            Request::Peer(request) => return self.peer(request).await,
-            Request::WebSeed(request) => return self.web_seed(request).await,
+            Request::Tracker(request) => return self.tracker(request).await.map(Heard::Done),
+            Request::Peer(request) => return self.peer(request).await.map(Heard::Done),
+            Request::WebSeed(request) => return self.web_seed(request).await.map(Heard::Done),
             Request::Queue { torrents, to } => self.shift(&torrents, to).await?,
             Request::Settings {} => {
                 let settings = self.settings.shown();
-                return Ok(Reply::Settings { settings });
+                return Ok(Heard::Done(Reply::Settings { settings }));
             }
-            Request::Set { assignments } => return self.set(&assignments).await,
-            Request::Carriers { kind } => return Ok(self.shown_carriers(kind)),
+            Request::Set { assignments } => {
+                return self.set(&assignments).await.map(Heard::Done);
+            }
+            Request::Carriers { kind } => return Ok(Heard::Done(self.shown_carriers(kind))),
             Request::SetCarrier { kind, name, rules } => {
-                return self.set_carrier(kind, &name, &rules).await;
+                return self.set_carrier(kind, &name, &rules).await.map(Heard::Done);
             }
             Request::RemoveCarriers { kind, names } => {
-                return self.remove_carriers(kind, &names).await;
+                return self.remove_carriers(kind, &names).await.map(Heard::Done);
             }
+            Request::Route(request) => return self.hear_of_routes(request).await,
+            Request::Import(_) => {
+                let what = "an import is told of torrent by torrent, to whoever waits for that";
+                return Err(NodeError::Usage(what.to_owned()));
+            }
+            Request::Watch(request) => return self.watch(request).await.map(Heard::Done),
+            Request::Hook(request) => return self.hook(request).await.map(Heard::Done),
+            Request::Schedule(request) => return self.schedule(request).await.map(Heard::Done),
+            Request::Filter(request) => return Ok(self.filter(request)),
+            Request::Down {} => {
+                self.told_to_end.notify_one();
+                return Ok(Heard::Done(Reply::Ending {}));
+            }
+            Request::Folder(request) => self.place(&request).await?,
+            Request::Show(request) => return self.show(request),
         };
-        Ok(self.torrents(&ids))
+        Ok(Heard::Done(self.torrents(&ids)))
     }
 
     /// Which torrents are meant.
@@ -456,9 +663,17 @@ impl Session {
             true => self.positions(),
             false => BTreeMap::new(),
         };
-        let lines = ids.iter().filter_map(shown).map(|entry| Torrent {
-            position: positions.get(&entry.id).copied(),
-            ..entry.line(self.queue.standing(key(entry.id)))
+        let hour = self.hour_message();
+        let lines = ids.iter().filter_map(shown).map(|entry| {
+            let line = entry.line(self.queue.standing(key(entry.id)));
+            Torrent {
+                position: positions.get(&entry.id).copied(),
+                message: match line.state {
+                    State::Queued => line.message.or_else(|| hour.clone()),
+                    _ => line.message,
+                },
+                ..line
+            }
         });
         Reply::Torrents {
             torrents: lines.collect(),
@@ -563,7 +778,7 @@ fn unwritten(entries: &BTreeMap<i64, Entry>) -> Vec<(i64, Totals)> {
         .collect()
 }
 
-fn unix_now() -> i64 {
+pub(crate) fn unix_now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX)

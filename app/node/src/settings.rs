@@ -3,6 +3,8 @@
 //! Invariant: a setting has one key, one default and one reader; what is not readable is not set.
 
 use crate::message::{Assignment, Setting};
+use crate::network::{self, NetworkSettings};
+use crate::shape::{LAYOUTS, Layout};
 use crate::values;
 use shoal_session::queue::{self, ShareLimits, SlowRule};
 use std::collections::BTreeMap;
@@ -12,16 +14,33 @@ use url::Url;
 /// What holds.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Settings {
+    /// Whether new torrents have a folder of their own.
+    pub(crate) layout: Layout,
     /// New torrents do not start by themselves.
     pub(crate) add_paused: bool,
     /// New torrents come before those that wait.
     pub(crate) add_top: bool,
     /// Announced to by each new torrent that is not private.
     pub(crate) add_trackers: Vec<String>,
+    /// Names that are never fetched: patterns.
+    pub(crate) exclude: Vec<String>,
+    /// What names of files end with until everything wanted is there; empty is nothing.
+    pub(crate) incomplete_suffix: String,
     /// The room on the disk is reserved first.
     pub(crate) preallocate: bool,
+    /// Everything is read again once it is there.
+    pub(crate) recheck_when_complete: bool,
     /// Where data goes that is told no other folder.
     pub(crate) folder_data: Option<String>,
+    /// Of how others are reached, from the next start on.
+    pub(crate) network: NetworkSettings,
+    /// Where it lies until everything wanted is there.
+    pub(crate) folder_incomplete: Option<String>,
+    /// What new torrents without a folder of their own take their folder from.
+    pub(crate) follow: Follow,
+    pub(crate) when_category_set: WhenMoved,
+    pub(crate) when_category_moved: WhenMoved,
+    pub(crate) when_session_moved: WhenMoved,
     queue_enabled: bool,
     downloads: Option<u32>,
     seeds: Option<u32>,
@@ -30,15 +49,54 @@ pub(crate) struct Settings {
     slow: SlowRule,
 }
 
+/// What new torrents without a folder of their own take their folder from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Follow {
+    /// What their category, tags and the session say, also later.
+    #[default]
+    Always,
+    /// What those say as they are added.
+    Once,
+    /// What the session says as they are added.
+    Never,
+}
+
+/// What becomes of data where others say something else of its folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhenMoved {
+    /// It goes there.
+    Move,
+    /// It stays, in a folder of its own from then on.
+    Stay,
+}
+
+const FOLLOW: [(&str, Follow); 3] = [
+    ("always", Follow::Always),
+    ("once", Follow::Once),
+    ("never", Follow::Never),
+];
+
+const WHEN_MOVED: [(&str, WhenMoved); 2] = [("move", WhenMoved::Move), ("stay", WhenMoved::Stay)];
+
 impl Default for Settings {
     fn default() -> Self {
         let queue = queue::Settings::default();
         Settings {
+            layout: Layout::Original,
             add_paused: false,
             add_top: false,
             add_trackers: Vec::new(),
+            exclude: Vec::new(),
+            incomplete_suffix: String::new(),
             preallocate: false,
+            recheck_when_complete: false,
             folder_data: None,
+            network: NetworkSettings::default(),
+            folder_incomplete: None,
+            follow: Follow::Always,
+            when_category_set: WhenMoved::Move,
+            when_category_moved: WhenMoved::Stay,
+            when_session_moved: WhenMoved::Stay,
             queue_enabled: true,
             downloads: queue.max_downloads,
             seeds: queue.max_seeds,
@@ -77,7 +135,13 @@ const fn key(
     }
 }
 
-const KEYS: [Key; 13] = [
+const KEYS: [Key; 31] = [
+    key(
+        "add.layout",
+        "whether new torrents have a folder of their own: original, folder or none",
+        |settings, text| put(&mut settings.layout, choice(text, &LAYOUTS)),
+        |settings| word(settings.layout, &LAYOUTS),
+    ),
     key(
         "add.paused",
         "new torrents wait until they are told to go on: on or off",
@@ -97,6 +161,19 @@ const KEYS: [Key; 13] = [
         show: |settings| settings.add_trackers.join(" "),
         list: true,
     },
+    Key {
+        name: "content.exclude",
+        help: "names of files and folders that new torrents do not fetch where nobody selects files: patterns like *.exe",
+        read: |settings, text| put(&mut settings.exclude, patterns(text)),
+        show: |settings| settings.exclude.join(" "),
+        list: true,
+    },
+    key(
+        "content.incomplete_suffix",
+        "what names of files of new torrents end with until everything wanted is there, such as .part; empty is nothing",
+        |settings, text| put(&mut settings.incomplete_suffix, suffix(text)),
+        |settings| settings.incomplete_suffix.clone(),
+    ),
     key(
         "content.preallocate",
         "the room on the disk is reserved first: on or off",
@@ -104,10 +181,127 @@ const KEYS: [Key; 13] = [
         |settings| values::show_switch(settings.preallocate).to_owned(),
     ),
     key(
+        "content.recheck_when_complete",
+        "everything is read again once it is there: on or off",
+        |settings, text| {
+            put(
+                &mut settings.recheck_when_complete,
+                values::parse_switch(text),
+            )
+        },
+        |settings| values::show_switch(settings.recheck_when_complete).to_owned(),
+    ),
+    key(
+        "dht.enabled",
+        "peers of torrents that are not private come from the DHT, too: on or off; holds from the next start",
+        |settings, text| put(&mut settings.network.dht, values::parse_switch(text)),
+        |settings| values::show_switch(settings.network.dht).to_owned(),
+    ),
+    Key {
+        name: "dht.routers",
+        help: "asked for the first contacts of the DHT: HOST:PORT; nobody named means the usual ones; holds from the next start",
+        read: |settings, text| {
+            let routers = &mut settings.network.dht_routers;
+            put(routers, network::parse_routers(text))
+        },
+        show: |settings| network::show_routers(&settings.network.dht_routers),
+        list: true,
+    },
+    key(
         "folder.data",
         "where data goes that is told no other folder: an absolute path; empty is the folder that `shoal add` is called in",
         |settings, text| put(&mut settings.folder_data, folder(text)),
         |settings| settings.folder_data.clone().unwrap_or_default(),
+    ),
+    key(
+        "folder.follow",
+        "a new torrent without a folder of its own takes that of its category, tags or the session: always, also when they change, once, or never, but for folder.data",
+        |settings, text| put(&mut settings.follow, choice(text, &FOLLOW)),
+        |settings| word(settings.follow, &FOLLOW),
+    ),
+    key(
+        "folder.incomplete",
+        "where data lies until everything wanted is there: an absolute path; empty is where it lies then",
+        |settings, text| put(&mut settings.folder_incomplete, folder(text)),
+        |settings| settings.folder_incomplete.clone().unwrap_or_default(),
+    ),
+    key(
+        "folder.when_category_moved",
+        "when a category or tag gets another folder, its torrents without one of their own: move or stay",
+        |settings, text| put(&mut settings.when_category_moved, choice(text, &WHEN_MOVED)),
+        |settings| word(settings.when_category_moved, &WHEN_MOVED),
+    ),
+    key(
+        "folder.when_category_set",
+        "when a torrent without a folder of its own gets another category or tag with a folder: move or stay",
+        |settings, text| put(&mut settings.when_category_set, choice(text, &WHEN_MOVED)),
+        |settings| word(settings.when_category_set, &WHEN_MOVED),
+    ),
+    key(
+        "folder.when_session_moved",
+        "when folder.data or folder.incomplete change, torrents that lie there: move or stay",
+        |settings, text| put(&mut settings.when_session_moved, choice(text, &WHEN_MOVED)),
+        |settings| word(settings.when_session_moved, &WHEN_MOVED),
+    ),
+    key(
+        "listen.port",
+        "where peers connect: a port, any that is free, or usual, which is the first free one of 6881 to 6889; holds from the next start",
+        |settings, text| put(&mut settings.network.port, network::parse_port(text)),
+        |settings| network::show_port(settings.network.port),
+    ),
+    key(
+        "listen.port_mapping",
+        "the router is asked to let peers in: on or off; holds from the next start",
+        |settings, text| {
+            let mapping = &mut settings.network.port_mapping;
+            put(mapping, values::parse_switch(text))
+        },
+        |settings| values::show_switch(settings.network.port_mapping).to_owned(),
+    ),
+    key(
+        "peers.anonymous",
+        "nobody is told which program this is; trackers that let in known programs only refuse it: on or off; holds from the next start",
+        |settings, text| {
+            let anonymous = &mut settings.network.anonymous;
+            put(anonymous, values::parse_switch(text))
+        },
+        |settings| values::show_switch(settings.network.anonymous).to_owned(),
+    ),
+    key(
+        "peers.encryption",
+        "whether connections to peers are disguised: disabled, enabled or forced; holds from the next start",
+        |settings, text| {
+            let policy = &mut settings.network.encryption;
+            put(policy, network::parse_encryption(text))
+        },
+        |settings| network::show_encryption(settings.network.encryption),
+    ),
+    key(
+        "peers.exchange",
+        "peers of torrents that are not private tell of each other: on or off; holds from the next start",
+        |settings, text| {
+            let exchange = &mut settings.network.sources.exchange;
+            put(exchange, values::parse_switch(text))
+        },
+        |settings| values::show_switch(settings.network.sources.exchange).to_owned(),
+    ),
+    key(
+        "peers.local",
+        "peers are looked for on the local network, too: on or off; holds from the next start",
+        |settings, text| {
+            let local = &mut settings.network.sources.local;
+            put(local, values::parse_switch(text))
+        },
+        |settings| values::show_switch(settings.network.sources.local).to_owned(),
+    ),
+    key(
+        "peers.transport",
+        "over what peers are spoken to: both, tcp or utp; holds from the next start",
+        |settings, text| {
+            let transports = &mut settings.network.transports;
+            put(transports, network::parse_transports(text))
+        },
+        |settings| network::show_transports(settings.network.transports),
     ),
     key(
         "queue.downloads",
@@ -168,6 +362,51 @@ const KEYS: [Key; 13] = [
 fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
     *place = value?;
     Ok(())
+}
+
+/// Patterns of names: more would be a burden on each torrent with many files.
+const MAX_PATTERNS: usize = 256;
+
+/// In a pattern or suffix: no name is longer.
+const MAX_NAME_BYTES: usize = 255;
+
+/// What names end with: what is left of a name of the greatest length is still one.
+const MAX_SUFFIX_BYTES: usize = 16;
+
+fn patterns(text: &str) -> Result<Vec<String>, String> {
+    let patterns: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    if patterns.len() > MAX_PATTERNS {
+        return Err(format!("{MAX_PATTERNS} patterns are the most"));
+    }
+    let wrong = |pattern: &&String| pattern.len() > MAX_NAME_BYTES || pattern.contains('/');
+    match patterns.iter().find(wrong) {
+        Some(pattern) => Err(format!("{pattern:?} fits no name; write one like *.exe")),
+        None => Ok(patterns),
+    }
+}
+
+fn suffix(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '!' | '-' | '_');
+    let ends = text.ends_with(|c: char| c != '.');
+    let sound = text.is_empty() || text.starts_with('.') && ends && text.chars().all(plain);
+    match sound && text.len() <= MAX_SUFFIX_BYTES {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "write something like .part, of {MAX_SUFFIX_BYTES} characters at the most"
+        )),
+    }
+}
+
+pub(crate) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
+    let found = choices.iter().find(|(word, _)| *word == text);
+    let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+    let what = || format!("write one of {}", words.join(", "));
+    found.map(|(_, value)| *value).ok_or_else(what)
+}
+
+fn word<T: Copy + PartialEq>(value: T, choices: &[(&str, T)]) -> String {
+    let found = choices.iter().find(|(_, known)| *known == value);
+    found.map_or_else(String::new, |(word, _)| (*word).to_owned())
 }
 
 pub(crate) fn trackers(text: &str) -> Result<Vec<String>, String> {

@@ -2,6 +2,8 @@
 //!
 //! Invariant: what is shown here is read back as the same value.
 
+use shoal_transport::Binding;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -180,6 +182,38 @@ pub fn parse_most(text: &str) -> Result<Option<u32>, String> {
 #[must_use]
 pub fn show_most(most: Option<u32>) -> String {
     most.map_or_else(|| "all".to_owned(), |most| most.to_string())
+}
+
+/// Where name servers listen (RFC 1035 section 4.2).
+const DNS_PORT: u16 = 53;
+
+/// What sockets are bound to: an address, the name of an interface, or `any`, which `0.0.0.0` is too.
+///
+/// # Errors
+/// The text is something else: what to write.
+pub fn parse_binding(text: &str) -> Result<Binding, String> {
+    match text.parse::<IpAddr>() {
+        Ok(address) if address.is_unspecified() => Ok(Binding::Any),
+        Ok(address) => Ok(Binding::Address(address)),
+        Err(_) if text == "any" => Ok(Binding::Any),
+        // Longer than what a system calls one.
+        Err(_) if text.is_empty() || text.len() > 255 => {
+            Err("write an address or the name of an interface".to_owned())
+        }
+        Err(_) => Ok(Binding::Interface(text.to_owned())),
+    }
+}
+
+/// A name server: an address, with a port where it is not the usual one.
+///
+/// # Errors
+/// The text is something else: what to write.
+pub fn parse_name_server(text: &str) -> Result<SocketAddr, String> {
+    let address = text
+        .parse::<IpAddr>()
+        .map(|ip| SocketAddr::new(ip, DNS_PORT));
+    let address = address.or_else(|_| text.parse());
+    address.map_err(|_| format!("{text:?} is no name server: write an address, such as 10.8.0.1"))
 }
 
 #[cfg(test)]

@@ -65,6 +65,7 @@ pub fn dht(input: &[u8]) {
     let mut operations = Operations::new(input);
     let settings = Settings {
         read_only: operations.one_in(8),
+        anonymous: false,
         paths: operations.below(10),
         one_per_network: !operations.one_in(4),
         prefer_secure: !operations.one_in(4),

@@ -39,6 +39,7 @@ pub fn peer_session(input: &[u8]) {
     let settings = PeerSettings {
         port: operations.flag().then_some(6881),
         your_ip: None,
+        anonymous: false,
         upload_only: operations.flag(),
         allowed_fast: (0..operations.below(3))
             .map(|_| existing(&mut operations, &layout))

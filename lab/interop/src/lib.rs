@@ -11,6 +11,7 @@ mod client;
 mod content;
 mod dht_contact;
 mod http;
+pub mod introducer;
 mod lab;
 pub mod matrix;
 pub mod nat;

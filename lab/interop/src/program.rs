@@ -15,6 +15,8 @@ pub enum Program {
     Transmission,
     /// `transmission-create`.
     TransmissionCreate,
+    /// `deluged`, with `deluge-console`.
+    Deluge,
     /// `aria2c`.
     Aria2,
     /// `rtorrent`.
@@ -39,6 +41,10 @@ pub enum Program {
     Nft,
     /// `miniupnpd`, which maps ports for hosts behind a router.
     Miniupnpd,
+    /// `danted`, a proxy that speaks SOCKS4 and SOCKS5.
+    Danted,
+    /// `tinyproxy`, a proxy that speaks HTTP.
+    Tinyproxy,
 }
 
 impl Program {
@@ -54,6 +60,7 @@ impl Program {
             Program::QBittorrent => on_path("qbittorrent-nox"),
             Program::Transmission => on_path("transmission-daemon"),
             Program::TransmissionCreate => on_path("transmission-create"),
+            Program::Deluge => on_path("deluge-console").and(on_path("deluged")),
             Program::Aria2 => on_path("aria2c"),
             Program::RTorrent => on_path("rtorrent"),
             Program::Rqbit => by_cargo("rqbit"),
@@ -64,6 +71,8 @@ impl Program {
             Program::Valgrind => on_path("valgrind"),
             Program::Nft => on_path("nft"),
             Program::Miniupnpd => on_path("miniupnpd"),
+            Program::Danted => on_path("danted"),
+            Program::Tinyproxy => on_path("tinyproxy"),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! Invariant: names are looked up in its own table, and nowhere else.
 
 use anyhow::{Context, Result, ensure};
+use base64::prelude::{BASE64_STANDARD, Engine};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{
@@ -335,7 +336,10 @@ impl Work {
             lines.push(line.trim_end().to_owned());
         }
         if let Some((name, password)) = &self.door.login {
-            let expected = format!("basic {}", base64(format!("{name}:{password}").as_bytes()));
+            let expected = format!(
+                "basic {}",
+                BASE64_STANDARD.encode(format!("{name}:{password}"))
+            );
             let says = lines.iter().any(|line| {
                 let said = line.split_once(':');
                 said.is_some_and(|(field, value)| {
@@ -482,22 +486,6 @@ fn read_endpoint(stream: &mut impl Read) -> Result<(String, u16)> {
         }
     };
     Ok((host, u16::from_be_bytes(read(stream)?)))
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for digit in 0..4 {
-            match digit <= group.len() {
-                true => text.push(char::from(DIGITS[(bits >> (18 - 6 * digit)) as usize & 63])),
-                false => text.push('='),
-            }
-        }
-    }
-    text
 }
 
 /// Held for a look, a push or a swap.

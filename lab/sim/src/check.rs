@@ -3,10 +3,17 @@
 //!
 //! Invariant: a check never changes what happens.
 
+mod conduct;
+mod turns;
+
 use crate::disk::{RIGHT, Token};
-use crate::setup::NodeId;
+use crate::setup::{HostConfig, NodeId};
+use conduct::Conduct;
 use shoal_machine::Moment;
 use shoal_metainfo::{Bitfield, Block, BlockRun, PieceIndex};
+use shoal_session::queue::Activity;
+pub(crate) use turns::Turn;
+use turns::Turns;
 
 /// The most violations that are told: the first one is what counts.
 const MAX_TOLD: usize = 10;
@@ -52,6 +59,9 @@ pub(crate) struct Checks {
     nodes: Vec<NodeBook>,
     /// By the number of the end.
     ends: Vec<EndBook>,
+    conduct: Conduct,
+    /// Of each session of several torrents.
+    turns: Vec<Turns>,
     violations: Vec<String>,
     piece_blocks: Vec<u64>,
     moment: Moment,
@@ -73,6 +83,8 @@ impl Checks {
             unchoked: 0,
         };
         Checks {
+            conduct: Conduct::new(start.len()),
+            turns: Vec::new(),
             nodes: start.into_iter().map(book).collect(),
             ends: Vec::new(),
             violations: Vec::new(),
@@ -82,6 +94,16 @@ impl Checks {
                 .collect(),
             moment: Moment::ZERO,
             at_this_moment: 0,
+        }
+    }
+
+    /// Books of sessions as well.
+    pub(crate) fn with_sessions(self, hosts: &[HostConfig]) -> Self {
+        let turns = hosts.iter();
+        let turns = turns.map(|host| Turns::new(host.queue, host.patience));
+        Checks {
+            turns: turns.collect(),
+            ..self
         }
     }
 
@@ -155,10 +177,12 @@ impl Checks {
         self.expect(whole, || {
             format!("node {} took piece {piece} for right: {book:?}", node.0)
         });
+        self.conduct.holds(node, piece, true);
         self.nodes[node.get()].holds.insert(piece);
     }
 
     pub(crate) fn lost(&mut self, node: NodeId, piece: PieceIndex) {
+        self.conduct.holds(node, piece, false);
         self.nodes[node.get()].holds.remove(piece);
         self.gave_up(node, piece);
     }
@@ -170,6 +194,7 @@ impl Checks {
 
     /// What was not verified was in memory only.
     pub(crate) fn crashed(&mut self, node: NodeId) {
+        self.conduct.silent(node, None);
         let book = &mut self.nodes[node.get()];
         book.pieces.fill(PieceBook::default());
         (book.connections, book.half_open, book.unchoked) = (0, 0, 0);
@@ -301,6 +326,75 @@ impl Checks {
         self.expect(count <= most, || {
             format!("node {} unchokes {count} peers, {most} may be", node.0)
         });
+    }
+
+    /// From `after` on a node says nothing to anybody, until it is said to again.
+    pub(crate) fn silent(&mut self, node: NodeId, after: Option<Moment>) {
+        self.conduct.silent(node, after);
+    }
+
+    /// From `after` on a node has nothing to do with these, and with all others again.
+    pub(crate) fn forbid(&mut self, node: NodeId, others: &[NodeId], after: Moment) {
+        self.conduct.forbid(node, others, after);
+    }
+
+    /// A node dials another, or says something to it.
+    pub(crate) fn speaks(&mut self, node: NodeId, other: NodeId, how: &str) {
+        if let Err(why) = self.conduct.speaks(node, other, self.moment) {
+            self.violate(&format!("node {} {how} node {} {why}", node.0, other.0));
+        }
+    }
+
+    /// What there is on a disk.
+    pub(crate) fn lies_on_disk(&mut self, node: NodeId, pieces: Bitfield) {
+        self.conduct.lies_on_disk(node, pieces);
+    }
+
+    /// A piece was read, and found `right` or not: it is to be had or not from here on.
+    pub(crate) fn read(&mut self, node: NodeId, piece: PieceIndex, right: bool) {
+        let is_right = self.conduct.is_right(node, piece);
+        self.expect(right == is_right, || {
+            format!(
+                "node {} read piece {piece}: {right}, it is {is_right}",
+                node.0
+            )
+        });
+        match is_right {
+            true => drop(self.nodes[node.get()].holds.insert(piece)),
+            false => self.lost(node, piece),
+        }
+    }
+
+    /// A person wants something else of a torrent of a session.
+    pub(crate) fn asked(&mut self, host: u32, node: NodeId) {
+        self.turns[host as usize].asked(node);
+    }
+
+    pub(crate) fn started(&mut self, host: u32, node: NodeId, activity: Activity) {
+        let started = self.turns[host as usize].started(node, activity, self.moment);
+        self.tell_turn(node, started);
+    }
+
+    pub(crate) fn stopped(&mut self, host: u32, node: NodeId) {
+        let stopped = self.turns[host as usize].stopped(node);
+        self.tell_turn(node, stopped);
+    }
+
+    pub(crate) fn gave_enough(&mut self, host: u32, node: NodeId) {
+        self.turns[host as usize].gave_enough(node);
+    }
+
+    /// What moved in a second.
+    pub(crate) fn second(&mut self, host: u32, turns: &[Turn]) {
+        for (node, what) in self.turns[host as usize].second(self.moment, turns) {
+            self.tell_turn(node, Err(what));
+        }
+    }
+
+    fn tell_turn(&mut self, node: NodeId, turn: Result<(), String>) {
+        if let Err(what) = turn {
+            self.violate(&format!("torrent {} {what}", node.0));
+        }
     }
 
     /// Something that has a bound.

@@ -78,6 +78,8 @@ pub(crate) struct Disk {
     failed_before: BTreeSet<PieceIndex>,
     /// What the journal recorded: survives a crash.
     journal: Bitfield,
+    /// Pieces that it recorded and whose bytes are not any more what they were.
+    rotten: BTreeSet<PieceIndex>,
 }
 
 impl Disk {
@@ -99,6 +101,7 @@ impl Disk {
             suspended: false,
             failed_before: BTreeSet::new(),
             journal: have,
+            rotten: BTreeSet::new(),
         }
     }
 
@@ -209,6 +212,30 @@ impl Disk {
         self.journal.remove(piece)
     }
 
+    /// The bytes of a piece change behind everybody's back.
+    pub(crate) fn rot(&mut self, piece: PieceIndex) {
+        self.rotten.insert(piece);
+    }
+
+    /// The pieces that are what they should be.
+    pub(crate) fn sound(&self) -> Bitfield {
+        let mut sound = self.journal.clone();
+        for &piece in &self.rotten {
+            sound.remove(piece);
+        }
+        sound
+    }
+
+    /// Reads a piece, and records what it is.
+    pub(crate) fn read(&mut self, piece: PieceIndex) -> bool {
+        let rotten = self.rotten.remove(&piece);
+        let right = self.journal.get(piece) && !rotten;
+        if !right {
+            self.journal.remove(piece);
+        }
+        right
+    }
+
     fn drop_partial(&mut self, piece: PieceIndex) {
         if let Some(partial) = self.partials.remove(&piece) {
             self.cached_bytes -= partial.cached_bytes;
@@ -294,6 +321,7 @@ impl Disk {
                 false => Vec::new(),
             };
             self.journal.insert(piece);
+            self.rotten.remove(&piece);
             self.drop_partial(piece);
             return events.push(DiskEvent::Verified { piece, blocks });
         }

@@ -25,7 +25,7 @@ mod world;
 
 pub use outcome::{Failure, NodeOutcome, Outcome};
 pub use setup::{
-    Action, Behaviour, Choking, Delivery, DiskConfig, NodeConfig, NodeId, Outage, OutageKind,
-    Proof, Setup, Start, mbit,
+    Action, Behaviour, Choking, Delivery, DiskConfig, HostConfig, NodeConfig, NodeId, Outage,
+    OutageKind, Proof, Setup, Start, mbit,
 };
 pub use world::World;

@@ -256,6 +256,7 @@ impl MagnetWorld {
             v2,
             port: None,
             your_ip: None,
+            anonymous: false,
         };
         let negotiated = Negotiated {
             fast: true,

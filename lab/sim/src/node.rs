@@ -6,10 +6,12 @@ use crate::disk::{Disk, DiskEvent};
 use crate::libtorrent::Choker;
 use crate::link::{Link, Pipe, Segment};
 use crate::setup::{NodeConfig, NodeId};
+use crate::world::Reading;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use shoal_machine::{Machine, Moment, earliest};
 use shoal_metainfo::{Block, PieceIndex};
 use shoal_session::Session;
+use shoal_session::filter::IpFilter;
 use shoal_swarm::peer_session::PeerSession;
 use shoal_swarm::torrent::{Origin, Torrent};
 use shoal_swarm::web_session::WebSession;
@@ -130,6 +132,17 @@ impl<T> Mail<T> {
 pub(crate) struct Node {
     pub(crate) config: NodeConfig,
     pub(crate) alive: bool,
+    /// The run goes on until it has what it wants.
+    pub(crate) awaited: bool,
+    /// It has said that it goes, and does in a moment.
+    pub(crate) leaves: bool,
+    /// The session of several torrents that it is one of.
+    pub(crate) host: Option<u32>,
+    /// What is on its disk is not known.
+    pub(crate) unread: bool,
+    pub(crate) reading: Option<Reading>,
+    pub(crate) readings: u32,
+    pub(crate) filter: IpFilter,
     pub(crate) epoch: u32,
     pub(crate) part: u8,
     pub(crate) torrent: Torrent,
@@ -167,6 +180,8 @@ pub(crate) struct Node {
     pub(crate) received_bytes: u64,
     pub(crate) duplicate_blocks: u64,
     pub(crate) discarded_blocks: u64,
+    /// It became a super-seed when it had given enough.
+    pub(crate) super_seeded: bool,
     pub(crate) bans: Vec<IpAddr>,
     pub(crate) suspensions: u32,
     /// Requests that could not be served because the volume was gone.

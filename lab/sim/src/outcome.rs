@@ -25,6 +25,8 @@ pub struct NodeOutcome {
     pub duplicate_blocks: u64,
     /// Blocks that came although they were not wanted any more.
     pub discarded_blocks: u64,
+    /// It became a super-seed when it had given enough.
+    pub super_seeded: bool,
     /// Whom it banned.
     pub banned: Vec<NodeId>,
     /// How often its disk stopped taking more.

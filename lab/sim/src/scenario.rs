@@ -2,6 +2,8 @@
 //!
 //! Invariant: a scenario and a seed are a setup, the same one each time.
 
+pub mod session;
+
 use crate::setup::{
     Action, Behaviour, Delivery, DiskConfig, NodeConfig, NodeId, Outage, OutageKind, Proof, Setup,
     Start, mbit,
@@ -9,6 +11,7 @@ use crate::setup::{
 use core::time::Duration;
 use shoal_machine::Moment;
 use shoal_metainfo::{Bitfield, PieceIndex};
+use shoal_session::queue::Then;
 use shoal_session::{Settings, Slots};
 
 /// A named swarm.
@@ -143,6 +146,36 @@ pub const ALL: &[Scenario] = &[
         name: "lying-origin",
         summary: "an HTTP origin of which one block of ten is wrong, among honest peers",
         setup: lying_origin,
+    },
+    Scenario {
+        name: "pauses",
+        summary: "peers and the seed are paused and resumed again and again",
+        setup: session::pauses,
+    },
+    Scenario {
+        name: "shunned",
+        summary: "a peer has nothing to do with some of the others",
+        setup: session::shunned,
+    },
+    Scenario {
+        name: "rechecked",
+        summary: "pieces rot, and all that a seed and a peer have is read again",
+        setup: session::rechecked,
+    },
+    Scenario {
+        name: "queue-downloads",
+        summary: "a session of eight downloads, two of which run at a time",
+        setup: session::queue_of_downloads,
+    },
+    Scenario {
+        name: "queue-seeds",
+        summary: "a session of six seeds, two of which run at a time until each has given enough",
+        setup: |seed| session::queue_of_seeds(seed, Then::Pause),
+    },
+    Scenario {
+        name: "unread",
+        summary: "a session of five torrents that begins without knowing what is on its disk",
+        setup: session::unread,
     },
     Scenario {
         name: "partial-seeds",

@@ -6,6 +6,7 @@ use core::time::Duration;
 use shoal_machine::Moment;
 use shoal_metainfo::{Bitfield, PieceIndex};
 use shoal_session::Settings;
+use shoal_session::queue::{self, Wish};
 use shoal_swarm::message::DeadlineLease;
 use shoal_swarm::torrent::Priority;
 
@@ -129,6 +130,12 @@ pub struct NodeConfig {
     pub behaviour: Behaviour,
     /// Who decides whom it unchokes.
     pub choking: Choking,
+    /// Its swarm: nodes of different ones never hear of each other, as those of different torrents.
+    pub swarm: u8,
+    /// What is on its disk is not known, and is read first. Of a torrent of a session only.
+    pub unread: bool,
+    /// Pieces on its disk that are not what they should be.
+    pub rotten: Vec<PieceIndex>,
     /// When it arrives.
     pub arrives: Moment,
     /// When it departs, without a word.
@@ -168,6 +175,9 @@ impl Default for NodeConfig {
             start: Start::Empty,
             behaviour: Behaviour::Honest,
             choking: Choking::Ours,
+            swarm: 0,
+            unread: false,
+            rotten: Vec::new(),
             arrives: Moment::ZERO,
             departs: None,
             up_bytes_per_s: mbit(10),
@@ -256,6 +266,25 @@ pub enum Action {
     Lose(NodeId, PieceIndex),
     /// So do all that it has verified since then: what was not synced when a drive went.
     LoseSince(NodeId, Moment),
+    /// A node's copies of pieces rot, and nobody notices.
+    Rot(NodeId, Vec<PieceIndex>),
+    /// Somebody who doubts a node's copy has it read again.
+    Recheck(NodeId),
+    /// A node has nothing to do with these from here on, and with everybody else.
+    Shun(NodeId, Vec<NodeId>),
+    /// What a person wants of a torrent of a session.
+    Wish(NodeId, Wish),
+}
+
+/// A session of several torrents, which run as its queue says. Each of them is a node, which has links of its own.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// Its torrents, each of which is added when its node arrives.
+    pub torrents: Vec<NodeId>,
+    /// How many run, and when they have given enough.
+    pub queue: queue::Settings,
+    /// The longest that any of them is to wait for its turn.
+    pub patience: Duration,
 }
 
 /// A swarm.
@@ -269,6 +298,8 @@ pub struct Setup {
     pub piece_length: u32,
     /// Who takes part.
     pub nodes: Vec<NodeConfig>,
+    /// Which of them are torrents of one session.
+    pub hosts: Vec<HostConfig>,
     /// How wrong pieces are found out.
     pub proof: Proof,
     /// How messages within a node travel.
@@ -297,6 +328,7 @@ impl Default for Setup {
             total_bytes: 4 * 1024 * 1024,
             piece_length: 256 * 1024,
             nodes: Vec::new(),
+            hosts: Vec::new(),
             proof: Proof::Pieces,
             delivery: Delivery::Immediate,
             burst: Duration::from_millis(10),

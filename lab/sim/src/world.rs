@@ -5,9 +5,12 @@
 
 mod carry;
 mod connect;
+mod host;
 mod life;
 mod machines;
 mod origin;
+mod reading;
+mod shunning;
 mod storage;
 
 use crate::check::{Checks, MAX_BLOCKS_PER_PIECE};
@@ -19,6 +22,8 @@ use crate::queue::EventQueue;
 use crate::setup::{Behaviour, Delivery, NodeId, Setup};
 use crate::trace::Trace;
 use core::time::Duration;
+use host::Host;
+pub(crate) use reading::Reading;
 use shoal_machine::Moment;
 use shoal_metainfo::Layout;
 use shoal_swarm::{FromPeer, peer_session};
@@ -57,6 +62,13 @@ enum Event {
     Flap(NodeId, u32),
     Arrive(NodeId),
     Depart(NodeId),
+    /// Who has taken leave is gone.
+    HasLeft(NodeId, u32),
+    /// A piece was read.
+    Reads(NodeId, u32),
+    HostTick(u32),
+    /// The queue hears what moves.
+    HostReport(u32),
     Act(u32),
     /// Bounds are checked.
     Watch,
@@ -71,6 +83,7 @@ enum Work {
     FromSession(NodeId, shoal_session::Output),
     FromDisk(NodeId, DiskEvent),
     Read(EndId),
+    Queue(u32, shoal_session::queue::Input),
 }
 
 /// How often bounds are checked and totals noted.
@@ -91,6 +104,7 @@ pub struct World {
     /// Decides when messages between machines arrive.
     delivery: fastrand::Rng,
     nodes: Vec<Node>,
+    hosts: Vec<Host>,
     ends: Vec<Option<Box<End>>>,
     checks: Checks,
     trace: Trace,
@@ -143,10 +157,10 @@ impl World {
         }
         let have = nodes
             .iter()
-            .map(|node| node.disk.journal().clone())
+            .map(|node| node.torrent.have().clone())
             .collect();
         let mut world = World {
-            checks: Checks::new(have, &blocks),
+            checks: Checks::new(have, &blocks).with_sessions(&setup.hosts),
             layout,
             now: Moment::ZERO,
             queue: EventQueue::new(),
@@ -154,6 +168,7 @@ impl World {
             network: fastrand::Rng::with_seed(seeds.u64(..)),
             delivery: fastrand::Rng::with_seed(seeds.u64(..)),
             nodes,
+            hosts: setup.hosts.iter().map(Host::new).collect(),
             ends: Vec::new(),
             trace: Trace::new(),
             messages: 0,
@@ -191,9 +206,11 @@ impl World {
             self.queue.push(*at, Event::Act(id));
         }
         self.queue.push(Moment::ZERO + WATCH, Event::Watch);
-        self.unfinished = (0..self.nodes.len())
-            .filter(|&at| self.is_awaited(at))
-            .count();
+        self.schedule_hosts();
+        for at in 0..self.nodes.len() {
+            self.nodes[at].awaited = self.is_awaited(at);
+        }
+        self.unfinished = self.nodes.iter().filter(|node| node.awaited).count();
     }
 
     /// Whether the run goes on until this node has what it wants.
@@ -276,6 +293,10 @@ impl World {
             Event::Flap(node, epoch) => self.on_flap(node, epoch),
             Event::Arrive(node) => self.on_arrive(node),
             Event::Depart(node) => self.on_depart(node),
+            Event::HasLeft(node, epoch) => self.on_has_left(node, epoch),
+            Event::Reads(node, run) => self.on_reads(node, run),
+            Event::HostTick(host) => self.on_host_tick(host),
+            Event::HostReport(host) => self.on_host_report(host),
             Event::Act(action) => self.on_act(action),
             Event::Watch => self.on_watch(),
         }
@@ -291,6 +312,7 @@ impl World {
                 Work::FromSession(node, output) => self.on_session_output(node, output),
                 Work::FromDisk(node, event) => self.on_disk_event(node, event),
                 Work::Read(end) => self.read(end),
+                Work::Queue(host, input) => self.queue_input(host, input),
             }
         }
     }
@@ -344,6 +366,7 @@ impl World {
             received_bytes: node.received_bytes,
             duplicate_blocks: node.duplicate_blocks,
             discarded_blocks: node.discarded_blocks,
+            super_seeded: node.super_seeded,
             banned: node
                 .bans
                 .iter()

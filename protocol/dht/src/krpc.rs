@@ -17,7 +17,7 @@ use shoal_metainfo::InfoHash;
 use smallvec::SmallVec;
 
 pub use decode::{Fault, decode};
-pub use encode::encode;
+pub use encode::{encode, encode_anonymously};
 
 /// Datagrams longer than this are not read. An item with the longest value comes to about 1,400 bytes with 8 contacts of
 /// each family; nothing longer has a use, and Ethernet carries no more at once.

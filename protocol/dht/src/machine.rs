@@ -17,9 +17,7 @@ use crate::id::Id;
 use crate::item::{ItemName, MAX_SALT_BYTES, PublicKey};
 use crate::items::ItemStore;
 use crate::job::{Goal, Job};
-use crate::krpc::{
-    Body, MAX_DATAGRAM_BYTES, Message, Method, Query, TransactionId, decode, encode,
-};
+use crate::krpc::{Body, MAX_DATAGRAM_BYTES, Message, Method, Query, TransactionId, decode};
 use crate::lookup::MAX_PATHS;
 use crate::secrets::Secrets;
 use crate::sources::Sources;
@@ -324,7 +322,7 @@ impl Dht {
                 method,
             }),
         };
-        let bytes = encode(&message);
+        let bytes = self.written(&message);
         let length = bytes.len() as u64;
         self.owed_bytes += length - self.queries.take(now, length);
         self.transactions.begin(now, number, to, expected, purpose);

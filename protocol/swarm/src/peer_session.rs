@@ -114,6 +114,8 @@ pub struct PeerSettings {
     pub port: Option<u16>,
     /// The remote's address as we see it, which it is told.
     pub your_ip: Option<IpAddr>,
+    /// It is not told which program we are.
+    pub anonymous: bool,
     /// We will not download (BEP 21), as of the start.
     pub upload_only: bool,
     /// The pieces that the remote may fetch while choked (BEP 6): `shoal_wire::allowed_fast_set`, or none.
@@ -386,7 +388,7 @@ impl PeerSession {
         extensions.push((UPLOAD_ONLY.0.to_owned(), UPLOAD_ONLY.1));
         self.send(Message::ExtendedHandshake(ExtendedHandshake {
             extensions,
-            client: Some(CLIENT.to_owned()),
+            client: (!self.settings.anonymous).then(|| CLIENT.to_owned()),
             port: self.settings.port,
             reqq: Some(MAX_QUEUED_REQUESTS),
             upload_only: self.settings.upload_only,

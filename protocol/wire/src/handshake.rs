@@ -91,6 +91,13 @@ impl PeerId {
         noise.fill_with(|| u8::try_from(random.alphanumeric()).unwrap_or(b'0'));
         PeerId(id)
     }
+
+    /// A fresh id that says nothing of which program we are.
+    #[must_use]
+    pub fn anonymous(random: &mut fastrand::Rng) -> Self {
+        let noise = |_| u8::try_from(random.alphanumeric()).unwrap_or(b'0');
+        PeerId(core::array::from_fn(noise))
+    }
 }
 
 /// Shows the part that names the client; the rest would tell one user from another in a log.
@@ -333,6 +340,8 @@ mod tests {
     #[test]
     fn our_peer_ids_name_us_and_differ() {
         let mut random = fastrand::Rng::with_seed(7);
+        let nameless = PeerId::anonymous(&mut random);
+        assert!(nameless.client().is_none() && nameless != PeerId::anonymous(&mut random));
         let (a, b) = (PeerId::generate(&mut random), PeerId::generate(&mut random));
         assert!(a.0.starts_with(b"-SH0100-"));
         assert!(a.0[8..].iter().all(u8::is_ascii_alphanumeric));

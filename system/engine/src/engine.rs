@@ -41,6 +41,7 @@ use std::thread;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
@@ -87,6 +88,9 @@ pub enum EngineError {
     /// There are as many routes as there can be.
     #[error("there are {MAX_ROUTES} routes, which is the most: remove one")]
     TooManyRoutes,
+    /// Whoever wanted it changed their mind before it had begun.
+    #[error("it is not wanted any more")]
+    Withdrawn,
     /// The search went by another route.
     #[error("the search for it went by another route: search anew")]
     OtherRoute,
@@ -129,6 +133,24 @@ pub enum PortMapping {
     Never,
 }
 
+/// By what peers are found besides trackers and the DHT. Those of a private torrent come from its trackers alone, whatever is said here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerSources {
+    /// Peers tell of each other (BEP 11).
+    pub exchange: bool,
+    /// They are looked for on the local network (BEP 14).
+    pub local: bool,
+}
+
+impl Default for PeerSources {
+    fn default() -> Self {
+        PeerSources {
+            exchange: true,
+            local: true,
+        }
+    }
+}
+
 /// How an engine is set up.
 #[derive(Default)]
 pub struct EngineConfig {
@@ -144,6 +166,10 @@ pub struct EngineConfig {
     pub port_mapping: PortMapping,
     /// How to take part in the DHT, where that is wanted. Nobody is asked anything before a torrent is added that may be known there.
     pub dht: Option<DhtConfig>,
+    /// Nobody is told which program we are: neither peers, nor servers, nor contacts of the DHT.
+    pub anonymous: bool,
+    /// By what else peers are found.
+    pub sources: PeerSources,
     /// Slots and connections.
     pub session: Settings,
     /// Event loops; 0 is one for each core.
@@ -205,6 +231,8 @@ pub struct AddTorrent {
     pub max_uploads: Option<u32>,
     /// The route that everything of it takes, and nothing another; `None` is the engine's own.
     pub route: Option<String>,
+    /// Nothing of it leaves or runs where this was cancelled before its content was open: that takes as long as its disk does.
+    pub withdrawn: CancellationToken,
 }
 
 impl AddTorrent {
@@ -236,6 +264,7 @@ impl AddTorrent {
             max_connections: None,
             max_uploads: None,
             route: None,
+            withdrawn: CancellationToken::new(),
         }
     }
 
@@ -271,7 +300,13 @@ pub(crate) struct Environment {
     pub(crate) dht: Option<DhtPeers>,
     /// Which addresses peers may have.
     pub(crate) admission: Admission,
+    /// Who is here.
+    pub(crate) register: Register,
     pub(crate) encryption: EncryptionPolicy,
+    /// Nobody is told which program we are.
+    pub(crate) anonymous: bool,
+    /// Peers tell of each other.
+    pub(crate) exchange: bool,
     /// Nobody is spoken to but those whom a person or a torrent named.
     pub(crate) isolated: bool,
     /// What is waited for at the end.
@@ -288,7 +323,7 @@ impl Environment {
 
     /// Whether peers of this torrent are told of each other (BEP 11). Those of a private one come from its trackers alone (BEP 27).
     pub(crate) fn exchanges_peers(&self, metainfo: &Metainfo) -> bool {
-        !self.isolated && !metainfo.is_private()
+        self.exchange && !self.isolated && !metainfo.is_private()
     }
 
     /// The DHT, where this torrent may be known there. A private one is known to its trackers alone (BEP 27), and what no torrent describes
@@ -379,6 +414,8 @@ impl Engine {
             session,
             admission,
             encryption: config.encryption,
+            anonymous: config.anonymous,
+            sources: config.sources,
             register: Register::default(),
             tasks: TaskTracker::new(),
         };
@@ -596,6 +633,9 @@ impl EngineHandle {
             entrance,
             ..
         } = entered;
+        if add.withdrawn.is_cancelled() {
+            return Err(EngineError::Withdrawn);
+        }
         let inbox = Inbox::new();
         let sender = inbox.sender();
         let (snapshot, watched) = watch::channel(Snapshot::default());
@@ -754,7 +794,10 @@ impl EngineHandle {
         let id = TorrentKey(self.torrents.next_id.fetch_add(1, Ordering::Relaxed));
         let introduction = Introduction {
             hashes,
-            peer_id: PeerId::generate(rng),
+            peer_id: match self.environment.anonymous {
+                true => PeerId::anonymous(rng),
+                false => PeerId::generate(rng),
+            },
             route,
             dht,
             is_public,

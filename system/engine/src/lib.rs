@@ -113,6 +113,7 @@
 //! wait; what goes down never waits.
 
 mod admission;
+mod adopt;
 mod allowance;
 mod carried;
 mod changes;
@@ -157,7 +158,8 @@ pub use changes::{Change, Changes, MAX_BRIEF};
 pub use command::CommandError;
 pub use dht::{DhtConfig, DhtRouter};
 pub use engine::{
-    AddTorrent, Engine, EngineConfig, EngineError, EngineHandle, PeerTransports, PortMapping,
+    AddTorrent, Engine, EngineConfig, EngineError, EngineHandle, PeerSources, PeerTransports,
+    PortMapping,
 };
 pub use handle::TorrentHandle;
 pub use lines::{FileLine, PieceLine, PieceState};

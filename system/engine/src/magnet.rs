@@ -630,6 +630,7 @@ impl MagnetTask {
             v2: ready.v2,
             port: self.parts.environment.port.told_to(ready.address.ip()),
             your_ip: Some(ready.address.ip()),
+            anonymous: self.parts.environment.anonymous,
         };
         let seat = self.parts.environment.pool.seat();
         seat.spawn(SeekerTask::begin(peer, ready, terms, mailbox, surroundings));

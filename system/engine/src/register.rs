@@ -1,6 +1,7 @@
 //! The torrents that strangers may ask for.
 //!
-//! Invariant: a name, in the clear or as encrypted handshakes have it, belongs to one torrent; both go when the torrent goes.
+//! Invariant: a name, in the clear or as encrypted handshakes have it, belongs to one torrent; both go when the torrent goes. What has a name
+//! is on one route: nobody enters it for another one while anything of it still speaks over the last.
 
 use crate::connect::Introduction;
 use crate::route::RouteId;
@@ -24,6 +25,29 @@ struct Names {
     torrents: BTreeMap<InfoHash, (TorrentId, Introduction)>,
     /// Encrypted handshakes name a torrent by a hash of its name, which is made once.
     hashed: BTreeMap<SkeyHash, InfoHash>,
+    /// Over which route trackers are spoken to for what has this name, also in farewell, and how many do.
+    spoken_over: BTreeMap<InfoHash, (RouteId, usize)>,
+}
+
+/// A part in what is said to trackers: until the last of it is dropped, the torrent can go by no other route.
+#[derive(Debug)]
+pub(crate) struct Spoken {
+    register: Register,
+    names: InfoHashes,
+}
+
+impl Drop for Spoken {
+    fn drop(&mut self) {
+        let mut names = self.register.write();
+        for name in self.names.swarms() {
+            if let Some((_, count)) = names.spoken_over.get_mut(&name) {
+                *count -= 1;
+                if *count == 0 {
+                    names.spoken_over.remove(&name);
+                }
+            }
+        }
+    }
 }
 
 /// A torrent's place in the register, which it leaves when this is dropped.
@@ -83,10 +107,29 @@ impl Register {
         }
     }
 
-    /// Enters a torrent under all its names; `None` where one of them is taken.
+    /// Somebody speaks for a torrent that is here, over its route, and perhaps longer than it is.
+    pub(crate) fn spoken(&self, introduction: Introduction) -> Spoken {
+        let mut names = self.write();
+        for name in introduction.hashes.swarms() {
+            let spoken = names.spoken_over.entry(name);
+            // All that speak at a time are on one route, as nobody is entered for another one before they have ended.
+            spoken.or_insert((introduction.route, 0)).1 += 1;
+        }
+        drop(names);
+        Spoken {
+            register: self.clone(),
+            names: introduction.hashes,
+        }
+    }
+
+    /// Enters a torrent under all its names; `None` where one of them is taken, or was left by another route and leave is still being taken.
     pub(crate) fn enter(&self, id: TorrentId, introduction: Introduction) -> Option<Registration> {
         let mut names = self.write();
-        let taken = |name| names.torrents.contains_key(&name);
+        let taken = |name| {
+            let spoken = names.spoken_over.get(&name);
+            names.torrents.contains_key(&name)
+                || spoken.is_some_and(|(route, _)| *route != introduction.route)
+        };
         if introduction.hashes.swarms().any(taken) {
             return None;
         }

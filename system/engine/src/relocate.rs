@@ -9,7 +9,9 @@ use crate::snapshot::Phase;
 use crate::start;
 use crate::torrent::ToTorrent;
 use shoal_metainfo::FileIndex;
-use shoal_storage::{Content, Fate, Location, Progress, Removed, StorageError};
+use shoal_storage::{
+    Content, Fate, Location, Needed, Progress, Removed, StorageError, check_relocation,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,12 +24,14 @@ enum Destination {
     Directory(PathBuf),
     File(FileIndex, PathBuf),
     Folder(PathBuf, PathBuf),
+    Place(Location),
 }
 
 /// A move that a person asks for.
 #[derive(Debug)]
 pub(crate) struct Relocate {
     to: Destination,
+    progress: Arc<Progress>,
     reply: oneshot::Sender<Result<Arc<Location>, EngineError>>,
 }
 
@@ -40,6 +44,7 @@ impl Relocate {
             }),
             Destination::File(file, path) => content.with_file_at(*file, path.clone()),
             Destination::Folder(old, new) => content.with_folder_at(old, new),
+            Destination::Place(location) => Ok(location.clone()),
         }
     }
 }
@@ -78,7 +83,7 @@ impl Moving {
                 return false;
             }
         };
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::clone(&relocate.progress);
         self.0 = Some(Arc::clone(&progress));
         let content = content.clone();
         tokio::spawn(async move {
@@ -156,6 +161,20 @@ impl TorrentHandle {
             .await
     }
 
+    /// Moves the files to another directory, under other names, or both; otherwise as [`Self::relocate`]. `progress` tells how far that is,
+    /// and can cancel it.
+    ///
+    /// # Errors
+    /// The same, and where it was cancelled.
+    pub async fn move_to(
+        &self,
+        location: Location,
+        progress: Arc<Progress>,
+    ) -> Result<Arc<Location>, EngineError> {
+        self.place_with(Destination::Place(location), progress)
+            .await
+    }
+
     /// Takes files that are gone ([`shoal_storage::Reason::FilesMissing`]) for lost, as a person wants it: they are fetched again.
     ///
     /// # Errors
@@ -168,8 +187,21 @@ impl TorrentHandle {
     }
 
     async fn place(&self, to: Destination) -> Result<Arc<Location>, EngineError> {
+        self.place_with(to, Arc::default()).await
+    }
+
+    async fn place_with(
+        &self,
+        to: Destination,
+        progress: Arc<Progress>,
+    ) -> Result<Arc<Location>, EngineError> {
         let (reply, answer) = oneshot::channel();
-        let relocate = ToTorrent::Relocate(Box::new(Relocate { to, reply }));
+        let relocate = Relocate {
+            to,
+            progress,
+            reply,
+        };
+        let relocate = ToTorrent::Relocate(Box::new(relocate));
         let sent = self.sender.send(relocate).await;
         sent.map_err(|_| EngineError::Stopped)?;
         answer.await.map_err(|_| EngineError::Stopped)?
@@ -215,6 +247,23 @@ impl EngineHandle {
             moved
         });
         Ok(moving.await.map_err(|_| EngineError::Stopped)??)
+    }
+
+    /// Whether what torrents have on the disk can be moved to these places, all of them, as far as can be told without moving anything:
+    /// see [`shoal_storage::check_relocation`]. They may run.
+    ///
+    /// # Errors
+    /// Why the first one that cannot be moved cannot.
+    pub async fn check_moves(&self, moves: Vec<(AddTorrent, Location)>) -> Result<(), EngineError> {
+        let checking = tokio::task::spawn_blocking(move || {
+            let mut needed = Needed::default();
+            for (torrent, to) in &moves {
+                let spec = start::content_spec(torrent, &[]);
+                check_relocation(&spec, to, &mut needed)?;
+            }
+            Ok(())
+        });
+        checking.await.map_err(|_| EngineError::Stopped)?
     }
 
     /// Removes what `torrent` has on the disk: its own files and nothing else, see [`shoal_storage::Storage::remove`]. It does not run,

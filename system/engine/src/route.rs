@@ -9,7 +9,9 @@ use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::dht::{self, DhtConfig, DhtPeers, DhtTask};
 use crate::door;
-use crate::engine::{EngineError, EngineHandle, Environment, PeerTransports, PortMapping};
+use crate::engine::{
+    EngineError, EngineHandle, Environment, PeerSources, PeerTransports, PortMapping,
+};
 use crate::local::LocalPeers;
 use crate::ports::OurPort;
 use crate::register::Register;
@@ -42,7 +44,7 @@ pub const MAX_ROUTES: usize = 32;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// How a route is set up.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct RouteConfig {
     /// The network. Its limits mean nothing but for the engine's own route: those hold for all.
     pub transport: TransportConfig,
@@ -87,6 +89,8 @@ pub(crate) struct Ground {
     pub(crate) session: mpsc::Sender<ToSession>,
     pub(crate) admission: Admission,
     pub(crate) encryption: EncryptionPolicy,
+    pub(crate) anonymous: bool,
+    pub(crate) sources: PeerSources,
     pub(crate) register: Register,
     pub(crate) tasks: TaskTracker,
 }
@@ -248,6 +252,14 @@ impl EngineHandle {
         self.routes.lines()
     }
 
+    /// The network of a route as it is, for those who fetch something else by it. Where the route ends, this ends with it.
+    ///
+    /// # Errors
+    /// Where there is none of this name, or it is just being changed.
+    pub fn route_transport(&self, name: &str) -> Result<Transport, EngineError> {
+        Ok(self.routes.of(Some(name))?.transport.clone())
+    }
+
     async fn change_route(
         &self,
         name: &str,
@@ -317,11 +329,12 @@ impl EngineHandle {
 pub(crate) async fn open(
     ground: &Ground,
     id: RouteId,
-    config: RouteConfig,
+    mut config: RouteConfig,
     mut dice: fastrand::Rng,
 ) -> Result<Open, EngineError> {
     let (clock, pool) = (ground.clock, &ground.pool);
     let isolated = config.transport.isolated;
+    config.transport.anonymous = ground.anonymous;
     let transport = Transport::start(config.transport)?;
     // Listeners belong to the event loop that they are made on.
     let entrance = pool.next();
@@ -359,7 +372,8 @@ pub(crate) async fn open(
     if let Some(ports) = ports {
         ground.tasks.spawn_on(ports.run(), pool.next());
     }
-    let dht = config.dht.map(|config| {
+    let dht = config.dht.map(|mut config| {
+        config.settings.anonymous = ground.anonymous;
         let parts = dht::Parts {
             clock,
             transport: transport.clone(),
@@ -379,7 +393,7 @@ pub(crate) async fn open(
     // Where others cannot connect there is nothing to announce to them.
     let reachable = listening
         .iter()
-        .find(|address| !isolated && !address.ip().is_loopback());
+        .find(|address| ground.sources.local && !isolated && !address.ip().is_loopback());
     let local = reachable.map(|&first| {
         let (transport, dht) = (transport.clone(), dht.clone());
         let (task, local) = LocalPeers::new(clock, transport, first, &listening, dht, &mut dice);
@@ -399,6 +413,9 @@ pub(crate) async fn open(
         local,
         dht,
         admission: ground.admission.clone(),
+        register: ground.register.clone(),
+        anonymous: ground.anonymous,
+        exchange: ground.sources.exchange,
         encryption: ground.encryption,
         isolated,
         tasks: ground.tasks.clone(),

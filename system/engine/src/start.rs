@@ -755,6 +755,7 @@ pub(crate) fn announce(
         key: rng.u32(..),
         totals: Arc::new(announces.totals),
         named_by_user: announces.named_by_user,
+        _spoken: environment.register.spoken(us),
     };
     Trackers::new(
         announcer,

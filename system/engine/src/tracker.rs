@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::inbox::Sender;
 use crate::mailbox::{Mailbox, separate};
 use crate::ports::OurPort;
+use crate::register::Spoken;
 use crate::snapshot::{SecretUrl, TrackerLine};
 use crate::torrent::ToTorrent;
 use shoal_machine::{Machine, Moment, Sighting, earliest};
@@ -256,6 +257,8 @@ pub(crate) struct Announcer {
     pub(crate) totals: Arc<Totals>,
     /// The trackers that the user named; all others that were there from the start the torrent did.
     pub(crate) named_by_user: Vec<Url>,
+    /// Until the last of them was taken leave of.
+    pub(crate) _spoken: Spoken,
 }
 
 /// What came of a request of the schedule with this number.

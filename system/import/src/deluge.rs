@@ -307,6 +307,8 @@ pub(crate) struct Found {
     state: State,
     resume: Vec<u8>,
     ranges: BTreeMap<String, Range<usize>>,
+    /// When the resume data was written.
+    saved_at: Option<i64>,
     labels: BTreeMap<String, String>,
 }
 
@@ -343,6 +345,7 @@ pub(crate) fn find(folder: &Path) -> Result<Found, ImportError> {
         state: decoded,
         resume,
         ranges,
+        saved_at: disk::modified_at(&path),
         labels,
     })
 }
@@ -361,7 +364,10 @@ impl Found {
             let range = self.ranges.get(id).cloned();
             let resume = range.and_then(|range| self.resume.get(range));
             let label = self.labels.get(id).map(String::as_str);
-            self.state.torrent(place, torrent.as_deref(), resume, label)
+            let torrent = torrent.as_deref();
+            let mut imported = self.state.torrent(place, torrent, resume, label)?;
+            imported.saved_at(self.saved_at);
+            Ok(imported)
         };
         all().map_err(|fault| Unread::new(path, fault))
     }

@@ -3,9 +3,12 @@
 use crate::Client;
 use crate::error::{Fault, ImportError};
 use crate::limits::MAX_TORRENTS;
+use rustix::fs::{FlockOperation, fcntl_lock};
+use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 /// The bytes of the file `path`, at most `limit`.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Fault> {
@@ -54,6 +57,20 @@ pub(crate) fn list(folder: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, I
     }
     files.sort();
     Ok(files)
+}
+
+/// When the file `path` was last modified, in seconds since 1970.
+pub(crate) fn modified_at(path: &Path) -> Option<i64> {
+    let modified = fs::metadata(path).ok()?.modified().ok()?;
+    let since = modified.duration_since(UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_secs()).ok()
+}
+
+/// Whether another process holds the file `path`. Nothing is written, and our own lock goes as soon as it comes.
+pub(crate) fn is_locked(path: &Path) -> bool {
+    let lock = File::open(path).ok();
+    let lock = lock.map(|file| fcntl_lock(&file, FlockOperation::NonBlockingLockShared));
+    matches!(lock, Some(Err(Errno::AGAIN | Errno::ACCESS)))
 }
 
 /// `path` with `suffix` behind its name.

@@ -76,7 +76,7 @@ pub(crate) fn note_folder(folder: &Path) -> Option<Note> {
     (!folder.is_absolute()).then(|| Note::FolderElsewhere(folder.to_owned()))
 }
 
-/// A number of bytes; negative ones, which some clients write for "unknown", are none.
+/// A number of bytes or seconds; negative ones, which some clients write for "unknown", are none.
 pub(crate) fn bytes(value: Option<Value<'_>>) -> u64 {
     let number = value.and_then(|number| number.as_int()).unwrap_or(0);
     u64::try_from(number).unwrap_or(0)

@@ -43,6 +43,8 @@ pub struct Imported {
     pub uploaded_bytes: u64,
     /// Payload received, over all sessions.
     pub downloaded_bytes: u64,
+    /// How long it has seeded, in seconds, as far as the client counts that.
+    pub seeding_s: u64,
     /// When it was added, in seconds since 1970.
     pub added_at: Option<i64>,
     /// When it was complete, in seconds since 1970.
@@ -100,7 +102,7 @@ pub enum Have {
 }
 
 /// A file of a torrent as the client last saw it on the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
     /// Its length in bytes.
     pub length: Option<u64>,
@@ -225,6 +227,7 @@ impl Imported {
             run: Run::Queued,
             uploaded_bytes: 0,
             downloaded_bytes: 0,
+            seeding_s: 0,
             added_at: None,
             completed_at: None,
             share_limits: ShareLimits::default(),
@@ -236,6 +239,35 @@ impl Imported {
             trackers: None,
             web_seeds: None,
             notes: Vec::new(),
+        }
+    }
+
+    /// Bounds when files were last modified by when the client wrote what it says of their pieces, where it says nothing more exact: what was
+    /// written to them later, it did not verify.
+    pub(crate) fn saved_at(&mut self, time: Option<i64>) {
+        let (Some(time), Torrent::File { metainfo, .. }) = (time, &self.torrent) else {
+            return;
+        };
+        let files = (0..).map(FileIndex).zip(metainfo.files());
+        for (index, _) in files.filter(|(_, file)| !file.padding) {
+            let stamp = self.stamps.entry(index).or_default();
+            stamp.modified.get_or_insert(Modified::NotAfter(time));
+        }
+    }
+
+    /// Files that were not complete were written to until the client wrote what it says of them, whenever it checked pieces of them.
+    pub(crate) fn written_until(&mut self, time: Option<i64>) {
+        let (Some(time), Torrent::File { metainfo, .. }) = (time, &self.torrent) else {
+            return;
+        };
+        for (file, stamp) in &mut self.stamps {
+            let mut pieces = metainfo.pieces_of(*file).map(PieceIndex);
+            let is_complete = pieces.all(|piece| self.have.has(piece));
+            if let Some(Modified::NotAfter(bound)) = &mut stamp.modified
+                && !is_complete
+            {
+                *bound = time.max(*bound);
+            }
         }
     }
 

@@ -32,6 +32,7 @@ mod limits;
 mod places;
 pub mod qbittorrent;
 pub mod rtorrent;
+mod running;
 #[cfg(test)]
 mod samples;
 pub mod transmission;
@@ -71,7 +72,8 @@ impl Client {
         Client::Deluge,
     ];
 
-    /// Where its sessions usually are in the home of a person on Linux. rTorrent has no such place: its configuration names one.
+    /// Where its sessions usually are in the home of a person on Linux. rTorrent has no such place: its configuration names one, and these are
+    /// those that people write there.
     #[must_use]
     pub fn usual_folders(self, home: &Path) -> Vec<PathBuf> {
         let below: &[&str] = match self {
@@ -80,11 +82,35 @@ impl Client {
                 ".local/share/data/qBittorrent",
                 ".var/app/org.qbittorrent.qBittorrent/data/qBittorrent",
             ],
-            Client::Transmission => &[".config/transmission", ".config/transmission-daemon"],
+            Client::Transmission => &[
+                ".config/transmission",
+                ".config/transmission-daemon",
+                ".var/app/com.transmissionbt.Transmission/config/transmission",
+            ],
             Client::RTorrent => &[".session", ".rtorrent/session", "rtorrent/.session"],
-            Client::Deluge => &[".config/deluge"],
+            Client::Deluge => &[
+                ".config/deluge",
+                ".var/app/org.deluge_torrent.deluge/config/deluge",
+            ],
         };
         below.iter().map(|folder| home.join(folder)).collect()
+    }
+
+    /// The folder in which there is a session of it: the one that its configuration names, or the first of [`Client::usual_folders`].
+    #[must_use]
+    pub fn usual_folder(self, home: &Path) -> Option<PathBuf> {
+        let named = match self {
+            Client::RTorrent => rtorrent::named_folder(home),
+            _ => None,
+        };
+        let mut folders = named.into_iter().chain(self.usual_folders(home));
+        folders.find(|folder| {
+            let session = Session::open(self, folder);
+            !matches!(
+                session,
+                Err(ImportError::NothingHere { .. } | ImportError::Unreadable { .. })
+            )
+        })
     }
 
     /// What its session folder is known by.

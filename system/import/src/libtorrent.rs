@@ -80,6 +80,7 @@ pub(crate) fn apply(root: Value<'_>, imported: &mut Imported) {
     imported.notes.extend(fields::note_folder(&imported.folder));
     imported.uploaded_bytes = fields::bytes(root.get("total_uploaded"));
     imported.downloaded_bytes = fields::bytes(root.get("total_downloaded"));
+    imported.seeding_s = fields::bytes(root.get("seeding_time"));
     imported.added_at = fields::time(root.get("added_time"));
     imported.completed_at = fields::time(root.get("completed_time"));
     imported.upload_bytes_per_s = fields::rate(root.get("upload_rate_limit"));

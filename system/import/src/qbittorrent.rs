@@ -6,9 +6,9 @@ mod database;
 pub(crate) use database::Database;
 
 use crate::error::{Fault, ImportError, Unread};
-use crate::imported::{Imported, Limit, ShareLimits};
+use crate::imported::{Imported, Limit, ShareLimits, Torrent};
 use crate::limits::{MAX_FILE_BYTES, MAX_STATE_BYTES};
-use crate::{Client, disk, fields, libtorrent};
+use crate::{Client, disk, fields, libtorrent, places};
 use shoal_metainfo::bencode::{Limits, decode};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -45,6 +45,25 @@ pub fn torrent(fastresume: &[u8], torrent: Option<&[u8]>) -> Result<Imported, Fa
     Ok(imported)
 }
 
+/// What is behind the names of files that are not complete, where somebody has switched that on. libtorrent knows them by these names.
+const UNFINISHED_SUFFIX: &str = ".!qB";
+
+/// Takes that suffix for what it is.
+fn settle_names(imported: &mut Imported) {
+    let Torrent::File { metainfo, .. } = &imported.torrent else {
+        return;
+    };
+    let mut has_suffix = false;
+    imported.paths.retain(|file, path| {
+        if path.ends_with(UNFINISHED_SUFFIX) {
+            path.truncate(path.len() - UNFINISHED_SUFFIX.len());
+            has_suffix = true;
+        }
+        *path != places::standard(metainfo, *file)
+    });
+    imported.unfinished_suffix = has_suffix.then_some(UNFINISHED_SUFFIX);
+}
+
 /// What qBittorrent knows of a torrent beside libtorrent's resume data.
 #[derive(Debug, Default)]
 struct Settings {
@@ -71,6 +90,7 @@ impl Settings {
         imported.tags = self.tags;
         imported.completed_folder = self.folder.filter(|folder| *folder != imported.folder);
         imported.first_last_first = self.first_last_first;
+        settle_names(imported);
         let ratio = |ratio: f64| fields::ratio(ratio).unwrap_or(unset(ratio > -1.5));
         imported.share_limits = ShareLimits {
             ratio: self.ratio.map_or(Limit::Inherited, ratio),
@@ -133,7 +153,55 @@ pub(crate) fn read(path: PathBuf) -> Result<Imported, Unread> {
     let all = || {
         let fastresume = disk::read(&path, MAX_FILE_BYTES)?;
         let file = disk::read_if_there(&path.with_extension("torrent"), MAX_FILE_BYTES)?;
-        torrent(&fastresume, file.as_deref())
+        let mut imported = torrent(&fastresume, file.as_deref())?;
+        imported.saved_at(disk::modified_at(&path));
+        Ok(imported)
     };
     all().map_err(|fault| Unread::new(path, fault))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::imported::Modified;
+    use crate::samples::{self, dict};
+    use shoal_metainfo::FileIndex;
+    use shoal_metainfo::bencode::Bencode;
+
+    fn with_files(names: [&str; 2]) -> Imported {
+        let names = names.map(Bencode::from).to_vec();
+        let resume = dict([
+            ("mapped_files", names.into()),
+            ("pieces", vec![1u8, 0, 0].into()),
+            ("save_path", "/srv".into()),
+        ]);
+        torrent(&resume.encode(), Some(&samples::torrent())).unwrap()
+    }
+
+    #[test]
+    fn the_suffix_of_unfinished_files_is_no_name_of_theirs() {
+        let imported = with_files(["pack/a.!qB", "other/b.!qB"]);
+        assert_eq!(imported.unfinished_suffix, Some(".!qB"));
+        let moved = (FileIndex(1), "other/b".to_owned());
+        assert!(imported.paths.into_iter().eq([moved]));
+        let imported = with_files(["pack/a", "pack/sub/b"]);
+        assert_eq!(imported.unfinished_suffix, None);
+        assert!(imported.paths.is_empty());
+    }
+
+    #[test]
+    fn what_was_written_after_its_resume_data_is_not_known() {
+        let mut imported = with_files(["pack/a", "pack/sub/b"]);
+        imported.saved_at(None);
+        assert!(imported.stamps.is_empty());
+        imported.saved_at(Some(1_700_000_000));
+        let bound = Some(Modified::NotAfter(1_700_000_000));
+        assert_eq!(imported.stamps.len(), 2);
+        assert!(
+            imported
+                .stamps
+                .values()
+                .all(|stamp| stamp.modified == bound)
+        );
+    }
 }

@@ -4,7 +4,7 @@
 use crate::error::{Fault, ImportError, Unread};
 use crate::fields::{self, Urls};
 use crate::imported::{Have, Imported, Modified, Note, Priority, Run, Stamp, Torrent};
-use crate::limits::MAX_FILE_BYTES;
+use crate::limits::{MAX_FILE_BYTES, MAX_STATE_BYTES};
 use crate::places::Places;
 use crate::{Client, disk};
 use shoal_metainfo::bencode::{Limits, Value, decode};
@@ -234,6 +234,29 @@ fn apply_trackers(resume: Value<'_>, metainfo: &Metainfo, imported: &mut Importe
     imported.trackers = (tiers.as_slice() != metainfo.trackers()).then_some(tiers);
 }
 
+/// The session folder that the configuration in `home` names, where it does so in plain words.
+pub(crate) fn named_folder(home: &Path) -> Option<PathBuf> {
+    let files = [".rtorrent.rc", ".config/rtorrent/rtorrent.rc"];
+    let mut texts = files
+        .iter()
+        .filter_map(|file| disk::read(&home.join(file), MAX_STATE_BYTES).ok());
+    let text = String::from_utf8(texts.next()?).ok()?;
+    let mut folders = text.lines().filter_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        let is_session = matches!(
+            key.trim(),
+            "session.path.set" | "session" | "set_session" | "session.path"
+        );
+        let value = value.trim().trim_matches('"');
+        // What is computed is not followed.
+        (is_session && !value.is_empty() && !value.contains(['(', '$'])).then_some(value)
+    });
+    // The last one holds.
+    let folder = folders.next_back()?;
+    let below_home = folder.strip_prefix("~/").map(|below| home.join(below));
+    Some(below_home.unwrap_or_else(|| home.join(folder)))
+}
+
 /// The `.torrent` files of the session in `folder`: their names are info hashes.
 pub(crate) fn find(folder: &Path) -> Result<Vec<PathBuf>, ImportError> {
     if !folder.is_dir() {
@@ -258,7 +281,10 @@ pub(crate) fn read(path: PathBuf) -> Result<Imported, Unread> {
         let bytes = disk::read(&path, MAX_FILE_BYTES)?;
         let settings = beside(".rtorrent")?;
         let resume = beside(".libtorrent_resume")?;
-        torrent(&bytes, settings.as_deref(), resume.as_deref())
+        let mut imported = torrent(&bytes, settings.as_deref(), resume.as_deref())?;
+        let resume = disk::with_suffix(&path, ".libtorrent_resume");
+        imported.saved_at(disk::modified_at(&resume).or_else(|| disk::modified_at(&path)));
+        Ok(imported)
     };
     all().map_err(|fault| Unread::new(path, fault))
 }

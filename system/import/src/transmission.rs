@@ -21,6 +21,9 @@ use std::sync::Arc;
 /// What is behind the names of files that are not complete, unless somebody has switched that off.
 const UNFINISHED_SUFFIX: &str = ".part";
 
+/// How long after its check a piece may still be in its cache, in seconds: it is written when the file is complete, or nothing more comes.
+const FLUSH_WITHIN_S: i64 = 60;
+
 /// The torrent of a `.torrent` file and of its `.resume` file, which may be absent. Up to version 3, magnets are such files too.
 ///
 /// # Errors
@@ -91,6 +94,7 @@ fn resumed(torrent: Torrent, resume: Option<&[u8]>) -> Result<Imported, Fault> {
     };
     imported.uploaded_bytes = fields::bytes(root.get("uploaded"));
     imported.downloaded_bytes = fields::bytes(root.get("downloaded"));
+    imported.seeding_s = fields::bytes(loose(root, "seeding-time-seconds"));
     imported.added_at = fields::time(loose(root, "added-date"));
     imported.completed_at = fields::time(loose(root, "done-date"));
     imported.sequential = fields::flag(loose(root, "sequential-download"));
@@ -253,7 +257,7 @@ fn stamp_files(
             (Some(time), _) => fields::time(Some(*time)).map(Modified::At),
             (None, Some(time)) => {
                 let time = match time.as_list() {
-                    Some(times) => oldest_check(times, metainfo.pieces_of(index), verified),
+                    Some(times) => bound_of_checks(times, metainfo.pieces_of(index), verified),
                     None => fields::time(Some(*time)),
                 };
                 time.map(Modified::NotAfter)
@@ -270,14 +274,15 @@ fn stamp_files(
     }
 }
 
-/// The time of the oldest check in a list: a base, and for each piece 0 or how long after the base it was checked.
-fn oldest_check<'a>(
+/// The bound that a list gives: a base, and for each piece 0 or how long after the base it was checked. Pieces of a file that came one after
+/// the other were checked as they came, so that the file is as old as its last piece; those that were checked together tell exactly.
+fn bound_of_checks<'a>(
     mut times: impl Iterator<Item = Value<'a>>,
     pieces: std::ops::Range<u32>,
     verified: &mut Bitfield,
 ) -> Option<i64> {
     let base = times.next()?.as_int()?;
-    let mut oldest = None;
+    let mut span: Option<(i64, i64)> = None;
     for piece in pieces {
         let after = times.next().and_then(|after| after.as_int()).unwrap_or(0);
         if after <= 0 {
@@ -285,9 +290,14 @@ fn oldest_check<'a>(
             continue;
         }
         let time = base.saturating_add(after);
-        oldest = Some(oldest.map_or(time, |oldest: i64| oldest.min(time)));
+        let (oldest, newest) = span.unwrap_or((time, time));
+        span = Some((oldest.min(time), newest.max(time)));
     }
-    oldest.filter(|&time| time > 0)
+    let (oldest, newest) = span.filter(|(oldest, _)| *oldest > 0)?;
+    Some(match oldest == newest {
+        true => newest,
+        false => newest.saturating_add(FLUSH_WITHIN_S),
+    })
 }
 
 /// The `.torrent` and `.magnet` files of the session in `folder`.
@@ -308,14 +318,17 @@ pub(crate) fn read(path: PathBuf) -> Result<Imported, Unread> {
         let resume = folder
             .join("resume")
             .join(name.file_name().unwrap_or_default());
+        let saved_at = disk::modified_at(&resume);
         let resume = disk::read_if_there(&resume, MAX_FILE_BYTES)?;
-        match path
+        let is_link = path
             .extension()
-            .is_some_and(|extension| extension == "magnet")
-        {
-            true => magnet(&bytes, resume.as_deref()),
-            false => torrent(&bytes, resume.as_deref()),
+            .is_some_and(|extension| extension == "magnet");
+        if is_link {
+            return magnet(&bytes, resume.as_deref());
         }
+        let mut imported = torrent(&bytes, resume.as_deref())?;
+        imported.written_until(saved_at);
+        Ok(imported)
     };
     all().map_err(|fault| Unread::new(path, fault))
 }

@@ -138,9 +138,12 @@ impl Inner {
                 if is_device_gone(before.0) {
                     return false;
                 }
-                if home.root.identity().is_err() && !self.files.homes.is_split() {
-                    self.files.close_all();
-                    self.files.homes.settle(Arc::new(home.with(root)));
+                // What went is opened again by who looks for its return, which may not have been all of it.
+                if !home.root.is_gone() && home.root.identity().is_err() {
+                    let again = Arc::new(home.with(root));
+                    if self.files.homes.replace(&home, again) {
+                        self.files.close_all();
+                    }
                 }
                 true
             }
@@ -164,23 +167,27 @@ impl Inner {
 
     /// The directory is not there any more. Nothing of it is kept open, so that its volume can go and come.
     pub(crate) fn vanish(&self) {
+        if self.state().is_volume_absent() {
+            return;
+        }
         let home = self.files.homes.now();
-        if self.files.homes.is_split() {
+        let gone = Arc::new(home.with(Root::gone()));
+        if !self.files.homes.replace(&home, gone) {
             // Whoever moves files finds out as well, and which are where.
             return;
         }
-        {
-            let mut state = self.state();
-            if state.is_volume_absent() {
-                return;
-            }
+        self.files.close_all();
+        // Only now is it looked for, by whoever opens it again.
+        let mut state = self.state();
+        if !state.is_volume_absent() {
             state.absent = Some(Absent::Volume(now_ns()));
             state.absences += 1;
+            self.set_suspended(
+                &mut state,
+                Reason::VolumeMissing,
+                home.location.directory.clone(),
+            );
         }
-        let path = home.location.directory.clone();
-        self.files.homes.settle(Arc::new(home.with(Root::gone())));
-        self.files.close_all();
-        self.set_suspended(&mut self.state(), Reason::VolumeMissing, path);
     }
 
     /// A file of which pieces are verified is not there any more.
@@ -319,13 +326,16 @@ impl Inner {
         if !missing.is_empty() && known.is_some_and(|known| known.device != here.device) {
             return false;
         }
-        self.files.homes.settle(home);
+        // First, so that nobody can read what may not have arrived.
         self.files.forget_writes();
         let unsynced = self.journal().as_ref().map(|j| j.knowledge().unsynced());
         self.lose(unsynced.unwrap_or_default().into_iter());
         self.give_up_spilled();
         for slot in changed {
             self.lose_file(slot);
+        }
+        if !self.files.homes.replace(&before, home) {
+            return false;
         }
         if missing.is_empty() {
             return true;

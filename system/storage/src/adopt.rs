@@ -57,7 +57,7 @@ pub enum Modified {
     NotAfter(i64),
 }
 
-/// What became of the claims.
+/// What became of the claims, or would.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Adopted {
     /// Pieces that are taken for right.
@@ -66,6 +66,8 @@ pub struct Adopted {
     pub suspect: u32,
     /// Pieces that the client verified and that are not there any more.
     pub lost: u32,
+    /// Pieces that the client verified and that are not taken for right.
+    pub withheld: Vec<PieceIndex>,
     /// Files that are not as the client remembers them, or shorter or longer than it can be.
     pub changed_files: u64,
     /// Files that should be there and are not.
@@ -81,6 +83,15 @@ struct Seen {
     differs: bool,
 }
 
+/// Which files are synced as they are looked at.
+#[derive(Clone, Copy, Debug)]
+enum Sync {
+    None,
+    Each,
+    /// All but those on this device.
+    AllBut(u64),
+}
+
 struct Adoption<'a> {
     disk: &'a dyn Disk,
     spec: &'a ContentSpec,
@@ -91,11 +102,21 @@ struct Adoption<'a> {
     root: Root,
 }
 
+/// Whether what comes of it is only to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// The journal is written.
+    Earnest,
+    /// Nothing on the disk changes.
+    Trial,
+}
+
 /// Adopts a content, see [`crate::Storage::adopt`].
 pub(crate) fn adopt(
     disk: &Arc<dyn Disk>,
     spec: &ContentSpec,
     claims: &Claims,
+    manner: Manner,
 ) -> Result<Option<Adopted>, StorageError> {
     let pieces = spec.layout.piece_count();
     if claims.verified.len() != pieces || claims.doubtful.len() != pieces {
@@ -119,11 +140,17 @@ pub(crate) fn adopt(
         return Ok(None);
     }
     let needed = adoption.needed();
-    let there = adoption.settle_names()?;
-    let files = adoption.look(&needed, &there)?;
-    let (records, adopted) = adoption.judge(&needed, &there, &files);
+    let mut places = adoption.find()?;
+    if manner == Manner::Earnest {
+        adoption.settle_names(&mut places)?;
+    }
+    let files = adoption.look(&needed, &places, manner)?;
+    let (records, adopted) = adoption.judge(&needed, &places, &files);
     if adopted.lost > 0 && adopted.verified == 0 && adopted.suspect == 0 {
         return Err(StorageError::Gone(spec.directory.clone()));
+    }
+    if manner == Manner::Trial {
+        return Ok(Some(adopted));
     }
     let identity = Identity {
         info_hash: spec.info_hash,
@@ -160,26 +187,36 @@ impl Adoption<'_> {
             .map(|span| (span.file.get(), span.offset + span.len))
     }
 
-    /// Which files are there, all of them under their own names from here on. Whatever is refused is refused before one is renamed.
-    fn settle_names(&self) -> Result<Vec<bool>, StorageError> {
-        let mut there = Vec::with_capacity(self.spec.files.len());
-        let mut unfinished = Vec::new();
+    /// Where the files are that are there: under their own names or those of unfinished ones.
+    fn find(&self) -> Result<Vec<Option<PathBuf>>, StorageError> {
+        let mut places = Vec::with_capacity(self.spec.files.len());
         for file in &self.spec.files {
             let path = self.location.path_of(file);
-            let mut is_there = !file.padding && self.is_there(path)?;
-            if let Some(name) = self.unfinished(file).filter(|_| !is_there)
+            let mut place = None;
+            if !file.padding && self.is_there(path)? {
+                place = Some(path.to_owned());
+            } else if let Some(name) = self.unfinished(file)
                 && self.is_there(&name)?
             {
-                unfinished.push((name, path));
-                is_there = true;
+                place = Some(name);
             }
-            there.push(is_there);
+            places.push(place);
         }
-        for (name, path) in unfinished {
-            let renamed = self.disk.rename(&self.root, &name, &self.root, path);
-            renamed.map_err(|error| self.failure(&name, error))?;
+        Ok(places)
+    }
+
+    /// Gives all files their own names. Whatever is refused was refused before one is renamed.
+    fn settle_names(&self, places: &mut [Option<PathBuf>]) -> Result<(), StorageError> {
+        for (file, place) in self.spec.files.iter().zip(places) {
+            let path = self.location.path_of(file);
+            let Some(name) = place.as_mut().filter(|name| *name != path) else {
+                continue;
+            };
+            let renamed = self.disk.rename(&self.root, name, &self.root, path);
+            renamed.map_err(|error| self.failure(name, error))?;
+            path.clone_into(name);
         }
-        Ok(there)
+        Ok(())
     }
 
     /// The name of a file while it is not complete, where the client gave it another and something may be written.
@@ -211,19 +248,23 @@ impl Adoption<'_> {
     fn look(
         &self,
         needed: &[Option<u64>],
-        there: &[bool],
+        places: &[Option<PathBuf>],
+        manner: Manner,
     ) -> Result<Vec<Option<Seen>>, StorageError> {
-        let looked_at = needed.iter().zip(there);
-        let count = looked_at.filter(|(needed, there)| needed.is_some() && **there);
-        let device = if count.count() >= MANY_FILES {
-            self.sync_device()?
-        } else {
-            None
+        let looked_at = needed.iter().zip(places);
+        let count = looked_at.filter(|(needed, place)| needed.is_some() && place.is_some());
+        let sync = match manner {
+            Manner::Trial => Sync::None,
+            Manner::Earnest if count.count() < MANY_FILES => Sync::Each,
+            Manner::Earnest => match self.sync_device()? {
+                Some(device) => Sync::AllBut(device),
+                None => Sync::Each,
+            },
         };
         let mut files = Vec::with_capacity(needed.len());
         for (slot, file) in self.spec.files.iter().enumerate() {
-            let seen = match needed[slot].filter(|_| there[slot]) {
-                Some(needed) => Some(self.look_at(slot, file, needed, device)?),
+            let seen = match needed[slot].zip(places[slot].as_deref()) {
+                Some((needed, path)) => Some(self.look_at(slot, file, path, needed, sync)?),
                 None => None,
             };
             files.push(seen);
@@ -244,13 +285,18 @@ impl Adoption<'_> {
         &self,
         slot: usize,
         file: &FileSpec,
+        path: &Path,
         needed: u64,
-        synced_device: Option<u64>,
+        sync: Sync,
     ) -> Result<Seen, StorageError> {
-        let path = self.location.path_of(file);
         let look = || -> io::Result<Fingerprint> {
             let opened: File = self.disk.open(&self.root, path, Access::Read)?;
-            if synced_device != Some(opened.metadata()?.dev()) {
+            let is_due = match sync {
+                Sync::None => false,
+                Sync::Each => true,
+                Sync::AllBut(device) => opened.metadata()?.dev() != device,
+            };
+            if is_due {
                 self.disk.sync(&opened)?;
             }
             Ok(Fingerprint::of(&opened.metadata()?))
@@ -268,7 +314,7 @@ impl Adoption<'_> {
     fn judge(
         &self,
         needed: &[Option<u64>],
-        there: &[bool],
+        places: &[Option<PathBuf>],
         files: &[Option<Seen>],
     ) -> (Vec<Record>, Adopted) {
         let mut adopted = self.tell(needed, files);
@@ -279,8 +325,10 @@ impl Adoption<'_> {
             let differs = |(slot, _): (usize, u64)| files[slot].is_some_and(|file| file.differs);
             if !self.spans(piece).all(is_there) {
                 adopted.lost += 1;
+                adopted.withheld.push(piece);
             } else if self.spans(piece).any(differs) {
                 suspect.insert(piece);
+                adopted.withheld.push(piece);
             } else {
                 adopted.verified += 1;
                 records.push(Record::Verified(piece));
@@ -294,9 +342,9 @@ impl Adoption<'_> {
         adopted.suspect = u32::try_from(suspect.len()).unwrap_or(u32::MAX);
         records.push(Record::Synced(u64::MAX));
         records.extend(suspect.into_iter().map(Record::Suspect));
-        for ((slot, &is_there), seen) in (0..).zip(there).zip(files) {
+        for ((slot, place), seen) in (0..).zip(places).zip(files) {
             // What the client has of a file is in it, whether that is wanted or not.
-            records.extend(is_there.then_some(Record::Placed(slot)));
+            records.extend(place.as_ref().map(|_| Record::Placed(slot)));
             records.extend(seen.map(|seen| Record::Fingerprint(slot, seen.print)));
         }
         records.push(Record::Closed);

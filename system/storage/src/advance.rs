@@ -283,9 +283,13 @@ impl Inner {
         scratch: &mut Vec<u8>,
     ) -> After {
         let fence = self.fence.read().unwrap_or_else(PoisonError::into_inner);
-        if self.state().moving {
-            return After::Rest;
-        }
+        let absences = {
+            let state = self.state();
+            if state.moving {
+                return After::Rest;
+            }
+            state.absences
+        };
         let result = self
             .write_blocks(piece, &blocks)
             .and_then(|()| self.record_verified(piece));
@@ -306,6 +310,13 @@ impl Inner {
             Vec::new()
         };
         let mut state = self.state();
+        if state.absences != absences {
+            // Of what was written when the drive went, nobody knows whether it arrived.
+            drop(state);
+            self.record_soon(&[Record::Suspect(piece)]);
+            self.drop_piece(&mut self.state(), piece);
+            return After::Gone;
+        }
         state.partials.remove(&piece);
         state.failed.remove(piece);
         state.gain(piece);
@@ -317,9 +328,13 @@ impl Inner {
 
     fn spill_blocks(self: &Arc<Self>, piece: PieceIndex, epoch: u64, blocks: Vec<Cached>) -> After {
         let fence = self.fence.read().unwrap_or_else(PoisonError::into_inner);
-        if self.state().moving {
-            return After::Rest;
-        }
+        let absences = {
+            let state = self.state();
+            if state.moving {
+                return After::Rest;
+            }
+            state.absences
+        };
         let result = self.write_blocks(piece, &blocks);
         if let Err(failure) = result {
             drop((fence, blocks));
@@ -335,7 +350,9 @@ impl Inner {
             .blocks_spilled
             .fetch_add(count, Ordering::Relaxed);
         let mut state = self.state();
-        if let Some(partial) = self.current(&mut state, piece, epoch) {
+        let arrived = state.absences == absences;
+        let partial = self.current(&mut state, piece, epoch);
+        if let Some(partial) = partial.filter(|_| arrived) {
             partial.spilled(&blocks);
         }
         self.resume(&mut state);

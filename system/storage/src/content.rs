@@ -268,21 +268,8 @@ impl Content {
     /// # Errors
     /// Where no file is in the folder.
     pub fn with_folder_at(&self, old: &Path, new: &Path) -> Result<Location, StorageError> {
-        let before = self.location();
-        let mut location = (*before).clone();
-        let mut found = false;
-        for spec in self.inner.files.specs() {
-            if let Ok(rest) = before.path_of(spec).strip_prefix(old)
-                && !rest.as_os_str().is_empty()
-            {
-                found = true;
-                location.rename(spec, new.join(rest));
-            }
-        }
-        match found {
-            true => Ok(location),
-            false => Err(StorageError::NoFile(old.to_owned())),
-        }
+        let specs = self.inner.files.specs();
+        self.location().with_folder(specs, old, new)
     }
 
     /// Moves the files to another place, in another directory, under other names, or both. Blocks on the disk for as long as that takes.

@@ -142,6 +142,11 @@ impl Root {
         Root(None)
     }
 
+    /// Whether it is [`Root::gone`].
+    pub(crate) const fn is_gone(&self) -> bool {
+        self.0.is_none()
+    }
+
     fn fd(&self) -> Result<&OwnedFd, Errno> {
         self.0.as_ref().ok_or(Errno::NODEV)
     }

@@ -152,6 +152,17 @@ impl Homes {
         places.next = None;
     }
 
+    /// `now` is there in place of `before`; false where files have moved since `before` was looked up, or are moving: whoever moves them
+    /// says where they are.
+    pub(crate) fn replace(&self, before: &Arc<Home>, now: Arc<Home>) -> bool {
+        let mut places = self.write();
+        let as_before = places.next.is_none() && Arc::ptr_eq(&places.now, before);
+        if as_before {
+            places.now = now;
+        }
+        as_before
+    }
+
     /// Whether some files are in one place and some in another.
     pub(crate) fn is_split(&self) -> bool {
         self.read().next.is_some()
@@ -163,5 +174,37 @@ impl Homes {
 
     fn write(&self) -> RwLockWriteGuard<'_, Places> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn home(directory: &Path) -> Arc<Home> {
+        let location = Location {
+            directory: directory.to_owned(),
+            ..Location::default()
+        };
+        let root = Root::new(directory).unwrap();
+        Arc::new(Home::new(root, location, PathBuf::from("parts")))
+    }
+
+    #[test]
+    fn who_opens_a_place_again_does_not_undo_a_move() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (home(dir.path()), home(dir.path()));
+        let homes = Homes(RwLock::new(Places {
+            now: Arc::clone(&old),
+            next: None,
+        }));
+        homes.begin(Arc::clone(&new));
+        assert!(!homes.replace(&old, Arc::new(old.with(Root::gone()))));
+        assert!(homes.is_split());
+        homes.settle(Arc::clone(&new));
+        assert!(!homes.replace(&old, Arc::new(old.with(Root::gone()))));
+        assert!(Arc::ptr_eq(&homes.now(), &new));
+        assert!(homes.replace(&new, Arc::new(new.with(Root::gone()))));
+        assert!(homes.now().root.is_gone());
     }
 }

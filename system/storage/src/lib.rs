@@ -49,7 +49,7 @@ pub use error::{ReadError, StorageError};
 pub use event::Event;
 pub use pool::BlockBuffer;
 pub use reason::Reason;
-pub use relocate::Progress;
+pub use relocate::{Needed, Progress, check_relocation};
 pub use remove::{Fate, Removed, forget};
 pub use source::{Reads, Segment, Source};
 pub use spec::{ContentSpec, FileSpec, Location, Mode, StorageConfig};
@@ -150,7 +150,19 @@ impl Storage {
         spec: &ContentSpec,
         claims: &Claims,
     ) -> Result<Option<Adopted>, StorageError> {
-        adopt::adopt(&self.shared().disk, spec, claims)
+        adopt::adopt(&self.shared().disk, spec, claims, adopt::Manner::Earnest)
+    }
+
+    /// What would come of [`Storage::adopt`]. Nothing on the disk changes.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn survey(
+        &self,
+        spec: &ContentSpec,
+        claims: &Claims,
+    ) -> Result<Option<Adopted>, StorageError> {
+        adopt::adopt(&self.shared().disk, spec, claims, adopt::Manner::Trial)
     }
 
     /// Removes a content that is not open: its files, the folders on the way to them that are empty then, its fragments of files, and

@@ -5,6 +5,7 @@
 //!
 //! Invariant: all of a content is in the old place or in the new one whenever a process opens it, and the note says in which.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -131,6 +132,7 @@ impl Inner {
         let total: u64 = slots.iter().map(allocated).sum();
         progress.total_bytes.store(total, Ordering::Relaxed);
         if slots.is_empty() {
+            self.forget_way_from(&to.location)?;
             self.files.homes.settle(to);
             return Ok(());
         }
@@ -176,6 +178,19 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Forgets what an earlier move said that led away from the place `to`, where everything is from here on.
+    fn forget_way_from(&self, to: &Location) -> Result<(), StorageError> {
+        let Some(path) = self.note_path() else {
+            return Ok(());
+        };
+        let read = Note::read(&path).map_err(|error| StorageError::io(&path, error))?;
+        if read.is_none_or(|note| note.from != *to) {
+            return Ok(());
+        }
+        let forgotten = self.files.disk.note(&path, None);
+        forgotten.map_err(|error| StorageError::io(path, error))
     }
 
     fn note_path(&self) -> Option<PathBuf> {
@@ -318,7 +333,10 @@ fn is_same(one: &Root, other: &Root) -> bool {
 }
 
 fn has_room(to: &Home, progress: &Progress) -> Result<(), StorageError> {
-    let (_, needed_bytes) = progress.bytes();
+    has_room_for(to, progress.bytes().1)
+}
+
+fn has_room_for(to: &Home, needed_bytes: u64) -> Result<(), StorageError> {
     match to.root.free_bytes() {
         Ok(Some(free_bytes)) if free_bytes < needed_bytes => Err(StorageError::NoRoom {
             directory: to.location.directory.clone(),
@@ -332,6 +350,56 @@ fn has_room(to: &Home, progress: &Progress) -> Result<(), StorageError> {
 fn home_at(location: &Location, parts: &Path) -> Result<Home, StorageError> {
     let root = open::root(&location.directory)?;
     Ok(Home::new(root, location.clone(), parts.to_owned()))
+}
+
+/// The room that moves which were looked at together need, in bytes, by volume.
+#[derive(Debug, Default)]
+pub struct Needed(pub(crate) BTreeMap<u64, u64>);
+
+/// Whether a content can be moved to another place, as far as can be told without moving it: `needed` is what others need that are to be
+/// moved too. Where nothing of it is known to be on the disk, nothing is in its way. Blocks on the disk.
+///
+/// # Errors
+/// As [`crate::Content::relocate`].
+pub fn check_relocation(
+    spec: &ContentSpec,
+    to: &Location,
+    needed: &mut Needed,
+) -> Result<(), StorageError> {
+    to.check(&spec.files)?;
+    let target = open::root(&to.directory)?;
+    if !target.is_writable() {
+        return Err(StorageError::ReadOnly(to.directory.clone()));
+    }
+    let begun = spec.journal.as_deref().is_some_and(journal::is_begun);
+    // Where its old place is not there, the move waits for that.
+    let Some(source) = open::root(&spec.directory).ok().filter(|_| begun) else {
+        return Ok(());
+    };
+    let parts = parts_name(spec.info_hash);
+    let from = Home::new(source, spec.location(), parts.clone());
+    let to = Home::new(target, to.clone(), parts);
+    let same_root = is_same(&from.root, &to.root);
+    let files = spec.files.iter().filter(|file| !file.padding);
+    let mut bytes: u64 = 0;
+    for file in files.map(Some).chain([None]) {
+        let (old, new) = (from.path(file), to.path(file));
+        if same_root && old == new || inspect(&from, old)?.is_none() {
+            continue;
+        }
+        if inspect(&to, new)?.is_some() {
+            return Err(StorageError::Occupied(to.location.directory.join(new)));
+        }
+        bytes = bytes.saturating_add(allocated(&from.root, old));
+    }
+    match to.device.filter(|_| from.device != to.device) {
+        Some(device) => {
+            let all = needed.0.entry(device).or_default();
+            *all = all.saturating_add(bytes);
+            has_room_for(&to, *all)
+        }
+        None => Ok(()),
+    }
 }
 
 /// Moves a content that is not open, see [`crate::Storage::relocate`].

@@ -73,28 +73,18 @@ impl ContentSpec {
     /// the metainfo; symbolic links are not content, and files beyond the end of `wanted` are wanted.
     #[must_use]
     pub fn new(metainfo: &Metainfo, directory: PathBuf, wanted: &[bool]) -> Self {
-        let folder = metainfo.folder().map(PathBuf::from).unwrap_or_default();
-        let spec = |index: u32, file: &File| FileSpec {
-            index: FileIndex(index),
-            path: folder.join(&file.path),
-            length: file.length,
-            offset: file.offset,
-            padding: file.padding,
-            executable: file.executable,
-        };
         let wanted = wanted.iter().copied().chain(std::iter::repeat(true));
-        let stored = (0..)
-            .zip(metainfo.files())
+        let stored = metainfo
+            .files()
+            .iter()
             .zip(wanted)
-            .filter(|((_, file), _)| file.symlink.is_none());
-        let (files, wanted) = stored
-            .map(|((index, file), wanted)| (spec(index, file), wanted))
-            .unzip();
+            .filter(|(file, _)| file.symlink.is_none());
+        let wanted = stored.map(|(_, wanted)| wanted).collect();
         ContentSpec {
             info_hash: metainfo.info_hashes().primary(),
             layout: Arc::new(metainfo.layout().clone()),
             verifier: Arc::new(metainfo.verifier().clone()),
-            files,
+            files: FileSpec::all_of(metainfo),
             directory,
             renamed: BTreeMap::new(),
             wanted,
@@ -131,8 +121,52 @@ impl Location {
         self.renamed.get(&file.index).unwrap_or(&file.path)
     }
 
+    /// With the file of `files` that is at `old` at `new`.
+    ///
+    /// # Errors
+    /// Where no file is there.
+    pub fn with_file(
+        &self,
+        files: &[FileSpec],
+        old: &Path,
+        new: PathBuf,
+    ) -> Result<Location, StorageError> {
+        let mut own = files.iter().filter(|file| !file.padding);
+        let file = own.find(|file| self.path_of(file) == old);
+        let file = file.ok_or_else(|| StorageError::NoFile(old.to_owned()))?;
+        let mut location = self.clone();
+        location.rename(file, new);
+        Ok(location)
+    }
+
+    /// With those of `files` that are in the folder `old` in the folder `new`, both below the directory.
+    ///
+    /// # Errors
+    /// Where no file is in the folder.
+    pub fn with_folder(
+        &self,
+        files: &[FileSpec],
+        old: &Path,
+        new: &Path,
+    ) -> Result<Location, StorageError> {
+        let mut location = self.clone();
+        let mut found = false;
+        for file in files {
+            if let Ok(rest) = self.path_of(file).strip_prefix(old)
+                && !rest.as_os_str().is_empty()
+            {
+                found = true;
+                location.rename(file, new.join(rest));
+            }
+        }
+        match found {
+            true => Ok(location),
+            false => Err(StorageError::NoFile(old.to_owned())),
+        }
+    }
+
     /// With `file` at `path`.
-    pub(crate) fn rename(&mut self, file: &FileSpec, path: PathBuf) {
+    pub fn rename(&mut self, file: &FileSpec, path: PathBuf) {
         if path == file.path {
             self.renamed.remove(&file.index);
         } else {
@@ -141,7 +175,10 @@ impl Location {
     }
 
     /// Refuses paths that lead out of the directory, new ones that are not as names of files are everywhere, and two of the same.
-    pub(crate) fn check(&self, files: &[FileSpec]) -> Result<(), StorageError> {
+    ///
+    /// # Errors
+    /// Which path that is.
+    pub fn check(&self, files: &[FileSpec]) -> Result<(), StorageError> {
         /// Of the metainfo, which a folder is around.
         const MAX_DEPTH: usize = names::MAX_PATH_DEPTH + 1;
         let mut taken = BTreeSet::new();
@@ -185,6 +222,25 @@ pub struct FileSpec {
     pub padding: bool,
     /// Whether the file is made executable (BEP 47).
     pub executable: bool,
+}
+
+impl FileSpec {
+    /// All files of a torrent that have bytes of their own: symbolic links do not.
+    #[must_use]
+    pub fn all_of(metainfo: &Metainfo) -> Vec<FileSpec> {
+        let folder = metainfo.folder().map(PathBuf::from).unwrap_or_default();
+        let spec = |(index, file): (u32, &File)| FileSpec {
+            index: FileIndex(index),
+            path: folder.join(&file.path),
+            length: file.length,
+            offset: file.offset,
+            padding: file.padding,
+            executable: file.executable,
+        };
+        let stored = (0..).zip(metainfo.files());
+        let stored = stored.filter(|(_, file)| file.symlink.is_none());
+        stored.map(spec).collect()
+    }
 }
 
 /// Whether anything may be written.

@@ -6,6 +6,7 @@
 mod migrations;
 mod options;
 mod owner;
+mod past;
 mod torrents;
 
 use sqlx::SqlitePool;
@@ -16,8 +17,9 @@ use sqlx::sqlite::{
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use options::{StoredRules, TorrentOptions};
+pub use options::{Moving, StoredRules, TorrentOptions};
 pub use owner::Carrier;
+pub use past::Past;
 pub use torrents::{Files, NewTorrent, Removing, ShareState, StoredTorrent, Totals, Wish};
 
 /// How long a file is waited for that another process uses: one that is just ending.

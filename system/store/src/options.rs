@@ -67,6 +67,39 @@ pub struct TorrentOptions {
     /// Other paths of files, by their index.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub renamed: BTreeMap<u32, Vec<String>>,
+    /// The folder that its data goes to when everything wanted is there, where it lies in another one until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub home: Option<String>,
+    /// The name of its completion journal, where its info hash and folder do not say that any more: its data was moved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub journal: Option<String>,
+    /// Where its data is being moved to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moving: Option<Moving>,
+    /// The names of its files end with this until everything wanted is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mark: Option<String>,
+    /// Whether it is to have a folder of its own, where it is not known yet what it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<String>,
+}
+
+/// A move of data that was asked for and has not ended: how things are when it has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Moving {
+    /// The folder that the data is in; absent is the one that it is in before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// Other paths of files, by their index.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub renamed: BTreeMap<u32, Vec<String>>,
+    /// Where it goes when everything wanted is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub home: Option<String>,
+    /// The folder is the torrent's own, whatever others say.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub own: bool,
 }
 
 fn is_nothing(rules: &Rules) -> bool {
@@ -200,6 +233,13 @@ mod tests {
             },
             priorities: BTreeMap::from([(3, 2)]),
             trackers: Some(vec![vec!["udp://a.example:1".to_owned()]]),
+            home: Some("/films".to_owned()),
+            journal: Some("a.journal".to_owned()),
+            moving: Some(Moving {
+                directory: Some("/films".to_owned()),
+                renamed: BTreeMap::from([(1, vec!["a".to_owned(), "b".to_owned()])]),
+                ..Moving::default()
+            }),
             ..TorrentOptions::default()
         };
         let text = to_text(&options).unwrap();

@@ -204,35 +204,34 @@ impl Database {
         Ok(all.into_iter().map(|(_, torrent)| torrent).collect())
     }
 
+    /// The length of a torrent's file in bytes, and at most `most` of them from `from` on; `None` where there is no file.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn file_part(
+        &self,
+        id: i64,
+        from: u64,
+        most: u32,
+    ) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        // Bytes of a blob are counted from 1.
+        let part = "SELECT length(file) AS total, substr(file, ?, ?) AS part FROM metainfo WHERE torrent = ?";
+        let first = i64::try_from(from).unwrap_or(i64::MAX).saturating_add(1);
+        let row = sqlx::query(part).bind(first).bind(most).bind(id);
+        let Some(row) = row.fetch_optional(&self.pool).await? else {
+            return Ok(None);
+        };
+        let total: i64 = row.try_get("total")?;
+        Ok(Some((total.unsigned_abs(), row.try_get("part")?)))
+    }
+
     /// Remembers a torrent, and gives its id.
     ///
     /// # Errors
     /// There is one of its names already, or the database fails.
     pub async fn add_torrent(&self, new: &NewTorrent) -> Result<i64, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let add = "INSERT INTO torrent (info_hash_v1, info_hash_v2, magnet, directory, wish, forced, selection, \
-             sequential, added_at, options) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-        let (v1, v2) = names(new.info_hashes);
-        let (wish, forced) = new.wish.columns();
-        let options = to_text(&new.options)?;
-        let added = sqlx::query(add)
-            .bind(v1)
-            .bind(v2)
-            .bind(new.magnet.as_deref())
-            .bind(new.directory.as_os_str().as_bytes())
-            .bind(wish)
-            .bind(forced)
-            .bind(new.selection.as_deref().map(as_bytes))
-            .bind(new.sequential)
-            .bind(new.added_at)
-            .bind(options)
-            .execute(&mut *transaction)
-            .await
-            .map_err(duplicate)?;
-        let id = added.last_insert_rowid();
-        if let Some(file) = &new.file {
-            put_file(&mut transaction, id, file).await?;
-        }
+        let id = insert(&mut transaction, new).await?;
         transaction.commit().await?;
         Ok(id)
     }
@@ -311,13 +310,19 @@ impl Database {
         Ok(())
     }
 
-    /// Its data is in another folder.
+    /// Its data is in another folder, or under other names, and that is told of it.
     ///
     /// # Errors
     /// The database fails.
-    pub async fn moved(&self, id: i64, directory: &Path) -> Result<(), StoreError> {
-        let update = sqlx::query("UPDATE torrent SET directory = ? WHERE id = ?");
-        let update = update.bind(directory.as_os_str().as_bytes()).bind(id);
+    pub async fn moved(
+        &self,
+        id: i64,
+        directory: &Path,
+        options: &TorrentOptions,
+    ) -> Result<(), StoreError> {
+        let update = sqlx::query("UPDATE torrent SET directory = ?, options = ? WHERE id = ?");
+        let update = update.bind(directory.as_os_str().as_bytes());
+        let update = update.bind(to_text(options)?).bind(id);
         update.execute(&self.pool).await?;
         Ok(())
     }
@@ -426,6 +431,37 @@ impl Database {
     }
 }
 
+/// Puts a torrent in, and gives its id.
+pub(crate) async fn insert(
+    transaction: &mut sqlx::SqliteTransaction<'_>,
+    new: &NewTorrent,
+) -> Result<i64, StoreError> {
+    let add = "INSERT INTO torrent (info_hash_v1, info_hash_v2, magnet, directory, wish, forced, selection, \
+         sequential, added_at, options) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let (v1, v2) = names(new.info_hashes);
+    let (wish, forced) = new.wish.columns();
+    let options = to_text(&new.options)?;
+    let added = sqlx::query(add)
+        .bind(v1)
+        .bind(v2)
+        .bind(new.magnet.as_deref())
+        .bind(new.directory.as_os_str().as_bytes())
+        .bind(wish)
+        .bind(forced)
+        .bind(new.selection.as_deref().map(as_bytes))
+        .bind(new.sequential)
+        .bind(new.added_at)
+        .bind(options)
+        .execute(&mut **transaction)
+        .await
+        .map_err(duplicate)?;
+    let id = added.last_insert_rowid();
+    if let Some(file) = &new.file {
+        put_file(transaction, id, file).await?;
+    }
+    Ok(id)
+}
+
 async fn put_file(
     transaction: &mut sqlx::SqliteTransaction<'_>,
     id: i64,
@@ -444,7 +480,7 @@ fn duplicate(error: sqlx::Error) -> StoreError {
     }
 }
 
-fn names(hashes: InfoHashes) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+pub(crate) fn names(hashes: InfoHashes) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
     let v1 = hashes.v1().map(|hash| hash.0.to_vec());
     (v1, hashes.v2().map(|hash| hash.0.to_vec()))
 }
@@ -453,7 +489,7 @@ fn as_bytes(selection: &[bool]) -> Vec<u8> {
     selection.iter().map(|&wanted| u8::from(wanted)).collect()
 }
 
-fn signed(bytes: u64) -> i64 {
+pub(crate) fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
@@ -583,6 +619,20 @@ mod tests {
         assert_eq!(found.file.as_deref(), Some(&b"d4:infodee"[..]));
         // An id is not used again, so that nobody mistakes one torrent for another.
         assert!(database.add_torrent(&new(3)).await.unwrap() > second);
+    }
+
+    #[tokio::test]
+    async fn a_torrent_file_is_read_part_by_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = opened(folder.path()).await;
+        let file = Some(b"0123456789".to_vec());
+        let torrent = NewTorrent { file, ..new(1) };
+        let id = database.add_torrent(&torrent).await.unwrap();
+        for (from, expected) in [(0, &b"0123"[..]), (8, b"89"), (10, b""), (u64::MAX, b"")] {
+            let part = database.file_part(id, from, 4).await.unwrap();
+            assert_eq!(part, Some((10, expected.to_vec())), "{from}");
+        }
+        assert_eq!(database.file_part(id + 1, 0, 4).await.unwrap(), None);
     }
 
     #[tokio::test]

@@ -384,9 +384,12 @@ fn build_client(
         Coding::Any => (true, MAX_IDLE_PER_SITE),
         Coding::Identity => (false, MAX_IDLE_PER_ORIGIN),
     };
-    let builder = reqwest::Client::builder()
+    let builder = match transport.is_anonymous() {
+        true => reqwest::Client::builder(),
+        false => reqwest::Client::builder().user_agent(USER_AGENT),
+    };
+    let builder = builder
         .tls_backend_preconfigured(tls)
-        .user_agent(USER_AGENT)
         .no_proxy()
         // Shared out among the addresses, so that a dead first one leaves time for the next.
         .connect_timeout(transport.connect_timeout())

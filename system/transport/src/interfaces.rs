@@ -2,6 +2,9 @@
 
 use crate::binding::Binding;
 use crate::ip_net::IpNet;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
 
 /// The networks of the interfaces that `binding` lets us use, none if the system does not tell: then private addresses
 /// are refused.
@@ -29,6 +32,19 @@ pub(crate) fn shared_networks(binding: &Binding) -> Vec<IpNet> {
             IpNet::containing(interface.ip(), prefix_bits)
         })
         .collect()
+}
+
+/// All interfaces by name, with their addresses.
+///
+/// # Errors
+/// Where the system does not tell.
+pub fn interfaces() -> io::Result<BTreeMap<String, Vec<IpAddr>>> {
+    let mut interfaces: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+    for interface in if_addrs::get_if_addrs()? {
+        let ip = interface.ip();
+        interfaces.entry(interface.name).or_default().push(ip);
+    }
+    Ok(interfaces)
 }
 
 #[cfg(test)]

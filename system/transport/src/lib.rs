@@ -40,6 +40,7 @@ pub use binding::Binding;
 pub use control::{ControlListener, ControlStream, connect_control};
 pub use dialer::PeerDialer;
 pub use http::{HttpClient, HttpError, HttpLimits, HttpReply, HttpStream, RangeRequest};
+pub use interfaces::interfaces;
 pub use ip_net::{IpNet, ParseIpNetError};
 pub use limiter::{Direction, LimitGroup, Limiter, MAX_LIMIT_GROUPS, RateLimits, TorrentLimiter};
 pub use listener::Listener;

@@ -57,6 +57,8 @@ pub struct TransportConfig {
     pub allow_net: Vec<IpNet>,
     /// Dial only what the user named or opened; accept who comes.
     pub isolated: bool,
+    /// HTTP requests do not say which program we are.
+    pub anonymous: bool,
     /// Limits of all torrents together.
     pub limits: RateLimits,
     /// The limits of another transport, which hold for both together, in place of `limits`.
@@ -80,6 +82,7 @@ impl Default for TransportConfig {
             proxy: None,
             allow_net: Vec::new(),
             isolated: false,
+            anonymous: false,
             limits: RateLimits::default(),
             limiter: None,
             // Two lost SYNs cost 1 s and 2 s; who needs a third is no peer worth a half-open slot.
@@ -223,6 +226,7 @@ struct Inner {
     listen: Vec<SocketAddr>,
     route: Route,
     policy: Policy,
+    anonymous: bool,
     limiter: Limiter,
     connect_timeout: Duration,
     resolve_timeout: Duration,
@@ -275,6 +279,7 @@ impl Transport {
                 allow_net: config.allow_net,
                 isolated: config.isolated,
             },
+            anonymous: config.anonymous,
             limiter: match config.limiter {
                 Some(limiter) => limiter,
                 None => Limiter::new(config.limits),
@@ -670,6 +675,11 @@ impl Transport {
 
     pub(crate) fn http_clients(&self) -> &Clients {
         &self.inner.http_clients
+    }
+
+    /// Whether HTTP requests say which program we are.
+    pub(crate) fn is_anonymous(&self) -> bool {
+        self.inner.anonymous
     }
 
     pub(crate) fn connect_timeout(&self) -> Duration {

@@ -165,6 +165,27 @@ async fn a_reply_comes_with_what_a_tracker_client_needs() {
 }
 
 #[tokio::test]
+async fn whoever_is_anonymous_does_not_say_which_program_asks() {
+    let server = serve("127.0.0.1", |_, _| ok(b"here"));
+    let transport = Transport::start(TransportConfig {
+        allow_net: vec!["127.0.0.1".parse().unwrap()],
+        anonymous: true,
+        ..TransportConfig::default()
+    });
+    let url = format!("http://127.0.0.1:{}/", server.address.port());
+    let asked = transport.unwrap().http();
+    let asked = asked.get(url.parse().unwrap(), OriginClass::Metainfo, limits());
+    assert_eq!(asked.await.unwrap().body, b"here");
+    let request = server.requests.lock().unwrap().remove(0);
+    let request = request.to_ascii_lowercase();
+    let names = ["user-agent", "shoal", "reqwest"];
+    assert!(
+        !names.iter().any(|name| request.contains(name)),
+        "{request}"
+    );
+}
+
+#[tokio::test]
 async fn a_redirect_to_this_machine_is_not_followed() {
     let inside = serve("127.0.0.2", |_, _| ok(b"secret"));
     let port = inside.address.port();

@@ -2,7 +2,14 @@
 //!
 //! Invariant: which torrents are meant, and what values of rules and settings may be, is decided by the node alone.
 
+mod folders;
 mod peer;
+mod route;
+
+mod import;
+
+pub(crate) use import::ImportArgs;
+
 mod priority;
 mod tracker;
 mod webseed;
@@ -22,6 +29,21 @@ use shoal_node::message::Shift;
 use shoal_node::values;
 
 use super::{NetworkArgs, Selection, StateArgs, parse_peer};
+pub(crate) use route::{RouteArgs, RouteDo};
+
+mod down;
+mod filter;
+mod hook;
+mod schedule;
+mod watch;
+
+pub(crate) use down::DownArgs;
+pub(crate) use filter::{FilterArgs, FilterDo};
+pub(crate) use hook::{HookArgs, HookDo};
+pub(crate) use schedule::{ScheduleArgs, ScheduleDo};
+pub(crate) use watch::{WatchArgs, WatchDo};
+
+pub(crate) use folders::MoveArgs;
 
 /// Run a node: a session of torrents that goes on where it was
 ///
@@ -65,9 +87,16 @@ pub(crate) struct AddArgs {
     /// [default: that of the category, of a tag, or `folder.data` of the settings, or else the current one]
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
+    /// Another folder until everything wanted is there, or `none`
+    /// [default: that of the category, of a tag, or `folder.incomplete` of the settings]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) incomplete: Option<PathBuf>,
     /// Only these files, by their numbers in `shoal show`, such as 1,3-5; not with a magnet link, which may have a selection of its own
     #[arg(long, value_name = "FILES")]
     pub(crate) select: Option<Selection>,
+    /// A folder of its own: as it was made (original), always (folder), or never (none) [default: `add.layout` of the settings]
+    #[arg(long, value_name = "LAYOUT")]
+    pub(crate) layout: Option<String>,
     /// How much files are wanted: their numbers and skip, normal, high or highest, such as 3=high
     #[arg(long = "priority", value_name = "FILES=PRIORITY", value_parser = priority::parse_wanted)]
     pub(crate) priorities: Vec<priority::Wanted>,
@@ -110,6 +139,9 @@ pub(crate) struct AddArgs {
     /// It has given enough when it has seeded for this time and nobody asked for anything
     #[arg(long, value_name = "T")]
     pub(crate) seed_idle: Option<String>,
+    /// The route that it takes, also to be fetched from a URL; `none` for the default one
+    #[arg(long, value_name = "NAME")]
+    pub(crate) route: Option<String>,
     /// A peer to connect to
     #[arg(long = "peer", value_name = "ADDR:PORT", value_parser = parse_peer)]
     pub(crate) peers: Vec<SocketAddr>,
@@ -126,6 +158,7 @@ impl AddArgs {
             ("ratio", &self.seed_ratio),
             ("time", &self.seed_time),
             ("idle", &self.seed_idle),
+            ("route", &self.route),
         ])
     }
 }
@@ -261,6 +294,12 @@ pub(crate) struct LimitArgs {
     /// Of the session: the most peers of each torrent that are served at a time
     #[arg(long, value_name = "N")]
     slots_per_torrent: Option<String>,
+    /// Of the session: the most bytes a second from peers while its alternative rates hold, as `shoal schedule` says
+    #[arg(long, value_name = "RATE")]
+    alternative_down: Option<String>,
+    /// Of the session: the most bytes a second to peers while its alternative rates hold
+    #[arg(long, value_name = "RATE")]
+    alternative_up: Option<String>,
     #[command(flatten)]
     pub(crate) state: StateArgs,
 }
@@ -275,6 +314,8 @@ impl LimitArgs {
             ("slots", &self.slots),
             ("peers_per_torrent", &self.peers_per_torrent),
             ("slots_per_torrent", &self.slots_per_torrent),
+            ("alternative_down", &self.alternative_down),
+            ("alternative_up", &self.alternative_up),
         ])
     }
 }
@@ -355,6 +396,12 @@ pub(crate) struct RuleArgs {
     /// Where the data of its torrents goes, from the root
     #[arg(long, value_name = "DIR")]
     folder: Option<String>,
+    /// Where it lies until everything wanted is there, from the root, or `none`
+    #[arg(long, value_name = "DIR")]
+    incomplete: Option<String>,
+    /// The route that its torrents take; `none` for the default one
+    #[arg(long, value_name = "NAME")]
+    route: Option<String>,
 }
 
 impl RuleArgs {
@@ -364,6 +411,8 @@ impl RuleArgs {
             ("down", &self.down),
             ("up", &self.up),
             ("folder", &self.folder),
+            ("incomplete", &self.incomplete),
+            ("route", &self.route),
         ];
         let mut rules = said(&rates);
         rules.extend(self.share.rules());
@@ -454,18 +503,27 @@ pub(crate) enum TagDo {
     },
 }
 
-/// Give torrents of the running node another name or remark in its list; their files keep their names
+/// Give torrents of the running node another name or remark in its list, or their files other names
+///
+/// A name in the list changes no file. With --file or --folder, a file or folder of theirs gets another path, written from the folder that
+/// the torrent's own file or folder is in, such as album/a.flac.
 #[derive(Debug, Args)]
 pub(crate) struct RenameArgs {
     /// Torrents, as for `shoal list`
     #[arg(value_name = "TORRENT")]
     pub(crate) torrents: String,
     /// The name; empty for the torrent's own
-    #[arg(value_name = "NAME", required_unless_present = "comment")]
+    #[arg(value_name = "NAME", required_unless_present_any = ["comment", "file", "folder"])]
     pub(crate) name: Option<String>,
     /// A remark; empty for the torrent's own
     #[arg(long, value_name = "TEXT")]
     pub(crate) comment: Option<String>,
+    /// Another path of a file
+    #[arg(long, num_args = 2, value_names = ["OLD", "NEW"], conflicts_with_all = ["name", "comment", "folder"])]
+    pub(crate) file: Option<Vec<String>>,
+    /// Another path of a folder
+    #[arg(long, num_args = 2, value_names = ["OLD", "NEW"], conflicts_with_all = ["name", "comment"])]
+    pub(crate) folder: Option<Vec<String>>,
     #[command(flatten)]
     pub(crate) state: StateArgs,
 }

@@ -2,16 +2,12 @@
 //!
 //! Invariant: the password is in a file, is read once, and appears in no message.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
+use shoal_node::{PasswordError, told_password};
 use shoal_transport::Proxy;
 
 use crate::exit::{Exit, Failure};
-
-/// More than any password that a proxy could be told, with its line's end.
-const MAX_FILE_BYTES: u64 = 1024;
 
 pub(super) fn parse(text: &str) -> Result<Proxy, String> {
     text.parse::<Proxy>().map_err(|error| error.to_string())
@@ -28,17 +24,12 @@ pub(super) fn read(
     let (Some(proxy), Some(path)) = (proxy, password) else {
         return Ok(proxy.cloned());
     };
-    let mut text = String::new();
-    let opened = File::open(path).map(|file| file.take(MAX_FILE_BYTES));
-    let read = opened.and_then(|mut file| file.read_to_string(&mut text));
-    let shown = path.display();
-    read.map_err(|error| {
-        let message = format!("cannot read the proxy's password from {shown}: {error}");
-        Failure::new(Exit::Unusable, message)
+    let told = told_password(proxy.clone(), path).map_err(|error| {
+        let exit = match &error {
+            PasswordError::File(..) => Exit::Unusable,
+            PasswordError::Refused(..) => Exit::Usage,
+        };
+        Failure::new(exit, error.to_string())
     })?;
-    let password = text.strip_suffix('\n').unwrap_or(&text);
-    let password = password.strip_suffix('\r').unwrap_or(password);
-    let told = proxy.clone().with_password(password);
-    let told = told.map_err(|error| Failure::new(Exit::Usage, format!("{shown}: {error}")))?;
     Ok(Some(told))
 }

@@ -161,11 +161,11 @@ fn interrupted() -> Failure {
 }
 
 fn exists(target: &Path) -> Failure {
-    let then = "it is there already; use --force to overwrite it, or -o for another";
+    let then = "it is there already; use --force to overwrite it, or name another";
     Failure::at(Exit::Unusable, "cannot write the torrent", target, then)
 }
 
-fn refuse_overwriting(target: &Path, force: bool) -> Result<(), Failure> {
+pub(super) fn refuse_overwriting(target: &Path, force: bool) -> Result<(), Failure> {
     match target.symlink_metadata() {
         Ok(there) if there.is_dir() => {
             let then = "it is a folder; name a file in it";
@@ -182,7 +182,7 @@ fn refuse_overwriting(target: &Path, force: bool) -> Result<(), Failure> {
 }
 
 /// Writes beside the target and renames, so that nobody sees half of it.
-fn write(bytes: &[u8], target: &Path, force: bool) -> Result<(), Failure> {
+pub(super) fn write(bytes: &[u8], target: &Path, force: bool) -> Result<(), Failure> {
     let failed = |error: io::Error| write_failure(target, &error);
     let mut file = beside(target)?;
     file.write_all(bytes).map_err(failed)?;
@@ -214,7 +214,7 @@ fn write_failure(target: &Path, error: &io::Error) -> Failure {
         io::ErrorKind::AlreadyExists => return exists(target),
         io::ErrorKind::NotFound => "there is no such folder; create it".to_owned(),
         // The error itself may name a file of ours that nobody knows.
-        kind => format!("{kind}; choose another place with -o"),
+        kind => format!("{kind}; choose another place"),
     };
     Failure::at(Exit::Unusable, "cannot write the torrent", target, then)
 }

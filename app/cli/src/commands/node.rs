@@ -1,6 +1,21 @@
 //! `shoal up` runs a node; the other commands here speak to the one that runs.
 
+mod folders;
 pub(super) mod peer;
+mod route;
+
+pub(super) use route::route;
+
+mod import;
+
+pub(super) use import::import;
+
+mod down;
+mod filter;
+mod hook;
+mod schedule;
+mod watch;
+
 pub(super) mod priority;
 pub(super) mod tracker;
 pub(super) mod webseed;
@@ -9,30 +24,39 @@ use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsStr;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use shoal_engine::OWN_ROUTE;
 use shoal_metainfo::metainfo::Limits;
 use shoal_node::message::{
-    Add, Assignment, CarrierKind, Change, ErrorKind, Fate, Reply, Request, Torrent,
+    Add, Assignment, CarrierKind, Change, ErrorKind, Fate, Reply, Request, RouteRequest, Torrent,
 };
 use shoal_node::values;
-use shoal_node::{Client, ClientError, Node, NodeSettings};
+use shoal_node::{Client, ClientError, NetworkSettings, Node, NodeSettings, has_own_route};
 use shoal_store::{Database, StoreError};
 use shoal_transport::ControlListener;
 
 use super::Done;
-use super::show::is_magnet;
+use super::show::{is_magnet, running};
 use super::transfer::{LEAVE_AT_ONCE, runtime};
 use crate::args::{
     AddArgs, CategoryArgs, CategoryDo, LimitArgs, ListArgs, NamedArgs, QueueArgs, RemoveArgs,
-    RenameArgs, RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey, StateArgs, TagArgs, TagDo,
-    UpArgs,
+    RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey, StateArgs, TagArgs, TagDo, UpArgs,
 };
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::output::event::{Banned, Event, Listening};
+use crate::output::event::{Banned, Event, Listening, Span};
 use crate::signals::Interrupt;
-use crate::{journal_path, listen, torrent_file};
+use crate::{journal_path, listen, signals, torrent_file};
+
+pub(super) use down::down;
+pub(super) use filter::filter;
+pub(super) use hook::hook;
+pub(super) use schedule::schedule;
+pub(super) use watch::watch;
+
+pub(super) use folders::{relocate, rename};
 
 const SOCKET: &str = "node.sock";
 
@@ -58,8 +82,13 @@ pub(super) fn up(args: &UpArgs, output: &mut Output) -> Done {
         let folder = journal_path::state_folder("", args.state.state_dir.as_deref())?;
         let journals = journal_path::state_folder("journals", args.state.state_dir.as_deref())?;
         let database = Database::open(&folder.join(DATABASE)).await?;
-        let engine = listen::start(&args.network, &args.state).await?;
-        let addresses = engine.listening().to_vec();
+        let set = NetworkSettings::read(&database).await?;
+        // What is stored of the default route holds where a person says nothing else.
+        let own_route_said = args.network.says_route() || !has_own_route(&database).await?;
+        let engine = match own_route_said {
+            true => listen::start_with(&args.network, &args.state, &set).await?,
+            false => listen::closed(&args.network, &set).await?,
+        };
         let told = [
             ("queue.downloads", args.max_downloads),
             ("queue.seeds", args.max_seeds),
@@ -72,12 +101,21 @@ pub(super) fn up(args: &UpArgs, output: &mut Output) -> Done {
             overrides: told.collect(),
             limits: args.network.limits(),
             session: args.network.session(),
+            network: listen::network(&args.network, &args.state, &set)?,
+            own_route_said,
         };
         let node = Node::start(engine, database, settings).await?;
+        let addresses = listening(&node).await?;
         let serving = tokio::spawn(shoal_node::serve(control, node.clone()));
         let shown = output.show(&Event::Listening(Listening { addresses }));
         if shown.is_ok() {
-            interrupt.wait().await;
+            tokio::select! {
+                () = interrupt.wait() => {}
+                () = node.told_to_end() => {
+                    signals::end_this();
+                    interrupt.wait().await;
+                }
+            }
         }
         // Nobody is heard any more, and the next node can have the socket.
         serving.abort();
@@ -88,6 +126,18 @@ pub(super) fn up(args: &UpArgs, output: &mut Output) -> Done {
     // A disk that does not answer must not keep the process.
     runtime.shutdown_background();
     done
+}
+
+/// Where peers may connect by the default route.
+async fn listening(node: &Node) -> Result<Vec<SocketAddr>, Failure> {
+    let asked = node.ask(Request::Route(RouteRequest::List {}), None).await;
+    let reply = asked.map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
+    let Reply::Routes { mut routes } = reply else {
+        return Ok(Vec::new());
+    };
+    routes.retain(|route| route.name == OWN_ROUTE);
+    let own = routes.pop();
+    Ok(own.map_or_else(Vec::new, |route| route.listening))
 }
 
 async fn control(state: &StateArgs) -> Result<ControlListener, Failure> {
@@ -109,8 +159,8 @@ async fn control(state: &StateArgs) -> Result<ControlListener, Failure> {
     })
 }
 
-/// Gives the running node a torrent.
-pub(super) fn add(args: &AddArgs, output: &mut Output) -> Done {
+/// What is told of a torrent as it is added.
+fn told(args: &AddArgs) -> Result<Add, Failure> {
     let mut add = Add {
         directory: args.output.as_deref().map(folder).transpose()?,
         current: env::current_dir()
@@ -121,6 +171,7 @@ pub(super) fn add(args: &AddArgs, output: &mut Output) -> Done {
         top: args.top.then_some(true),
         name: args.name.clone(),
         category: args.category.clone(),
+        layout: args.layout.clone(),
         tags: args.tags.iter().cloned().collect(),
         rules: args.rules(),
         priorities: args
@@ -133,6 +184,16 @@ pub(super) fn add(args: &AddArgs, output: &mut Output) -> Done {
         peers: args.peers.clone(),
         ..Add::default()
     };
+    if let Some(until) = &args.incomplete {
+        let until = folders::until_complete(until)?;
+        add.rules.insert("incomplete".to_owned(), until);
+    }
+    Ok(add)
+}
+
+/// Gives the running node a torrent.
+pub(super) fn add(args: &AddArgs, output: &mut Output) -> Done {
+    let mut add = told(args)?;
     let link = args.source.to_str().filter(|text| is_magnet(text));
     let file = match link {
         Some(_) if args.select.is_some() => {
@@ -358,15 +419,6 @@ pub(super) fn tag(args: TagArgs, output: &mut Output) -> Done {
     ask(&args.state, &request, &[], output)
 }
 
-/// Names and remarks.
-pub(super) fn rename(args: RenameArgs, output: &mut Output) -> Done {
-    let request = changed(args.torrents, |change| {
-        change.name = args.name;
-        change.comment = args.comment;
-    });
-    ask(&args.state, &request, &[], output)
-}
-
 /// Settings.
 pub(super) fn settings(args: SettingsArgs, output: &mut Output) -> Done {
     let request = match args.does.unwrap_or(SettingsDo::List) {
@@ -461,6 +513,42 @@ fn show(reply: Reply, output: &mut Output) -> Done {
                 output.show(&Event::TorrentWebSeed(seed.into()))?;
             }
         }
+        Reply::Shown(shown) => running::say(shown, output)?,
+        Reply::Routes { routes } => {
+            for route in routes {
+                output.show(&Event::Route(route.into()))?;
+            }
+        }
+        Reply::Interfaces { interfaces } => {
+            for interface in interfaces {
+                output.show(&Event::Interface(interface.into()))?;
+            }
+        }
+        // These come where they are waited for, one after the other.
+        Reply::Import { .. } => {}
+        Reply::AddressLists { lists } => {
+            for list in lists {
+                output.show(&Event::AddressList(list.into()))?;
+            }
+        }
+        Reply::Address(tested) => output.show(&Event::Address(tested.into()))?,
+        Reply::Schedule(schedule) => {
+            for span in Span::all(&schedule) {
+                output.show(&Event::Span(span))?;
+            }
+            output.show(&Event::Schedule(schedule.into()))?;
+        }
+        Reply::WatchedFolders { folders } => {
+            for folder in folders {
+                output.show(&Event::Watch(Box::new(folder.into())))?;
+            }
+        }
+        Reply::Hooks { hooks } => {
+            for hook in hooks {
+                output.show(&Event::Hook(hook.into()))?;
+            }
+        }
+        Reply::Ending {} => {}
         // The client has made it an error.
         Reply::Error { message, .. } => return Err(Failure::new(Exit::Failure, message)),
     }

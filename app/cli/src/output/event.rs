@@ -3,12 +3,19 @@
 //! Invariant: `docs/json.md` describes every event with all its fields; fields are `snake_case` with their unit last. A field
 //! is never left out: what is unknown or absent is `null`.
 
+mod import;
+
+pub(crate) use import::{ImportBegun, ImportDone, ImportTorrent};
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 use shoal_engine::TrackerLine;
-use shoal_node::message::{self, Torrent};
+use shoal_node::message::{
+    self, Afterwards, Holds, Now, Occasion, ShownFile, ShownHash, ShownPieces, ShownSession,
+    ShownTorrent, Torrent,
+};
 
 use crate::exit::Failure;
 
@@ -41,6 +48,23 @@ pub(crate) enum Event {
     TorrentWebSeed(TorrentWebSeed),
     Setting(Setting),
     Rules(Rules),
+    Session(Box<ShownSession>),
+    SessionTorrentDetails(Box<ShownTorrent>),
+    SessionFile(Box<ShownFile>),
+    SessionPieces(Box<ShownPieces>),
+    SessionPieceHash(ShownHash),
+    Saved(Saved),
+    Route(Route),
+    Interface(Interface),
+    ImportBegun(ImportBegun),
+    ImportTorrent(Box<ImportTorrent>),
+    ImportDone(ImportDone),
+    AddressList(AddressList),
+    Address(Address),
+    Span(Span),
+    Schedule(Schedule),
+    Watch(Box<Watch>),
+    Hook(Hook),
     Warning(Warning),
     Error(ErrorEvent),
 }
@@ -81,6 +105,22 @@ impl Event {
                 | Event::TorrentWebSeed(_)
                 | Event::Setting(_)
                 | Event::Rules(_)
+                | Event::Session(_)
+                | Event::SessionTorrentDetails(_)
+                | Event::SessionFile(_)
+                | Event::SessionPieces(_)
+                | Event::SessionPieceHash(_)
+                | Event::Saved(_)
+                | Event::Route(_)
+                | Event::Interface(_)
+                | Event::ImportTorrent(_)
+                | Event::ImportDone(_)
+                | Event::AddressList(_)
+                | Event::Address(_)
+                | Event::Span(_)
+                | Event::Schedule(_)
+                | Event::Watch(_)
+                | Event::Hook(_)
                 | Event::Error(_)
         )
     }
@@ -252,6 +292,9 @@ pub(crate) struct SessionTorrent {
     pub(crate) state: &'static str,
     pub(crate) message: Option<String>,
     pub(crate) directory: String,
+    pub(crate) home: Option<String>,
+    pub(crate) moving_to: Option<String>,
+    pub(crate) renamed: BTreeMap<String, String>,
     pub(crate) category: Option<String>,
     pub(crate) tags: BTreeSet<String>,
     pub(crate) position: Option<usize>,
@@ -280,6 +323,9 @@ impl From<Torrent> for SessionTorrent {
             state: torrent.state.name(),
             message: torrent.message,
             directory: torrent.directory,
+            home: torrent.home,
+            moving_to: torrent.moving_to,
+            renamed: torrent.renamed,
             category: torrent.category,
             tags: torrent.tags,
             position: torrent.position,
@@ -437,6 +483,234 @@ impl From<message::Carrier> for Rules {
             name: carrier.name,
             rules: carrier.rules,
             torrents: carrier.torrents,
+        }
+    }
+}
+
+/// A torrent file of a node was written.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Saved {
+    pub(crate) path: String,
+    pub(crate) size_bytes: u64,
+}
+
+/// What torrents of a node may leave by.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Route {
+    pub(crate) name: String,
+    pub(crate) state: &'static str,
+    pub(crate) message: Option<String>,
+    pub(crate) proxy: Option<String>,
+    pub(crate) password_file: Option<String>,
+    pub(crate) bind: Option<String>,
+    pub(crate) dns: Vec<SocketAddr>,
+    pub(crate) listening: Vec<SocketAddr>,
+    pub(crate) torrents: usize,
+}
+
+impl From<message::Route> for Route {
+    fn from(route: message::Route) -> Self {
+        Route {
+            name: route.name,
+            state: route.state.name(),
+            message: route.message,
+            proxy: route.proxy,
+            password_file: route.password_file,
+            bind: route.bind,
+            dns: route.dns,
+            listening: route.listening,
+            torrents: route.torrents,
+        }
+    }
+}
+
+/// What a route can be bound to.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Interface {
+    pub(crate) name: String,
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+impl From<message::Interface> for Interface {
+    fn from(interface: message::Interface) -> Self {
+        Interface {
+            name: interface.name,
+            addresses: interface.addresses,
+        }
+    }
+}
+
+/// A list of addresses that peers must not have.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct AddressList {
+    pub(crate) path: String,
+    pub(crate) ranges: u64,
+    pub(crate) let_pass: u64,
+    pub(crate) bad: u64,
+    pub(crate) first_bad: Vec<BadLine>,
+    pub(crate) left_out: u64,
+    pub(crate) read_unix_s: Option<i64>,
+    pub(crate) message: Option<String>,
+}
+
+/// A line that makes no sense.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct BadLine {
+    pub(crate) line: u32,
+    pub(crate) why: String,
+}
+
+impl From<message::AddressList> for AddressList {
+    fn from(list: message::AddressList) -> Self {
+        let bad = list.first_bad.into_iter().map(|bad| BadLine {
+            line: bad.line,
+            why: bad.why,
+        });
+        AddressList {
+            path: list.path,
+            ranges: list.ranges,
+            let_pass: list.let_pass,
+            bad: list.bad,
+            first_bad: bad.collect(),
+            left_out: list.left_out,
+            read_unix_s: list.read_at,
+            message: list.message,
+        }
+    }
+}
+
+/// Whether peers may have an address.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Address {
+    pub(crate) address: IpAddr,
+    pub(crate) allowed: bool,
+    pub(crate) path: Option<String>,
+    pub(crate) line: Option<u32>,
+    pub(crate) first: Option<IpAddr>,
+    pub(crate) last: Option<IpAddr>,
+}
+
+impl From<message::TestedAddress> for Address {
+    fn from(tested: message::TestedAddress) -> Self {
+        let forbidden = tested.forbidden;
+        Address {
+            address: tested.address,
+            allowed: forbidden.is_none(),
+            line: forbidden.as_ref().map(|forbidden| forbidden.line),
+            first: forbidden.as_ref().map(|forbidden| forbidden.first),
+            last: forbidden.as_ref().map(|forbidden| forbidden.last),
+            path: forbidden.map(|forbidden| forbidden.path),
+        }
+    }
+}
+
+/// A span of the schedule.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Span {
+    pub(crate) number: usize,
+    pub(crate) times: String,
+    pub(crate) holds: Holds,
+    pub(crate) down: Option<String>,
+    pub(crate) up: Option<String>,
+}
+
+impl Span {
+    /// Those of a schedule, as commands number them.
+    pub(crate) fn all(schedule: &message::Schedule) -> Vec<Span> {
+        let spans = (1..).zip(&schedule.spans);
+        let shown = |(number, span): (usize, &message::Span)| Span {
+            number,
+            times: span.times.clone(),
+            holds: span.holds,
+            down: span.down.clone(),
+            up: span.up.clone(),
+        };
+        spans.map(shown).collect()
+    }
+}
+
+/// What holds at present.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Schedule {
+    pub(crate) now: Now,
+    pub(crate) holds: Holds,
+    pub(crate) down_bytes_per_s: Option<u64>,
+    pub(crate) up_bytes_per_s: Option<u64>,
+    pub(crate) until: Option<String>,
+}
+
+impl From<message::Schedule> for Schedule {
+    fn from(schedule: message::Schedule) -> Self {
+        Schedule {
+            now: schedule.now,
+            holds: schedule.holds,
+            down_bytes_per_s: schedule.down_bytes_per_s,
+            up_bytes_per_s: schedule.up_bytes_per_s,
+            until: schedule.until,
+        }
+    }
+}
+
+/// A watched folder.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Watch {
+    pub(crate) path: String,
+    pub(crate) recursive: bool,
+    pub(crate) then: Afterwards,
+    pub(crate) directory: Option<String>,
+    pub(crate) category: Option<String>,
+    pub(crate) tags: BTreeSet<String>,
+    pub(crate) rules: BTreeMap<String, String>,
+    pub(crate) added: u64,
+    pub(crate) message: Option<String>,
+    pub(crate) refused: Vec<RefusedFile>,
+}
+
+/// A file of a watched folder that was refused.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct RefusedFile {
+    pub(crate) path: String,
+    pub(crate) why: String,
+}
+
+impl From<message::WatchedFolder> for Watch {
+    fn from(folder: message::WatchedFolder) -> Self {
+        let message::Watch {
+            recursive,
+            then,
+            add,
+        } = folder.watch;
+        let refused = folder.refused.into_iter().map(|file| RefusedFile {
+            path: file.path,
+            why: file.why,
+        });
+        Watch {
+            path: folder.path,
+            recursive,
+            then,
+            directory: add.directory,
+            category: add.category,
+            tags: add.tags,
+            rules: add.rules,
+            added: folder.added,
+            message: folder.message,
+            refused: refused.collect(),
+        }
+    }
+}
+
+/// A program that runs when something happens.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Hook {
+    pub(crate) on: Occasion,
+    pub(crate) program: Vec<String>,
+}
+
+impl From<message::Hook> for Hook {
+    fn from(hook: message::Hook) -> Self {
+        Hook {
+            on: hook.on,
+            program: hook.program,
         }
     }
 }

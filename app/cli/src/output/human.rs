@@ -1,16 +1,22 @@
 //! What events say to people, as lines.
 
+mod import;
+mod node;
+
 use std::collections::BTreeMap;
 
 use super::event::{
-    Checked, Complete, Created, Event, FileEvent, MagnetEvent, Metadata, Peer, Progress, Rules,
-    Scrape, SessionTorrent, Setting, Started, Stopped, SwarmFigures, TorrentEvent, TorrentFile,
-    TorrentTracker, Tracker, WebSeed,
+    Address, AddressList, Checked, Complete, Created, Event, FileEvent, Hook, MagnetEvent,
+    Metadata, Peer, Progress, Route, Rules, Schedule, Scrape, SessionTorrent, Setting, Span,
+    Started, Stopped, SwarmFigures, TorrentEvent, TorrentFile, TorrentTracker, Tracker, Watch,
+    WebSeed,
 };
+use shoal_node::message::{Afterwards, Holds, Now};
+
 use super::text::Line;
 use crate::units::{PieceLength, Seconds, Size, Timestamp};
 
-/// Runs of wrong pieces that are listed of one file; JSON has them all.
+/// Runs of pieces that are listed at once; JSON has them all.
 const MAX_RUNS_SHOWN: usize = 10;
 
 /// What `event` says.
@@ -56,6 +62,27 @@ pub(super) fn lines(event: &Event) -> Vec<Line> {
         }
         Event::Setting(setting) => show_setting(setting),
         Event::Rules(rules) => vec![show_rules(rules)],
+        Event::Session(session) => node::session(session),
+        Event::SessionTorrentDetails(torrent) => node::torrent(torrent),
+        Event::SessionFile(file) => vec![node::file(file)],
+        Event::SessionPieces(pieces) => node::pieces(pieces),
+        Event::SessionPieceHash(hash) => vec![node::hash(hash)],
+        Event::Saved(saved) => vec![Line::field("torrent", &saved.path)],
+        Event::Route(route) => show_route(route),
+        Event::Interface(interface) => vec![Line::plain(format!(
+            "{}  {}",
+            interface.name,
+            listed(&interface.addresses)
+        ))],
+        Event::ImportBegun(begun) => vec![import::begun(begun)],
+        Event::ImportTorrent(torrent) => import::torrent(torrent),
+        Event::ImportDone(done) => vec![import::done(done)],
+        Event::AddressList(list) => show_address_list(list),
+        Event::Address(address) => vec![show_address(address)],
+        Event::Watch(watch) => show_watch(watch),
+        Event::Hook(hook) => vec![show_hook(hook)],
+        Event::Span(span) => vec![show_span(span)],
+        Event::Schedule(schedule) => vec![show_schedule(schedule)],
         Event::Warning(warning) => vec![Line::bad("warning: ").then(&warning.message)],
         // The line for people goes to standard error.
         Event::Error(_) => Vec::new(),
@@ -372,6 +399,149 @@ fn show_rules(rules: &Rules) -> Line {
     Line::plain(format!("{name}  {torrents}  {words}").trim_end().to_owned())
 }
 
+/// What it is, and why it cannot be taken.
+fn show_route(route: &Route) -> Vec<Line> {
+    let torrents = count(route.torrents, "torrent");
+    let mut line = format!("{}  {}  {torrents}", route.name, route.state);
+    let said = [
+        ("proxy", route.proxy.clone()),
+        ("password-file", route.password_file.clone()),
+        ("bind", route.bind.clone()),
+        ("dns", some(listed(&route.dns))),
+        ("listening", some(listed(&route.listening))),
+    ];
+    for (word, text) in said {
+        line.extend(text.map(|text| format!("  {word}={text}")));
+    }
+    let wrong = route.message.as_ref();
+    let wrong = wrong.map(|message| Line::bad("      ").then(message));
+    std::iter::once(Line::plain(line)).chain(wrong).collect()
+}
+
+fn listed<T: ToString>(all: &[T]) -> String {
+    let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+    all.join(",")
+}
+
+fn some(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// A line for the list, and one for each line of it that makes no sense.
+fn show_address_list(list: &AddressList) -> Vec<Line> {
+    let ranges = usize::try_from(list.ranges).unwrap_or(usize::MAX);
+    let mut line = format!("{}  {}", list.path, count(ranges, "range"));
+    for (number, what) in [
+        (list.let_pass, "let pass"),
+        (list.bad, "bad"),
+        (list.left_out, "left out"),
+    ] {
+        if number > 0 {
+            line += &format!("  {number} {what}");
+        }
+    }
+    let mut lines = vec![Line::plain(line)];
+    let wrong = list.message.iter();
+    lines.extend(wrong.map(|message| Line::bad("      ").then(message)));
+    let bad = list.first_bad.iter();
+    lines.extend(bad.map(|bad| Line::plain(format!("      line {}: {}", bad.line, bad.why))));
+    lines
+}
+
+fn show_address(address: &Address) -> Line {
+    match (&address.path, address.line, address.first, address.last) {
+        (Some(path), Some(line), Some(first), Some(last)) => {
+            let what = format!("line {line} of {path} forbids {first}-{last}");
+            Line::bad("forbidden: ").then(format!("{}: {what}", address.address))
+        }
+        _ => Line::good("allowed: ").then(address.address.to_string()),
+    }
+}
+
+fn show_span(span: &Span) -> Line {
+    let rate = |word: &str, rate: &Option<String>| {
+        let rate = rate.as_ref();
+        rate.map_or_else(String::new, |rate| format!(" {word}={rate}"))
+    };
+    let holds = match span.holds {
+        Holds::Normal => "the rates of the session".to_owned(),
+        Holds::Alternative => "its alternative rates".to_owned(),
+        Holds::Pause => "nothing moves".to_owned(),
+        Holds::Rates => format!("rates:{}{}", rate("down", &span.down), rate("up", &span.up)),
+    };
+    Line::plain(format!("{:>4}  {:<24}  {holds}", span.number, span.times))
+}
+
+fn show_schedule(schedule: &Schedule) -> Line {
+    let rate = |rate: Option<u64>| {
+        rate.map_or_else(|| "all".to_owned(), |rate| format!("{}/s", Size(rate)))
+    };
+    let (down, up) = (
+        rate(schedule.down_bytes_per_s),
+        rate(schedule.up_bytes_per_s),
+    );
+    let what = match schedule.holds {
+        Holds::Pause => "nothing moves".to_owned(),
+        Holds::Normal => format!("normal rates: {down} down, {up} up"),
+        Holds::Alternative => format!("alternative rates: {down} down, {up} up"),
+        Holds::Rates => format!("rates of their own: {down} down, {up} up"),
+    };
+    let until = match (&schedule.until, schedule.now) {
+        (Some(until), _) => format!(", until {until}"),
+        (None, Now::Auto) => String::new(),
+        (None, _) => ", until told otherwise".to_owned(),
+    };
+    Line::label("now ").then(format!("{what}{until}"))
+}
+
+/// A line for the folder, and one for each of its files that was refused.
+fn show_watch(watch: &Watch) -> Vec<Line> {
+    let mut line = watch.path.clone();
+    if watch.recursive {
+        line += "  and below";
+    }
+    line += match watch.then {
+        Afterwards::Keep => "",
+        Afterwards::Rename => "  then rename",
+        Afterwards::Delete => "  then delete",
+    };
+    line.extend(
+        watch
+            .directory
+            .iter()
+            .map(|folder| format!("  into {folder}")),
+    );
+    let category = watch.category.iter().map(|name| format!("  ({name})"));
+    let tags = watch.tags.iter().map(|name| format!("  #{name}"));
+    line.extend(category.chain(tags));
+    if !watch.rules.is_empty() {
+        line += "  ";
+        line += &words(&watch.rules);
+    }
+    line += &format!("  {} added", watch.added);
+    let message = watch
+        .message
+        .iter()
+        .map(|message| Line::bad("      ").then(message));
+    let refused = watch.refused.iter();
+    let refused = refused
+        .map(|file| Line::bad("      refused: ").then(format!("{}: {}", file.path, file.why)));
+    std::iter::once(Line::plain(line))
+        .chain(message)
+        .chain(refused)
+        .collect()
+}
+
+/// Its arguments as one sees where each begins.
+fn show_hook(hook: &Hook) -> Line {
+    let words: Vec<String> = hook
+        .program
+        .iter()
+        .map(|word| format!("{word:?}"))
+        .collect();
+    Line::plain(format!("{:<8}  {}", hook.on.name(), words.join(" ")))
+}
+
 fn show_started(started: &Started) -> Line {
     let have = if started.verified_bytes == 0 {
         String::new()
@@ -477,20 +647,28 @@ fn show_wrong_file(file: &FileEvent) -> Line {
     if file.state == "missing" || file.wrong_pieces.is_empty() {
         return line;
     }
-    let shown = file.wrong_pieces.iter().take(MAX_RUNS_SHOWN);
-    let mut runs: Vec<String> = shown
-        .map(|[first, last]| match first == last {
-            true => first.to_string(),
-            false => format!("{first}-{last}"),
-        })
-        .collect();
-    if file.wrong_pieces.len() > MAX_RUNS_SHOWN {
-        runs.push(format!(
-            "and {} more runs",
-            file.wrong_pieces.len() - MAX_RUNS_SHOWN
-        ));
+    line.then(format!(" (pieces {})", runs(&file.wrong_pieces)))
+}
+
+/// Runs of numbers, the first of them.
+fn runs(runs: &[[u32; 2]]) -> String {
+    let shown = runs.iter().take(MAX_RUNS_SHOWN);
+    let mut shown: Vec<String> = shown.map(|&[first, last]| run(first, last)).collect();
+    shown.extend(more_runs(runs.len()));
+    shown.join(", ")
+}
+
+fn run(first: u32, last: u32) -> String {
+    match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
     }
-    line.then(format!(" (pieces {})", runs.join(", ")))
+}
+
+/// Says that there are more than are shown.
+fn more_runs(count: usize) -> Option<String> {
+    let more = count.checked_sub(MAX_RUNS_SHOWN).filter(|&more| more > 0)?;
+    Some(format!("and {more} more runs"))
 }
 
 fn show_checked(checked: &Checked) -> Line {

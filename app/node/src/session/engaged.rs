@@ -19,7 +19,7 @@ impl Session {
                 entry.told_late = true;
                 None
             }
-            Run::Idle | Run::Searching(..) | Run::Stopping(_) | Run::Erasing => None,
+            Run::Idle | Run::Searching(..) | Run::Moving | Run::Stopping(_) | Run::Erasing => None,
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a category is there with all that it is below, and no torrent is in a category or has a tag that is not there.
 
+use super::folders::Folders;
 use super::{Answer, NodeError, Session};
 use crate::connections::SessionLimits;
 use crate::entry::Entry;
@@ -9,7 +10,7 @@ use crate::message::{Assignment, Carrier, CarrierKind, Reply};
 use crate::rules_text;
 use crate::settings::Settings;
 use shoal_session::queue;
-use shoal_session::rules::{self, CategoryName, Effective, Rules, TagName};
+use shoal_session::rules::{self, CategoryName, Effective, Rules, TagName, Told};
 use shoal_store::{Carrier as Kind, Database, StoreError, TorrentOptions};
 use std::collections::BTreeMap;
 
@@ -69,6 +70,10 @@ impl Carriers {
         };
         let session = Rules {
             folder: settings.folder_data.clone(),
+            incomplete: match &settings.folder_incomplete {
+                Some(folder) => Told::Some(folder.clone()),
+                None => Told::Inherit,
+            },
             ..self.session.clone()
         };
         rules::effective(
@@ -101,8 +106,15 @@ impl Session {
         let mut settings = self.settings.clone();
         let stored = settings.assign(assignments).map_err(NodeError::Usage)?;
         self.database.set(&stored).await?;
+        let moves = self.settings.folder_data != settings.folder_data
+            || self.settings.folder_incomplete != settings.folder_incomplete;
+        let before = moves.then(|| self.all_folders());
         self.settings = settings;
         self.tell_queue_settings();
+        if let Some(before) = before {
+            let when = self.settings.when_session_moved;
+            self.all_go_along(before, when).await?;
+        }
         let settings = self.settings.shown();
         Ok(Reply::Settings { settings })
     }
@@ -121,15 +133,21 @@ impl Session {
         told.map_err(|_| NodeError::Stopped)
     }
 
-    fn tell_queue_settings(&mut self) {
-        let settings = self.settings.queue(self.carriers.session.share_limits());
+    pub(super) fn tell_queue_settings(&mut self) {
+        let mut settings = self.settings.queue(self.carriers.session.share_limits());
+        if self.hours.hold_everything() {
+            settings.max_active = Some(0);
+        }
         self.tell(queue::Input::Settings(settings));
     }
 
     /// What the queue has to know of a torrent.
     pub(super) fn queued(&self, entry: &Entry) -> queue::Torrent {
         let held = self.carriers.effective(&entry.options, &self.settings);
-        entry.queued(held.own_limits())
+        queue::Torrent {
+            wish: self.wish_at_this_hour(entry.wish),
+            ..entry.queued(held.own_limits())
+        }
     }
 
     pub(super) fn shown_carriers(&self, kind: CarrierKind) -> Reply {
@@ -143,6 +161,7 @@ impl Session {
             CarrierKind::Session => {
                 let mut session = carrier("", &self.carriers.session, present().count());
                 session.rules.extend(self.connections.shown());
+                session.rules.extend(self.hours.alternative_words());
                 vec![session]
             }
             CarrierKind::Category => {
@@ -189,7 +208,21 @@ impl Session {
         if kind == CarrierKind::Session {
             connections.take(&mut said).map_err(NodeError::Usage)?;
         }
+        let alternative = match kind {
+            CarrierKind::Session => self.told_alternative(&mut said)?,
+            CarrierKind::Category | CarrierKind::Tag => None,
+        };
         rules_text::tell(&mut rules, &said).map_err(NodeError::Usage)?;
+        self.routes.check(&said, &rules)?;
+        let folders = rules.folder.is_some() || rules.incomplete != Told::Inherit;
+        if kind == CarrierKind::Session && folders {
+            let what =
+                "the folders of the session are the settings folder.data and folder.incomplete";
+            return Err(NodeError::Usage(what.to_owned()));
+        }
+        if let Some(alternative) = alternative {
+            self.set_alternative(alternative).await?;
+        }
         for above in names {
             let nothing = Rules::default();
             self.database
@@ -204,12 +237,18 @@ impl Session {
             self.set_connections(connections).await?;
         }
         self.groups.changed(stored(kind), name, Some(&rules));
+        let moves = said.contains_key("folder") || said.contains_key("incomplete");
+        let before = moves.then(|| self.all_folders());
         match kind {
             CarrierKind::Session => self.carriers.session = rules,
             CarrierKind::Category => drop(self.carriers.categories.insert(name.to_owned(), rules)),
             CarrierKind::Tag => drop(self.carriers.tags.insert(name.to_owned(), rules)),
         }
         self.all_rules_changed(kind);
+        if let Some(before) = before {
+            let when = self.settings.when_category_moved;
+            self.all_go_along(before, when).await?;
+        }
         Ok(self.shown_carriers(kind))
     }
 
@@ -274,6 +313,9 @@ impl Session {
                 _ => options.tags.retain(|own| !is_gone(own)),
             }
             if options != *entry.options {
+                let held = self.carriers.effective(&entry.options, &self.settings);
+                let when = self.settings.when_category_set;
+                let options = self.go_along(entry, &Folders::of(&held), options, when);
                 told.push((entry.id, options));
             }
         }
@@ -295,6 +337,9 @@ impl Session {
         if kind == CarrierKind::Session {
             self.tell_queue_settings();
             self.limit_everything();
+            for id in self.entries.keys().copied().collect::<Vec<i64>>() {
+                self.follow_route(id);
+            }
             return;
         }
         let ids: Vec<i64> = self.entries.keys().copied().collect();

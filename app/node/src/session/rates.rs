@@ -59,6 +59,11 @@ impl Groups {
 impl Session {
     /// The rates of everything: as the session says, or else as the node was started.
     pub(super) fn limit_everything(&self) {
+        self.engine.handle().set_limits(self.limits_of_everything());
+    }
+
+    /// Those that hold at this hour.
+    pub(super) fn limits_of_everything(&self) -> RateLimits {
         let said = &self.carriers.session;
         let own = rates(said);
         let limits = RateLimits {
@@ -71,7 +76,7 @@ impl Session {
                 _ => own.up_bytes_per_s,
             },
         };
-        self.engine.handle().set_limits(limits);
+        self.hours.limits(limits)
     }
 
     /// What holds for a torrent is perhaps something else, also while it runs.
@@ -95,5 +100,6 @@ impl Session {
             drop(limited.and_then(|()| handle.set_limit_groups(&groups)));
         }
         self.tell(queue::Input::Limits(key(id), held.own_limits()));
+        self.follow_route(id);
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! Invariant: each run of a torrent has a number, and news of an earlier one changes nothing.
 
+use super::moving::Moved;
 use super::rates::rates;
 use super::telling::verify;
 use super::tracker::parsed;
 use super::{Session, key, unix_now};
 use crate::entry::{Entry, Run, Source};
-use crate::journal;
+use crate::message::Occasion;
+use crate::{journal, places};
 use shoal_engine::{
     AddMagnet, AddTorrent, Change, CommandError, EngineError, FoundTorrent, MagnetError,
     MagnetHandle, TorrentHandle,
@@ -19,8 +21,9 @@ use shoal_store::{Files, Removing, TorrentOptions};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 /// How soon a torrent is tried again whose name is still in use.
@@ -68,6 +71,10 @@ pub(super) enum News {
     Again,
     /// Its data was removed, or why not.
     Erased(Result<Removed, EngineError>),
+    /// The move of its data has ended.
+    Moved(Box<Moved>),
+    /// It could not be moved, and now perhaps can.
+    MoveAgain,
     /// What was told of its files holds, or why not.
     Settled(Result<(), CommandError>),
     /// What a magnet link means.
@@ -82,6 +89,12 @@ impl Session {
         };
         match std::mem::replace(&mut entry.run, Run::Idle) {
             Run::Searching(task, _) => task.abort(),
+            Run::Beginning => {
+                if let Some(withdrawn) = &entry.withdrawn {
+                    withdrawn.cancel();
+                }
+                entry.run = Run::Beginning;
+            }
             Run::Running(handle, _) => {
                 entry.run = Run::Stopping(handle.watch());
                 // It hears of it when it has room for messages, and the session does not wait for that.
@@ -148,8 +161,27 @@ impl Session {
             self.forget(id);
             return None;
         }
+        let (searched_by, entry) = (entry.route.take(), self.entries.get(&id)?);
+        let (route, standing) = self.routes.standing(&self.route_of(entry));
+        if let Err(why) = standing {
+            self.await_route(id, route, &why);
+            return None;
+        }
+        // A search by another route is no good, and ends.
+        let search = search.filter(|_| searched_by.as_ref() == Some(&route));
+        let entry = self.entries.get_mut(&id)?;
         let trackers = &self.settings.add_trackers;
         let mut begin = begin(entry, &self.journals, trackers, search);
+        let withdrawn = CancellationToken::new();
+        match &mut begin {
+            Begin::Torrent(add) => {
+                add.route = Some(route.to_string());
+                add.withdrawn = withdrawn.clone();
+            }
+            Begin::Magnet(add) => add.route = Some(route.to_string()),
+        }
+        entry.no_way = self.shut_ways.get(&*route).cloned();
+        (entry.route, entry.withdrawn) = (Some(route), Some(withdrawn));
         if let Begin::Torrent(add) = &mut begin {
             add.limits = rates(&entry.options.rules);
             add.limit_groups = self.groups.of(&self.carriers, &entry.options);
@@ -162,8 +194,13 @@ impl Session {
 
     fn begin_search(&self, id: i64, run: u64, add: AddMagnet) {
         let (engine, news) = (self.engine.handle(), self.news.clone());
+        let entry = self.entries.get(&id);
+        let withdrawn = entry.and_then(|entry| entry.withdrawn.clone());
         tokio::spawn(async move {
-            let begun = engine.add_magnet(add).await.map(Begun::Search);
+            let begun = match withdrawn.is_some_and(|withdrawn| withdrawn.is_cancelled()) {
+                true => Err(EngineError::Withdrawn),
+                false => engine.add_magnet(add).await.map(Begun::Search),
+            };
             drop(news.send((id, run, News::Begun(begun))).await);
         });
     }
@@ -196,12 +233,23 @@ impl Session {
     }
 
     async fn begun(&mut self, id: i64, run: u64, begun: Result<Begun, EngineError>) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.withdrawn = None;
+        }
         let run = match begun {
             Ok(Begun::Torrent(handle)) => return self.runs(id, handle).await,
             Ok(Begun::Search(search)) => self.wait_for(id, run, search),
             Err(error) => {
-                // No two torrents of a session share a name: this one's is that of a removed one, which takes leave.
-                let later = matches!(error, EngineError::Duplicate);
+                // No two torrents of a session share a name: this one's is that of a removed one, which takes leave, or it does so itself,
+                // by another route. Which route it takes then is seen when it is begun again.
+                let later = matches!(
+                    error,
+                    EngineError::Duplicate
+                        | EngineError::Withdrawn
+                        | EngineError::NoRoute(_)
+                        | EngineError::RouteInChange(_)
+                        | EngineError::OtherRoute
+                );
                 if later {
                     self.again_after(BEGIN_AGAIN, id, run);
                 }
@@ -235,6 +283,7 @@ impl Session {
             self.halt(id);
             self.forget(id);
         }
+        self.follow_route(id);
     }
 
     /// The engine has it. What it has come to until now was told before it was known here.
@@ -245,6 +294,8 @@ impl Session {
         let (torrent, state) = (handle.id(), handle.watch());
         self.running.insert(torrent, id);
         entry.is_complete = false;
+        entry.runs_since = Some(Instant::now());
+        entry.is_located = false;
         entry.settling = 0;
         if std::mem::take(&mut entry.recheck) {
             verify(handle.clone());
@@ -255,6 +306,7 @@ impl Session {
             self.tell_everything(id);
         }
         self.halt_unwanted(id);
+        self.pursue(id);
         let ended = self.ended_early.remove(&torrent);
         let change = Change {
             torrent,
@@ -276,11 +328,15 @@ impl Session {
                 continue;
             };
             self.moved.insert(id);
-            let settled = self
-                .entries
-                .get(&id)
-                .is_some_and(|entry| entry.settling == 0);
-            let is_complete = settled && change.state.borrow().complete;
+            let (complete, location) = {
+                let seen = change.state.borrow();
+                (seen.complete, seen.location.clone())
+            };
+            let entry = self.entries.get(&id);
+            let is_complete = complete && entry.is_some_and(|entry| entry.settling == 0);
+            if let (Some(location), Some(false)) = (location, entry.map(|entry| entry.is_located)) {
+                self.located(id, &location).await;
+            }
             if is_complete {
                 self.completed(id).await;
             }
@@ -330,6 +386,9 @@ impl Session {
             }
             Err(error) => Err(error.to_string()),
         };
+        if done.is_ok() {
+            self.count_gone(&[id]).await;
+        }
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
@@ -379,6 +438,12 @@ impl Session {
     }
 
     pub(super) async fn learn(&mut self, id: i64, run: u64, news: News) {
+        let news = match news {
+            // Whichever run it is in by now.
+            News::Moved(moved) => return self.moved(id, run, *moved).await,
+            News::MoveAgain => return self.pursue(id),
+            news => news,
+        };
         let current = |entry: &&mut Entry| entry.run_number == run;
         let Some(entry) = self.entries.get_mut(&id).filter(current) else {
             return;
@@ -390,12 +455,16 @@ impl Session {
                 self.tell(queue::Input::Well(key(id)));
             }
             News::Again => self.begin(id, None),
+            // They were heard above.
+            News::Moved(_) | News::MoveAgain => {}
             News::Settled(settled) => self.settled(id, settled).await,
             News::Erased(erased) => self.erased(id, erased).await,
             News::Found(search, found) => {
                 entry.run = Run::Idle;
                 match found {
                     Ok(found) => self.found(id, *search, found).await,
+                    // Its route has ended.
+                    Err(MagnetError::Stopped) => self.begin(id, None),
                     Err(error) => self.fail(id, error.to_string()),
                 }
             }
@@ -410,17 +479,29 @@ impl Session {
         if std::mem::replace(&mut entry.is_complete, true) {
             return;
         }
-        let totals = entry.totals();
+        let (totals, seed_only) = (entry.totals(), entry.options.seed_only);
         // Most that run were complete in an earlier life of the node, which is written down.
         if entry.completed_at.is_none() {
+            if let (true, Run::Running(handle, _)) =
+                (self.settings.recheck_when_complete, &entry.run)
+            {
+                let handle = handle.clone();
+                // The session does not wait for a torrent.
+                tokio::spawn(async move { handle.verify().await });
+            }
             let at = unix_now();
             entry.completed_at = Some(at);
             if let Err(error) = self.database.completed(id, at).await {
                 tracing::warn!(%error, "a completion is not written down");
             }
             self.write_totals(&[(id, totals)]).await;
+            // What was given to be served was complete before.
+            if !seed_only {
+                self.happened(id, Occasion::Complete).await;
+            }
         }
         self.tell(queue::Input::Work(key(id), queue::Work::Seed));
+        self.go_home(id).await;
     }
 
     /// Their runs are over.
@@ -446,13 +527,14 @@ impl Session {
                 true => self.tell(queue::Input::Failed(key(id))),
                 false => self.begin(id, None),
             }
+            self.pursue(id);
         }
     }
 
     /// A magnet link has become a torrent.
     async fn found(&mut self, id: i64, search: MagnetHandle, found: FoundTorrent) {
         let hashes = found.metainfo.info_hashes();
-        self.select_by_link(id, &found.metainfo).await;
+        self.known(id, &found.metainfo).await;
         let kept = self.database.found(id, hashes, &found.file).await;
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
@@ -462,31 +544,60 @@ impl Session {
         }
         entry.hashes = hashes;
         entry.source = Source::Metainfo(found.metainfo);
+        self.name_journal(id).await;
         self.begin(id, Some(search));
+        self.pursue(id);
     }
+}
 
-    /// What the link selects holds where nobody has said more, also after the next start.
-    async fn select_by_link(&mut self, id: i64, metainfo: &Metainfo) {
-        let Some(entry) = self.entries.get_mut(&id) else {
+/// What the completion journal of a torrent is called.
+pub(super) fn journal_name(entry: &Entry) -> String {
+    let named = entry.options.journal.clone();
+    named.unwrap_or_else(|| journal::file_name(entry.hashes.primary(), &entry.directory))
+}
+
+impl Session {
+    /// It is known what a torrent is: which of it is fetched, and under which names. That is in the database before what it is, so that the
+    /// next start fetches no more.
+    async fn known(&mut self, id: i64, metainfo: &Metainfo) {
+        let Some(entry) = self.entries.get(&id) else {
             return;
         };
-        if let (Source::Magnet(magnet), None) = (&entry.source, &entry.selection) {
-            entry.selection = selected(magnet, metainfo);
-            let files = Files {
-                selection: entry.selection.clone(),
-                sequential: entry.sequential,
-                options: TorrentOptions::clone(&entry.options),
-                more: false,
-            };
-            if let Err(error) = self.database.set_files(&[(id, files)]).await {
-                tracing::warn!(torrent = id, %error, "what its link selects is not written down");
-            }
+        let mut selection = entry.selection.clone();
+        // What the link selects holds where nobody has said more.
+        if let (Source::Magnet(magnet), None) = (&entry.source, &selection) {
+            selection = selected(magnet, metainfo);
+        }
+        let mut options = TorrentOptions::clone(&entry.options);
+        self.shape(metainfo, &entry.directory, &mut selection, &mut options);
+        let files = Files {
+            selection,
+            sequential: entry.sequential,
+            options,
+            more: false,
+        };
+        let told = [(id, files)];
+        if let Err(error) = self.database.set_files(&told).await {
+            tracing::warn!(torrent = id, %error, "what of it is fetched is not written down");
+        }
+        let [(_, files)] = told;
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.selection = files.selection;
+            entry.options = files.options.into();
         }
     }
 }
 
 pub(super) fn journal(entry: &Entry, journals: &Path) -> PathBuf {
-    journals.join(journal::file_name(entry.hashes.primary(), &entry.directory))
+    journals.join(journal_name(entry))
+}
+
+/// What the engine has to know of a torrent that does not run to find its data.
+pub(super) fn addition(entry: &Entry, journals: &Path) -> Option<AddTorrent> {
+    match begin(entry, journals, &[], None) {
+        Begin::Torrent(add) => Some(*add),
+        Begin::Magnet(_) => None,
+    }
 }
 
 fn begin(
@@ -504,6 +615,9 @@ fn begin(
         Source::Metainfo(metainfo) => {
             let mut add = AddTorrent::new(Arc::clone(metainfo), entry.directory.clone());
             add.priorities = entry.file_priorities();
+            add.web_seeds = urls(&entry.options.web_seeds);
+            add.tiers = tiers(entry, &trackers);
+            add.renamed = places::paths(&entry.options.renamed);
             add.sequential = entry.sequential;
             add.first_last = entry.options.first_last;
             add.preallocate = entry.options.preallocate;
@@ -541,6 +655,18 @@ fn begin(
             route: None,
         })),
     }
+}
+
+/// Trackers in place of the torrent's own, where a person has said so, and those besides, each in a tier of its own.
+fn tiers(entry: &Entry, besides: &[Url]) -> Option<Vec<Vec<Url>>> {
+    let tiers = entry.options.trackers.as_ref()?.iter();
+    let besides = besides.iter().map(|url| vec![url.clone()]);
+    Some(tiers.map(|tier| urls(tier)).chain(besides).collect())
+}
+
+/// Those that can be read.
+fn urls(texts: &[String]) -> Vec<Url> {
+    texts.iter().filter_map(|url| url.parse().ok()).collect()
 }
 
 /// For each file whether the link selects it (BEP 53); `None` is all.

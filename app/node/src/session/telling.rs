@@ -3,6 +3,7 @@
 //!
 //! Invariant: what is told of several torrents is told of all of them or of none.
 
+use super::folders::Folders;
 use super::running::journal;
 use super::{Answer, NodeError, Session, id_of, key};
 use crate::connections;
@@ -13,7 +14,6 @@ use shoal_session::TorrentKey;
 use shoal_session::queue::{self, Then};
 use shoal_store::{Removing, TorrentOptions, Wish};
 use std::collections::BTreeSet;
-use std::fs;
 
 /// More tags than a person reads.
 const MAX_TAGS: usize = 64;
@@ -34,16 +34,12 @@ impl Session {
                 continue;
             };
             entry.wish = wish;
-            let told = match wish {
-                Wish::Paused => queue::Wish::Paused,
-                Wish::Queued => queue::Wish::Queued,
-                Wish::Forced => queue::Wish::Forced,
-            };
             if wish != Wish::Paused {
                 entry.failure = None;
                 entry.obstacle = None;
                 self.tell(queue::Input::Well(key(id)));
             }
+            let told = self.wish_at_this_hour(wish);
             self.tell(queue::Input::Wish(key(id), told));
         }
         // All at once: a person may have paused thousands.
@@ -118,7 +114,10 @@ impl Session {
         let mut told = Vec::new();
         for &id in &ids {
             if let Some(entry) = self.entries.get(&id) {
-                told.push((id, self.changed(&entry.options, &change)?));
+                let held = self.carriers.effective(&entry.options, &self.settings);
+                let options = self.changed(&entry.options, &change)?;
+                let when = self.settings.when_category_set;
+                told.push((id, self.go_along(entry, &Folders::of(&held), options, when)));
             }
         }
         self.database.set_options(&told).await?;
@@ -130,6 +129,11 @@ impl Session {
     pub(super) fn heed(&mut self, told: Vec<(i64, TorrentOptions)>) {
         for (id, options) in told {
             if let Some(entry) = self.entries.get_mut(&id) {
+                if let Some(progress) = &entry.mover
+                    && entry.options.moving != options.moving
+                {
+                    progress.cancel();
+                }
                 let before = std::mem::replace(&mut entry.options, options.into());
                 let super_seed = entry.options.super_seed;
                 // A share limit may have made it one for this run, which goes on unless a person says something of that.
@@ -138,6 +142,7 @@ impl Session {
                 }
             }
             self.rules_changed(id);
+            self.pursue(id);
         }
     }
 
@@ -163,7 +168,15 @@ impl Session {
         options.tags.retain(|tag| !change.tags_not.contains(tag));
         let category = change.category.as_deref().filter(|name| !name.is_empty());
         self.check_carriers(category, &options.tags)?;
+        if let Some(word) = ["folder", "incomplete"]
+            .into_iter()
+            .find(|word| change.rules.contains_key(*word))
+        {
+            let what = format!("{word}: say where data lies with `shoal move`, which moves it");
+            return Err(NodeError::Usage(what));
+        }
         connections::tell_torrent(&mut options, &change.rules).map_err(NodeError::Usage)?;
+        self.routes.check(&change.rules, &options.rules)?;
         Ok(options)
     }
 
@@ -208,12 +221,19 @@ impl Session {
     ) -> Result<(), NodeError> {
         match removing {
             Some(_) => self.database.removing(ids, removing).await?,
-            None => self.database.remove_torrents(ids).await?,
+            None => {
+                self.database.remove_torrents(ids).await?;
+                self.count_gone(ids).await;
+            }
         }
         for &id in ids {
             if let Some(entry) = self.entries.get_mut(&id) {
                 entry.removed = true;
                 entry.removing = removing;
+                // It goes from where it is.
+                if let Some(progress) = &entry.mover {
+                    progress.cancel();
+                }
             }
             self.tell(queue::Input::Removed(key(id)));
             self.halt(id);
@@ -232,13 +252,11 @@ impl Session {
             return self.erase(id, removing);
         }
         // The same torrent may have been added again meanwhile, and goes on with the journal.
-        let same = |other: &Entry| {
-            let name = other.hashes.primary();
-            name == entry.hashes.primary() && other.directory == entry.directory
-        };
         let mut others = self.entries.values().filter(|other| other.id != id);
-        if !others.any(same) {
-            drop(fs::remove_file(journal(entry, &self.journals)));
+        let path = journal(entry, &self.journals);
+        if !others.any(|other| journal(other, &self.journals) == path) {
+            // Whoever opens it next finds out what it is worth.
+            drop(shoal_storage::forget(&path));
         }
         self.entries.remove(&id);
     }

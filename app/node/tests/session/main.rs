@@ -4,9 +4,18 @@
 
 mod connections;
 mod control;
+mod filter;
+mod folders;
+mod giving;
+mod hook;
+mod import;
 mod life;
 mod peer;
 mod priority;
+mod route;
+mod schedule;
+mod show;
 mod support;
 mod told;
 mod tracker;
+mod watch;

@@ -31,19 +31,32 @@ pub(crate) async fn node_with(folder: &Path, told: &[(&str, &str)]) -> (Node, So
     });
     let engine = engine.await.unwrap();
     let address = engine.listening()[0];
-    let journals = folder.join("journals");
-    std::fs::create_dir_all(&journals).unwrap();
+    std::fs::create_dir_all(folder).unwrap();
     let database = Database::open(&folder.join("session.db")).await.unwrap();
     let told = told.iter();
     let settings = NodeSettings {
-        journals,
         overrides: told
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect(),
         ..NodeSettings::default()
     };
-    let node = Node::start(engine, database, settings);
-    (node.await.unwrap(), address)
+    (node_of(folder, engine, database, settings).await, address)
+}
+
+/// A node that keeps its journals in `folder`.
+pub(crate) async fn node_of(
+    folder: &Path,
+    engine: Engine,
+    database: Database,
+    settings: NodeSettings,
+) -> Node {
+    let journals = folder.join("journals");
+    std::fs::create_dir_all(&journals).unwrap();
+    let settings = NodeSettings {
+        journals,
+        ..settings
+    };
+    Node::start(engine, database, settings).await.unwrap()
 }
 
 /// Noise, its torrent, and a folder that has it.

@@ -24,6 +24,10 @@ impl World {
     }
 
     pub(super) fn push_message(&mut self, end: EndId, message: Message, token: Token) {
+        if let Some(state) = self.end(end) {
+            let (node, remote) = (state.node, state.remote);
+            self.checks.speaks(node, remote, "says something to");
+        }
         let bytes = wire_length(&message, &mut self.scratch);
         let wire = Wire::Message(message);
         self.push_item(end, Item { wire, bytes, token });

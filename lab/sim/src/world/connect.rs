@@ -77,6 +77,10 @@ impl World {
             self.checks
                 .violate(&format!("isolated node {} dials {address}", node.0));
         }
+        let allowed = known.is_none_or(|other| self.deals_with(node, other));
+        if let Some(other) = known.filter(|_| allowed) {
+            self.checks.speaks(node, other, "dials");
+        }
         self.checks.dialled(node, most);
         let end =
             EndId(u32::try_from(self.ends.len()).expect("a run has fewer connections than 2^32"));
@@ -91,6 +95,8 @@ impl World {
         let let_in = punch || !target.config.nat;
         let reachable = let_in && target.part == self.nodes[node.get()].part;
         let (wait, event) = match (target.alive, reachable) {
+            // Nothing is sent.
+            _ if !allowed => (Duration::ZERO, Event::DialFails(end)),
             (true, true) => (3 * latency, Event::Reaches(end)),
             (false, true) => (2 * latency, Event::DialFails(end)),
             (_, false) => (DIAL_TIMEOUT, Event::DialFails(end)),
@@ -126,6 +132,7 @@ impl World {
         let target = &self.nodes[node.get()];
         let open = target.alive
             && target.part == self.nodes[from.get()].part
+            && self.deals_with(node, from)
             && target.session.admits(TORRENT);
         if !open || !self.accept(dialled.other(), node, from) {
             self.queue
@@ -201,6 +208,12 @@ impl World {
             return;
         };
         let (node, remote, key) = (state.node, state.remote, state.key);
+        let latency = state.pipe.latency;
+        if !self.deals_with(node, remote) {
+            self.queue
+                .push(self.now + latency, Event::Breaks(end.other()));
+            return self.on_dial_fails(end);
+        }
         self.nodes[node.get()].dialling.remove(&key);
         self.checks.dial_ended(node);
         let ended = SessionInput::DialEnded {

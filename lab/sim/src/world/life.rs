@@ -15,6 +15,7 @@ use crate::setup::{Action, Behaviour, NodeConfig, NodeId, Setup, Start};
 use core::fmt::Write;
 use core::time::Duration;
 use shoal_metainfo::{Bitfield, Layout, PieceIndex};
+use shoal_session::filter::IpFilter;
 use shoal_session::{Input as SessionInput, Session};
 use shoal_swarm::torrent::{self, Origin, Priority, Torrent, TorrentConfig};
 use std::collections::{BTreeMap, VecDeque};
@@ -64,6 +65,15 @@ fn torrent_of(
     })
 }
 
+/// The session of several torrents that a node is one of.
+fn host_of(setup: &Setup, node: NodeId) -> Option<u32> {
+    let host = setup
+        .hosts
+        .iter()
+        .position(|host| host.torrents.contains(&node));
+    host.and_then(|at| u32::try_from(at).ok())
+}
+
 pub(super) fn newborn(
     setup: &Setup,
     layout: &Arc<Layout>,
@@ -77,12 +87,23 @@ pub(super) fn newborn(
         Start::Full => Bitfield::full(pieces),
         Start::Some(field) => field.clone(),
     };
+    let known = match config.unread {
+        true => Bitfield::empty(pieces),
+        false => have.clone(),
+    };
     Node {
         config: config.clone(),
         alive: false,
+        awaited: false,
+        leaves: false,
+        host: host_of(setup, id),
+        unread: config.unread,
+        reading: None,
+        readings: 0,
+        filter: IpFilter::default(),
         epoch: 0,
         part: 0,
-        torrent: torrent_of(setup, layout, config, have.clone(), id, 0, seed),
+        torrent: torrent_of(setup, layout, config, known, id, 0, seed),
         session: Session::new(config.settings.clone(), seed ^ 1),
         libtorrent: Choker::default(),
         disk: Disk::new(config.disk.clone(), setup.proof, Arc::clone(layout), have),
@@ -111,6 +132,7 @@ pub(super) fn newborn(
         received_bytes: 0,
         duplicate_blocks: 0,
         discarded_blocks: 0,
+        super_seeded: false,
         bans: Vec::new(),
         suspensions: 0,
         unreadable: 0,
@@ -120,6 +142,16 @@ pub(super) fn newborn(
 
 impl World {
     pub(super) fn on_arrive(&mut self, node: NodeId) {
+        let rotten = self.nodes[node.get()].config.rotten.clone();
+        self.rot(node, &rotten);
+        match self.nodes[node.get()].host {
+            Some(host) => self.add_to_queue(host, node),
+            None => self.begin(node),
+        }
+    }
+
+    /// Takes part from here on.
+    fn begin(&mut self, node: NodeId) {
         let now = self.now;
         let state = &mut self.nodes[node.get()];
         state.alive = true;
@@ -165,8 +197,17 @@ impl World {
             Some(named) => named,
             None if self.setup.word_of_mouth => vec![NodeId(0)],
             None => {
-                let alive = (0u32..).zip(&self.nodes).filter(|(_, other)| other.alive);
-                let others = alive.map(|(id, _)| NodeId(id)).filter(|&id| id != node);
+                let swarm = self.nodes[node.get()].config.swarm;
+                let is_there =
+                    |other: &Node| other.alive && !other.leaves && other.config.swarm == swarm;
+                let there = (0u32..)
+                    .zip(&self.nodes)
+                    .filter(|(_, other)| is_there(other));
+                let seeds = |(_, other): &(u32, &Node)| other.torrent.is_complete();
+                let (seeds, all) = (there.clone().filter(seeds).count(), there.clone().count());
+                let others = there.map(|(id, _)| NodeId(id)).filter(|&id| id != node);
+                let others: Vec<NodeId> = others.collect();
+                self.swarm_is(node, seeds, all - seeds);
                 self.network
                     .choose_multiple(others, self.setup.tracker_peers)
             }
@@ -192,8 +233,10 @@ impl World {
                 node.0
             ));
         }
-        if self.is_awaited_complete(node) {
-            self.nodes[node.get()].completed = Some(self.now);
+        self.work_changed(node);
+        let state = &mut self.nodes[node.get()];
+        if core::mem::take(&mut state.awaited) {
+            state.completed = Some(self.now);
             self.unfinished -= 1;
             self.last_completion = self.now;
         }
@@ -202,23 +245,35 @@ impl World {
             .line(now, || format!("node {} is complete", node.0));
     }
 
-    fn is_awaited_complete(&self, node: NodeId) -> bool {
-        let state = &self.nodes[node.get()];
-        state.config.behaviour == Behaviour::Honest
-            && state.config.departs.is_none()
-            && state.completed.is_none()
-    }
-
     pub(super) fn on_depart(&mut self, node: NodeId) {
         self.crash(node);
+    }
+
+    /// Closes its connections, and is gone a moment later.
+    pub(super) fn take_leave(&mut self, node: NodeId) {
+        let after = self.when_heard();
+        self.checks.silent(node, Some(after));
+        self.torrent_input(node, torrent::Input::Stop);
+        let state = &mut self.nodes[node.get()];
+        state.leaves = true;
+        let event = Event::HasLeft(node, state.epoch);
+        self.queue.push(self.now + LEAVE, event);
+    }
+
+    pub(super) fn on_has_left(&mut self, node: NodeId, epoch: u32) {
+        if self.is_alive(node, epoch) {
+            self.crash(node);
+            self.has_left(node);
+        }
     }
 
     fn crash(&mut self, node: NodeId) {
         self.vanish(node);
         self.checks.crashed(node);
         let state = &mut self.nodes[node.get()];
-        state.alive = false;
+        (state.alive, state.leaves) = (false, false);
         state.epoch += 1;
+        state.reading = None;
         state.disk.restart();
         state.round.clear();
         state.leaving.clear();
@@ -231,18 +286,23 @@ impl World {
         state.announce_due = false;
     }
 
-    fn restart(&mut self, node: NodeId) {
+    pub(super) fn restart(&mut self, node: NodeId) {
+        let have = self.nodes[node.get()].disk.journal().clone();
+        self.make_torrent(node, have);
+        if self.nodes[node.get()].torrent.is_complete() {
+            self.on_complete(node);
+        }
+        self.begin(node);
+    }
+
+    /// New machines for a node that has these pieces.
+    pub(super) fn make_torrent(&mut self, node: NodeId, have: Bitfield) {
         let seed = self.network.u64(..);
         let state = &mut self.nodes[node.get()];
-        let have = state.disk.journal().clone();
         let (config, epoch) = (&state.config, state.epoch);
         state.torrent = torrent_of(&self.setup, &self.layout, config, have, node, epoch, seed);
         state.session = Session::new(config.settings.clone(), seed);
         state.libtorrent = Choker::default();
-        if state.torrent.is_complete() {
-            self.on_complete(node);
-        }
-        self.on_arrive(node);
     }
 
     pub(super) fn on_act(&mut self, action: u32) {
@@ -252,10 +312,11 @@ impl World {
         match action {
             Action::Crash(node) => self.crash(node),
             Action::Restart(node) => self.restart(node),
-            Action::Stop(node) => {
-                self.torrent_input(node, torrent::Input::Stop);
-                self.queue.push(now + LEAVE, Event::Depart(node));
-            }
+            Action::Stop(node) => self.take_leave(node),
+            Action::Rot(node, pieces) => self.rot(node, &pieces),
+            Action::Recheck(node) => self.recheck(node),
+            Action::Shun(node, others) => self.shun(node, &others),
+            Action::Wish(node, wish) => self.wish(node, wish),
             Action::Part(node, part) => self.part(node, part),
             Action::DropConnections(node) => self.drop_connections(node),
             Action::Priorities(node, priorities) => self.set_priorities(node, priorities),
@@ -297,9 +358,13 @@ impl World {
     }
 
     /// A node that was done may want something again.
-    fn await_again(&mut self, node: NodeId) {
+    pub(super) fn await_again(&mut self, node: NodeId) {
         let state = &mut self.nodes[node.get()];
-        let again = !state.torrent.is_complete() && state.completed.take().is_some();
+        if !state.torrent.is_complete() {
+            state.completed = None;
+        }
+        let again = !self.nodes[node.get()].awaited && self.is_awaited(node.get());
+        self.nodes[node.get()].awaited |= again;
         self.unfinished += usize::from(again);
     }
 

@@ -9,6 +9,16 @@ use core::net::SocketAddr;
 /// The datagram of a message.
 #[must_use]
 pub fn encode(message: &Message) -> Vec<u8> {
+    written(message, Some(CLIENT))
+}
+
+/// The datagram of a message that does not say which program we are.
+#[must_use]
+pub fn encode_anonymously(message: &Message) -> Vec<u8> {
+    written(message, None)
+}
+
+fn written(message: &Message, client: Option<&[u8]>) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
     out.push(b'd');
     match &message.body {
@@ -35,7 +45,9 @@ pub fn encode(message: &Message) -> Vec<u8> {
         }
     }
     pair(b"t", &message.transaction, &mut out);
-    pair(b"v", CLIENT, &mut out);
+    if let Some(client) = client {
+        pair(b"v", client, &mut out);
+    }
     let kind = match message.body {
         Body::Query(_) => b"q",
         Body::Reply(_) => b"r",

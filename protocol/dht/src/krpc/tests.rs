@@ -293,6 +293,10 @@ proptest! {
         let bytes = encode(&message);
         prop_assert!(decode_canonical(&bytes, Limits::REMOTE).is_ok());
         prop_assume!(bytes.len() <= MAX_DATAGRAM_BYTES);
+        let nameless = encode_anonymously(&message);
+        prop_assert!(decode_canonical(&nameless, Limits::REMOTE).is_ok());
+        prop_assert_eq!(nameless.len() + "1:v4:SH__".len(), bytes.len());
+        prop_assert_eq!(decode(&nameless), Ok(message.clone()));
         prop_assert_eq!(decode(&bytes), Ok(message));
     }
 

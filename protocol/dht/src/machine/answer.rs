@@ -14,7 +14,7 @@ use crate::id::Id;
 use crate::item::Item;
 use crate::krpc::{
     Body, ErrorCode, ItemReply, MAX_DATAGRAM_BYTES, MAX_REPLY_BYTES, Message, Method, Query, Reply,
-    TransactionId, Want, encode,
+    TransactionId, Want, encode, encode_anonymously,
 };
 use crate::table::BUCKET;
 use core::net::{IpAddr, SocketAddr};
@@ -133,9 +133,17 @@ impl Dht {
         }
     }
 
+    /// As it goes over the wire.
+    pub(super) fn written(&self, message: &Message) -> Vec<u8> {
+        match self.settings.anonymous {
+            true => encode_anonymously(message),
+            false => encode(message),
+        }
+    }
+
     /// Sends an answer if there are bytes left for it; else it is as if it were lost on its way.
     fn send_answer(&mut self, now: Moment, to: SocketAddr, transaction: TransactionId, body: Body) {
-        let bytes = encode(&Message { transaction, body });
+        let bytes = self.written(&Message { transaction, body });
         let length = bytes.len() as u64;
         if self.answers.available(now) >= length {
             self.answers.take(now, length);

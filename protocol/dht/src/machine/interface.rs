@@ -22,6 +22,8 @@ pub struct Settings {
     pub v6: bool,
     /// Ask and answer nothing (BEP 43): where nobody can reach us, or each byte costs.
     pub read_only: bool,
+    /// Do not say which program we are.
+    pub anonymous: bool,
     /// Paths of a search that share no informant, 1 to 8.
     pub paths: usize,
     /// One contact of a /24 or /48 in a bucket and in a search. Only global addresses count.
@@ -41,6 +43,7 @@ impl Default for Settings {
             v4: true,
             v6: true,
             read_only: false,
+            anonymous: false,
             paths: 8,
             one_per_network: true,
             prefer_secure: true,

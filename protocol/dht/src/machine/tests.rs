@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::item::{Item, MutableItem, PublicKey, immutable_target, torrent_value};
-use crate::krpc::{ErrorCode, MAX_REPLY_BYTES, Reply, Token, Want};
+use crate::krpc::{ErrorCode, MAX_REPLY_BYTES, Reply, Token, Want, encode};
 use crate::secure_id::is_secure;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use ed25519_dalek::SigningKey;

@@ -59,6 +59,8 @@ pub struct Terms {
     pub port: Option<u16>,
     /// The remote's address as we see it, which it is told.
     pub your_ip: Option<IpAddr>,
+    /// It is not told which program we are.
+    pub anonymous: bool,
 }
 
 /// What a remote has said so far that still counts.
@@ -177,7 +179,7 @@ impl Seeker {
         let offer = self.offer.as_ref();
         self.send(Message::ExtendedHandshake(ExtendedHandshake {
             extensions,
-            client: Some(CLIENT.to_owned()),
+            client: (!self.terms.anonymous).then(|| CLIENT.to_owned()),
             port: self.terms.port,
             reqq: Some(MAX_QUEUED_REQUESTS),
             upload_only: false,
@@ -383,6 +385,7 @@ mod tests {
         v2: false,
         port: Some(6881),
         your_ip: None,
+        anonymous: false,
     };
 
     fn drain(seeker: &mut Seeker) -> Vec<Output> {

@@ -10,7 +10,9 @@ use crate::mailbox::Mailbox;
 use crate::ports::OurPort;
 use crate::session::ToSession;
 use crate::torrent::ToTorrent;
-use shoal_dht::krpc::{Body, Message, Method, Query, TransactionId, decode, encode};
+use shoal_dht::krpc::{
+    Body, Message, Method, Query, TransactionId, decode, encode, encode_anonymously,
+};
 use shoal_dht::{Announce, Dht, Family, Handle, Id, Input, Output, Saved, Settings};
 use shoal_machine::{Machine, Moment, earliest};
 use shoal_metainfo::InfoHash;
@@ -326,10 +328,14 @@ impl Driver {
                 read_only: true,
                 method: Method::Ping,
             };
-            let ping = encode(&Message {
+            let ping = Message {
                 transaction: unmet.transaction.clone(),
                 body: Body::Query(query),
-            });
+            };
+            let ping = match self.config.settings.anonymous {
+                true => encode_anonymously(&ping),
+                false => encode(&ping),
+            };
             let (host, port) = (&unmet.contact.host, unmet.contact.port);
             if let Err(error) = socket.send_to_name(host, port, unmet.origin, &ping).await {
                 tracing::debug!(%error, "a contact to begin with cannot be asked");

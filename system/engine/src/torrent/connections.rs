@@ -276,6 +276,7 @@ impl TorrentTask {
         let settings = PeerSettings {
             port: self.parts.environment.port.told_to(ip),
             your_ip: Some(ip),
+            anonymous: self.parts.environment.anonymous,
             upload_only: self.torrent.claims_upload_only(),
             allowed_fast,
             exchange: self.torrent.exchanges_peers(),

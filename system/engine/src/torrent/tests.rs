@@ -65,6 +65,9 @@ fn still_with(have: Bitfield, may_rest: bool) -> Still {
         local: None,
         dht: None,
         admission: Admission::default(),
+        register: Register::default(),
+        anonymous: false,
+        exchange: true,
         isolated: true,
         encryption: EncryptionPolicy::default(),
         tasks: TaskTracker::new(),
@@ -99,6 +102,7 @@ fn still_with(have: Bitfield, may_rest: bool) -> Still {
         key: 0,
         totals: Arc::new(Totals::default()),
         named_by_user: Vec::new(),
+        _spoken: Register::default().spoken(introduction),
     };
     let (_, trackers) = Trackers::new(
         announcer,

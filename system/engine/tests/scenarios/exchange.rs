@@ -50,3 +50,26 @@ async fn two_leeches_of_one_seed_find_each_other() {
     second.stop(PATIENCE).await;
     seed.engine.stop(PATIENCE).await;
 }
+
+#[tokio::test]
+async fn leeches_of_a_seed_that_tells_of_nobody_stay_strangers() {
+    let sample = Sample::pieces(200);
+    let mut silent = sociable();
+    silent.sources.exchange = false;
+    let silent = seed(&sample, silent, &[]).await;
+    let (first, stranger, _first_target) = leech(&sample, silent.peers()[0]).await;
+    let (second, other, _second_target) = leech(&sample, silent.peers()[0]).await;
+    wait(&stranger, |state| state.peers.len() == 1).await;
+    wait(&other, |state| state.peers.len() == 1).await;
+    // As long as it takes those of another seed to find each other.
+    let seed = seed(&sample, sociable(), &[]).await;
+    let (third, getting, _third_target) = leech(&sample, seed.peers()[0]).await;
+    let (fourth, also_getting, _fourth_target) = leech(&sample, seed.peers()[0]).await;
+    wait(&getting, |state| state.peers.len() == 2).await;
+    wait(&also_getting, |state| state.peers.len() == 2).await;
+    assert_eq!(stranger.watch().borrow().peers.len(), 1);
+    assert_eq!(other.watch().borrow().peers.len(), 1);
+    for engine in [first, second, third, fourth, seed.engine, silent.engine] {
+        engine.stop(PATIENCE).await;
+    }
+}

@@ -2,16 +2,18 @@
 
 use crate::disk::OddDisk;
 use crate::remote::{Remote, block, request};
-use crate::rig::{PATIENCE, PIECE, Sample, config, engine, soon, usual_seed, wait};
+use crate::rig::{PATIENCE, PIECE, Sample, config, engine, seed, soon, usual_seed, wait};
 use crate::trackers::Tracker;
 use shoal_engine::{
-    AddTorrent, CommandError, Engine, FilePriority, FileReader, PeerOrigin, Phase, PieceState,
-    TrackerState,
+    AddTorrent, CommandError, Engine, EngineConfig, FilePriority, FileReader, PeerOrigin, Phase,
+    PieceState, TrackerState,
 };
 use shoal_metainfo::FileIndex;
 use shoal_metainfo::create::Kind;
+use shoal_transport::RateLimits;
 use shoal_wire::{ExtendedHandshake, Message};
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::net::TcpListener;
@@ -231,4 +233,37 @@ async fn a_reader_that_comes_while_files_are_checked_reads_when_they_are() {
     let bytes = soon(reading).await.unwrap().unwrap();
     assert!(bytes == sample.bytes()[5..]);
     leech.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn of_whoever_is_anonymous_a_peer_learns_no_name() {
+    let sample = Sample::pieces(200);
+    let nameless = EngineConfig {
+        anonymous: true,
+        ..config(HERE)
+    };
+    let seed = seed(&sample, nameless, &[]).await;
+    let leech = engine().await;
+    let target = tempfile::tempdir().unwrap();
+    let add = AddTorrent {
+        peers: seed.peers(),
+        limits: RateLimits {
+            down_bytes_per_s: NonZeroU64::new(40_000),
+            ..RateLimits::default()
+        },
+        ..sample.add(target.path())
+    };
+    let getting = leech.add(add).await.unwrap();
+    // What it says of itself comes before what it has.
+    let state = wait(&getting, |state| {
+        state.downloaded_bytes > 0 && !state.peers.is_empty()
+    });
+    assert_eq!(state.await.peers[0].client, None);
+    let named = wait(&seed.torrent, |state| {
+        let line = state.peers.first();
+        line.is_some_and(|line| line.client.is_some())
+    });
+    named.await;
+    leech.stop(PATIENCE).await;
+    seed.engine.stop(PATIENCE).await;
 }

@@ -3,8 +3,9 @@
 use crate::disk::OddDisk;
 use crate::rig::{PATIENCE, Sample, config, engine, usual_seed, wait};
 use shoal_engine::{AddTorrent, Engine, EngineError, Fate, Location, Progress};
+use shoal_metainfo::Bitfield;
 use shoal_metainfo::create::Kind;
-use shoal_storage::StorageError;
+use shoal_storage::{Claims, Modified, Stamp, StorageError};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::num::NonZeroU64;
@@ -50,6 +51,48 @@ async fn the_data_of_a_torrent_is_removed_when_it_does_not_run_and_other_files_s
     assert_eq!(state.resumed_pieces, 0);
     leech.stop(PATIENCE).await;
     seed.engine.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn what_another_client_had_is_taken_over_while_nobody_runs_it() {
+    let sample = Sample::new(Kind::V1, &[100_000, 50_000], 16 * 1024);
+    let (engine, target) = (engine().await, tempfile::tempdir().unwrap());
+    let state = tempfile::tempdir().unwrap();
+    let add = || AddTorrent {
+        journal: Some(state.path().join("journal")),
+        ..sample.add(target.path())
+    };
+    let content = add();
+    sample.write(target.path());
+    let pieces = sample.piece_count();
+    let claims = |modified| Claims {
+        verified: Bitfield::full(pieces),
+        doubtful: Bitfield::empty(pieces),
+        stamps: vec![Stamp {
+            length: None,
+            modified: Some(modified),
+        }],
+        unfinished_suffix: None,
+    };
+    let handle = engine.handle();
+    // The first file is younger than the client remembers it.
+    let would = handle.survey_content(&content, claims(Modified::NotAfter(1)));
+    let would = would.await.unwrap().unwrap();
+    assert_eq!((would.suspect, would.changed_files), (7, 1));
+    assert_eq!(count(state.path()), 0);
+    let came = handle.adopt_content(&content, claims(Modified::NotAfter(1)));
+    assert_eq!(came.await.unwrap(), Some(would));
+    let running = engine.add(add()).await.unwrap();
+    let snapshot = wait(&running, |state| state.complete).await;
+    assert_eq!(snapshot.resumed_pieces, pieces - 7);
+    let refused = handle.adopt_content(&content, claims(Modified::NotAfter(1)));
+    assert!(matches!(refused.await, Err(EngineError::Duplicate)));
+    running.stop().await;
+    let mut watch = running.watch();
+    while watch.changed().await.is_ok() {}
+    let again = handle.adopt_content(&content, claims(Modified::NotAfter(1)));
+    assert_eq!(again.await.unwrap(), None, "what is known here holds");
+    engine.stop(PATIENCE).await;
 }
 
 #[tokio::test]

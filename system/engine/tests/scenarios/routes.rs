@@ -144,6 +144,92 @@ async fn who_names_no_route_that_there_is_gets_none() {
     engine.stop(PATIENCE).await;
 }
 
+/// The next request with this in it, and from where it comes.
+async fn asked(tracker: &TcpListener, word: &str) -> (TcpStream, IpAddr) {
+    loop {
+        let (mut stream, from) = soon(tracker.accept()).await.unwrap();
+        let mut head = vec![0; 4096];
+        let length = soon(stream.read(&mut head)).await.unwrap_or(0);
+        if String::from_utf8_lossy(&head[..length]).contains(word) {
+            return (stream, from.ip());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_goes_by_another_route_while_leave_is_taken_by_the_last() {
+    let sample = Sample::pieces(4);
+    let engine = engine().await;
+    let handle = engine.handle();
+    handle.set_route("second", from(SECOND)).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    // A tracker that answers, and takes no leave.
+    let tracker = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/announce", tracker.local_addr().unwrap());
+    let add = |route: Option<&str>| AddTorrent {
+        trackers: vec![url.parse().unwrap()],
+        route: route.map(str::to_owned),
+        ..sample.add(directory.path())
+    };
+    let torrent = engine.add(add(None)).await.unwrap();
+    let (mut first, _) = asked(&tracker, "event=started").await;
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 27\r\nConnection: close\r\n\r\nd8:intervali1800e5:peers0:e";
+    tokio::io::AsyncWriteExt::write_all(&mut first, &answer[..])
+        .await
+        .unwrap();
+    wait(&torrent, |state| {
+        state.trackers.iter().any(|tracker| tracker.working)
+    })
+    .await;
+    torrent.stop().await;
+    let mut watch = torrent.watch();
+    soon(watch.wait_for(|state| state.phase == Phase::Stopped))
+        .await
+        .unwrap();
+    let (farewell, peer) = asked(&tracker, "event=stopped").await;
+    assert_ne!(peer, SECOND);
+    let left = tokio::spawn(last_until_the_end(farewell));
+    let refused = engine.add(add(Some("second"))).await.err().unwrap();
+    assert!(matches!(refused, EngineError::Duplicate), "{refused}");
+    soon(left).await.unwrap();
+    let again = async {
+        loop {
+            match engine.add(add(Some("second"))).await {
+                Ok(torrent) => return torrent,
+                Err(EngineError::Duplicate) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    let torrent = soon(again).await;
+    let (_, peer) = asked(&tracker, "event=started").await;
+    assert_eq!(peer, SECOND);
+    drop(torrent);
+    engine.stop(PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_withdrawn_before_it_has_begun_never_does() {
+    let sample = Sample::pieces(4);
+    let engine = engine().await;
+    let directory = tempfile::tempdir().unwrap();
+    let remote = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let add = || AddTorrent {
+        peers: vec![remote.local_addr().unwrap()],
+        ..sample.add(directory.path())
+    };
+    let withdrawn = add();
+    withdrawn.withdrawn.cancel();
+    let refused = engine.add(withdrawn).await.err().unwrap();
+    assert!(matches!(refused, EngineError::Withdrawn), "{refused}");
+    let came = tokio::time::timeout(Duration::from_millis(300), remote.accept()).await;
+    assert!(came.is_err());
+    // Its place is free.
+    engine.add(add()).await.unwrap();
+    soon(remote.accept()).await.unwrap();
+    engine.stop(PATIENCE).await;
+}
+
 /// Accepts a connection, and reads until it ends.
 async fn last_until_the_end(mut stream: TcpStream) {
     let mut ignored = [0; 1024];

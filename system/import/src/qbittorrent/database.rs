@@ -87,6 +87,7 @@ fn serve(path: &Path, opened: &SyncSender<Result<usize, String>>, torrents: &Syn
             .map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
+    let saved_at = disk::modified_at(path);
     let (mut connection, ids) = match listed {
         Ok(listed) => listed,
         Err(reason) => {
@@ -103,6 +104,10 @@ fn serve(path: &Path, opened: &SyncSender<Result<usize, String>>, torrents: &Syn
         let torrent = row
             .map_err(|error| (None, Fault::Database(error.to_string())))
             .and_then(|row| read(&row, length).map_err(|fault| (name(&row), fault)));
+        let torrent = torrent.map(|mut imported| {
+            imported.saved_at(saved_at);
+            imported
+        });
         let torrent = torrent.map_err(|(torrent, fault)| Unread {
             path: path.to_owned(),
             torrent,

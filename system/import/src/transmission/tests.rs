@@ -109,3 +109,34 @@ fn a_magnet_of_version_4_is_a_link() {
     );
     assert_eq!(imported.have, Have::None);
 }
+
+#[test]
+fn a_file_that_was_downloaded_is_as_old_as_its_last_piece_and_may_have_been_flushed_after() {
+    // Two pieces in each file, the second of the first file at the end.
+    let by_piece = |times: [i64; 3]| numbers(&times);
+    let of = |blocks: Bencode| {
+        let checked = Bencode::List(vec![by_piece([100, 1, 9]), by_piece([100, 9, 9])]);
+        with_progress(dict([("blocks", blocks), ("time-checked", checked)]))
+    };
+    let bounds = |imported: &Imported| {
+        let stamps = imported.stamps.values();
+        let bounds = stamps.map(|stamp| stamp.modified.unwrap());
+        bounds.collect::<Vec<_>>()
+    };
+    let (flushed, exact) = (109 + FLUSH_WITHIN_S, 109);
+    let mut whole = of("all".into());
+    assert_eq!(whole.have, Have::All);
+    let expected = [Modified::NotAfter(flushed), Modified::NotAfter(exact)];
+    assert_eq!(bounds(&whole), expected);
+    whole.written_until(Some(5_000));
+    assert_eq!(
+        bounds(&whole),
+        expected,
+        "nothing is written to what is complete"
+    );
+    // The last piece is not there: the second file was written to until the end.
+    let mut part = of(vec![0b1111_0000u8].into());
+    part.written_until(Some(5_000));
+    let expected = [Modified::NotAfter(flushed), Modified::NotAfter(5_000)];
+    assert_eq!(bounds(&part), expected);
+}

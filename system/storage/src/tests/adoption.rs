@@ -181,6 +181,24 @@ async fn an_unfinished_file_gets_its_own_name_and_goes_on() {
 }
 
 #[tokio::test]
+async fn a_survey_says_what_would_come_of_it_and_changes_nothing() {
+    let world = others();
+    fs::rename(world.file("top/d"), world.file("top/d.part")).unwrap();
+    fs::remove_file(world.file("top/sub/b")).unwrap();
+    let claims = Claims {
+        unfinished_suffix: Some(".part".to_owned()),
+        ..all(&world)
+    };
+    let storage = Storage::start(config()).unwrap();
+    let told = storage.survey(&world.spec(), &claims).unwrap().unwrap();
+    assert_eq!((told.lost, told.missing_files), (1, 1));
+    assert!(world.file("top/d.part").exists() && !world.journal().exists());
+    assert_eq!(storage.adopt(&world.spec(), &claims).unwrap(), Some(told));
+    assert!(world.file("top/d").exists() && world.journal().exists());
+    assert_eq!(storage.survey(&world.spec(), &claims).unwrap(), None);
+}
+
+#[tokio::test]
 async fn files_that_the_client_renamed_are_found_where_they_are() {
     let world = others();
     fs::create_dir(world.file("elsewhere")).unwrap();

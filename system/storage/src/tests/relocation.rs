@@ -8,7 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use shoal_metainfo::{FileIndex, PieceIndex};
 
 use super::rig::{FaultyDisk, Rig, World, config};
-use crate::{Content, ContentSpec, Location, Mode, Progress, Reason, Storage, StorageError};
+use crate::disk::Root;
+use crate::{
+    Content, ContentSpec, Location, Mode, Needed, Progress, Reason, Storage, StorageError,
+    check_relocation,
+};
 
 /// What is below a folder, files alone.
 fn files_in(folder: &Path) -> Vec<PathBuf> {
@@ -385,6 +389,51 @@ async fn a_content_that_is_closed_goes_back_and_a_closed_one_moves() {
 }
 
 #[tokio::test]
+async fn what_could_not_be_moved_is_told_before_anything_is_touched() {
+    let world = World::new();
+    let to = at(&other(&world));
+    let check = |to: &Location, needed: &mut Needed| check_relocation(&world.spec(), to, needed);
+    let mut needed = Needed::default();
+    let in_the_way = to.directory.join("top/a");
+    fs::create_dir_all(in_the_way.parent().unwrap()).unwrap();
+    fs::write(&in_the_way, "of a person").unwrap();
+    // Nothing of it is known to be on the disk.
+    check(&to, &mut needed).unwrap();
+    let mut rig = Rig::open(world.spec());
+    rig.complete(&world).await;
+    let occupied = check(&to, &mut needed);
+    assert!(matches!(occupied, Err(StorageError::Occupied(path)) if path == in_the_way));
+    let absent = check(&at(&to.directory.join("absent")), &mut needed);
+    assert!(matches!(absent, Err(StorageError::NoDirectory(_))));
+    fs::remove_file(&in_the_way).unwrap();
+    check(&to, &mut needed).unwrap();
+    // Where it is, it is not in its own way.
+    check(&at(&world.target()), &mut needed).unwrap();
+    assert!(needed.0.is_empty());
+
+    let Ok(memory) = tempfile::tempdir_in("/dev/shm") else {
+        return;
+    };
+    if Root::new(memory.path()).unwrap().device().ok()
+        == Root::new(&to.directory).unwrap().device().ok()
+    {
+        return;
+    }
+    let there = at(memory.path());
+    check(&there, &mut needed).unwrap();
+    let once: u64 = needed.0.values().sum();
+    check(&there, &mut needed).unwrap();
+    assert_eq!((once > 0, needed.0.values().sum::<u64>()), (true, 2 * once));
+    needed
+        .0
+        .values_mut()
+        .for_each(|bytes| *bytes = u64::MAX - 1);
+    let full = check(&there, &mut needed);
+    assert!(matches!(full, Err(StorageError::NoRoom { .. })));
+    world.assert_on_disk(&[true; 6]);
+}
+
+#[tokio::test]
 async fn a_content_that_was_forgotten_is_begun_where_it_is_said_to_be() {
     for all in [true, false] {
         let world = World::new();
@@ -423,4 +472,25 @@ async fn what_was_moved_is_removed_where_it_is() {
     );
     assert_eq!(removed.unwrap().files, 5);
     assert!(files_in(world.dir.path()).is_empty(), "no note is left");
+}
+
+#[tokio::test]
+async fn a_content_without_files_is_found_where_it_was_moved_back_to() {
+    let world = World::new();
+    let (there, here) = (at(&other(&world)), at(&world.target()));
+    let rig = half(&world, FaultyDisk::sound()).await;
+    relocate(&rig.content, there.clone()).await.unwrap();
+    fs::remove_dir_all(&there.directory).unwrap();
+    fs::create_dir_all(&there.directory).unwrap();
+    rig.content.close().unwrap();
+    drop(rig);
+    let mut spec = partly(&world, &there);
+    spec.accept_missing = true;
+    let rig = Rig::open(spec);
+    relocate(&rig.content, here.clone()).await.unwrap();
+    rig.content.close().unwrap();
+    drop(rig);
+    let rig = Rig::open(partly(&world, &here));
+    assert_eq!(rig.content.resumed().relocated, None);
+    assert_eq!(*rig.content.location(), here);
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a field that cannot be read is as if it were not there.
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use shoal_metainfo::metainfo::WholeDigest;
 
 /// The most links of one reply that are looked at.
@@ -66,7 +67,8 @@ pub(super) fn digest(fields: impl IntoIterator<Item = String>) -> Option<WholeDi
         split(&field, ',').into_iter().find_map(|entry| {
             let (kind, value) = entry.trim().split_once('=')?;
             let value = value.trim_matches(':');
-            let bytes = base64(value).filter(|_| kind.eq_ignore_ascii_case("sha-256"))?;
+            let bytes = BASE64_STANDARD.decode(value).ok();
+            let bytes = bytes.filter(|_| kind.eq_ignore_ascii_case("sha-256"))?;
             bytes.try_into().ok().map(WholeDigest::Sha256)
         })
     })
@@ -121,35 +123,6 @@ fn split(text: &str, separator: char) -> Vec<&str> {
     }
     parts.push(&text[begin..]);
     parts
-}
-
-/// Undoes base64 with padding (RFC 4648 section 4).
-fn base64(text: &str) -> Option<Vec<u8>> {
-    let value = |digit: u8| match digit {
-        b'A'..=b'Z' => Some(digit - b'A'),
-        b'a'..=b'z' => Some(digit - b'a' + 26),
-        b'0'..=b'9' => Some(digit - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    };
-    if text.is_empty() || !text.len().is_multiple_of(4) {
-        return None;
-    }
-    let digits = text.trim_end_matches('=');
-    if text.len() - digits.len() > 2 {
-        return None;
-    }
-    let (mut bytes, mut bits, mut count) = (Vec::new(), 0u32, 0);
-    for digit in digits.bytes() {
-        bits = bits << 6 | u32::from(value(digit)?);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push(u8::try_from(bits >> count & 0xff).ok()?);
-        }
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use shoal_node::message::{HeldRule, Priority, State, StateCount};
 
 use super::*;
 use crate::exit::Exit;
@@ -181,7 +182,10 @@ fn samples() -> Vec<Event> {
             name: "album".to_owned(),
             state: "suspended",
             message: Some("the disk is full".to_owned()),
-            directory: "/home/ada/music".to_owned(),
+            directory: "/home/ada/incomplete".to_owned(),
+            home: Some("/home/ada/music".to_owned()),
+            moving_to: None,
+            renamed: BTreeMap::from([("album/a".to_owned(), "album/b".to_owned())]),
             category: Some("music".to_owned()),
             tags: BTreeSet::from(["new".to_owned()]),
             position: Some(1),
@@ -250,11 +254,239 @@ fn samples() -> Vec<Event> {
             rules: words(),
             torrents: 1,
         }),
+        Event::Session(Box::new(session())),
+        Event::SessionTorrentDetails(Box::new(details())),
+        Event::SessionFile(Box::new(ShownFile {
+            number: 1,
+            path: "a.flac".to_owned(),
+            location: "/home/ada/music/album/a.flac".to_owned(),
+            size_bytes: 20_000,
+            verified_bytes: Some(16_384),
+            priority: Priority::Normal,
+            pieces: Some([0, 1]),
+            available_pieces: Some(2),
+        })),
+        Event::SessionPieces(Box::new(ShownPieces {
+            id: 3,
+            piece_count: 2,
+            piece_length_bytes: 16_384,
+            verified: Some(vec![[0, 0]]),
+            in_progress: Some(vec![[1, 1]]),
+            availability: Some(vec![[0, 1, 2]]),
+        })),
+        Event::SessionPieceHash(ShownHash {
+            piece: 0,
+            sha1: Some("0b".repeat(20)),
+            root: None,
+        }),
+        Event::Saved(Saved {
+            path: "album.torrent".to_owned(),
+            size_bytes: 170,
+        }),
+        Event::Route(Route {
+            name: "vpn".to_owned(),
+            state: "shut",
+            message: Some("the interface wg0 is gone, and nothing goes another way".to_owned()),
+            proxy: None,
+            password_file: None,
+            bind: Some("wg0".to_owned()),
+            dns: vec!["10.8.0.1:53".parse().unwrap()],
+            listening: vec!["0.0.0.0:6881".parse().unwrap()],
+            torrents: 1,
+        }),
+        Event::Interface(Interface {
+            name: "wg0".to_owned(),
+            addresses: vec!["10.8.0.2".parse().unwrap()],
+        }),
+        Event::ImportBegun(ImportBegun {
+            client: "qBittorrent".into(),
+            folder: "/home/ada/.local/share/qBittorrent".into(),
+            torrents: 40,
+            dry_run: false,
+        }),
+        Event::ImportTorrent(Box::new(ImportTorrent {
+            number: 1,
+            info_hash: hash(),
+            name: "album".into(),
+            directory: Some("/home/ada/music".into()),
+            outcome: "imported",
+            id: Some(3),
+            message: None,
+            pieces: 2,
+            verified_pieces: 1,
+            suspect_pieces: 1,
+            lost_pieces: 0,
+            changed_files: 1,
+            missing_files: 0,
+            files: vec!["album/a.flac".into()],
+            notes: Vec::new(),
+        })),
+        Event::ImportDone(ImportDone {
+            imported: 38,
+            already: 1,
+            refused: 1,
+            left_out: 0,
+        }),
+        Event::AddressList(AddressList {
+            path: "/level1.p2p".to_owned(),
+            ranges: 2,
+            let_pass: 0,
+            bad: 1,
+            first_bad: vec![BadLine {
+                line: 7,
+                why: "the range ends before it begins".to_owned(),
+            }],
+            left_out: 0,
+            read_unix_s: Some(1_700_000_000),
+            message: None,
+        }),
+        Event::Address(Address {
+            address: [192, 0, 2, 7].into(),
+            allowed: true,
+            path: None,
+            line: None,
+            first: None,
+            last: None,
+        }),
+        Event::Span(Span {
+            number: 1,
+            times: "08:00-18:00".to_owned(),
+            holds: Holds::Alternative,
+            down: None,
+            up: None,
+        }),
+        Event::Schedule(Schedule {
+            now: Now::Auto,
+            holds: Holds::Normal,
+            down_bytes_per_s: None,
+            up_bytes_per_s: Some(1),
+            until: None,
+        }),
+        Event::Watch(Box::new(Watch {
+            path: "/in".to_owned(),
+            recursive: false,
+            then: Afterwards::Keep,
+            directory: None,
+            category: None,
+            tags: BTreeSet::new(),
+            rules: words(),
+            added: 0,
+            message: None,
+            refused: vec![RefusedFile {
+                path: "a.torrent".to_owned(),
+                why: "odd".to_owned(),
+            }],
+        })),
+        Event::Hook(Hook {
+            on: Occasion::Added,
+            program: vec!["notify".to_owned()],
+        }),
         Event::Warning(Warning {
             message: "odd".into(),
         }),
         Event::Error(ErrorEvent::from(&Failure::new(Exit::Failure, "bad"))),
     ]
+}
+
+fn session() -> ShownSession {
+    ShownSession {
+        version: "0.1.0".to_owned(),
+        started_unix_s: 1_700_000_000,
+        listening: vec!["192.0.2.1:6881".parse().unwrap()],
+        mapped: None,
+        download_rate_bytes_per_s: 16_384,
+        upload_rate_bytes_per_s: 5,
+        download_limit_bytes_per_s: Some(1 << 20),
+        upload_limit_bytes_per_s: None,
+        holds: Holds::Alternative,
+        downloaded_bytes: 20_000,
+        uploaded_bytes: 30_000,
+        ratio_permille: Some(1_500),
+        started_downloaded_bytes: 20_000,
+        started_uploaded_bytes: 100,
+        wasted_bytes: 0,
+        peers: 2,
+        seeds: 1,
+        torrents: 1,
+        states: vec![StateCount {
+            state: State::Downloading,
+            count: 1,
+        }],
+    }
+}
+
+fn details() -> ShownTorrent {
+    ShownTorrent {
+        id: 3,
+        name: "album".to_owned(),
+        info_hash_v1: Some("0a".repeat(20)),
+        info_hash_v2: None,
+        magnet: "magnet:?".to_owned(),
+        has_metadata: true,
+        private: Some(false),
+        comment: None,
+        source: None,
+        created_by: None,
+        created_unix_s: None,
+        state: State::Downloading,
+        message: None,
+        size_bytes: Some(20_000),
+        wanted_bytes: 20_000,
+        verified_bytes: 16_384,
+        left_bytes: 3_616,
+        piece_length_bytes: Some(16_384),
+        piece_count: Some(2),
+        verified_pieces: Some(1),
+        file_count: Some(1),
+        time_left_s: Some(1),
+        downloaded_bytes: 16_384,
+        uploaded_bytes: 100,
+        ratio_permille: Some(6),
+        started_downloaded_bytes: 16_384,
+        started_uploaded_bytes: 100,
+        wasted_bytes: 0,
+        failed_pieces: 0,
+        download_rate_bytes_per_s: 3_000,
+        upload_rate_bytes_per_s: 5,
+        average_download_bytes_per_s: Some(2_000),
+        average_upload_bytes_per_s: Some(5),
+        peers: 2,
+        seeds: 1,
+        max_peers: None,
+        known_seeds: Some(5),
+        known_leeches: Some(2),
+        availability_permille: Some(2_500),
+        trackers: Some(1),
+        working_trackers: Some(1),
+        tracker_message: None,
+        next_announce_s: Some(1_700),
+        web_seeds: Some(0),
+        added_unix_s: 1_700_000_000,
+        completed_unix_s: None,
+        run_s: Some(8),
+        seeding_s: 0,
+        idle_s: 0,
+        directory: "/home/ada/music".to_owned(),
+        home: None,
+        moving_to: None,
+        content_path: Some("/home/ada/music/album".to_owned()),
+        position: Some(1),
+        forced: false,
+        category: Some("music".to_owned()),
+        tags: BTreeSet::from(["new".to_owned()]),
+        sequential: false,
+        first_last: false,
+        super_seed: false,
+        seed_only: false,
+        preallocate: false,
+        rules: words(),
+        held: vec![HeldRule {
+            rule: "ratio".to_owned(),
+            value: "2".to_owned(),
+            from: Some("category".to_owned()),
+            name: Some("music".to_owned()),
+        }],
+    }
 }
 
 /// What is said of rates.
@@ -268,8 +500,8 @@ fn fields(value: &Value, found: &mut BTreeSet<String>) {
         Value::Object(object) => {
             for (name, value) in object {
                 found.insert(name.clone());
-                // What is in there has words for names, not fields.
-                if name != "rules" && name != "priorities" {
+                // What is in there has words, paths and numbers for names, not fields.
+                if !["rules", "renamed", "priorities"].contains(&name.as_str()) {
                     fields(value, found);
                 }
             }
@@ -366,6 +598,23 @@ fn the_page_has_no_section_without_an_event() {
             | Event::TorrentWebSeed(_)
             | Event::Setting(_)
             | Event::Rules(_)
+            | Event::Session(_)
+            | Event::SessionTorrentDetails(_)
+            | Event::SessionFile(_)
+            | Event::SessionPieces(_)
+            | Event::SessionPieceHash(_)
+            | Event::Saved(_)
+            | Event::Route(_)
+            | Event::Interface(_)
+            | Event::ImportBegun(_)
+            | Event::ImportTorrent(_)
+            | Event::ImportDone(_)
+            | Event::AddressList(_)
+            | Event::Address(_)
+            | Event::Span(_)
+            | Event::Schedule(_)
+            | Event::Watch(_)
+            | Event::Hook(_)
             | Event::Warning(_)
             | Event::Error(_) => {}
         }

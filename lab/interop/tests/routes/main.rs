@@ -3,6 +3,9 @@
 //! The home's host counts what it sends anywhere but to the proxy. Each scenario that finds nothing there has a counterpart without the
 //! proxy, in which the same programs do the same and are seen.
 
+mod node;
+mod others;
+
 use anyhow::{Result, anyhow, ensure};
 use shoal_engine::{
     AddTorrent, DhtConfig, Engine, EngineConfig, OWN_ROUTE, RouteConfig, TorrentHandle,
