@@ -28,13 +28,13 @@ use crate::exit::{Exit, Failure};
 use crate::output::{self, Format};
 use crate::units;
 
-pub(crate) use node::PriorityArgs;
 pub(crate) use node::{
     AddArgs, CategoryArgs, CategoryDo, DownArgs, FilterArgs, FilterDo, HookArgs, HookDo,
     ImportArgs, LimitArgs, ListArgs, MoveArgs, NamedArgs, QueueArgs, RemoveArgs, RenameArgs,
     RouteArgs, RouteDo, RuleArgs, ScheduleArgs, ScheduleDo, SettingsArgs, SettingsDo, ShareArgs,
     SortKey, TagArgs, TagDo, UpArgs, WatchArgs, WatchDo,
 };
+pub(crate) use node::{AnnounceArgs, PeerArgs, PriorityArgs, TrackerArgs, WebSeedArgs};
 pub(crate) use selection::{Selection, numbered};
 
 /// Publish and fetch files over a peer-to-peer network
@@ -101,8 +101,11 @@ pub(crate) enum Command {
     Start(NamedArgs),
     /// Verify everything of torrents of the running node again, and fetch what is missing then
     Recheck(NamedArgs),
-    /// Announce torrents of the running node to all their trackers
-    Announce(NamedArgs),
+    Announce(AnnounceArgs),
+    Tracker(TrackerArgs),
+    Peer(PeerArgs),
+    #[command(name = "webseed")]
+    WebSeed(WebSeedArgs),
     Priority(PriorityArgs),
     Queue(QueueArgs),
     Limit(LimitArgs),

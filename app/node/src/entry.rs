@@ -2,9 +2,10 @@
 //!
 //! Invariant: it runs at most once at a time; each run has a number, and news of an earlier run is not taken for that of a later one.
 
+use crate::connections;
 use crate::message::{State, Torrent};
+use crate::places;
 use crate::wanted::Wanted;
-use crate::{places, rules_text};
 use shoal_engine::{FilePriority, MagnetSnapshot, Phase, Snapshot, TorrentHandle};
 use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
 use shoal_session::queue::{self, ShareLimit, Standing};
@@ -466,7 +467,7 @@ impl Entry {
             tags: self.options.tags.clone(),
             position: None,
             forced: self.wish == Wish::Forced,
-            rules: rules_text::shown(&self.options.rules),
+            rules: connections::shown_of_torrent(&self.options),
             sequential: self.sequential,
             first_last: self.options.first_last,
             priorities: match &self.source {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: [`Node`] alone owns the session. What it has said to be done is in the database, so that the next start finds it.
 
+mod connections;
 mod control;
 mod entry;
 pub mod fetch;

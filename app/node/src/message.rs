@@ -3,6 +3,7 @@
 //!
 //! Invariant: what is absent of a request means that nothing is said of it.
 
+mod peer;
 mod show;
 
 pub use show::{
@@ -30,12 +31,17 @@ pub use watch::{Afterwards, RefusedFile, Watch, WatchRequest, WatchedFolder};
 mod folders;
 
 mod priority;
+mod tracker;
+mod webseed;
 
+pub use peer::{Peer, PeerRequest};
 pub use priority::{FilesPriority, Prioritize, Priority};
+pub use tracker::{Tracker, TrackerRequest, TrackerState};
+pub use webseed::{WebSeed, WebSeedRequest};
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 pub use folders::FolderRequest;
 
@@ -89,6 +95,12 @@ pub enum Request {
     Change(Box<Change>),
     /// Files of them are wanted more or less, or in another order.
     Prioritize(Box<Prioritize>),
+    /// The trackers of torrents.
+    Tracker(TrackerRequest),
+    /// Peers of torrents, and addresses that nobody speaks to.
+    Peer(PeerRequest),
+    /// The web seeds of torrents.
+    WebSeed(WebSeedRequest),
     /// They get another place in the queue, and keep their order among themselves.
     Queue {
         /// Which torrents.
@@ -361,6 +373,26 @@ pub enum Reply {
     Carriers {
         /// By name.
         carriers: Vec<Carrier>,
+    },
+    /// Trackers.
+    Trackers {
+        /// By torrent and tier.
+        trackers: Vec<Tracker>,
+    },
+    /// Connected peers.
+    Peers {
+        /// By torrent.
+        peers: Vec<Peer>,
+    },
+    /// Addresses that nobody speaks to.
+    Banned {
+        /// In order.
+        addresses: Vec<IpAddr>,
+    },
+    /// Web seeds.
+    WebSeeds {
+        /// By torrent.
+        web_seeds: Vec<WebSeed>,
     },
     /// What was to be shown.
     Shown(Shown),

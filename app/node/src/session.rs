@@ -12,6 +12,7 @@ mod hook;
 mod importing;
 mod moving;
 mod owner;
+mod peer;
 mod priority;
 mod rates;
 mod route;
@@ -19,8 +20,11 @@ mod running;
 mod schedule;
 mod show;
 mod telling;
+mod tracker;
 mod watch;
+mod webseed;
 
+use crate::connections::SessionLimits;
 use crate::entry::{Entry, Run};
 use crate::import::{Importer, Taking};
 use crate::message::{
@@ -38,13 +42,14 @@ use rates::Groups;
 use route::{Changed, Routes};
 use running::{Beginning, News};
 use schedule::Hours;
-use shoal_engine::Engine;
+use shoal_engine::{Engine, SessionSettings};
 use shoal_machine::{Machine, Moment};
 use shoal_session::TorrentKey;
 use shoal_session::queue::{self, Queue, ShareLimit, Then};
 use shoal_store::{Database, ShareState, StoreError, Totals, Wish};
 use shoal_transport::{RateLimits, Transport};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -152,6 +157,8 @@ pub struct NodeSettings {
     pub overrides: BTreeMap<String, String>,
     /// The rates of everything, where `shoal limit session` has said nothing.
     pub limits: RateLimits,
+    /// Slots and connections that the engine was started with, where `shoal limit session` has said nothing.
+    pub session: SessionSettings,
     /// How routes are made.
     pub network: Network,
     /// The engine's own route is as a person said for this life of the node, whatever is stored of it. Otherwise, an engine whose own route
@@ -192,6 +199,7 @@ impl Node {
             journals,
             overrides,
             limits,
+            session: started_with,
             network,
             own_route_said,
         } = settings;
@@ -200,6 +208,12 @@ impl Node {
         stored.extend(overrides);
         let settings = Settings::from_stored(&stored);
         let carriers = Carriers::read(&database).await?;
+        let connections = owner::read_connections(&database).await?;
+        let held = connections.over(&started_with);
+        if let Err(error) = engine.handle().set_session(held).await {
+            tracing::warn!(%error, "slots and connections are not what they were set to");
+        }
+        let banned = peer::tell_bans(&engine, &database).await?;
         let gone = Gone::read(&database).await?;
         let hours = Hours::read(&database).await?;
         let mut lists = filter::Lists::of(database.clone(), engine.handle()).await?;
@@ -225,6 +239,9 @@ impl Node {
             journals,
             settings,
             carriers,
+            connections,
+            started_with,
+            banned,
             hours,
             hooks,
             watched: BTreeMap::new(),
@@ -378,6 +395,12 @@ struct Session {
     journals: PathBuf,
     settings: Settings,
     carriers: Carriers,
+    /// What was said of slots and connections of everything.
+    connections: SessionLimits,
+    /// Those that the engine was started with.
+    started_with: SessionSettings,
+    /// Addresses that nobody speaks to.
+    banned: BTreeSet<IpAddr>,
     hours: Hours,
     hooks: Hooks,
     watched: BTreeMap<String, watch::Watched>,
@@ -587,6 +610,9 @@ impl Session {
             Request::Announce { torrents } => self.announce(&torrents)?,
             Request::Change(change) => self.change(*change).await?,
             Request::Prioritize(told) => self.prioritize(*told).await?,
+            Request::Tracker(request) => return self.tracker(request).await.map(Heard::Done),
+            Request::Peer(request) => return self.peer(request).await.map(Heard::Done),
+            Request::WebSeed(request) => return self.web_seed(request).await.map(Heard::Done),
             Request::Queue { torrents, to } => self.shift(&torrents, to).await?,
             Request::Settings {} => {
                 let settings = self.settings.shown();

@@ -217,6 +217,8 @@ pub struct AddTorrent {
     pub search: Option<MagnetHandle>,
     /// Web seeds that the user named (BEP 19), besides the torrent's own.
     pub web_seeds: Vec<Url>,
+    /// Web seeds of the torrent, of either kind (BEP 19, BEP 17), that the user does without.
+    pub without_web_seeds: Vec<Url>,
     /// Origins that have its files at URLs of their own, and on whose word.
     pub mirrors: Vec<(Mirror, OriginClass)>,
     /// Limits of this torrent.
@@ -255,6 +257,7 @@ impl AddTorrent {
             tiers: None,
             search: None,
             web_seeds: Vec::new(),
+            without_web_seeds: Vec::new(),
             mirrors: Vec::new(),
             limits: RateLimits::default(),
             limit_groups: Vec::new(),

@@ -176,5 +176,7 @@ pub use shoal_swarm::web_session::content_range;
 pub use shoal_tracker::{Error as TrackerError, ScrapeCounts, ScrapeReply};
 pub use shoal_transport::{LimitGroup, MAX_LIMIT_GROUPS, Mapped, MappingProtocol, RateLimits};
 pub use shoal_wire::mse::EncryptionPolicy;
-pub use snapshot::{PeerLine, PeerOrigin, Phase, Snapshot, TrackerLine, TrackerState, WebSeedLine};
+pub use snapshot::{
+    PeerLine, PeerOrigin, Phase, SecretUrl, Snapshot, TrackerLine, TrackerState, WebSeedLine,
+};
 pub use web_seed::{Mirror, Version};

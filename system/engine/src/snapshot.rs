@@ -5,11 +5,13 @@ use shoal_metainfo::InfoHash;
 use shoal_storage::{Location, Reason};
 pub use shoal_swarm::torrent::Origin as PeerOrigin;
 pub use shoal_tracker::schedule::TrackerState;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::watch;
+use url::Url;
 
 /// What a torrent is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -147,11 +149,31 @@ pub struct WebSeedLine {
     pub download_rate: u64,
 }
 
+/// A URL of which a part may be a secret: it is shown to nobody who does not ask for it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretUrl(pub(crate) Url);
+
+impl SecretUrl {
+    /// The whole of it, which belongs into no log and no error.
+    #[must_use]
+    pub const fn reveal(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("SecretUrl")
+    }
+}
+
 /// One tracker of one swarm. Its figures are of the last answer to an announce, or to a scrape where those have none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrackerLine {
     /// Scheme, host and port: the rest of a URL may hold a secret.
     pub host: String,
+    /// All of its URL.
+    pub url: SecretUrl,
     /// The swarm: a hybrid torrent is in two.
     pub swarm: InfoHash,
     /// Its tier, from 0 (BEP 12).

@@ -121,7 +121,7 @@ pub(crate) fn magnet_tiers(add: &AddMagnet) -> Vec<Vec<Url>> {
         .collect()
 }
 
-/// The web seeds and mirrors that the user named, then the torrent's own, each once.
+/// The web seeds and mirrors that the user named, then the torrent's own, each once, without those that the user does without.
 pub(crate) fn web_seeds(add: &AddTorrent) -> Vec<Place> {
     let own = |urls: &[String], asked: fn(Url) -> Asked| -> Vec<Place> {
         let urls = urls.iter().filter_map(|url| url.parse().ok());
@@ -146,7 +146,8 @@ pub(crate) fn web_seeds(add: &AddTorrent) -> Vec<Place> {
     places.extend(own(add.metainfo.web_seeds(), Asked::Files));
     places.extend(own(add.metainfo.http_seeds(), Asked::Script));
     let mut seen = BTreeSet::new();
-    places.retain(|place| seen.insert(place.asked.clone()));
+    let unwanted = |place: &Place| add.without_web_seeds.iter().any(|url| place.is_at(url));
+    places.retain(|place| !unwanted(place) && seen.insert(place.asked.clone()));
     places
 }
 

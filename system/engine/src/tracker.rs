@@ -10,7 +10,7 @@ use crate::inbox::Sender;
 use crate::mailbox::{Mailbox, separate};
 use crate::ports::OurPort;
 use crate::register::Spoken;
-use crate::snapshot::TrackerLine;
+use crate::snapshot::{SecretUrl, TrackerLine};
 use crate::torrent::ToTorrent;
 use shoal_machine::{Machine, Moment, Sighting, earliest};
 use shoal_metainfo::{BLOCK_LENGTH, InfoHash};
@@ -489,6 +489,7 @@ impl TrackerTask {
         lines
             .map(|(swarm, tracker)| TrackerLine {
                 host: host_of(tracker.url),
+                url: SecretUrl(tracker.url.clone()),
                 swarm,
                 tier: tracker.tier,
                 state: tracker.state,

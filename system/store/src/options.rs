@@ -42,6 +42,9 @@ pub struct TorrentOptions {
     /// The most connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_peers: Option<u32>,
+    /// The most peers that are served at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_slots: Option<u32>,
     /// Files that are wanted more than as usual, by their index: 2 is high, 3 is highest. Whether a file is wanted at all, the selection of
     /// the torrent alone says; what it does not select has no priority here.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -55,6 +58,9 @@ pub struct TorrentOptions {
     /// Web seeds besides the torrent's own.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub web_seeds: Vec<String>,
+    /// Web seeds of the torrent that it does without.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub without_web_seeds: BTreeSet<String>,
     /// Peers that a person named.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<SocketAddr>,

@@ -3,6 +3,7 @@
 //! Invariant: which torrents are meant, and what values of rules and settings may be, is decided by the node alone.
 
 mod folders;
+mod peer;
 mod route;
 
 mod import;
@@ -10,8 +11,13 @@ mod import;
 pub(crate) use import::ImportArgs;
 
 mod priority;
+mod tracker;
+mod webseed;
 
+pub(crate) use peer::PeerArgs;
 pub(crate) use priority::PriorityArgs;
+pub(crate) use tracker::{AnnounceArgs, TrackerArgs};
+pub(crate) use webseed::WebSeedArgs;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -262,7 +268,7 @@ fn parse_shift(text: &str) -> Result<Shift, String> {
     }
 }
 
-/// Limit the rates of torrents of the running node, or of all of it
+/// Limit the rates, connections and slots of torrents of the running node, or of all of it
 ///
 /// Rates of a torrent, its category, its tags and the session hold all at once. Without an option, shows what is set.
 #[derive(Debug, Args)]
@@ -276,6 +282,18 @@ pub(crate) struct LimitArgs {
     /// The most bytes a second to peers
     #[arg(long, value_name = "RATE")]
     up: Option<String>,
+    /// The most connections
+    #[arg(long, value_name = "N")]
+    peers: Option<String>,
+    /// The most peers that are served at a time; of the session also `auto`, which is as many as the uplink feeds
+    #[arg(long, value_name = "N")]
+    slots: Option<String>,
+    /// Of the session: the most connections of each torrent
+    #[arg(long, value_name = "N")]
+    peers_per_torrent: Option<String>,
+    /// Of the session: the most peers of each torrent that are served at a time
+    #[arg(long, value_name = "N")]
+    slots_per_torrent: Option<String>,
     /// Of the session: the most bytes a second from peers while its alternative rates hold, as `shoal schedule` says
     #[arg(long, value_name = "RATE")]
     alternative_down: Option<String>,
@@ -292,6 +310,10 @@ impl LimitArgs {
         said(&[
             ("down", &self.down),
             ("up", &self.up),
+            ("peers", &self.peers),
+            ("slots", &self.slots),
+            ("peers_per_torrent", &self.peers_per_torrent),
+            ("slots_per_torrent", &self.slots_per_torrent),
             ("alternative_down", &self.alternative_down),
             ("alternative_up", &self.alternative_up),
         ])
@@ -309,6 +331,9 @@ pub(crate) struct ShareArgs {
     pub(crate) target: String,
     #[command(flatten)]
     share: ShareRules,
+    /// Whether a torrent is shown piece by piece until others have all of it between them: on or off
+    #[arg(long, value_name = "on|off", value_parser = ["on", "off"])]
+    super_seed: Option<String>,
     #[command(flatten)]
     pub(crate) state: StateArgs,
 }
@@ -336,7 +361,9 @@ struct ShareRules {
 impl ShareArgs {
     /// What is said.
     pub(crate) fn rules(&self) -> BTreeMap<String, String> {
-        self.share.rules()
+        let mut rules = self.share.rules();
+        rules.extend(said(&[("super_seed", &self.super_seed)]));
+        rules
     }
 }
 

@@ -1,6 +1,7 @@
 //! `shoal up` runs a node; the other commands here speak to the one that runs.
 
 mod folders;
+pub(super) mod peer;
 mod route;
 
 pub(super) use route::route;
@@ -16,6 +17,8 @@ mod schedule;
 mod watch;
 
 pub(super) mod priority;
+pub(super) mod tracker;
+pub(super) mod webseed;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -43,7 +46,7 @@ use crate::args::{
 };
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::output::event::{Event, Listening, Span};
+use crate::output::event::{Banned, Event, Listening, Span};
 use crate::signals::Interrupt;
 use crate::{journal_path, listen, signals, torrent_file};
 
@@ -97,6 +100,7 @@ pub(super) fn up(args: &UpArgs, output: &mut Output) -> Done {
             journals,
             overrides: told.collect(),
             limits: args.network.limits(),
+            session: args.network.session(),
             network: listen::network(&args.network, &args.state, &set)?,
             own_route_said,
         };
@@ -301,12 +305,6 @@ pub(super) fn recheck(args: NamedArgs, output: &mut Output) -> Done {
     ask(&args.state, &Request::Recheck { torrents }, &[], output)
 }
 
-/// Has torrents announced.
-pub(super) fn announce(args: NamedArgs, output: &mut Output) -> Done {
-    let torrents = args.torrents;
-    ask(&args.state, &Request::Announce { torrents }, &[], output)
-}
-
 /// Forgets torrents.
 pub(super) fn remove(args: RemoveArgs, output: &mut Output) -> Done {
     let data = match (args.data, args.trash) {
@@ -493,6 +491,26 @@ fn show(reply: Reply, output: &mut Output) -> Done {
         Reply::Carriers { carriers } => {
             for carrier in carriers {
                 output.show(&Event::Rules(carrier.into()))?;
+            }
+        }
+        Reply::Trackers { trackers } => {
+            for tracker in trackers {
+                output.show(&Event::TorrentTracker(tracker.into()))?;
+            }
+        }
+        Reply::Peers { peers } => {
+            for peer in peers {
+                output.show(&Event::Peer(Box::new(peer.into())))?;
+            }
+        }
+        Reply::Banned { addresses } => {
+            for address in addresses {
+                output.show(&Event::Banned(Banned { address }))?;
+            }
+        }
+        Reply::WebSeeds { web_seeds } => {
+            for seed in web_seeds {
+                output.show(&Event::TorrentWebSeed(seed.into()))?;
             }
         }
         Reply::Shown(shown) => running::say(shown, output)?,

@@ -42,6 +42,10 @@ pub(crate) enum Event {
     File(FileEvent),
     Checked(Checked),
     SessionTorrent(Box<SessionTorrent>),
+    TorrentTracker(TorrentTracker),
+    Peer(Box<Peer>),
+    Banned(Banned),
+    TorrentWebSeed(TorrentWebSeed),
     Setting(Setting),
     Rules(Rules),
     Session(Box<ShownSession>),
@@ -95,6 +99,10 @@ impl Event {
                 | Event::File(_)
                 | Event::Checked(_)
                 | Event::SessionTorrent(_)
+                | Event::TorrentTracker(_)
+                | Event::Peer(_)
+                | Event::Banned(_)
+                | Event::TorrentWebSeed(_)
                 | Event::Setting(_)
                 | Event::Rules(_)
                 | Event::Session(_)
@@ -335,6 +343,108 @@ impl From<Torrent> for SessionTorrent {
             peers: torrent.peers,
             added_unix_s: torrent.added_at,
             completed_unix_s: torrent.completed_at,
+        }
+    }
+}
+
+/// A tracker of a torrent of a node, in one swarm.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct TorrentTracker {
+    pub(crate) torrent: i64,
+    pub(crate) url: String,
+    pub(crate) tier: usize,
+    pub(crate) swarm: Option<String>,
+    pub(crate) state: &'static str,
+    pub(crate) message: Option<String>,
+    pub(crate) seeds: Option<u32>,
+    pub(crate) leeches: Option<u32>,
+    pub(crate) completed: Option<u32>,
+    pub(crate) next_announce_s: Option<u64>,
+}
+
+impl From<message::Tracker> for TorrentTracker {
+    fn from(tracker: message::Tracker) -> Self {
+        TorrentTracker {
+            torrent: tracker.torrent,
+            url: tracker.url,
+            tier: tracker.tier,
+            swarm: tracker.swarm,
+            state: tracker.state.name(),
+            message: tracker.message,
+            seeds: tracker.seeds,
+            leeches: tracker.leeches,
+            completed: tracker.completed,
+            next_announce_s: tracker.next_announce_s,
+        }
+    }
+}
+
+/// A peer of a torrent of a node.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Peer {
+    pub(crate) torrent: i64,
+    pub(crate) address: SocketAddr,
+    pub(crate) client: Option<String>,
+    pub(crate) origin: String,
+    pub(crate) transport: String,
+    pub(crate) encrypted: bool,
+    pub(crate) connected_s: u64,
+    pub(crate) seed: bool,
+    pub(crate) pieces: u32,
+    pub(crate) we_are_interested: bool,
+    pub(crate) chokes_us: bool,
+    pub(crate) interested: bool,
+    pub(crate) choked: bool,
+    pub(crate) snubs_us: bool,
+    pub(crate) downloaded_bytes: u64,
+    pub(crate) uploaded_bytes: u64,
+    pub(crate) download_rate_bytes_per_s: u64,
+    pub(crate) upload_rate_bytes_per_s: u64,
+}
+
+impl From<message::Peer> for Peer {
+    fn from(peer: message::Peer) -> Self {
+        Peer {
+            torrent: peer.torrent,
+            address: peer.address,
+            client: peer.client,
+            origin: peer.origin,
+            transport: peer.transport,
+            encrypted: peer.encrypted,
+            connected_s: peer.connected_s,
+            seed: peer.seed,
+            pieces: peer.pieces,
+            we_are_interested: peer.we_are_interested,
+            chokes_us: peer.chokes_us,
+            interested: peer.interested,
+            choked: peer.choked,
+            snubs_us: peer.snubs_us,
+            downloaded_bytes: peer.downloaded_bytes,
+            uploaded_bytes: peer.uploaded_bytes,
+            download_rate_bytes_per_s: peer.download_rate_bytes_per_s,
+            upload_rate_bytes_per_s: peer.upload_rate_bytes_per_s,
+        }
+    }
+}
+
+/// An address that a node speaks to nobody at.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Banned {
+    pub(crate) address: IpAddr,
+}
+
+/// A web seed of a torrent of a node.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct TorrentWebSeed {
+    pub(crate) torrent: i64,
+    pub(crate) url: String,
+}
+
+impl From<message::WebSeed> for TorrentWebSeed {
+    fn from(seed: message::WebSeed) -> Self {
+        TorrentWebSeed {
+            torrent: seed.torrent,
+            url: seed.url,
         }
     }
 }

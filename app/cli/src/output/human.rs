@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use super::event::{
     Address, AddressList, Checked, Complete, Created, Event, FileEvent, Hook, MagnetEvent,
-    Metadata, Progress, Route, Rules, Schedule, Scrape, SessionTorrent, Setting, Span, Started,
-    Stopped, SwarmFigures, TorrentEvent, TorrentFile, Tracker, Watch, WebSeed,
+    Metadata, Peer, Progress, Route, Rules, Schedule, Scrape, SessionTorrent, Setting, Span,
+    Started, Stopped, SwarmFigures, TorrentEvent, TorrentFile, TorrentTracker, Tracker, Watch,
+    WebSeed,
 };
 use shoal_node::message::{Afterwards, Holds, Now};
 
@@ -53,6 +54,12 @@ pub(super) fn lines(event: &Event) -> Vec<Line> {
         Event::File(file) => vec![show_wrong_file(file)],
         Event::Checked(checked) => vec![show_checked(checked)],
         Event::SessionTorrent(torrent) => show_session_torrent(torrent),
+        Event::TorrentTracker(tracker) => vec![show_torrent_tracker(tracker)],
+        Event::Peer(peer) => vec![show_peer(peer)],
+        Event::Banned(banned) => vec![Line::plain(banned.address.to_string())],
+        Event::TorrentWebSeed(seed) => {
+            vec![Line::plain(format!("{:>4}  {}", seed.torrent, seed.url))]
+        }
         Event::Setting(setting) => show_setting(setting),
         Event::Rules(rules) => vec![show_rules(rules)],
         Event::Session(session) => node::session(session),
@@ -319,6 +326,47 @@ fn show_session_torrent(torrent: &SessionTorrent) -> Vec<Line> {
     let wrong = torrent.message.as_ref();
     let wrong = wrong.map(|message| Line::bad("      ").then(message));
     std::iter::once(Line::plain(line)).chain(wrong).collect()
+}
+
+fn show_torrent_tracker(tracker: &TorrentTracker) -> Line {
+    let (id, tier, state) = (tracker.torrent, tracker.tier, tracker.state);
+    let mut line = format!("{id:>4}  {tier:>2}  {state:<11}  {}", tracker.url);
+    let figures = figures(tracker.seeds, tracker.leeches, tracker.completed);
+    let next = tracker.next_announce_s;
+    let next = next.map(|seconds| format!("announces in {}", Seconds(seconds)));
+    for more in [figures, next, tracker.message.clone()].iter().flatten() {
+        line += ", ";
+        line += more;
+    }
+    Line::plain(line)
+}
+
+fn show_peer(peer: &Peer) -> Line {
+    let mut line = format!("{:>4}  {}", peer.torrent, peer.address);
+    let flags = [
+        (peer.transport.as_str(), true),
+        ("encrypted", peer.encrypted),
+        ("seed", peer.seed),
+        ("chokes us", peer.chokes_us && peer.we_are_interested),
+        ("snubs us", peer.snubs_us),
+        ("waits", peer.choked && peer.interested),
+    ];
+    line.extend(
+        flags
+            .iter()
+            .filter(|(_, on)| *on)
+            .map(|(word, _)| format!("  {word}")),
+    );
+    for (arrow, rate) in [
+        ('\u{2193}', peer.download_rate_bytes_per_s),
+        ('\u{2191}', peer.upload_rate_bytes_per_s),
+    ] {
+        if rate > 0 {
+            line += &format!("  {arrow} {}/s", Size(rate));
+        }
+    }
+    line.extend(peer.client.iter().map(|client| format!("  {client}")));
+    Line::plain(line)
 }
 
 fn words(rules: &BTreeMap<String, String>) -> String {

@@ -9,7 +9,7 @@ use crate::message::{self, Occasion};
 use crate::settings::Follow;
 use crate::shape::{self, LAYOUTS};
 use crate::wanted::Wanted;
-use crate::{places, rules_text, settings};
+use crate::{connections, places, settings};
 use shoal_metainfo::metainfo::Limits;
 use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
 use shoal_session::queue;
@@ -127,7 +127,7 @@ impl Session {
             let layout = settings::choice(layout, &LAYOUTS);
             layout.map_err(|error| NodeError::Usage(format!("layout: {error}")))?;
         }
-        rules_text::tell(&mut options.rules, &add.rules).map_err(NodeError::Usage)?;
+        connections::tell_torrent(&mut options, &add.rules).map_err(NodeError::Usage)?;
         self.routes.check(&add.rules, &options.rules)?;
         if add.directory.is_some() {
             options.rules.folder.clone_from(&add.directory);

@@ -42,6 +42,13 @@ impl Session {
             return;
         };
         self.rules_changed(id);
+        let options = self.entries.get(&id).map(|entry| &entry.options);
+        if let Some(super_seed) = options.map(|options| options.super_seed) {
+            self.heed_super_seed(id, super_seed);
+        }
+        self.heed_trackers(id);
+        self.heed_peers(id);
+        self.tell_web_seeds(id);
         self.settle(id, handle.clone());
         self.order(id, handle);
     }

@@ -4,6 +4,7 @@
 
 use super::folders::Folders;
 use super::{Answer, NodeError, Session};
+use crate::connections::SessionLimits;
 use crate::entry::Entry;
 use crate::message::{Assignment, Carrier, CarrierKind, Reply};
 use crate::rules_text;
@@ -15,6 +16,19 @@ use std::collections::BTreeMap;
 
 /// More categories, or tags, than a person keeps apart.
 const MAX_CARRIERS: usize = 10_000;
+
+/// The list of what is said of connections, in the database.
+const LIMITS: &str = "limits";
+
+/// The only one in it.
+const SESSION: &str = "session";
+
+/// What was said of the slots and connections of everything.
+pub(super) async fn read_connections(database: &Database) -> Result<SessionLimits, StoreError> {
+    let stored = database.entries(LIMITS).await?;
+    let text = stored.get(SESSION).map_or("{}", String::as_str);
+    serde_json::from_str(text).map_err(|error| StoreError::Damaged(error.to_string()))
+}
 
 /// What torrents take rules from, by name.
 #[derive(Debug, Default)]
@@ -105,6 +119,20 @@ impl Session {
         Ok(Reply::Settings { settings })
     }
 
+    /// Slots and connections of everything, at once and from the next start on.
+    async fn set_connections(&mut self, told: SessionLimits) -> Result<(), NodeError> {
+        let text = serde_json::to_string(&told);
+        let text = text.map_err(|error| NodeError::Refused(error.to_string()))?;
+        self.database
+            .set_entry(LIMITS, SESSION, Some(&text))
+            .await?;
+        self.connections = told;
+        let settings = told.over(&self.started_with);
+        // The engine's session alone hears of it, which waits for nobody.
+        let told = self.engine.handle().set_session(settings).await;
+        told.map_err(|_| NodeError::Stopped)
+    }
+
     pub(super) fn tell_queue_settings(&mut self) {
         let mut settings = self.settings.queue(self.carriers.session.share_limits());
         if self.hours.hold_everything() {
@@ -132,6 +160,7 @@ impl Session {
         let carriers = match kind {
             CarrierKind::Session => {
                 let mut session = carrier("", &self.carriers.session, present().count());
+                session.rules.extend(self.connections.shown());
                 session.rules.extend(self.hours.alternative_words());
                 vec![session]
             }
@@ -175,7 +204,10 @@ impl Session {
             CarrierKind::Tag => self.carriers.tags.get(name),
         };
         let mut rules = known.cloned().unwrap_or_default();
-        let mut said = said.clone();
+        let (mut said, mut connections) = (said.clone(), self.connections);
+        if kind == CarrierKind::Session {
+            connections.take(&mut said).map_err(NodeError::Usage)?;
+        }
         let alternative = match kind {
             CarrierKind::Session => self.told_alternative(&mut said)?,
             CarrierKind::Category | CarrierKind::Tag => None,
@@ -201,6 +233,9 @@ impl Session {
         self.database
             .set_carrier(stored(kind), name, Some(&rules))
             .await?;
+        if connections != self.connections {
+            self.set_connections(connections).await?;
+        }
         self.groups.changed(stored(kind), name, Some(&rules));
         let moves = said.contains_key("folder") || said.contains_key("incomplete");
         let before = moves.then(|| self.all_folders());

@@ -88,6 +88,12 @@ impl Session {
         };
         let held = self.carriers.effective(&entry.options, &self.settings);
         if let Run::Running(handle, _) = &entry.run {
+            let (peers, slots) = (entry.options.max_peers, entry.options.max_slots);
+            let torrent = handle.clone();
+            Session::tell_torrent(async move {
+                torrent.set_max_connections(peers).await?;
+                torrent.set_max_uploads(slots).await
+            });
             let groups = self.groups.of(&self.carriers, &entry.options);
             let limited = handle.set_limits(rates(&entry.options.rules));
             // Where it has ended, the next run begins with them.

@@ -5,6 +5,7 @@
 use super::moving::Moved;
 use super::rates::rates;
 use super::telling::verify;
+use super::tracker::parsed;
 use super::{Session, key, unix_now};
 use crate::entry::{Entry, Run, Source};
 use crate::message::Occasion;
@@ -608,7 +609,8 @@ fn begin(
     // Those of a private torrent are its own alone (BEP 27).
     let trackers = if entry.is_private() { &[] } else { trackers };
     let trackers = entry.options.more_trackers.iter().chain(trackers);
-    let trackers: Vec<Url> = trackers.filter_map(|url| url.parse().ok()).collect();
+    let mut trackers: Vec<Url> = trackers.filter_map(|url| url.parse().ok()).collect();
+    let told = entry.options.trackers.as_ref().map(parsed);
     match &entry.source {
         Source::Metainfo(metainfo) => {
             let mut add = AddTorrent::new(Arc::clone(metainfo), entry.directory.clone());
@@ -619,8 +621,15 @@ fn begin(
             add.sequential = entry.sequential;
             add.first_last = entry.options.first_last;
             add.preallocate = entry.options.preallocate;
+            add.max_connections = entry.options.max_peers;
+            add.max_uploads = entry.options.max_slots;
             add.super_seed = entry.options.super_seed;
             add.trackers = trackers;
+            add.tiers = told;
+            let parsed = |url: &String| url.parse().ok();
+            add.web_seeds = entry.options.web_seeds.iter().filter_map(parsed).collect();
+            let without = entry.options.without_web_seeds.iter();
+            add.without_web_seeds = without.filter_map(parsed).collect();
             add.seed_only = entry.options.seed_only;
             add.accept_missing = entry.recheck;
             add.trust = entry.trust;
@@ -630,7 +639,16 @@ fn begin(
             Begin::Torrent(Box::new(add))
         }
         Source::Magnet(magnet) => Begin::Magnet(Box::new(AddMagnet {
-            magnet: (**magnet).clone(),
+            magnet: match told {
+                Some(tiers) => {
+                    trackers = tiers.into_iter().flatten().collect();
+                    Magnet {
+                        trackers: Vec::new(),
+                        ..(**magnet).clone()
+                    }
+                }
+                None => (**magnet).clone(),
+            },
             peers: entry.peers.clone(),
             trackers,
             known: None,

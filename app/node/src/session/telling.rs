@@ -6,9 +6,9 @@
 use super::folders::Folders;
 use super::running::journal;
 use super::{Answer, NodeError, Session, id_of, key};
+use crate::connections;
 use crate::entry::{Entry, Run};
 use crate::message::{Change, Fate, Shift};
-use crate::rules_text;
 use shoal_engine::TorrentHandle;
 use shoal_session::TorrentKey;
 use shoal_session::queue::{self, Then};
@@ -134,7 +134,12 @@ impl Session {
                 {
                     progress.cancel();
                 }
-                entry.options = options.into();
+                let before = std::mem::replace(&mut entry.options, options.into());
+                let super_seed = entry.options.super_seed;
+                // A share limit may have made it one for this run, which goes on unless a person says something of that.
+                if before.super_seed != super_seed {
+                    self.heed_super_seed(id, super_seed);
+                }
             }
             self.rules_changed(id);
             self.pursue(id);
@@ -170,7 +175,7 @@ impl Session {
             let what = format!("{word}: say where data lies with `shoal move`, which moves it");
             return Err(NodeError::Usage(what));
         }
-        rules_text::tell(&mut options.rules, &change.rules).map_err(NodeError::Usage)?;
+        connections::tell_torrent(&mut options, &change.rules).map_err(NodeError::Usage)?;
         self.routes.check(&change.rules, &options.rules)?;
         Ok(options)
     }
@@ -268,7 +273,7 @@ impl Session {
                 Then::Remove => self.remove_these(&[id], None).await,
                 Then::RemoveData => self.remove_these(&[id], Some(Removing::Delete)).await,
                 Then::SuperSeed => {
-                    self.super_seed(id);
+                    self.heed_super_seed(id, true);
                     Ok(())
                 }
             };
@@ -278,12 +283,10 @@ impl Session {
         }
     }
 
-    /// Has it shown piece by piece, for as long as it runs.
-    fn super_seed(&self, id: i64) {
-        if let Some(Run::Running(handle, _)) = self.entries.get(&id).map(|entry| &entry.run) {
-            let handle = handle.clone();
-            // The session does not wait for a torrent.
-            tokio::spawn(async move { handle.set_super_seed(true).await });
+    /// Whether it is shown piece by piece, for as long as it runs.
+    pub(super) fn heed_super_seed(&mut self, id: i64, super_seed: bool) {
+        if let Some(handle) = self.engaged(id) {
+            Session::tell_torrent(async move { handle.set_super_seed(super_seed).await });
         }
     }
 }

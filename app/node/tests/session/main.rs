@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod connections;
 mod control;
 mod filter;
 mod folders;
@@ -9,10 +10,12 @@ mod giving;
 mod hook;
 mod import;
 mod life;
+mod peer;
 mod priority;
 mod route;
 mod schedule;
 mod show;
 mod support;
 mod told;
+mod tracker;
 mod watch;

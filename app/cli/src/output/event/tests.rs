@@ -204,6 +204,45 @@ fn samples() -> Vec<Event> {
             added_unix_s: 1_700_000_000,
             completed_unix_s: None,
         })),
+        Event::TorrentTracker(TorrentTracker {
+            torrent: 3,
+            url: "https://tracker.example/announce".to_owned(),
+            tier: 1,
+            swarm: Some("0a".repeat(20)),
+            state: "working",
+            message: None,
+            seeds: Some(5),
+            leeches: Some(2),
+            completed: None,
+            next_announce_s: Some(1_800),
+        }),
+        Event::Peer(Box::new(Peer {
+            torrent: 3,
+            address: "192.0.2.1:6881".parse().unwrap(),
+            client: Some("Shoal 0.1.0".to_owned()),
+            origin: "tracker".to_owned(),
+            transport: "tcp".to_owned(),
+            encrypted: false,
+            connected_s: 60,
+            seed: true,
+            pieces: 2,
+            we_are_interested: true,
+            chokes_us: false,
+            interested: false,
+            choked: true,
+            snubs_us: false,
+            downloaded_bytes: 16_384,
+            uploaded_bytes: 0,
+            download_rate_bytes_per_s: 1_024,
+            upload_rate_bytes_per_s: 0,
+        })),
+        Event::Banned(Banned {
+            address: "192.0.2.9".parse().unwrap(),
+        }),
+        Event::TorrentWebSeed(TorrentWebSeed {
+            torrent: 3,
+            url: "https://mirror.example/files/".to_owned(),
+        }),
         Event::Setting(Setting {
             key: "queue.downloads".to_owned(),
             value: "5".to_owned(),
@@ -553,6 +592,10 @@ fn the_page_has_no_section_without_an_event() {
             | Event::File(_)
             | Event::Checked(_)
             | Event::SessionTorrent(_)
+            | Event::TorrentTracker(_)
+            | Event::Peer(_)
+            | Event::Banned(_)
+            | Event::TorrentWebSeed(_)
             | Event::Setting(_)
             | Event::Rules(_)
             | Event::Session(_)
