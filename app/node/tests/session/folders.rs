@@ -231,7 +231,7 @@ async fn a_person_who_has_moved_files_says_where_they_are() {
 /// As if the node had ended when this had been written down.
 async fn written_down(state: &Path, directory: &str, tell: impl FnOnce(&mut TorrentOptions)) {
     let database = Database::open(&state.join("session.db")).await.unwrap();
-    let stored = database.torrents().await.unwrap();
+    let stored = database.torrents(std::convert::identity).await.unwrap();
     let mut options = stored[0].torrent.options.clone();
     tell(&mut options);
     let written = database.moved(stored[0].id, Path::new(directory), &options);
