@@ -616,7 +616,6 @@ fn begin(
             let mut add = AddTorrent::new(Arc::clone(metainfo), entry.directory.clone());
             add.priorities = entry.file_priorities();
             add.web_seeds = urls(&entry.options.web_seeds);
-            add.tiers = tiers(entry, &trackers);
             add.renamed = places::paths(&entry.options.renamed);
             add.sequential = entry.sequential;
             add.first_last = entry.options.first_last;
@@ -626,10 +625,7 @@ fn begin(
             add.super_seed = entry.options.super_seed;
             add.trackers = trackers;
             add.tiers = told;
-            let parsed = |url: &String| url.parse().ok();
-            add.web_seeds = entry.options.web_seeds.iter().filter_map(parsed).collect();
-            let without = entry.options.without_web_seeds.iter();
-            add.without_web_seeds = without.filter_map(parsed).collect();
+            add.without_web_seeds = urls(&entry.options.without_web_seeds);
             add.seed_only = entry.options.seed_only;
             add.accept_missing = entry.recheck;
             add.trust = entry.trust;
@@ -657,16 +653,10 @@ fn begin(
     }
 }
 
-/// Trackers in place of the torrent's own, where a person has said so, and those besides, each in a tier of its own.
-fn tiers(entry: &Entry, besides: &[Url]) -> Option<Vec<Vec<Url>>> {
-    let tiers = entry.options.trackers.as_ref()?.iter();
-    let besides = besides.iter().map(|url| vec![url.clone()]);
-    Some(tiers.map(|tier| urls(tier)).chain(besides).collect())
-}
-
 /// Those that can be read.
-fn urls(texts: &[String]) -> Vec<Url> {
-    texts.iter().filter_map(|url| url.parse().ok()).collect()
+fn urls<'a>(texts: impl IntoIterator<Item = &'a String>) -> Vec<Url> {
+    let texts = texts.into_iter();
+    texts.filter_map(|url| url.parse().ok()).collect()
 }
 
 /// For each file whether the link selects it (BEP 53); `None` is all.
