@@ -7,7 +7,7 @@ use crate::message::{State, Torrent};
 use crate::places;
 use crate::wanted::Wanted;
 use shoal_engine::{FilePriority, MagnetSnapshot, Phase, Snapshot, TorrentHandle};
-use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
+use shoal_metainfo::{FileIndex, InfoHashes, Magnet, Metainfo, PieceIndex};
 use shoal_session::queue::{self, ShareLimit, Standing};
 use shoal_storage::{Progress, Reason};
 use shoal_store::{NewTorrent, Removing, ShareState, StoredTorrent, TorrentOptions, Totals, Wish};
@@ -441,6 +441,29 @@ impl Entry {
         }
     }
 
+    /// Bytes of the pieces that are wanted, from the metainfo alone: what a torrent says that has not run yet.
+    fn wanted_bytes(&self) -> u64 {
+        let Source::Metainfo(metainfo) = &self.source else {
+            return 0;
+        };
+        let layout = metainfo.layout();
+        let Some(selection) = &self.selection else {
+            return layout.total_length();
+        };
+        let files = (0..).zip(metainfo.files()).zip(selection);
+        let wanted = files.filter(|((_, file), wanted)| **wanted && !file.padding);
+        let (mut bytes, mut counted) = (0, 0);
+        for ((index, _), _) in wanted {
+            // Where one file ends in the piece in which the next begins, that is wanted once.
+            let pieces = metainfo.pieces_of(FileIndex(index));
+            for piece in pieces.start.max(counted)..pieces.end {
+                bytes += u64::from(layout.length_of(PieceIndex(piece)));
+            }
+            counted = counted.max(pieces.end);
+        }
+        bytes
+    }
+
     /// What is shown of it, where the queue says how it stands; its position is not known here.
     pub(crate) fn line(&self, standing: Option<Standing>) -> Torrent {
         let snapshot = self.snapshot();
@@ -474,7 +497,10 @@ impl Entry {
                 Source::Metainfo(metainfo) => self.wanted().shown(metainfo),
                 Source::Magnet(_) => BTreeMap::new(),
             },
-            wanted_bytes: totals.wanted_bytes,
+            wanted_bytes: match totals.wanted_bytes {
+                0 => self.wanted_bytes(),
+                known => known,
+            },
             verified_bytes: totals.verified_bytes,
             downloaded_bytes: totals.downloaded_bytes,
             uploaded_bytes: totals.uploaded_bytes,

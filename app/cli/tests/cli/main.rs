@@ -8,6 +8,7 @@ mod down;
 mod folders;
 mod generated;
 mod import;
+mod listing;
 mod magnets;
 mod node;
 mod peer;
