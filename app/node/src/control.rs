@@ -2,8 +2,9 @@
 //!
 //! Invariant: no line and no torrent is read that is longer than its bound, and as many connections as there are permits are served at once.
 
+use crate::error::NodeError;
 use crate::message::{ErrorKind, Import, ImportNews, Reply, Request};
-use crate::session::{Node, NodeError};
+use crate::session::Node;
 use shoal_metainfo::metainfo::Limits;
 use shoal_transport::{ControlListener, ControlStream, connect_control};
 use std::io;

@@ -6,11 +6,12 @@
 mod torrent;
 
 use crate::entry::Source;
+use crate::error::NodeError;
 use crate::journal;
 use crate::message::{
     Import, ImportClient, ImportNews, ImportOutcome, ImportedTorrent, MovedFolder,
 };
-use crate::session::{NodeError, unix_now};
+use crate::session::unix_now;
 use shoal_engine::{AddTorrent, EngineError, EngineHandle};
 use shoal_import::{Client, Imported, Torrent, Unread};
 use shoal_metainfo::{FileIndex, Metainfo};

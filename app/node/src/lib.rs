@@ -5,6 +5,7 @@
 mod connections;
 mod control;
 mod entry;
+mod error;
 pub mod fetch;
 mod import;
 pub mod journal;
@@ -21,7 +22,8 @@ pub mod values;
 mod wanted;
 
 pub use control::{Client, ClientError, serve};
+pub use error::NodeError;
 pub use names::reads_as_id;
 pub use network::{ListenPort, NetworkSettings};
 pub use route::{Network, PasswordError, told_password};
-pub use session::{Node, NodeError, NodeSettings, has_own_route};
+pub use session::{Node, NodeSettings, has_own_route};

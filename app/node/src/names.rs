@@ -3,8 +3,8 @@
 //! Invariant: what names one torrent leads to one or to none; where it could mean several it is refused.
 
 use crate::entry::Entry;
+use crate::error::NodeError;
 use crate::message::State;
-use crate::session::NodeError;
 use shoal_session::queue::Standing;
 use shoal_session::rules::CategoryName;
 use std::collections::BTreeMap;

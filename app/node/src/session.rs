@@ -11,6 +11,7 @@ mod gone;
 mod hook;
 mod importing;
 mod moving;
+mod node;
 mod owner;
 mod peer;
 mod priority;
@@ -26,13 +27,11 @@ mod webseed;
 
 use crate::connections::SessionLimits;
 use crate::entry::{Entry, Run};
-use crate::import::{Importer, Taking};
-use crate::message::{
-    self, ErrorKind, FolderRequest, Import, ImportNews, Reply, Request, State, Torrent,
-};
-use crate::route::Network;
+use crate::error::NodeError;
+use crate::import::Taking;
+use crate::message::{self, FolderRequest, Reply, Request, State, Torrent};
+use crate::names;
 use crate::settings::Settings;
-use crate::{fetch, names};
 use folders::Plan;
 use gone::Gone;
 use hook::Hooks;
@@ -46,7 +45,7 @@ use shoal_engine::{Engine, SessionSettings};
 use shoal_machine::{Machine, Moment};
 use shoal_session::TorrentKey;
 use shoal_session::queue::{self, Queue, ShareLimit, Then};
-use shoal_store::{Database, ShareState, StoreError, Totals, Wish};
+use shoal_store::{Database, ShareState, Totals, Wish};
 use shoal_transport::{RateLimits, Transport};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -57,6 +56,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
+pub use node::{Node, NodeSettings};
 pub use route::has_own_route;
 
 /// How many requests and news wait for the session.
@@ -73,58 +73,6 @@ const TELL_QUEUE: Duration = Duration::from_secs(2);
 
 /// So many torrents are being opened at once: more than disks that hang, fewer than the threads that may wait for a disk.
 const BEGIN_AT_ONCE: usize = 64;
-
-/// Why the node does not do what it is asked for.
-#[derive(Debug, thiserror::Error)]
-pub enum NodeError {
-    /// The request makes no sense.
-    #[error("{0}")]
-    Usage(String),
-    /// What was given cannot be used.
-    #[error("{0}")]
-    Refused(String),
-    /// No torrent is called that.
-    #[error("no torrent here is called {0:?}; `shoal list` shows what there is")]
-    NotFound(String),
-    /// Something else is not there.
-    #[error("{0}")]
-    Absent(String),
-    /// No category or tag is.
-    #[error("there is no {0} {1:?}; make it with `shoal {0} set {1:?}`")]
-    NoCarrier(&'static str, String),
-    /// No route is.
-    #[error("there is no route {0:?}; make it with `shoal route set {0}`")]
-    NoRoute(String),
-    /// Several are.
-    #[error("{0:?} could be more than one torrent; write its number, or more of its info hash")]
-    Ambiguous(String),
-    /// It is not known yet.
-    #[error("{0}")]
-    Unknown(String),
-    /// The database fails.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The node ends.
-    #[error("the node is stopping; start it again")]
-    Stopped,
-}
-
-impl NodeError {
-    /// Of what kind.
-    #[must_use]
-    pub const fn kind(&self) -> ErrorKind {
-        match self {
-            NodeError::Usage(_) | NodeError::Ambiguous(_) => ErrorKind::Usage,
-            NodeError::Refused(_) => ErrorKind::Refused,
-            NodeError::NotFound(_)
-            | NodeError::NoCarrier(..)
-            | NodeError::NoRoute(_)
-            | NodeError::Absent(_) => ErrorKind::NotFound,
-            NodeError::Store(StoreError::Duplicate) => ErrorKind::Duplicate,
-            NodeError::Unknown(_) | NodeError::Store(_) | NodeError::Stopped => ErrorKind::Failure,
-        }
-    }
-}
 
 type Answer = Result<Reply, NodeError>;
 
@@ -147,224 +95,6 @@ type AskedWay = (
 
 /// What is asked about data that is to be moved, and where the answer goes.
 type Planned = (FolderRequest, oneshot::Sender<Result<Plan, NodeError>>);
-
-/// What a session is told besides what its database says.
-#[derive(Clone, Debug, Default)]
-pub struct NodeSettings {
-    /// The folder of completion journals. Must exist.
-    pub journals: PathBuf,
-    /// Settings that hold in this life of the node, whatever is stored: by key, as a person writes them.
-    pub overrides: BTreeMap<String, String>,
-    /// The rates of everything, where `shoal limit session` has said nothing.
-    pub limits: RateLimits,
-    /// Slots and connections that the engine was started with, where `shoal limit session` has said nothing.
-    pub session: SessionSettings,
-    /// How routes are made.
-    pub network: Network,
-    /// The engine's own route is as a person said for this life of the node, whatever is stored of it. Otherwise, an engine whose own route
-    /// is stored is one that has opened nothing.
-    pub own_route_said: bool,
-}
-
-/// A running node. Clones speak to the same one.
-#[derive(Clone, Debug)]
-pub struct Node {
-    ways: mpsc::Sender<AskedWay>,
-    asks: mpsc::Sender<Asked>,
-    importer: Importer,
-    plans: mpsc::Sender<Planned>,
-    stop: mpsc::Sender<(Duration, oneshot::Sender<()>)>,
-    told_to_end: Arc<Notify>,
-}
-
-impl Node {
-    /// Takes over the engine and begins with what the database has.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub async fn start(
-        engine: Engine,
-        database: Database,
-        settings: NodeSettings,
-    ) -> Result<Node, StoreError> {
-        let (ways, asked_ways) = mpsc::channel(MAILBOX);
-        let (changed, routes_changed) = mpsc::channel(MAILBOX);
-        let (asks, asked) = mpsc::channel(MAILBOX);
-        let (plans, planned) = mpsc::channel(MAILBOX);
-        let (stop, stopped) = mpsc::channel(1);
-        let (news, heard) = mpsc::channel(MAILBOX);
-        let (room, rooms) = mpsc::channel(BEGIN_AT_ONCE);
-        let (takings, taken) = mpsc::channel(MAILBOX);
-        let NodeSettings {
-            journals,
-            overrides,
-            limits,
-            session: started_with,
-            network,
-            own_route_said,
-        } = settings;
-        let routes = Routes::read(&database, network, own_route_said, changed).await?;
-        let mut stored = database.settings().await?;
-        stored.extend(overrides);
-        let settings = Settings::from_stored(&stored);
-        let carriers = Carriers::read(&database).await?;
-        let connections = owner::read_connections(&database).await?;
-        let held = connections.over(&started_with);
-        if let Err(error) = engine.handle().set_session(held).await {
-            tracing::warn!(%error, "slots and connections are not what they were set to");
-        }
-        let banned = peer::tell_bans(&engine, &database).await?;
-        let gone = Gone::read(&database).await?;
-        let hours = Hours::read(&database).await?;
-        let mut lists = filter::Lists::of(database.clone(), engine.handle()).await?;
-        // Before anybody is spoken to.
-        lists.read_all().await;
-        let hooks = Hooks::read(&database).await?;
-        let folders = watch::read(&database).await?;
-        let (filter, filter_asked) = mpsc::channel(MAILBOX);
-        tokio::spawn(lists.keep(filter_asked));
-        let entries = database.torrents(|stored| (stored.id, adding::revived(stored)));
-        let entries = entries.await?;
-        let order: Vec<i64> = entries.iter().map(|(id, _)| *id).collect();
-        let importer = Importer::new(engine.handle(), database.clone(), journals.clone(), takings);
-        let told_to_end = Arc::new(Notify::new());
-        let mut session = Session {
-            told_to_end: Arc::clone(&told_to_end),
-            filter,
-            started: Instant::now(),
-            started_at: unix_now(),
-            queue: Queue::new(settings.queue(carriers.session.share_limits())),
-            engine,
-            database,
-            journals,
-            settings,
-            carriers,
-            connections,
-            started_with,
-            banned,
-            hours,
-            hooks,
-            watched: BTreeMap::new(),
-            asks: asks.downgrade(),
-            groups: Groups::default(),
-            gone,
-            routes,
-            shut_ways: BTreeMap::new(),
-            limits,
-            entries: entries.into_iter().collect(),
-            running: BTreeMap::new(),
-            moved: BTreeSet::new(),
-            beginning: VecDeque::new(),
-            ended_early: BTreeSet::new(),
-            news,
-            at_once: Arc::new(Semaphore::new(BEGIN_AT_ONCE)),
-            batches: 0,
-            room,
-            reached: Vec::new(),
-            moves: Moves::default(),
-        };
-        for (path, watch) in folders {
-            session.begin_to_watch(path, watch);
-        }
-        let mail = Mail {
-            asked,
-            planned,
-            ways: asked_ways,
-            taken,
-            routes: routes_changed,
-            heard,
-            rooms,
-            stopped,
-        };
-        tokio::spawn(session.run(order, mail));
-        Ok(Node {
-            ways,
-            asks,
-            importer,
-            plans,
-            stop,
-            told_to_end,
-        })
-    }
-
-    /// Asks for something; the answer is no error. `file` is the .torrent file of one that is added, if there is one.
-    ///
-    /// # Errors
-    /// It cannot be done, and nothing of it was.
-    pub async fn ask(&self, mut request: Request, file: Option<Vec<u8>>) -> Answer {
-        // The session does not wait for a server.
-        let file = match &mut request {
-            Request::Add(add) => match add.url.take() {
-                Some(url) if file.is_none() && add.magnet.is_none() => {
-                    let transport = self.way_for(add).await?;
-                    let file = fetch::torrent_at(&transport, &url).await;
-                    Some(file.map_err(|error| NodeError::Refused(error.to_string()))?)
-                }
-                Some(_) => return Err(NodeError::Usage(adding::ONE_SOURCE.to_owned())),
-                None => file,
-            },
-            _ => file,
-        };
-        // Nor for a disk.
-        if let Request::Folder(folder) = request {
-            request = Request::Folder(self.looked_at(folder).await?);
-        }
-        let (answer, answered) = oneshot::channel();
-        let asked = self.asks.send((request, file, answer)).await;
-        asked.map_err(|_| NodeError::Stopped)?;
-        answered.await.map_err(|_| NodeError::Stopped)?
-    }
-
-    /// The network of the route that holds for what is about to be added.
-    async fn way_for(&self, add: &message::Add) -> Result<Transport, NodeError> {
-        let (answer, answered) = oneshot::channel();
-        let asked = self.ways.send((Box::new(add.clone()), answer)).await;
-        asked.map_err(|_| NodeError::Stopped)?;
-        answered.await.map_err(|_| NodeError::Stopped)?
-    }
-
-    /// Takes over torrents of another client, and tells of each; ends early where nobody hears of it any more.
-    ///
-    /// # Errors
-    /// It makes no sense, there is no session of that client, or it runs. The node ends, or its database fails: what was taken over by
-    /// then stays, and another import goes on with the rest.
-    pub async fn import(
-        &self,
-        import: Import,
-        news: mpsc::Sender<ImportNews>,
-    ) -> Result<(), NodeError> {
-        self.importer.run(import, news).await
-    }
-
-    /// Waits until somebody asks for the end of the node, which is for whoever has started it to bring about.
-    pub async fn told_to_end(&self) {
-        self.told_to_end.notified().await;
-    }
-
-    /// A request about folders of which the disks say that it can be done, with its folder as the disk knows it.
-    async fn looked_at(&self, mut request: FolderRequest) -> Result<FolderRequest, NodeError> {
-        if let Some(name) = folders::named(&request).map(str::to_owned) {
-            let named = tokio::task::spawn_blocking(move || adding::directory(&name)).await;
-            let named = named.map_err(|_| NodeError::Stopped)??;
-            request = folders::renamed(request, &named)?;
-        }
-        let (plan, planned) = oneshot::channel();
-        let asked = self.plans.send((request.clone(), plan)).await;
-        asked.map_err(|_| NodeError::Stopped)?;
-        let plan = planned.await.map_err(|_| NodeError::Stopped)??;
-        let checked = plan.engine.check_moves(plan.moves).await;
-        checked.map_err(|error| NodeError::Refused(format!("cannot move the files: {error}")))?;
-        Ok(request)
-    }
-
-    /// Takes leave of everybody and writes everything down, `within` the time for leave.
-    pub async fn stop(&self, within: Duration) {
-        let (done, ended) = oneshot::channel();
-        drop(self.stop.send((within, done)).await);
-        // An error where somebody else has stopped it.
-        drop(ended.await);
-    }
-}
 
 /// What comes to the session.
 struct Mail {

@@ -3,9 +3,10 @@
 //! Invariant: one that does not run, or does not answer in time, is shown as far as its metainfo tells.
 
 use crate::entry::{Entry, Run};
+use crate::error::NodeError;
 use crate::message::{Priority, Reply, Shown, ShownFile, ShownHash, ShownPieces, ShownTorrent};
 use crate::places;
-use crate::session::{Answer, NodeError};
+use crate::session::Answer;
 use shoal_engine::{CommandError, FileLine, FilePriority, PieceLine, PieceState, TorrentHandle};
 use shoal_metainfo::{FileIndex, Metainfo, PieceIndex, Verifier};
 use shoal_storage::Location;

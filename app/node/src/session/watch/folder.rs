@@ -4,8 +4,9 @@
 //! is looked at again. Only a look that shows the folder itself makes anything forgotten, and not the empty one of a volume that is gone.
 
 use super::files::{self, Found, ReadError};
+use crate::error::NodeError;
 use crate::message::{Add, Afterwards, ErrorKind, RefusedFile, Reply, Request, Watch};
-use crate::session::{Asked, NodeError};
+use crate::session::Asked;
 use serde::{Deserialize, Serialize};
 use shoal_session::watch::{Kind, Stamp, Watch as Machine, links};
 use shoal_store::{Database, StoreError};
