@@ -136,7 +136,6 @@ impl Session {
                 }
                 let before = std::mem::replace(&mut entry.options, options.into());
                 let super_seed = entry.options.super_seed;
-                // A share limit may have made it one for this run, which goes on unless a person says something of that.
                 if before.super_seed != super_seed {
                     self.heed_super_seed(id, super_seed);
                 }
@@ -272,15 +271,27 @@ impl Session {
                 }
                 Then::Remove => self.remove_these(&[id], None).await,
                 Then::RemoveData => self.remove_these(&[id], Some(Removing::Delete)).await,
-                Then::SuperSeed => {
-                    self.heed_super_seed(id, true);
-                    Ok(())
-                }
+                Then::SuperSeed => self.super_seed(id).await,
             };
             if let Err(error) = done {
                 tracing::warn!(torrent = id, %error, "what follows a share limit was not done");
             }
         }
+    }
+
+    /// From here on it is shown piece by piece, until a person says otherwise.
+    async fn super_seed(&mut self, id: i64) -> Result<(), NodeError> {
+        let Some(entry) = self.entries.get(&id) else {
+            return Ok(());
+        };
+        let options = TorrentOptions {
+            super_seed: true,
+            ..TorrentOptions::clone(&entry.options)
+        };
+        let told = vec![(id, options)];
+        self.database.set_options(&told).await?;
+        self.heed(told);
+        Ok(())
     }
 
     /// Whether it is shown piece by piece, for as long as it runs.

@@ -68,5 +68,11 @@ async fn a_seed_that_has_reached_its_ratio_becomes_a_super_seed_where_that_follo
     .unwrap();
     until(&leech, State::Seeding).await;
     leech.stop(PATIENCE).await;
+
+    // It stays one, also after the next start.
+    seeding.stop(PATIENCE).await;
+    let (seeding, address) = node(&state.path().join("seed")).await;
+    until(&seeding, State::Seeding).await;
+    assert_eq!(first_word(address, &sample.torrent).await, Some(HAVE_NONE));
     seeding.stop(PATIENCE).await;
 }
