@@ -18,6 +18,7 @@ mod rules_text;
 mod session;
 mod settings;
 mod shape;
+mod urls;
 pub mod values;
 mod wanted;
 

@@ -9,7 +9,7 @@ use super::tracker::parsed;
 use super::{Session, key, unix_now};
 use crate::entry::{Entry, Run, Source};
 use crate::message::Occasion;
-use crate::{journal, places};
+use crate::{journal, places, urls};
 use shoal_engine::{
     AddMagnet, AddTorrent, Change, CommandError, EngineError, FoundTorrent, MagnetError,
     MagnetHandle, TorrentHandle,
@@ -615,7 +615,7 @@ fn begin(
         Source::Metainfo(metainfo) => {
             let mut add = AddTorrent::new(Arc::clone(metainfo), entry.directory.clone());
             add.priorities = entry.file_priorities();
-            add.web_seeds = urls(&entry.options.web_seeds);
+            add.web_seeds = urls::parsed(&entry.options.web_seeds);
             add.renamed = places::paths(&entry.options.renamed);
             add.sequential = entry.sequential;
             add.first_last = entry.options.first_last;
@@ -625,7 +625,7 @@ fn begin(
             add.super_seed = entry.options.super_seed;
             add.trackers = trackers;
             add.tiers = told;
-            add.without_web_seeds = urls(&entry.options.without_web_seeds);
+            add.without_web_seeds = urls::parsed(&entry.options.without_web_seeds);
             add.seed_only = entry.options.seed_only;
             add.accept_missing = entry.recheck;
             add.trust = entry.trust;
@@ -651,12 +651,6 @@ fn begin(
             route: None,
         })),
     }
-}
-
-/// Those that can be read.
-fn urls<'a>(texts: impl IntoIterator<Item = &'a String>) -> Vec<Url> {
-    let texts = texts.into_iter();
-    texts.filter_map(|url| url.parse().ok()).collect()
 }
 
 /// For each file whether the link selects it (BEP 53); `None` is all.

@@ -6,6 +6,7 @@
 use super::{Answer, NodeError, Session};
 use crate::entry::{Entry, Run, Source};
 use crate::message::{Reply, Tracker, TrackerRequest, TrackerState};
+use crate::urls;
 use shoal_engine::{TrackerLine, TrackerState as Standing};
 use shoal_store::TorrentOptions;
 use std::time::Instant;
@@ -13,9 +14,6 @@ use url::Url;
 
 /// As many as an engine announces to.
 const MAX_TRACKERS: usize = 100;
-
-/// Longer than any that means something.
-const MAX_URL_BYTES: usize = 4096;
 
 type Tiers = Vec<Vec<String>>;
 
@@ -183,23 +181,13 @@ const NO_SUCH: &str = "there is no such tracker; `shoal tracker list` shows them
 
 /// As the engine takes them.
 pub(super) fn parsed(tiers: &Tiers) -> Vec<Vec<Url>> {
-    let parsed = |tier: &Vec<String>| tier.iter().filter_map(|url| url.parse().ok()).collect();
-    tiers.iter().map(parsed).collect()
+    tiers.iter().map(urls::parsed).collect()
 }
 
 /// URLs of trackers, as they are stored.
-fn readable(urls: &[String]) -> Result<Vec<String>, NodeError> {
-    let read = |url: &String| {
-        let parsed = Url::parse(url).ok();
-        let known = |parsed: &Url| matches!(parsed.scheme(), "http" | "https" | "udp");
-        let parsed = parsed.filter(|parsed| url.len() <= MAX_URL_BYTES && known(parsed));
-        parsed.map(String::from)
-    };
-    let urls: Option<Vec<String>> = urls.iter().map(read).collect();
-    urls.ok_or_else(|| {
-        let what = "that is no tracker; write a URL like https://tracker.example/announce";
-        NodeError::Usage(what.to_owned())
-    })
+fn readable(texts: &[String]) -> Result<Vec<String>, NodeError> {
+    let what = "that is no tracker; write a URL like https://tracker.example/announce";
+    urls::readable(texts, &["http", "https", "udp"], what)
 }
 
 fn is_at(url: &str, other: &Url) -> bool {

@@ -5,15 +5,13 @@
 use super::{Answer, NodeError, Session};
 use crate::entry::{Entry, Source};
 use crate::message::{Reply, WebSeed, WebSeedRequest};
+use crate::urls;
 use shoal_store::TorrentOptions;
 use std::collections::BTreeSet;
 use url::Url;
 
 /// So many does a person add to a torrent, and take from it.
 const MAX_TOLD: usize = 100;
-
-/// Longer than any that means something.
-const MAX_URL_BYTES: usize = 4096;
 
 impl Session {
     pub(super) async fn web_seed(&mut self, request: WebSeedRequest) -> Answer {
@@ -54,37 +52,27 @@ impl Session {
     pub(super) fn heed_web_seeds(&mut self, id: i64, before: &BTreeSet<String>) {
         let now = self.entries.get(&id).map(Entry::web_seeds);
         let now = now.unwrap_or_default();
-        let parsed = |urls: BTreeSet<String>| -> Vec<Url> {
-            urls.iter().filter_map(|url| url.parse().ok()).collect()
-        };
-        let (gone, new) = (parsed(before - &now), parsed(&now - before));
+        let (gone, new) = (
+            urls::parsed(&(before - &now)),
+            urls::parsed(&(&now - before)),
+        );
         if gone.is_empty() && new.is_empty() {
             return;
         }
-        if let Some(handle) = self.engaged(id) {
-            Session::tell_torrent(async move {
-                for url in gone {
-                    handle.remove_web_seed(url).await?;
-                }
-                for url in new {
-                    handle.add_web_seed(url).await?;
-                }
-                Ok(())
-            });
-        }
+        self.change_web_seeds(id, gone, new);
     }
-}
 
-impl Session {
     /// All that a person changed of them, as the torrent may have missed some.
     pub(super) fn tell_web_seeds(&mut self, id: i64) {
         let Some(entry) = self.entries.get(&id) else {
             return;
         };
-        let parsed = |url: &String| url.parse::<Url>().ok();
-        let gone = entry.options.without_web_seeds.iter().filter_map(parsed);
-        let gone: Vec<Url> = gone.collect();
-        let new: Vec<Url> = entry.options.web_seeds.iter().filter_map(parsed).collect();
+        let gone = urls::parsed(&entry.options.without_web_seeds);
+        let new = urls::parsed(&entry.options.web_seeds);
+        self.change_web_seeds(id, gone, new);
+    }
+
+    fn change_web_seeds(&mut self, id: i64, gone: Vec<Url>, new: Vec<Url>) {
         if let Some(handle) = self.engaged(id) {
             Session::tell_torrent(async move {
                 for url in gone {
@@ -153,16 +141,7 @@ fn changed(entry: &Entry, add: &[String], remove: &[String]) -> Result<TorrentOp
 }
 
 /// URLs of web seeds, as they are stored.
-fn readable(urls: &[String]) -> Result<Vec<String>, NodeError> {
-    let read = |url: &String| {
-        let parsed = Url::parse(url).ok();
-        let known = |parsed: &Url| matches!(parsed.scheme(), "http" | "https");
-        let parsed = parsed.filter(|parsed| url.len() <= MAX_URL_BYTES && known(parsed));
-        parsed.map(String::from)
-    };
-    let urls: Option<Vec<String>> = urls.iter().map(read).collect();
-    urls.ok_or_else(|| {
-        let what = "that is no web seed; write a URL like https://mirror.example/files/";
-        NodeError::Usage(what.to_owned())
-    })
+fn readable(texts: &[String]) -> Result<Vec<String>, NodeError> {
+    let what = "that is no web seed; write a URL like https://mirror.example/files/";
+    urls::readable(texts, &["http", "https"], what)
 }
