@@ -2,21 +2,30 @@
 //!
 //! Invariant: which torrents are meant, and what values of rules and settings may be, is decided by the node alone.
 
+mod down;
+mod filter;
 mod folders;
-mod peer;
-mod route;
-
+mod hook;
 mod import;
-
-pub(crate) use import::ImportArgs;
-
+mod peer;
 mod priority;
+mod route;
+mod schedule;
 mod tracker;
+mod watch;
 mod webseed;
 
+pub(crate) use down::DownArgs;
+pub(crate) use filter::{FilterArgs, FilterDo};
+pub(crate) use folders::MoveArgs;
+pub(crate) use hook::{HookArgs, HookDo};
+pub(crate) use import::ImportArgs;
 pub(crate) use peer::PeerArgs;
 pub(crate) use priority::PriorityArgs;
+pub(crate) use route::{RouteArgs, RouteDo};
+pub(crate) use schedule::{ScheduleArgs, ScheduleDo};
 pub(crate) use tracker::{AnnounceArgs, TrackerArgs};
+pub(crate) use watch::{WatchArgs, WatchDo};
 pub(crate) use webseed::WebSeedArgs;
 
 use std::collections::BTreeMap;
@@ -29,21 +38,6 @@ use shoal_node::message::Shift;
 use shoal_node::values;
 
 use super::{NetworkArgs, Selection, StateArgs, parse_peer};
-pub(crate) use route::{RouteArgs, RouteDo};
-
-mod down;
-mod filter;
-mod hook;
-mod schedule;
-mod watch;
-
-pub(crate) use down::DownArgs;
-pub(crate) use filter::{FilterArgs, FilterDo};
-pub(crate) use hook::{HookArgs, HookDo};
-pub(crate) use schedule::{ScheduleArgs, ScheduleDo};
-pub(crate) use watch::{WatchArgs, WatchDo};
-
-pub(crate) use folders::MoveArgs;
 
 /// Run a node: a session of torrents that goes on where it was
 ///

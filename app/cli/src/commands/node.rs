@@ -1,24 +1,20 @@
 //! `shoal up` runs a node; the other commands here speak to the one that runs.
 
-mod folders;
-pub(super) mod peer;
-mod route;
-
-pub(super) use route::route;
-
-mod import;
-
-pub(super) use import::import;
-
 mod down;
 mod filter;
+mod folders;
 mod hook;
-mod schedule;
-mod watch;
-
+mod import;
+pub(super) mod peer;
 pub(super) mod priority;
+mod route;
+mod schedule;
 pub(super) mod tracker;
+mod watch;
 pub(super) mod webseed;
+
+pub(super) use import::import;
+pub(super) use route::route;
 
 use std::collections::BTreeMap;
 use std::env;
