@@ -145,6 +145,10 @@ pub(crate) struct Node {
     pub(crate) filter: IpFilter,
     pub(crate) epoch: u32,
     pub(crate) part: u8,
+    /// Its interface is gone.
+    pub(crate) adrift: bool,
+    /// Dials that it began meanwhile.
+    pub(crate) dials_adrift: u32,
     pub(crate) torrent: Torrent,
     pub(crate) session: Session,
     /// Decides in place of the session, where the setup says so.

@@ -35,6 +35,8 @@ pub struct NodeOutcome {
     pub unreadable: u32,
     /// Connections that ended.
     pub lost_connections: u32,
+    /// Dials that it began while it had no interface.
+    pub dials_adrift: u32,
     /// Disk operations.
     pub disk_operations: u64,
 }

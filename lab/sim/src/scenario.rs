@@ -158,6 +158,11 @@ pub const ALL: &[Scenario] = &[
         setup: session::shunned,
     },
     Scenario {
+        name: "adrift",
+        summary: "interfaces of the seed and of peers go and come back",
+        setup: session::adrift,
+    },
+    Scenario {
         name: "rechecked",
         summary: "pieces rot, and all that a seed and a peer have is read again",
         setup: session::rechecked,

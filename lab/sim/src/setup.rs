@@ -254,6 +254,10 @@ pub enum Action {
     Stop(NodeId),
     /// Nodes of different parts cannot reach each other; at the start all are in part 0.
     Part(NodeId, u8),
+    /// The interface of a node goes, and with it all its connections. The others hear nothing of that.
+    InterfaceGoes(NodeId),
+    /// It is back. Who still sends to a connection from before learns that it is over.
+    InterfaceReturns(NodeId),
     /// All connections of a node break.
     DropConnections(NodeId),
     /// How much a node wants each piece.

@@ -3,6 +3,7 @@
 //! Invariant: one event at a time, and all that follows from it at once, before the next; nothing is decided by anything
 //! but the setup.
 
+mod adrift;
 mod carry;
 mod connect;
 mod host;
@@ -375,6 +376,7 @@ impl World {
             suspensions: node.suspensions,
             unreadable: node.unreadable,
             lost_connections: node.lost_connections,
+            dials_adrift: node.dials_adrift,
             disk_operations: node.disk.operation_count(),
         });
         Outcome {

@@ -59,6 +59,32 @@ fn who_shuns_some_is_done_with_the_help_of_the_others() {
     }
 }
 
+/// That it says nothing meanwhile is checked in every run. Without a word of its network's return it would wait for as long as it was away.
+#[test]
+fn whose_interface_was_gone_goes_on_at_once_when_it_is_back() {
+    for seed in seeds(6) {
+        let setup = session::adrift(seed);
+        let back = setup.actions.iter().find_map(|(at, action)| match action {
+            Action::InterfaceReturns(NodeId(1)) => Some(at.as_secs_f64()),
+            _ => None,
+        });
+        for setup in [setup.clone(), late(setup, LATE)] {
+            let outcome = run(setup);
+            for node in &outcome.nodes {
+                assert!(node.banned.is_empty(), "seed {seed}: nobody is to blame");
+            }
+            let node = &outcome.nodes[1];
+            assert!(node.lost_connections > 0, "seed {seed}");
+            assert_eq!(node.verified.len(), 256, "seed {seed}: each piece once");
+            // Whom it knows it tries now and then, as its network may be back without a word.
+            assert!(node.dials_adrift <= 6 * 4, "seed {seed}: {}", node.dials_adrift);
+            let took = node.done_s() - back.unwrap();
+            eprintln!("TOOK {took} {}", node.dials_adrift);
+            assert!(took < 30.0, "seed {seed}: {took} s after its return");
+        }
+    }
+}
+
 /// That nothing is said meanwhile, and nothing offered afterwards but what was found right, is checked in every run.
 #[test]
 fn whose_disk_is_read_again_has_what_was_found_right_and_fetches_the_rest() {

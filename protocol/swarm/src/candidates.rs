@@ -244,6 +244,19 @@ impl Candidates {
         }
     }
 
+    /// Our network is another one, or is there again: what failed may have failed for that. Everybody may be dialled at once; who fails
+    /// again waits as long as before.
+    pub fn try_all_again(&mut self, now: Moment) {
+        let waiting = (self.by_time.iter()).filter(|(eligible, _)| *eligible > now);
+        let waiting: Vec<SocketAddr> = waiting.map(|&(_, address)| address).collect();
+        for address in waiting {
+            self.change(address, |candidate| {
+                candidate.eligible = now;
+                candidate.failures = candidate.failures.saturating_sub(1);
+            });
+        }
+    }
+
     /// A dial failed, or the connection broke before it was of use. It is tried again later.
     pub fn failed(&mut self, now: Moment, address: SocketAddr) {
         self.change(address, |candidate| {

@@ -155,6 +155,8 @@ pub enum Input {
     Unchoked(Vec<PeerKey>),
     /// The world sees us at this address and port (BEP 40); in place of an earlier one of its family.
     OurAddress(SocketAddr),
+    /// Our network is another one, or is there again: whom we did not reach over the last one, we may reach over this.
+    NetworkChanged,
     /// How much each piece is wanted, from now on.
     Priorities(Vec<Priority>),
     /// Pick pieces in order (true) or rarest first.
@@ -593,6 +595,10 @@ impl Machine for Torrent {
             }
             Input::Unchoked(peers) => self.on_unchoked(&peers),
             Input::OurAddress(address) => self.candidates.set_our_address(address),
+            Input::NetworkChanged => {
+                self.candidates.try_all_again(self.now);
+                self.connections_changed = true;
+            }
             Input::Priorities(priorities) => self.on_priorities(&priorities),
             Input::Sequential(sequential) => self.picker.set_sequential(sequential),
             Input::Deadline(lease) => {

@@ -434,6 +434,11 @@ impl MagnetTask {
             FromSession::Incoming(ready) => self.connected(*ready),
             // Nobody is interested in a torrent of which we have nothing, and a search has few connections, and not for long.
             FromSession::Unchoked(_) | FromSession::Shed(_) | FromSession::Review => {}
+            FromSession::NetworkChanged(route) if route == self.parts.environment.route => {
+                self.handle(Input::NetworkChanged);
+                self.parts.trackers.reannounce(None);
+            }
+            FromSession::NetworkChanged(_) => {}
             FromSession::MaxConnections(most) => self.max_connections = Some(most),
             FromSession::OurAddress(address) => {
                 self.ours.insert(address.is_ipv4(), address);

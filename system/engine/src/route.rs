@@ -356,6 +356,14 @@ pub(crate) async fn open(
             .spawn(async move { keeping.keep().await })
             .abort_handle(),
     );
+    let (mut networks, session) = (transport.networks(), ground.session.clone());
+    let following = async move {
+        while networks.changed().await.is_ok() {
+            // Where the session is gone the engine stops.
+            drop(session.send(ToSession::NetworkChanged(id)).await);
+        }
+    };
+    tasks.push(pool.next().spawn(following).abort_handle());
     for listener in listeners {
         let guests = door::Guests {
             register: ground.register.on(id),

@@ -5,6 +5,7 @@
 use crate::clock::Clock;
 use crate::connect::Ready;
 use crate::mailbox::{Mailbox, separate};
+use crate::route::RouteId;
 use crate::torrent::TorrentId;
 use shoal_machine::{Machine, Sighting};
 use shoal_session::{Input, Output, Session, Settings, TorrentKey};
@@ -30,6 +31,8 @@ pub(crate) enum ToSession {
     Settings(Box<Settings>),
     /// Other addresses are forbidden than were.
     Review,
+    /// Those on this route are in another network, or in one again.
+    NetworkChanged(RouteId),
 }
 
 /// What a torrent is told by the session.
@@ -45,6 +48,8 @@ pub(crate) enum FromSession {
     Shed(u32),
     /// Who is connected may have been forbidden.
     Review,
+    /// Those on this route are in another network, or in one again.
+    NetworkChanged(RouteId),
 }
 
 /// The owner.
@@ -122,6 +127,11 @@ impl SessionTask {
                     mailbox.push(FromSession::Review, once);
                 }
             }
+            ToSession::NetworkChanged(route) => {
+                for mailbox in self.torrents.values() {
+                    mailbox.push(FromSession::NetworkChanged(route), once);
+                }
+            }
             ToSession::Incoming(torrent, ready) => {
                 // A connection that is not admitted is dropped, which closes it.
                 if self.session.admits(torrent) {
@@ -164,8 +174,12 @@ impl SessionTask {
     }
 }
 
-/// One review covers all changes before it.
+/// One of them covers all changes before it.
 fn once(last: &mut FromSession, message: FromSession) -> Option<FromSession> {
-    let waits = matches!(last, FromSession::Review);
+    let waits = match (last, &message) {
+        (FromSession::NetworkChanged(last), FromSession::NetworkChanged(route)) => last == route,
+        (FromSession::Review, FromSession::Review) => true,
+        _ => false,
+    };
     (!waits).then_some(message)
 }

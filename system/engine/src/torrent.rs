@@ -560,6 +560,11 @@ impl TorrentTask {
             }
             FromSession::Shed(count) => self.handle(Input::Shed(count)),
             FromSession::Review => self.send_forbidden_away(),
+            FromSession::NetworkChanged(route) if route == self.parts.environment.route => {
+                self.handle(Input::NetworkChanged);
+                self.parts.trackers.reannounce(None);
+            }
+            FromSession::NetworkChanged(_) => {}
             // Content without a torrent is nobody else's business.
             FromSession::Incoming(_) if self.parts.metainfo.is_plain() => self.disconnected(),
             FromSession::Incoming(ready) => self.connected(*ready),

@@ -127,6 +127,19 @@ pub(crate) fn probe(binding: &Binding) -> io::Result<()> {
     binding.apply_to_client(&socket, any)
 }
 
+/// The addresses that the system lets packets to each of these leave from: they are those of the network that we are in. Sends nothing.
+pub(crate) fn leaves_from(binding: &Binding, whither: &[SocketAddr]) -> Vec<IpAddr> {
+    let source = |&address: &SocketAddr| {
+        let socket = new_socket(address, Type::DGRAM, Protocol::UDP).ok()?;
+        binding.apply_to_client(&socket, address).ok()?;
+        // Of a datagram socket this is a look into the routing table (connect(2)).
+        socket.connect(&address.into()).ok()?;
+        let source = socket.local_addr().ok()?.as_socket()?.ip();
+        (!source.is_unspecified()).then_some(source)
+    };
+    whither.iter().filter_map(source).collect()
+}
+
 /// What tells a binding from another one of the same name that comes after it; nothing while it is not there.
 pub(crate) fn presence(binding: &Binding) -> Option<u32> {
     match binding {

@@ -4,11 +4,13 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use crate::address_class::TargetClass;
 use crate::binding::Binding;
@@ -34,6 +36,15 @@ use crate::way::{Hold, Ways};
 /// How often is looked whether an interface or address is there: what it is bound to fails at once when it has gone, and nobody waits
 /// long for what is back.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often is looked which network we are in.
+const LOOK_AT_NETWORK_EVERY: Duration = Duration::from_secs(5);
+
+/// Addresses that are nobody's (RFC 5737, RFC 3849): the way to them is that to everybody.
+const ANYBODY: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9),
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), 9),
+];
 
 /// Ports that are nobody's (RFC 6335 section 6), for who is to listen where nothing can be asked yet.
 const FREE_PORTS: std::ops::RangeInclusive<u16> = 49_152..=65_535;
@@ -234,6 +245,8 @@ struct Inner {
     name_servers: Vec<SocketAddr>,
     http_clients: Clients,
     ways: Ways,
+    /// How often we came into a network.
+    networks: watch::Sender<u64>,
 }
 
 impl fmt::Debug for Transport {
@@ -290,6 +303,7 @@ impl Transport {
             name_servers: config.name_servers,
             http_clients: Clients::default(),
             ways: Ways::new(absent),
+            networks: watch::Sender::new(0),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -297,22 +311,36 @@ impl Transport {
     }
 
     /// Follows the binding, for good: when the interface or address goes, everything that was made on it ends; when it is back, it can be
-    /// used again, and listeners listen again. Returns where there is nothing to follow, and when this is [closed](Self::close).
+    /// used again, and listeners listen again. Follows, too, which network we are in, for [`Self::networks`]. Returns when this is
+    /// [closed](Self::close).
     pub async fn keep(&self) {
         let binding = self.binding();
-        if *binding == Binding::Any {
-            return;
-        }
+        let every = match binding {
+            Binding::Any => LOOK_AT_NETWORK_EVERY,
+            Binding::Interface(_) | Binding::Address(_) => LOOK_EVERY,
+        };
+        let proxy = self.proxy().map(Proxy::address);
+        let whither = proxy.as_ref().map_or(&ANYBODY[..], std::slice::from_ref);
+        let mut sources = sockets::leaves_from(binding, whither);
         let mut there = match self.inner.ways.hold() {
             Ok(_) => sockets::presence(binding),
             Err(_) => None,
         };
         while !self.inner.ways.is_shut_for_good() {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(every).await;
             let now = sockets::presence(binding);
             if now == there {
+                let before = match now {
+                    Some(_) => mem::replace(&mut sources, sockets::leaves_from(binding, whither)),
+                    None => mem::take(&mut sources),
+                };
+                if sources.iter().any(|source| !before.contains(source)) {
+                    tracing::info!("the network is another one, or is there again");
+                    self.inner.networks.send_modify(|count| *count += 1);
+                }
                 continue;
             }
+            sources.clear();
             let absence = binding.absence();
             tracing::warn!(%absence, is_back = now.is_some(), "the route has ended");
             self.shut(&absence, false);
@@ -322,6 +350,13 @@ impl Transport {
                 self.inner.ways.open();
             }
         }
+    }
+
+    /// How often we came into a network since the start, as far as [`Self::keep`] sees it: another one than before, or the same one after
+    /// there was none. Whom nobody could reach before may be reached now, and others know us by an address that is not ours any more.
+    #[must_use]
+    pub fn networks(&self) -> watch::Receiver<u64> {
+        self.inner.networks.subscribe()
     }
 
     /// Ends everything that goes this way, for good, and says why to whoever tries it again.

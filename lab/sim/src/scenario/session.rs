@@ -65,6 +65,32 @@ pub fn shunned(seed: u64) -> Setup {
     setup
 }
 
+/// The interface of node 1, whom nobody can dial, is gone for a minute and a half; that of node 2 goes and comes back again and again,
+/// and that of the seed is gone for a while.
+#[must_use]
+pub fn adrift(seed: u64) -> Setup {
+    let mut dice = dice(seed);
+    let mut setup = small(seed, 6);
+    setup.total_bytes = 64 * 1024 * 1024;
+    setup.nodes[1].nat = true;
+    let mut gone = |node, from: u64, for_ms: u64| {
+        let from = Moment::from_nanos(from * 1_000_000);
+        let actions = &mut setup.actions;
+        actions.push((from, Action::InterfaceGoes(NodeId(node))));
+        let until = from + Duration::from_millis(for_ms);
+        actions.push((until, Action::InterfaceReturns(NodeId(node))));
+    };
+    gone(1, dice.u64(5_000..9_000), ADRIFT_MS);
+    for turn in 0..4 {
+        gone(2, 4_000 + 4_000 * turn, dice.u64(100..3_000));
+    }
+    gone(0, dice.u64(20_000..25_000), dice.u64(5_000..15_000));
+    setup
+}
+
+/// How long node 1 of [`adrift`] has no interface, in milliseconds.
+pub const ADRIFT_MS: u64 = 90_000;
+
 /// Of a seed and of a peer some pieces rot, and a person has all of both read again while the others download.
 #[must_use]
 pub fn rechecked(seed: u64) -> Setup {

@@ -16,7 +16,7 @@ use shoal_swarm::{CloseReason, PeerKey};
 use std::sync::Arc;
 
 /// How long a dial waits for somebody who does not answer.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a node dials one that dials it (BEP 55), and how often it tries.
 const PUNCH: Duration = Duration::from_secs(5);
@@ -77,7 +77,9 @@ impl World {
             self.checks
                 .violate(&format!("isolated node {} dials {address}", node.0));
         }
-        let allowed = known.is_none_or(|other| self.deals_with(node, other));
+        let adrift = self.nodes[node.get()].adrift;
+        self.nodes[node.get()].dials_adrift += u32::from(adrift);
+        let allowed = !adrift && known.is_none_or(|other| self.deals_with(node, other));
         if let Some(other) = known.filter(|_| allowed) {
             self.checks.speaks(node, other, "dials");
         }
@@ -93,7 +95,7 @@ impl World {
         self.ends.push(None);
         let target = &self.nodes[remote.get()];
         let let_in = punch || !target.config.nat;
-        let reachable = let_in && target.part == self.nodes[node.get()].part;
+        let reachable = let_in && !target.adrift && target.part == self.nodes[node.get()].part;
         let (wait, event) = match (target.alive, reachable) {
             // Nothing is sent.
             _ if !allowed => (Duration::ZERO, Event::DialFails(end)),
@@ -121,6 +123,10 @@ impl World {
         };
         let (from, node, latency) = (state.node, state.remote, state.pipe.latency);
         let until = state.punch_until;
+        if self.nodes[node.get()].adrift {
+            let given_up = self.now + DIAL_TIMEOUT;
+            return self.queue.push(given_up, Event::DialFails(dialled));
+        }
         if !self.is_let_in(from, node) {
             let again = self.now + PUNCH_AGAIN;
             let event = match until.is_some_and(|until| again < until) {

@@ -103,6 +103,8 @@ pub(super) fn newborn(
         filter: IpFilter::default(),
         epoch: 0,
         part: 0,
+        adrift: false,
+        dials_adrift: 0,
         torrent: torrent_of(setup, layout, config, known, id, 0, seed),
         session: Session::new(config.settings.clone(), seed ^ 1),
         libtorrent: Choker::default(),
@@ -186,7 +188,11 @@ impl World {
         }
         let now = self.now;
         let state = &mut self.nodes[node.get()];
-        (state.announce_due, state.last_announce) = (false, Some(now));
+        state.announce_due = false;
+        if state.adrift {
+            return;
+        }
+        state.last_announce = Some(now);
         let named = state.config.isolated.clone();
         let origin = if named.is_some() {
             Origin::User
@@ -318,6 +324,8 @@ impl World {
             Action::Shun(node, others) => self.shun(node, &others),
             Action::Wish(node, wish) => self.wish(node, wish),
             Action::Part(node, part) => self.part(node, part),
+            Action::InterfaceGoes(node) => self.interface_goes(node),
+            Action::InterfaceReturns(node) => self.interface_returns(node),
             Action::DropConnections(node) => self.drop_connections(node),
             Action::Priorities(node, priorities) => self.set_priorities(node, priorities),
             Action::Deadline(node, lease) => {

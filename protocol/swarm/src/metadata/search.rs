@@ -71,6 +71,8 @@ pub enum Input {
         /// The key of `Output::Dial`.
         peer: PeerKey,
     },
+    /// Our network is another one, or is there again: whom we did not reach over the last one, we may reach over this.
+    NetworkChanged,
     /// What one of the peers says.
     Peer {
         /// Which.
@@ -665,6 +667,7 @@ impl Machine for Search {
                 self.on_connected(peer, entry);
             }
             Input::DialFailed { peer } => self.on_dial_failed(peer),
+            Input::NetworkChanged => self.candidates.try_all_again(self.now),
             Input::Peer { peer, message } => self.on_peer(peer, message),
             Input::Fetched(found) => self.on_fetched(found),
             Input::Stop => {

@@ -113,6 +113,10 @@ impl Resting {
                 FromSession::MaxConnections(most) => self.kept.session_max_connections = most,
                 // Nobody is connected whom that could mean.
                 FromSession::Unchoked(_) | FromSession::Shed(_) | FromSession::Review => {}
+                FromSession::NetworkChanged(route) if route == self.environment.route => {
+                    self.trackers.reannounce(None);
+                }
+                FromSession::NetworkChanged(_) => {}
                 // Content without a torrent is nobody else's business.
                 FromSession::Incoming(_) if self.metainfo.is_plain() => {
                     self.tell(ToBooks::Disconnected(self.id)).await;
