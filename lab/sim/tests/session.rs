@@ -59,7 +59,7 @@ fn who_shuns_some_is_done_with_the_help_of_the_others() {
     }
 }
 
-/// That it says nothing meanwhile is checked in every run. Without a word of its network's return it would wait for as long as it was away.
+/// That it says nothing meanwhile is checked in every run. It is done 13 to 20 s after its return; without a word of that, after 80.
 #[test]
 fn whose_interface_was_gone_goes_on_at_once_when_it_is_back() {
     for seed in seeds(6) {
@@ -77,9 +77,12 @@ fn whose_interface_was_gone_goes_on_at_once_when_it_is_back() {
             assert!(node.lost_connections > 0, "seed {seed}");
             assert_eq!(node.verified.len(), 256, "seed {seed}: each piece once");
             // Whom it knows it tries now and then, as its network may be back without a word.
-            assert!(node.dials_adrift <= 6 * 4, "seed {seed}: {}", node.dials_adrift);
+            assert!(
+                node.dials_adrift <= 6 * 4,
+                "seed {seed}: {}",
+                node.dials_adrift
+            );
             let took = node.done_s() - back.unwrap();
-            eprintln!("TOOK {took} {}", node.dials_adrift);
             assert!(took < 30.0, "seed {seed}: {took} s after its return");
         }
     }

@@ -404,6 +404,30 @@ mod tests {
     }
 
     #[test]
+    fn in_another_network_everybody_is_tried_at_once_and_who_fails_again_waits_as_long_as_before() {
+        let mut candidates = Candidates::new(1);
+        assert!(candidates.add(NOW, at(1), Origin::Tracker));
+        let mut now = NOW;
+        for pause in [10, 20, 40] {
+            assert!(candidates.next_dial(now).is_some());
+            candidates.failed(now, at(1));
+            assert_eq!(
+                candidates.deadline(),
+                Some(now + Duration::from_secs(pause))
+            );
+            now = now + Duration::from_secs(pause);
+        }
+        assert!(candidates.next_dial(now).is_some());
+        candidates.failed(now, at(1));
+        now = now + Duration::from_secs(1);
+        assert!(candidates.next_dial(now).is_none());
+        candidates.try_all_again(now);
+        assert!(candidates.next_dial(now).is_some());
+        candidates.failed(now, at(1));
+        assert_eq!(candidates.deadline(), Some(now + Duration::from_secs(80)));
+    }
+
+    #[test]
     fn the_best_origin_is_dialled_first_and_nobody_twice() {
         let mut candidates = Candidates::new(1);
         assert!(candidates.add(NOW, at(1), Origin::Dht));

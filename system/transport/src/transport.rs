@@ -43,7 +43,10 @@ const LOOK_AT_NETWORK_EVERY: Duration = Duration::from_secs(5);
 /// Addresses that are nobody's (RFC 5737, RFC 3849): the way to them is that to everybody.
 const ANYBODY: [SocketAddr; 2] = [
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9),
-    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), 9),
+    SocketAddr::new(
+        IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+        9,
+    ),
 ];
 
 /// Ports that are nobody's (RFC 6335 section 6), for who is to listen where nothing can be asked yet.
@@ -335,8 +338,7 @@ impl Transport {
                     None => mem::take(&mut sources),
                 };
                 if sources.iter().any(|source| !before.contains(source)) {
-                    tracing::info!("the network is another one, or is there again");
-                    self.inner.networks.send_modify(|count| *count += 1);
+                    self.enter_network();
                 }
                 continue;
             }
@@ -348,8 +350,14 @@ impl Transport {
             if now.is_some() {
                 self.emptied().await;
                 self.inner.ways.open();
+                self.enter_network();
             }
         }
+    }
+
+    fn enter_network(&self) {
+        tracing::info!("the network is another one, or is there again");
+        self.inner.networks.send_modify(|count| *count += 1);
     }
 
     /// How often we came into a network since the start, as far as [`Self::keep`] sees it: another one than before, or the same one after

@@ -234,6 +234,7 @@ async fn what_was_made_on_a_device_that_went_ends_and_begins_anew_when_it_is_bac
         async move { bound.keep().await }
     });
     let mut channels = Vec::new();
+    let mut networks = bound.networks();
     let nobody = "10.9.0.7:7".parse().unwrap();
     let user = OriginClass::User;
     for _ in 0..2 {
@@ -250,6 +251,8 @@ async fn what_was_made_on_a_device_that_went_ends_and_begins_anew_when_it_is_bac
         let accepted = tokio::time::timeout(PATIENCE, listener.accept()).await;
         let (ours, _) = accepted.unwrap().unwrap();
         assert!(bound.shut_because().is_none());
+        let entered = tokio::time::timeout(PATIENCE, networks.changed()).await;
+        entered.unwrap().unwrap();
         let channel = bound.udp(nobody, user).unwrap();
         assert!(others.send(nobody, user, b"d").await.is_ok());
 
