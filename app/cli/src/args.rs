@@ -134,7 +134,7 @@ pub(crate) enum Command {
 
 /// Make a torrent of a file or folder
 ///
-/// Hidden files are included and symbolic links are left out. The torrent is hybrid, for v1 and v2 clients alike, unless
+/// Hidden files are included unless told otherwise, and symbolic links are left out. The torrent is hybrid, for v1 and v2 clients alike, unless
 /// told otherwise.
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
@@ -149,9 +149,9 @@ pub(crate) struct CreateArgs {
     /// For clients of both versions (the default)
     #[arg(long, group = "kind")]
     hybrid: bool,
-    /// A tracker to announce to; each is a tier of its own, tried in this order
-    #[arg(long = "tracker", value_name = "URL", value_parser = parse_tracker_text)]
-    pub(crate) trackers: Vec<String>,
+    /// A tracker to announce to, or several that share a tier, as 'URL URL'; tiers are tried in this order
+    #[arg(long = "tracker", value_name = "URL", value_parser = parse_tier)]
+    pub(crate) trackers: Vec<Tier>,
     /// An HTTP server that has the same files
     #[arg(long = "web-seed", value_name = "URL", value_parser = parse_web_seed)]
     pub(crate) web_seeds: Vec<String>,
@@ -170,13 +170,25 @@ pub(crate) struct CreateArgs {
     /// Leave out the date, so that the same files always make the same torrent
     #[arg(long)]
     pub(crate) no_date: bool,
+    /// Leave out files and folders whose names begin with a dot
+    #[arg(long)]
+    pub(crate) skip_hidden: bool,
+    /// Give it to the running node, which serves it at once and reads nothing again
+    #[arg(long)]
+    pub(crate) add: bool,
     /// The torrent file to write [default: NAME.torrent in the current folder]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Overwrite the torrent file if it is there already
     #[arg(long)]
     pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
 }
+
+/// Trackers that stand for each other.
+#[derive(Clone, Debug)]
+pub(crate) struct Tier(pub(crate) Vec<String>);
 
 impl CreateArgs {
     /// Which protocols the torrent is for.
@@ -561,10 +573,22 @@ pub(crate) struct StateArgs {
     pub(crate) state_dir: Option<PathBuf>,
 }
 
-fn parse_tracker_text(text: &str) -> Result<String, String> {
-    TrackerUrl::parse(text)
-        .map(|tracker| tracker.url)
-        .map_err(|problem| format!("{problem}; write a URL like https://tracker.example/announce"))
+fn parse_tier(text: &str) -> Result<Tier, String> {
+    let tracker = |text| {
+        let tracker = TrackerUrl::parse(text).map(|tracker| tracker.url);
+        tracker.map_err(|problem| {
+            format!("{problem}; write a URL like https://tracker.example/announce")
+        })
+    };
+    // Where nothing is written, what a URL looks like is said all the same.
+    match text.split_whitespace().next() {
+        None => tracker(text).map(|url| Tier(vec![url])),
+        Some(_) => text
+            .split_whitespace()
+            .map(tracker)
+            .collect::<Result<_, _>>()
+            .map(Tier),
+    }
 }
 
 fn parse_tracker(text: &str) -> Result<Url, String> {

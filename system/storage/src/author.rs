@@ -29,11 +29,12 @@ pub struct Scan {
     pub skipped: Vec<PathBuf>,
 }
 
-/// Lists the files at `path`, a file or a directory. `path` itself may be a symbolic link.
+/// Lists the files at `path`, a file or a directory. `path` itself may be a symbolic link. With `skip_hidden`, what lies below it and whose
+/// name begins with a dot is left out without being looked at.
 ///
 /// # Errors
 /// Where something cannot be read, a name is not UTF-8, or directories are nested too deeply.
-pub fn scan(path: &Path) -> Result<Scan, StorageError> {
+pub fn scan(path: &Path, skip_hidden: bool) -> Result<Scan, StorageError> {
     let fail = |error| StorageError::io(path, error);
     let real = fs::canonicalize(path).map_err(fail)?;
     let named = path.file_name().or_else(|| real.file_name());
@@ -53,7 +54,7 @@ pub fn scan(path: &Path) -> Result<Scan, StorageError> {
         if components.len() > MAX_PATH_DEPTH {
             return Err(StorageError::TooDeep(folder));
         }
-        list(&folder, &components, &mut folders, &mut found)?;
+        list(&folder, &components, skip_hidden, &mut folders, &mut found)?;
     }
     found.files.sort_by_cached_key(|file| file.path.join("/"));
     found.skipped.sort();
@@ -65,12 +66,16 @@ type Folder = (PathBuf, Vec<String>);
 fn list(
     folder: &Path,
     components: &[String],
+    skip_hidden: bool,
     folders: &mut Vec<Folder>,
     found: &mut Scan,
 ) -> Result<(), StorageError> {
     for entry in fs::read_dir(folder).map_err(|error| StorageError::io(folder, error))? {
         let entry = entry.map_err(|error| StorageError::io(folder, error))?;
         let path = entry.path();
+        if skip_hidden && entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
         // Of the entry itself, not of what a link points to.
         let metadata = entry
             .metadata()
@@ -353,14 +358,14 @@ mod tests {
     #[test]
     fn files_are_found_in_order_and_links_are_left_out() {
         let dir = sample();
-        let found = scan(&dir.path().join("album")).unwrap();
+        let found = scan(&dir.path().join("album"), false).unwrap();
         let paths: Vec<String> = found.files.iter().map(|file| file.path.join("/")).collect();
         assert_eq!(paths, [".hidden", "a.txt", "a/b/deep", "empty", "run"]);
         assert_eq!(found.name, "album");
         assert_eq!(found.skipped.len(), 2);
         let flags: Vec<bool> = found.files.iter().map(|file| file.executable).collect();
         assert_eq!(flags, [false, false, false, false, true]);
-        let single = scan(&dir.path().join("album/run")).unwrap();
+        let single = scan(&dir.path().join("album/run"), false).unwrap();
         assert_eq!(
             (single.name.as_str(), single.files[0].path.len()),
             ("run", 0)
@@ -371,7 +376,7 @@ mod tests {
     fn pieces_hash_to_what_the_bytes_say_on_any_number_of_threads() {
         let dir = sample();
         let base = dir.path().join("album");
-        let found = scan(&base).unwrap();
+        let found = scan(&base, false).unwrap();
         let mut bytes = Vec::new();
         for file in &found.files {
             bytes.extend(fs::read(base.join(file.path.join("/"))).unwrap());
@@ -401,7 +406,7 @@ mod tests {
     fn a_file_that_changes_and_a_cancellation_end_it() {
         let dir = sample();
         let base = dir.path().join("album");
-        let found = scan(&base).unwrap();
+        let found = scan(&base, false).unwrap();
         let go = AtomicBool::new(false);
         let stop = AtomicBool::new(true);
         let plan = plan(&found, Kind::V1);

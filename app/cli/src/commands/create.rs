@@ -14,10 +14,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use shoal_metainfo::create::{CreateError, Options, PieceHash, Plan};
 use shoal_metainfo::metainfo::Limits;
 use shoal_metainfo::{Magnet, Metainfo};
+use shoal_node::Client;
+use shoal_node::message::{Add, Request};
 use shoal_storage::author::{self, Scan};
 use tempfile::NamedTempFile;
 
-use super::{Done, describe};
+use super::transfer::runtime;
+use super::{Done, describe, node};
 use crate::args::CreateArgs;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
@@ -31,7 +34,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// Plans, hashes and writes.
 pub(super) fn run(args: &CreateArgs, output: &mut Output) -> Done {
     let interrupt = Interrupt::watch();
-    let scan = scan(&args.path)?;
+    let scan = scan(args)?;
     let target = match &args.output {
         Some(path) => path.clone(),
         None => PathBuf::from(format!("{}.torrent", scan.name)),
@@ -39,6 +42,7 @@ pub(super) fn run(args: &CreateArgs, output: &mut Output) -> Done {
     refuse_overwriting(&target, args.force)?;
     // An hour of hashing for a place that cannot be written to would be an hour too much.
     drop(beside(&target)?);
+    let adding = args.add.then(|| Adding::prepare(args)).transpose()?;
     for path in &scan.skipped {
         let message = format!("left out, as it is not a regular file: {}", path.display());
         output.show(&Event::Warning(Warning { message }))?;
@@ -63,10 +67,51 @@ pub(super) fn run(args: &CreateArgs, output: &mut Output) -> Done {
     }
     write(&bytes, &target, args.force)?;
     output.show(&Event::Created(created(&metainfo, &target)))?;
-    Ok(Exit::Ok)
+    match adding {
+        Some(adding) => adding.finish(args, &bytes, output),
+        None => Ok(Exit::Ok),
+    }
 }
 
-fn scan(path: &Path) -> Result<Scan, Failure> {
+/// A torrent on its way into the running node.
+struct Adding {
+    /// Where its content is.
+    directory: String,
+}
+
+impl Adding {
+    /// Before anything is hashed: whether a node runs, and can be told where the content is.
+    fn prepare(args: &CreateArgs) -> Result<Self, Failure> {
+        let real = args.path.canonicalize();
+        let real =
+            real.map_err(|error| Failure::at(Exit::Failure, "cannot publish", &args.path, error))?;
+        // What a link is called may be another name than that of what it points to.
+        let named = args.path.file_name().or_else(|| real.file_name());
+        if named != real.file_name() {
+            let then = "it is a link to something of another name, which the node would look for; name that, or leave out --add";
+            return Err(Failure::at(Exit::Usage, "cannot add", &args.path, then));
+        }
+        let parent = real.parent().unwrap_or(&real);
+        let directory = node::folder(parent)?;
+        let socket = node::socket(&args.state)?;
+        runtime()?.block_on(Client::connect(&socket))?;
+        Ok(Adding { directory })
+    }
+
+    fn finish(self, args: &CreateArgs, bytes: &[u8], output: &mut Output) -> Done {
+        let add = Add {
+            torrent_bytes: Some(bytes.len()),
+            directory: Some(self.directory),
+            // All of it was read a moment ago.
+            trust: true,
+            ..Add::default()
+        };
+        node::ask(&args.state, &Request::Add(Box::new(add)), bytes, output)
+    }
+}
+
+fn scan(args: &CreateArgs) -> Result<Scan, Failure> {
+    let path = &args.path;
     path.metadata().map_err(|error| {
         let then = match error.kind() {
             io::ErrorKind::NotFound => "there is no such file or folder".to_owned(),
@@ -74,7 +119,7 @@ fn scan(path: &Path) -> Result<Scan, Failure> {
         };
         Failure::at(Exit::Failure, "cannot publish", path, then)
     })?;
-    Ok(author::scan(path)?)
+    Ok(author::scan(path, args.skip_hidden)?)
 }
 
 fn options(args: &CreateArgs) -> Options {
@@ -83,7 +128,7 @@ fn options(args: &CreateArgs) -> Options {
     Options {
         kind: args.kind(),
         piece_length: args.piece_size,
-        trackers: args.trackers.iter().map(|url| vec![url.clone()]).collect(),
+        trackers: args.trackers.iter().map(|tier| tier.0.clone()).collect(),
         web_seeds: args.web_seeds.clone(),
         private: args.private,
         comment: args.comment.clone(),

@@ -459,7 +459,8 @@ fn assignment(text: &str) -> Result<Assignment, Failure> {
 }
 
 /// Asks the running node, and shows what it answers.
-fn ask(state: &StateArgs, request: &Request, file: &[u8], output: &mut Output) -> Done {
+/// Asks the running node, and shows what it answers.
+pub(super) fn ask(state: &StateArgs, request: &Request, file: &[u8], output: &mut Output) -> Done {
     show(answer(state, request, file)?, output)
 }
 

@@ -97,6 +97,43 @@ fn a_torrent_is_added_listed_paused_resumed_and_removed() {
 }
 
 #[test]
+fn what_is_created_is_seeded_at_once_where_it_is_and_not_read_again() {
+    let world = World::new();
+    let album = text(&world.album());
+    let create = ["create", &album, "--add", "-o", "album.torrent"];
+    let said = ask(&world, "seed", &create).expect(1);
+    let error = said.event("error")["message"].to_string();
+    assert!(error.contains("shoal up"), "{error}");
+    assert!(!world.path("album.torrent").exists(), "nothing was hashed");
+
+    let seed = up(&world, "seed", &[]);
+    let said = ask(&world, "seed", &create).expect(0);
+    assert_eq!(said.event("created")["file_count"], 3);
+    let id = said.event("session_torrent")["id"].to_string();
+    let seeding = until(&world, "seed", "seeding");
+    assert_eq!(seeding["verified_bytes"], seeding["wanted_bytes"]);
+    let read = fs::read_to_string(format!("/proc/{}/io", seed.id())).unwrap();
+    let read: u64 = (read.lines())
+        .find_map(|line| line.strip_prefix("rchar: "))
+        .and_then(|count| count.parse().ok())
+        .unwrap();
+    let shown = ask(&world, "seed", &["show", &id]).expect(0);
+    assert_eq!(
+        shown.event("session_torrent_details")["directory"],
+        text(&world.path("source"))
+    );
+    // The album has half a million bytes; what a node reads besides is its database.
+    assert!(read < 400_000, "{read} bytes read");
+
+    let link = world.path("link");
+    std::os::unix::fs::symlink(&album, &link).unwrap();
+    let create = ["create", &text(&link), "--add", "--force"];
+    let error = ask(&world, "seed", &create).expect(2).event("error");
+    let error = error["message"].as_str().unwrap();
+    assert!(error.contains("of another name"), "{error}");
+}
+
+#[test]
 fn a_second_node_and_wrong_requests_are_refused_with_what_to_do() {
     let world = World::new();
     let album = world.album();

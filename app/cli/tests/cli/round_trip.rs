@@ -59,9 +59,13 @@ fn hybrid_is_the_default_and_a_single_file_needs_no_folder() {
 fn every_option_of_create_is_in_the_torrent() {
     let world = World::new();
     world.file("one.bin", 1);
-    let arguments = "--json create one.bin --v1 --tracker https://a.example/announce --tracker udp://b.example:6969 \
+    let arguments = "--json create one.bin --v1 --tracker https://a.example/announce --tracker udp://b.example:6969+http://c.example/announce \
          --web-seed https://c.example/ --private --comment hello --source site --no-date --piece-size 64KiB -o x.torrent";
-    let arguments: Vec<&str> = arguments.split_whitespace().collect();
+    let arguments: Vec<String> = arguments
+        .split_whitespace()
+        .map(|word| word.replace('+', " "))
+        .collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let created = world.run(&arguments).expect(0).event("created");
     let shown = world
         .run(&["--json", "show", "x.torrent"])
@@ -69,7 +73,10 @@ fn every_option_of_create_is_in_the_torrent() {
         .event("torrent");
     assert_eq!(
         shown["trackers"],
-        json!([["https://a.example/announce"], ["udp://b.example:6969"]])
+        json!([
+            ["https://a.example/announce"],
+            ["udp://b.example:6969", "http://c.example/announce"]
+        ])
     );
     assert_eq!(shown["web_seeds"], json!(["https://c.example/"]));
     assert_eq!(shown["private"], true);
@@ -101,6 +108,20 @@ fn padding_is_hidden_unless_asked_for() {
     assert!(plain.stdout.contains("sub/\n"), "{}", plain.stdout);
     let all = world.run(&["show", &torrent, "--all"]).expect(0);
     assert!(all.stdout.contains("(padding)"), "{}", all.stdout);
+}
+
+#[test]
+fn hidden_files_are_left_out_where_that_is_asked_for() {
+    let world = World::new();
+    let album = world.album();
+    world.file("source/album/.cover.xcf", 70_000);
+    world.file("source/album/.git/objects/1", 10);
+    let album = text(&album);
+    for (option, files) in [("--no-date", 5), ("--skip-hidden", 3)] {
+        let create = ["--json", "create", &album, option, "--force"];
+        let created = world.run(&create).expect(0).event("created");
+        assert_eq!(created["file_count"], files, "{option}");
+    }
 }
 
 #[test]
