@@ -335,6 +335,10 @@ pub struct Add {
     /// The first and last pieces of each wanted file come first.
     #[serde(default)]
     pub first_last: bool,
+    /// When it stops as if it was paused: `metadata` (it is known what its link means), `checked` (it is known what of it is there) or `none`;
+    /// absent is as the session has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_at: Option<String>,
     /// Only what is there is served: nothing is fetched or written.
     #[serde(default)]
     pub seed_only: bool,

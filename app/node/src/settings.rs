@@ -7,6 +7,7 @@ use crate::network::{self, NetworkSettings};
 use crate::shape::{LAYOUTS, Layout};
 use crate::values;
 use shoal_session::queue::{self, ShareLimits, SlowRule};
+use shoal_store::StopAt;
 use std::collections::BTreeMap;
 use std::path::Path;
 use url::Url;
@@ -20,6 +21,8 @@ pub(crate) struct Settings {
     pub(crate) add_paused: bool,
     /// New torrents come before those that wait.
     pub(crate) add_top: bool,
+    /// When new torrents stop by themselves.
+    pub(crate) stop_at: Option<StopAt>,
     /// Announced to by each new torrent that is not private.
     pub(crate) add_trackers: Vec<String>,
     /// Names that are never fetched: patterns.
@@ -85,6 +88,7 @@ impl Default for Settings {
             layout: Layout::Original,
             add_paused: false,
             add_top: false,
+            stop_at: None,
             add_trackers: Vec::new(),
             exclude: Vec::new(),
             incomplete_suffix: String::new(),
@@ -106,6 +110,13 @@ impl Default for Settings {
         }
     }
 }
+
+/// When new torrents stop by themselves.
+pub(crate) const STOPS_AT: [(&str, Option<StopAt>); 3] = [
+    ("metadata", Some(StopAt::Metadata)),
+    ("checked", Some(StopAt::Checked)),
+    ("none", None),
+];
 
 /// Trackers that a person adds to a torrent: more would be a burden on all of them.
 const MAX_ADDED_TRACKERS: usize = 64;
@@ -135,7 +146,7 @@ const fn key(
     }
 }
 
-const KEYS: [Key; 31] = [
+const KEYS: [Key; 32] = [
     key(
         "add.layout",
         "whether new torrents have a folder of their own: original, folder or none",
@@ -147,6 +158,12 @@ const KEYS: [Key; 31] = [
         "new torrents wait until they are told to go on: on or off",
         |settings, text| put(&mut settings.add_paused, values::parse_switch(text)),
         |settings| values::show_switch(settings.add_paused).to_owned(),
+    ),
+    key(
+        "add.stop_at",
+        "new torrents stop as if they were paused: when it is known what their link means (metadata), or what of them is there (checked), or never (none)",
+        |settings, text| put(&mut settings.stop_at, choice(text, &STOPS_AT)),
+        |settings| word(settings.stop_at, &STOPS_AT),
     ),
     key(
         "add.top",

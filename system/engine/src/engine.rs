@@ -200,6 +200,8 @@ pub struct AddTorrent {
     pub super_seed: bool,
     /// Take files of the right size for right, without reading them.
     pub trust: bool,
+    /// End when it is known what is there, before anybody hears of the torrent. The last snapshot says what that is.
+    pub until_checked: bool,
     /// Reserve the room when opening.
     pub preallocate: bool,
     /// Take files that are missing for gone and fetch them again, as a person wants it; otherwise it is refused to add the torrent.
@@ -249,6 +251,7 @@ impl AddTorrent {
             seed_only: false,
             super_seed: false,
             trust: false,
+            until_checked: false,
             preallocate: false,
             accept_missing: false,
             journal: None,

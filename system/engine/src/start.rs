@@ -13,7 +13,7 @@ use crate::mailbox::Mailbox;
 use crate::priorities::{self, FilePriority};
 use crate::register::Registration;
 use crate::session::ToSession;
-use crate::snapshot::{Phase, Shown};
+use crate::snapshot::{Phase, Shown, Snapshot};
 use crate::torrent::{
     self, Inbox, Kept, MAX_EVENTS, OnDisk, Parts, Resting, ToTorrent, TorrentId, TorrentTask, Woken,
 };
@@ -329,8 +329,33 @@ impl Starting {
             return None;
         };
         let mut order = Box::new(Order::of(&add, self.on_disk.content.location(), rng));
+        if add.until_checked {
+            self.end_checked(&mut order, have).await;
+            return None;
+        }
         let begun = self.enter(&add, &mut order, have, resumed_pieces).await?;
         Some((begun, order))
+    }
+
+    /// Shows what is there, and ends.
+    async fn end_checked(mut self, order: &mut Order, have: Bitfield) {
+        let (environment, us) = (&self.environment, self.introduction);
+        let progress = order
+            .machine(environment, us, &self.wishes, have)
+            .progress();
+        let (wanted_bytes, missing_bytes) = torrent::wanted(&progress, order.seed_only);
+        torrent::close(&mut self.on_disk).await;
+        drop(self.entrance);
+        self.shown.replace(Snapshot {
+            phase: Phase::Stopped,
+            location: Some(Arc::clone(&order.location)),
+            complete: missing_bytes == 0,
+            wanted_bytes,
+            wanted_verified_bytes: wanted_bytes - missing_bytes,
+            verified_bytes: progress.have_bytes,
+            verified_pieces: progress.have_pieces,
+            ..Snapshot::default()
+        });
     }
 
     /// Makes it known to the session, to trackers and to others who look for peers.

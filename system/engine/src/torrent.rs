@@ -35,6 +35,7 @@ use commands::Selecting;
 use connections::{Peer, PlainRemotes};
 use readers::Readers;
 use report::REPORT_INTERVAL;
+pub(crate) use report::wanted;
 pub(crate) use rest::{Resting, Woken};
 use shoal_machine::{Machine, Moment, Sighting, earliest};
 use shoal_metainfo::{Layout, Metainfo};

@@ -17,7 +17,7 @@ use sqlx::sqlite::{
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use options::{Moving, StoredRules, TorrentOptions};
+pub use options::{Moving, StopAt, StoredRules, TorrentOptions};
 pub use owner::Carrier;
 pub use past::Past;
 pub use torrents::{Files, NewTorrent, Removing, ShareState, StoredTorrent, Totals, Wish};

@@ -82,6 +82,19 @@ pub struct TorrentOptions {
     /// Whether it is to have a folder of its own, where it is not known yet what it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layout: Option<String>,
+    /// When it is to stop by itself, as if a person paused it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_at: Option<StopAt>,
+}
+
+/// When a torrent that was added is to stop by itself, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StopAt {
+    /// It is known what its magnet link means.
+    Metadata,
+    /// It is known which of its data is there.
+    Checked,
 }
 
 /// A move of data that was asked for and has not ended: how things are when it has.

@@ -103,6 +103,13 @@ pub(crate) struct AddArgs {
     /// Do not start it yet
     #[arg(long)]
     pub(crate) paused: bool,
+    /// Stop it as if it was paused: when it is known what its link means (metadata), or what of it is there (checked), or never (none)
+    /// [default: `add.stop_at` of the settings]
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) stop_at: Option<String>,
+    /// Take files of the right size for right, without reading them
+    #[arg(long)]
+    pub(crate) trust: bool,
     /// Run it whatever the queue says
     #[arg(long, conflicts_with = "paused")]
     pub(crate) force: bool,

@@ -177,6 +177,8 @@ fn told(args: &AddArgs) -> Result<Add, Failure> {
             .collect(),
         sequential: args.sequential,
         first_last: args.first_last,
+        stop_at: args.stop_at.clone(),
+        trust: args.trust,
         peers: args.peers.clone(),
         ..Add::default()
     };

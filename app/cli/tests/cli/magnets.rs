@@ -5,6 +5,7 @@ use std::net::TcpListener;
 
 use serde_json::Value;
 
+use crate::node::{ask, until, up};
 use crate::support::{Said, World, assert_same, text};
 
 fn link(world: &World, torrent: &str) -> String {
@@ -54,6 +55,31 @@ fn every_kind_arrives_by_every_hash_and_shows_its_files_before() {
             let at = |name: &str| names.iter().position(|event| event == name).unwrap();
             assert!(at("torrent") < at("started"), "{names:?}");
             assert_same(&album, &world.path("target/album"));
+            fs::remove_dir_all(world.path("target")).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_node_takes_a_link_of_every_kind() {
+    for (kind, hashes) in [
+        ("--v1", &["bt"][..]),
+        ("--v2", &["bt"]),
+        ("--hybrid", &["bt", "btih", "btmh"]),
+    ] {
+        let world = World::new();
+        let album = world.album();
+        let torrent = world.torrent(&album, kind);
+        let seed = world.seed(&torrent, &world.path("source"), &[]);
+        for hash in hashes {
+            let link = by(&link(&world, &torrent), hash);
+            let node = up(&world, hash, &[]);
+            let target = text(&world.folder("target"));
+            let add = ["add", &link, "-o", &target, "--peer", &seed.address];
+            ask(&world, hash, &add).expect(0);
+            until(&world, hash, "seeding");
+            assert_same(&album, &world.path("target/album"));
+            drop(node);
             fs::remove_dir_all(world.path("target")).unwrap();
         }
     }

@@ -6,14 +6,14 @@ use super::running::journal_name;
 use super::{NodeError, Session, key, unix_now};
 use crate::entry::{Entry, Source};
 use crate::message::{self, Occasion};
-use crate::settings::Follow;
+use crate::settings::{Follow, STOPS_AT};
 use crate::shape::{self, LAYOUTS};
 use crate::wanted::Wanted;
 use crate::{connections, places, settings};
 use shoal_metainfo::metainfo::Limits;
 use shoal_metainfo::{InfoHashes, Magnet, Metainfo};
 use shoal_session::queue;
-use shoal_store::{NewTorrent, ShareState, StoredTorrent, TorrentOptions, Totals, Wish};
+use shoal_store::{NewTorrent, ShareState, StopAt, StoredTorrent, TorrentOptions, Totals, Wish};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -52,11 +52,16 @@ impl Session {
             priorities,
         } = wanted(&add, &source)?;
         options.priorities = priorities;
+        let mut paused = add.paused.unwrap_or(self.settings.add_paused && !add.force);
         if let Source::Metainfo(metainfo) = &source {
             self.shape(metainfo, &directory, &mut selection, &mut options);
+            // It is known already.
+            paused |= options
+                .stop_at
+                .take_if(|at| *at == StopAt::Metadata)
+                .is_some();
         }
         let directory = self.until_complete(directory, &source, &mut options)?;
-        let paused = add.paused.unwrap_or(self.settings.add_paused && !add.force);
         let torrent = NewTorrent {
             info_hashes: hashes,
             file,
@@ -127,6 +132,12 @@ impl Session {
             let layout = settings::choice(layout, &LAYOUTS);
             layout.map_err(|error| NodeError::Usage(format!("layout: {error}")))?;
         }
+        options.stop_at = match &add.stop_at {
+            Some(text) => settings::choice(text, &STOPS_AT)
+                .map_err(|error| NodeError::Usage(format!("stop_at: {error}")))?,
+            // Who forces it wants it to run.
+            None => self.settings.stop_at.filter(|_| !add.force),
+        };
         connections::tell_torrent(&mut options, &add.rules).map_err(NodeError::Usage)?;
         self.routes.check(&add.rules, &options.rules)?;
         if add.directory.is_some() {

@@ -12,12 +12,12 @@ use crate::message::Occasion;
 use crate::{journal, places, urls};
 use shoal_engine::{
     AddMagnet, AddTorrent, Change, CommandError, EngineError, FoundTorrent, MagnetError,
-    MagnetHandle, TorrentHandle,
+    MagnetHandle, Phase, TorrentHandle,
 };
 use shoal_metainfo::{Magnet, Metainfo};
 use shoal_session::queue;
 use shoal_storage::{Fate, Removed, home_trash};
-use shoal_store::{Files, Removing, TorrentOptions};
+use shoal_store::{Files, Removing, StopAt, TorrentOptions};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -333,12 +333,22 @@ impl Session {
                 (seen.complete, seen.location.clone())
             };
             let entry = self.entries.get(&id);
+            // Nobody told it to end but what it was begun with.
+            let has_stopped = change.ended
+                && entry.is_some_and(|entry| {
+                    entry.options.stop_at == Some(StopAt::Checked)
+                        && matches!(entry.run, Run::Running(..))
+                        && change.state.borrow().phase == Phase::Stopped
+                });
             let is_complete = complete && entry.is_some_and(|entry| entry.settling == 0);
             if let (Some(location), Some(false)) = (location, entry.map(|entry| entry.is_located)) {
                 self.located(id, &location).await;
             }
             if is_complete {
                 self.completed(id).await;
+            }
+            if has_stopped {
+                self.stop_here(id).await;
             }
             if change.ended {
                 self.running.remove(&change.torrent);
@@ -544,8 +554,12 @@ impl Session {
         }
         entry.hashes = hashes;
         entry.source = Source::Metainfo(found.metainfo);
+        let stops = entry.options.stop_at == Some(StopAt::Metadata);
         self.name_journal(id).await;
-        self.begin(id, Some(search));
+        match stops {
+            true => self.stop_here(id).await,
+            false => self.begin(id, Some(search)),
+        }
         self.pursue(id);
     }
 }
@@ -629,6 +643,7 @@ fn begin(
             add.seed_only = entry.options.seed_only;
             add.accept_missing = entry.recheck;
             add.trust = entry.trust;
+            add.until_checked = entry.options.stop_at == Some(StopAt::Checked);
             add.peers = entry.peers.clone();
             add.journal = Some(journal(entry, journals));
             add.search = search;

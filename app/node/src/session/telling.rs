@@ -28,8 +28,14 @@ impl Session {
         wish: Wish,
     ) -> Result<Vec<i64>, NodeError> {
         let ids = self.resolve(words)?;
-        self.database.wish(&ids, wish).await?;
-        for &id in &ids {
+        self.wish_of(&ids, wish).await?;
+        Ok(ids)
+    }
+
+    /// Writes down what is wished of torrents, and has it done.
+    pub(super) async fn wish_of(&mut self, ids: &[i64], wish: Wish) -> Result<(), NodeError> {
+        self.database.wish(ids, wish).await?;
+        for &id in ids {
             let Some(entry) = self.entries.get_mut(&id) else {
                 continue;
             };
@@ -43,8 +49,31 @@ impl Session {
             self.tell(queue::Input::Wish(key(id), told));
         }
         // All at once: a person may have paused thousands.
-        self.write_shares(Some(&ids)).await;
-        Ok(ids)
+        self.write_shares(Some(ids)).await;
+        Ok(())
+    }
+
+    /// A torrent that was to stop by itself has come that far, and rests from here on as if a person paused it.
+    pub(super) async fn stop_here(&mut self, id: i64) {
+        let Some(entry) = self.entries.get(&id) else {
+            return;
+        };
+        let mut options = TorrentOptions::clone(&entry.options);
+        options.stop_at = None;
+        let told = vec![(id, options)];
+        // The wish before: cut off between the two, it stops once more where it has stopped already.
+        let done = match self.wish_of(&[id], Wish::Paused).await {
+            Ok(()) => self
+                .database
+                .set_options(&told)
+                .await
+                .map_err(NodeError::from),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            tracing::warn!(torrent = id, %error, "that it stops is not written down");
+        }
+        self.heed(told);
     }
 
     /// Has torrents verified: at once where they run, or else when they do.

@@ -13,7 +13,7 @@ use std::path::Path;
 const PIECE: usize = 16 * 1024;
 
 /// A folder of files of one piece each below `folder`, and its torrent.
-fn album(folder: &Path, files: usize) -> Vec<u8> {
+pub(crate) fn album(folder: &Path, files: usize) -> Vec<u8> {
     let (mut list, mut hashes) = (String::new(), Vec::new());
     std::fs::create_dir_all(folder.join("album")).unwrap();
     for file in 1..=files {

@@ -3,11 +3,22 @@
 use super::{Counts, TorrentTask};
 use crate::snapshot::{PeerLine, Phase, Snapshot};
 use shoal_session::{Candidate, PeerId};
-use shoal_swarm::torrent::PeerSummary;
+use shoal_swarm::torrent::{PeerSummary, Progress};
 use std::time::{Duration, Instant};
 
 /// How often peers are reported to the session and the snapshot is renewed, at most.
 pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Bytes that are wanted, and those of them that are missing. Whoever only seeds has told the machine that nothing is wanted.
+pub(crate) const fn wanted(progress: &Progress, seed_only: bool) -> (u64, u64) {
+    match seed_only {
+        true => (
+            progress.total_bytes,
+            progress.total_bytes - progress.have_bytes,
+        ),
+        false => (progress.wanted_bytes, progress.missing_bytes),
+    }
+}
 
 impl TorrentTask {
     /// Once a second while there are peers or news, and when something happened that should be known at once. Without peers and news
@@ -122,13 +133,7 @@ impl TorrentTask {
     /// Renews the snapshot.
     pub(super) fn show(&mut self) {
         let progress = self.torrent.progress();
-        // Whoever only seeds has told the machine that nothing is wanted.
-        let (wanted_bytes, missing_bytes) = if self.parts.seed_only {
-            let missing_bytes = progress.total_bytes - progress.have_bytes;
-            (progress.total_bytes, missing_bytes)
-        } else {
-            (progress.wanted_bytes, progress.missing_bytes)
-        };
+        let (wanted_bytes, missing_bytes) = wanted(&progress, self.parts.seed_only);
         let pieces = self.parts.layout.piece_count();
         let peers: Vec<PeerLine> = self
             .torrent
