@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) stop_at: Option<StopAt>,
     /// Announced to by each new torrent that is not private.
     pub(crate) add_trackers: Vec<String>,
+    /// Address lists hold for trackers, too.
+    pub(crate) filter_trackers: bool,
     /// Names that are never fetched: patterns.
     pub(crate) exclude: Vec<String>,
     /// What names of files end with until everything wanted is there; empty is nothing.
@@ -90,6 +92,7 @@ impl Default for Settings {
             add_top: false,
             stop_at: None,
             add_trackers: Vec::new(),
+            filter_trackers: false,
             exclude: Vec::new(),
             incomplete_suffix: String::new(),
             preallocate: false,
@@ -146,7 +149,7 @@ const fn key(
     }
 }
 
-const KEYS: [Key; 32] = [
+const KEYS: [Key; 33] = [
     key(
         "add.layout",
         "whether new torrents have a folder of their own: original, folder or none",
@@ -224,6 +227,12 @@ const KEYS: [Key; 32] = [
         show: |settings| network::show_routers(&settings.network.dht_routers),
         list: true,
     },
+    key(
+        "filter.trackers",
+        "address lists hold for trackers too: on or off",
+        |settings, text| put(&mut settings.filter_trackers, values::parse_switch(text)),
+        |settings| values::show_switch(settings.filter_trackers).to_owned(),
+    ),
     key(
         "folder.data",
         "where data goes that is told no other folder: an absolute path; empty is the folder that `shoal add` is called in",

@@ -4,15 +4,13 @@
 //! what was forbidden in between is not taken in.
 
 use crate::engine::EngineError;
+use shoal_transport::AddressFilter;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// The most addresses that are banned one by one. Who forbids more has ranges of them, which are for a filter.
 pub const MAX_BANS: usize = 65_536;
-
-/// Whether peers may have an address. Asked often, so that it has to answer at once; IPv4 addresses are never in IPv6 clothing.
-pub type AddressFilter = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
 /// The rules. Clones are the same; locked for one look or one change.
 #[derive(Clone, Default)]
@@ -22,9 +20,21 @@ pub(crate) struct Admission(Arc<RwLock<Rules>>);
 struct Rules {
     banned: BTreeSet<IpAddr>,
     filter: Option<AddressFilter>,
+    filters_trackers: bool,
 }
 
 impl Admission {
+    /// Whether a tracker may have an address. A person bans peers.
+    pub(crate) fn allows_tracker(&self, address: IpAddr) -> bool {
+        let rules = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let filter = rules.filter.as_ref();
+        !rules.filters_trackers || filter.is_none_or(|allows| allows(address.to_canonical()))
+    }
+
+    pub(crate) fn filter_trackers(&self, holds: bool) {
+        self.change(|rules| rules.filters_trackers = holds);
+    }
+
     pub(crate) fn allows(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         let rules = self.0.read().unwrap_or_else(PoisonError::into_inner);

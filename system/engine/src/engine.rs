@@ -1,6 +1,6 @@
 //! The engine as a library: start one, add torrents, watch them, stop.
 
-use crate::admission::{AddressFilter, Admission, MAX_BANS};
+use crate::admission::{Admission, MAX_BANS};
 use crate::changes::{Board, Changes};
 use crate::clock::Clock;
 use crate::connect::{Introduction, Ready};
@@ -26,8 +26,8 @@ use shoal_metainfo::{FileIndex, InfoHashes, Metainfo};
 use shoal_session::{Settings, TorrentKey};
 use shoal_storage::{ContentSpec, Disk, Reason, Storage, StorageConfig, StorageError};
 use shoal_transport::{
-    LimitGroup, Mapped, OriginClass, PeerDialer, RateLimits, Transport, TransportConfig,
-    TransportError,
+    AddressFilter, LimitGroup, Mapped, OriginClass, PeerDialer, RateLimits, Transport,
+    TransportConfig, TransportError,
 };
 use shoal_wire::PeerId;
 use shoal_wire::mse::EncryptionPolicy;
@@ -780,7 +780,13 @@ impl EngineHandle {
         self.tell_session(ToSession::Review).await
     }
 
-    async fn tell_session(&self, message: ToSession) -> Result<(), EngineError> {
+    /// Whether the filter holds for trackers, too, from their next request on; where a proxy looks names up, it alone knows what their
+    /// addresses are. At first it does not.
+    pub fn filter_trackers(&self, holds: bool) {
+        self.environment.admission.filter_trackers(holds);
+    }
+
+    pub(crate) async fn tell_session(&self, message: ToSession) -> Result<(), EngineError> {
         let sent = self.environment.session.send(message).await;
         sent.map_err(|_| EngineError::Stopped)
     }

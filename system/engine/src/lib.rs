@@ -153,7 +153,7 @@ mod whole;
 mod wishes;
 mod worker;
 
-pub use admission::{AddressFilter, MAX_BANS};
+pub use admission::MAX_BANS;
 pub use changes::{Change, Changes, MAX_BRIEF};
 pub use command::CommandError;
 pub use dht::{DhtConfig, DhtRouter};
@@ -174,7 +174,9 @@ pub use shoal_storage::{Fate, Location, Progress, Reason, Removed, StorageError}
 pub use shoal_swarm::metadata::search::Standing as SearchStanding;
 pub use shoal_swarm::web_session::content_range;
 pub use shoal_tracker::{Error as TrackerError, ScrapeCounts, ScrapeReply};
-pub use shoal_transport::{LimitGroup, MAX_LIMIT_GROUPS, Mapped, MappingProtocol, RateLimits};
+pub use shoal_transport::{
+    AddressFilter, LimitGroup, MAX_LIMIT_GROUPS, Mapped, MappingProtocol, RateLimits,
+};
 pub use shoal_wire::mse::EncryptionPolicy;
 pub use snapshot::{
     PeerLine, PeerOrigin, Phase, SecretUrl, Snapshot, TrackerLine, TrackerState, WebSeedLine,

@@ -335,6 +335,9 @@ pub(crate) async fn open(
     let (clock, pool) = (ground.clock, &ground.pool);
     let isolated = config.transport.isolated;
     config.transport.anonymous = ground.anonymous;
+    let admission = ground.admission.clone();
+    config.transport.tracker_filter =
+        Some(Arc::new(move |address| admission.allows_tracker(address)));
     let transport = Transport::start(config.transport)?;
     // Listeners belong to the event loop that they are made on.
     let entrance = pool.next();
@@ -518,4 +521,60 @@ fn wanted_ports(listeners: &[Listener], mapping: PortMapping) -> Option<(SocketA
         udp: there(true),
     };
     (mapping == PortMapping::Asked).then_some((address, wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{AddTorrent, Engine, EngineConfig};
+    use shoal_metainfo::Metainfo;
+    use shoal_metainfo::bencode::Limits;
+    use std::time::Duration;
+    use tokio::net::TcpListener;
+
+    /// A file `hello` of five bytes.
+    const HELLO: &[u8] = b"d4:infod6:lengthi5e4:name5:hello12:piece lengthi16384e6:pieces20:\
+        \xaa\xf4\xc6\x1d\xdc\xc5\xe8\xa2\xda\xbe\xde\x0f\x3b\x48\x2c\xd9\xae\xa9\x43\x4dee";
+
+    /// Shorter than the pause after a first failure.
+    const AT_ONCE: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn who_comes_into_another_network_announces_again_at_once() {
+        let engine = Engine::start(EngineConfig {
+            transport: TransportConfig {
+                listen: vec![([127, 0, 0, 1], 0).into()],
+                isolated: true,
+                ..TransportConfig::default()
+            },
+            workers: 1,
+            ..EngineConfig::default()
+        });
+        let engine = engine.await.unwrap();
+        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = nobody.local_addr().unwrap();
+        drop(nobody);
+        let folder = tempfile::tempdir().unwrap();
+        let metainfo = Arc::new(Metainfo::parse(HELLO, Limits::LOCAL).unwrap());
+        let mut add = AddTorrent::new(metainfo, folder.path().to_path_buf());
+        add.trackers = vec![format!("http://{at}/announce").parse().unwrap()];
+        let torrent = engine.handle().add(add).await.unwrap();
+        let mut watched = torrent.watch();
+        let failed = watched.wait_for(|seen| {
+            seen.trackers
+                .iter()
+                .any(|line| line.state == crate::snapshot::TrackerState::Failing)
+        });
+        drop(failed.await.unwrap());
+        let tracker = TcpListener::bind(at).await.unwrap();
+        let other = ToSession::NetworkChanged(RouteId(7));
+        engine.handle().tell_session(other).await.unwrap();
+        let asked = tokio::time::timeout(Duration::from_millis(300), tracker.accept());
+        assert!(asked.await.is_err(), "another route's network changed");
+        let ours = ToSession::NetworkChanged(RouteId::OWN);
+        engine.handle().tell_session(ours).await.unwrap();
+        let asked = tokio::time::timeout(AT_ONCE, tracker.accept()).await;
+        assert!(asked.is_ok(), "the tracker is asked again");
+        engine.stop(Duration::from_secs(5)).await;
+    }
 }

@@ -50,7 +50,7 @@ pub use policy::{NameRefusal, OriginClass, Policy, Protocol, Refusal, RefusalRea
 pub use port_mapping::{Mapped, MappingError, MappingProtocol, PortMapper, WantedPort};
 pub use proxy::{Endpoint, ParseProxyError, Proxy, ProxyError, ProxyProtocol};
 pub use resolver::{AddressFamily, Lookup, Resolve, ResolveError, SystemResolver};
-pub use transport::{DialError, Transport, TransportConfig, TransportError};
+pub use transport::{AddressFilter, DialError, Transport, TransportConfig, TransportError};
 pub use tunnel::{ProxyFailure, ThroughProxy};
 pub use udp::UdpChannel;
 pub use utp::{OtherDatagrams, Utp, UtpEndpoint};

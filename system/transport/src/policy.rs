@@ -248,7 +248,7 @@ impl fmt::Display for NameRefusal {
         )?;
         f.write_str(match reason {
             RefusalReason::Isolated => "isolated mode connects only to what you named",
-            RefusalReason::Unusable => "it was not looked up",
+            RefusalReason::Unusable | RefusalReason::Listed => "it was not looked up",
             RefusalReason::Local | RefusalReason::NotShared => {
                 "it looks local, and where it leads only the proxy would see; only you may name it"
             }
@@ -282,6 +282,8 @@ pub enum RefusalReason {
     NotShared,
     /// Isolated mode dials only what the user named.
     Isolated,
+    /// A list of addresses that holds for trackers has it.
+    Listed,
 }
 
 impl std::error::Error for Refusal {}
@@ -314,6 +316,9 @@ impl fmt::Display for Refusal {
                 f,
                 "isolated mode connects only to what you named; name it or open it with --allow-net {open}"
             ),
+            RefusalReason::Listed => {
+                f.write_str("an address list forbids it, and holds for trackers too")
+            }
         }
     }
 }

@@ -55,6 +55,9 @@ const FREE_PORTS: std::ops::RangeInclusive<u16> = 49_152..=65_535;
 /// Tries for one free port on every address that asked for any.
 const PORT_ATTEMPTS: usize = 16;
 
+/// Whether an address may be spoken to. Asked often, so that it has to answer at once; IPv4 addresses are never in IPv6 clothing.
+pub type AddressFilter = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
+
 /// How the process reaches the network.
 #[derive(Clone)]
 pub struct TransportConfig {
@@ -73,6 +76,9 @@ pub struct TransportConfig {
     pub isolated: bool,
     /// HTTP requests do not say which program we are.
     pub anonymous: bool,
+    /// Addresses that a tracker may have, besides what the policy says; asked before each request. Where a proxy looks names up,
+    /// it alone knows the address.
+    pub tracker_filter: Option<AddressFilter>,
     /// Limits of all torrents together.
     pub limits: RateLimits,
     /// The limits of another transport, which hold for both together, in place of `limits`.
@@ -97,6 +103,7 @@ impl Default for TransportConfig {
             allow_net: Vec::new(),
             isolated: false,
             anonymous: false,
+            tracker_filter: None,
             limits: RateLimits::default(),
             limiter: None,
             // Two lost SYNs cost 1 s and 2 s; who needs a third is no peer worth a half-open slot.
@@ -241,6 +248,7 @@ struct Inner {
     route: Route,
     policy: Policy,
     anonymous: bool,
+    tracker_filter: Option<AddressFilter>,
     limiter: Limiter,
     connect_timeout: Duration,
     resolve_timeout: Duration,
@@ -296,6 +304,7 @@ impl Transport {
                 isolated: config.isolated,
             },
             anonymous: config.anonymous,
+            tracker_filter: config.tracker_filter,
             limiter: match config.limiter {
                 Some(limiter) => limiter,
                 None => Limiter::new(config.limits),
@@ -747,7 +756,19 @@ impl Transport {
             TargetClass::Private if self.proxy().is_none() => shared_networks(self.binding()),
             _ => Vec::new(),
         };
-        self.inner.policy.check(target, origin, protocol, &shared)
+        self.inner.policy.check(target, origin, protocol, &shared)?;
+        let is_tracker = matches!(protocol, Protocol::TrackerHttp | Protocol::TrackerUdp);
+        let filter = self.inner.tracker_filter.as_ref();
+        match filter.is_none_or(|admits| !is_tracker || admits(target.to_canonical())) {
+            true => Ok(()),
+            false => Err(Refusal {
+                target: target.to_canonical(),
+                class: TargetClass::of(target),
+                origin,
+                protocol,
+                reason: RefusalReason::Listed,
+            }),
+        }
     }
 
     /// The addresses of `host` (a name, an address, or an IPv6 address in brackets) that `origin` may make us speak

@@ -94,6 +94,7 @@ impl Node {
         if let Err(error) = engine.handle().set_session(held).await {
             tracing::warn!(%error, "slots and connections are not what they were set to");
         }
+        engine.handle().filter_trackers(settings.filter_trackers);
         let banned = peer::tell_bans(&engine, &database).await?;
         let gone = Gone::read(&database).await?;
         let hours = Hours::read(&database).await?;

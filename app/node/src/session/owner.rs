@@ -110,6 +110,9 @@ impl Session {
             || self.settings.folder_incomplete != settings.folder_incomplete;
         let before = moves.then(|| self.all_folders());
         self.settings = settings;
+        self.engine
+            .handle()
+            .filter_trackers(self.settings.filter_trackers);
         self.tell_queue_settings();
         if let Some(before) = before {
             let when = self.settings.when_session_moved;

@@ -1,7 +1,10 @@
 //! Lists of addresses that peers must not have.
 
-use crate::support::{self, PATIENCE, Sample, ask, into, node, only, pause, resume, sample, until};
-use shoal_node::message::{AddressList, FilterRequest, Reply, Request, State};
+use crate::support::{
+    self, PATIENCE, Sample, ask, into, node, node_with, only, pause, resume, sample, until,
+};
+use crate::tracker::{heard, tracker};
+use shoal_node::message::{AddressList, FilterRequest, Reply, Request, State, TrackerRequest};
 use shoal_node::{Node, NodeError};
 use std::fs;
 use std::net::SocketAddr;
@@ -103,6 +106,47 @@ async fn a_connection_ends_when_its_address_comes_onto_a_list() {
     assert_eq!(only(&one).await.peers, 0, "nor does it call");
     one.stop(PATIENCE).await;
     other.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn lists_hold_for_trackers_where_that_is_set() {
+    let (state, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (url, announces) = tracker().await;
+    let (ours, _) = node_with(state.path(), &[("filter.trackers", "on")]).await;
+    let list = folder.path().join("list.cidr");
+    fs::write(&list, "127.0.0.0/8\n").unwrap();
+    let path = text(&list);
+    filter(&ours, FilterRequest::Add { path }).await.unwrap();
+    let sample = sample("word", 40_000);
+    let mut add = into(sample.folder.path());
+    add.trackers = vec![url.clone()];
+    sample.add_to(&ours, add).await.unwrap();
+    let refused = async {
+        loop {
+            let request = TrackerRequest::List {
+                torrents: support::named("word"),
+            };
+            let Reply::Trackers { trackers } =
+                ours.ask(Request::Tracker(request), None).await.unwrap()
+            else {
+                panic!("no trackers");
+            };
+            let message = trackers[0].message.clone().unwrap_or_default();
+            if message.contains("an address list forbids it") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, refused).await.unwrap();
+    assert!(announces.try_recv().is_err(), "it heard of us");
+    support::set(&ours, &[("filter.trackers", "off")])
+        .await
+        .unwrap();
+    let torrents = support::named("word");
+    ask(&ours, Request::Announce { torrents }).await.unwrap();
+    heard(&announces, "event=started").await;
+    ours.stop(PATIENCE).await;
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 /// A tracker that knows nobody: its URL, and the query of each announce.
-async fn tracker() -> (String, mpsc::Receiver<String>) {
+pub(crate) async fn tracker() -> (String, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (heard, announces) = mpsc::channel();
@@ -65,7 +65,7 @@ fn set(url: &str, to: Option<&str>, tier: Option<usize>) -> TrackerRequest {
 }
 
 /// Waits for an announce with this in it.
-async fn heard(announces: &mpsc::Receiver<String>, what: &str) {
+pub(crate) async fn heard(announces: &mpsc::Receiver<String>, what: &str) {
     let waiting = async {
         loop {
             match announces.try_recv() {
