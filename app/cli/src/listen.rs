@@ -72,6 +72,7 @@ pub(crate) async fn closed(
         transport: TransportConfig {
             isolated: true,
             limits: network.limits(),
+            departure: set.departure.clone(),
             ..TransportConfig::default()
         },
         port_mapping: PortMapping::Never,
@@ -168,6 +169,7 @@ fn config(
             allow_net: network.allow_net.clone(),
             isolated: network.is_isolated(),
             limits: network.limits(),
+            departure: set.departure.clone(),
             ..TransportConfig::default()
         },
         port_mapping: if network.no_port_mapping || !set.port_mapping {
@@ -181,6 +183,7 @@ fn config(
         peers_over: network.transport.unwrap_or(set.transports),
         anonymous: set.anonymous,
         sources: set.sources,
+        storage: set.disk.config(),
         ..EngineConfig::default()
     }
 }
@@ -190,6 +193,8 @@ mod tests {
     use super::*;
     use crate::args::{Command, parse};
     use shoal_engine::{EncryptionPolicy, PeerSources, PeerTransports};
+    use shoal_node::DiskSettings;
+    use shoal_transport::Departure;
     use std::ffi::OsString;
 
     fn read(options: &str) -> (NetworkArgs, StateArgs) {
@@ -212,6 +217,15 @@ mod tests {
                 local: false,
             },
             transports: PeerTransports::Tcp,
+            departure: Departure {
+                from_ports: Some(50_000..=50_100),
+                dscp: 8,
+            },
+            disk: DiskSettings {
+                cache_bytes: 64 << 20,
+                open_files: 512,
+                threads: 3,
+            },
             ..NetworkSettings::default()
         }
     }
@@ -238,6 +252,13 @@ mod tests {
         let anonymous =
             |set: &NetworkSettings| super::config(&read("").0, set, everywhere(0), None).anonymous;
         assert!(anonymous(&set()) && !anonymous(&none));
+        let begun = |set: &NetworkSettings| super::config(&read("").0, set, everywhere(0), None);
+        assert_eq!(begun(&set()).transport.departure, set().departure);
+        let storage = begun(&set()).storage;
+        assert_eq!(
+            (storage.cache_bytes, storage.max_open_files, storage.threads),
+            (64 << 20, 512, 3)
+        );
     }
 
     #[test]

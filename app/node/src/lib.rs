@@ -25,6 +25,6 @@ mod wanted;
 pub use control::{Client, ClientError, serve};
 pub use error::NodeError;
 pub use names::reads_as_id;
-pub use network::{ListenPort, NetworkSettings};
+pub use network::{DiskSettings, ListenPort, NetworkSettings};
 pub use route::{Network, PasswordError, told_password};
 pub use session::{Node, NodeSettings, has_own_route};

@@ -1,11 +1,15 @@
-//! What is set of how a node reaches others: it holds from its next start on.
+//! What is set of how a node reaches others, and of what its disks get: it holds from its next start on.
 //!
 //! Invariant: what is shown here is read back as the same.
 
 use crate::settings::Settings;
+use crate::values;
 use shoal_engine::{EncryptionPolicy, PeerSources, PeerTransports};
 use shoal_metainfo::metainfo::Contact;
+use shoal_storage::StorageConfig;
 use shoal_store::{Database, StoreError};
+use shoal_transport::{Departure, MAX_DSCP};
+use std::ops::RangeInclusive;
 
 /// More hosts than anybody asks for a first contact.
 const MAX_ROUTERS: usize = 16;
@@ -26,6 +30,9 @@ const TRANSPORTS: [(&str, PeerTransports); 3] = [
 const USUAL: &str = "usual";
 const ANY: &str = "any";
 
+/// As many threads as there are cores.
+const AUTO: &str = "auto";
+
 /// Where peers connect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ListenPort {
@@ -38,7 +45,51 @@ pub enum ListenPort {
     This(u16),
 }
 
-/// How a node reaches others, where its command line does not say otherwise.
+/// Memory for blocks on their way to the disk: less stalls connections all the time, and more helps nobody.
+const CACHE_BYTES: RangeInclusive<u64> = 4 << 20..=16 << 30;
+
+/// Descriptors are shared with connections.
+const OPEN_FILES: RangeInclusive<u64> = 16..=500_000;
+
+/// More threads than disks and cores have work for.
+const MAX_THREADS: u64 = 256;
+
+/// What storage gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskSettings {
+    /// The most bytes that received blocks take in memory.
+    pub cache_bytes: usize,
+    /// The most files that are held open.
+    pub open_files: usize,
+    /// Threads that hash, read and write; 0 is one for each core.
+    pub threads: usize,
+}
+
+impl Default for DiskSettings {
+    fn default() -> Self {
+        let usual = StorageConfig::default();
+        DiskSettings {
+            cache_bytes: usual.cache_bytes,
+            open_files: usual.max_open_files,
+            threads: usual.threads,
+        }
+    }
+}
+
+impl DiskSettings {
+    /// What storage is started with.
+    #[must_use]
+    pub fn config(&self) -> StorageConfig {
+        StorageConfig {
+            threads: self.threads,
+            cache_bytes: self.cache_bytes,
+            max_open_files: self.open_files,
+            ..StorageConfig::default()
+        }
+    }
+}
+
+/// How a node reaches others, where its command line does not say otherwise, and what its disks get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkSettings {
     /// It takes part in the DHT.
@@ -57,6 +108,10 @@ pub struct NetworkSettings {
     pub sources: PeerSources,
     /// Over what peers are spoken to.
     pub transports: PeerTransports,
+    /// From which ports and in which class packets to peers leave.
+    pub departure: Departure,
+    /// What its disks get.
+    pub disk: DiskSettings,
 }
 
 impl Default for NetworkSettings {
@@ -70,6 +125,8 @@ impl Default for NetworkSettings {
             encryption: EncryptionPolicy::default(),
             sources: PeerSources::default(),
             transports: PeerTransports::default(),
+            departure: Departure::default(),
+            disk: DiskSettings::default(),
         }
     }
 }
@@ -102,6 +159,66 @@ pub(crate) fn show_port(port: ListenPort) -> String {
         ListenPort::Usual => USUAL.to_owned(),
         ListenPort::Any => ANY.to_owned(),
         ListenPort::This(port) => port.to_string(),
+    }
+}
+
+/// `any`, a port, or the first and the last of a range.
+pub(crate) fn parse_ports(text: &str) -> Result<Option<RangeInclusive<u16>>, String> {
+    if text == ANY {
+        return Ok(None);
+    }
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let port = |text: &str| text.parse().ok().filter(|&port: &u16| port != 0);
+    match (port(first), port(last)) {
+        (Some(first), Some(last)) if first <= last => Ok(Some(first..=last)),
+        _ => Err(format!("write ports like 50000-50100, or `{ANY}`")),
+    }
+}
+
+pub(crate) fn show_ports(ports: Option<&RangeInclusive<u16>>) -> String {
+    match ports {
+        None => ANY.to_owned(),
+        Some(ports) if ports.start() == ports.end() => ports.start().to_string(),
+        Some(ports) => format!("{}-{}", ports.start(), ports.end()),
+    }
+}
+
+pub(crate) fn parse_dscp(text: &str) -> Result<u8, String> {
+    let number = text.parse().ok().filter(|&number| number <= MAX_DSCP);
+    number.ok_or_else(|| format!("write a code point from 0 to {MAX_DSCP}, such as 8"))
+}
+
+pub(crate) fn parse_cache(text: &str) -> Result<usize, String> {
+    let bytes = values::parse_size(text)?;
+    let bytes = usize::try_from(bytes)
+        .ok()
+        .filter(|_| CACHE_BYTES.contains(&bytes));
+    bytes.ok_or_else(|| "write a size from 4MiB to 16GiB".to_owned())
+}
+
+pub(crate) fn parse_open_files(text: &str) -> Result<usize, String> {
+    let files = text.parse().ok().filter(|files| OPEN_FILES.contains(files));
+    let files = files.and_then(|files| usize::try_from(files).ok());
+    let (least, most) = (OPEN_FILES.start(), OPEN_FILES.end());
+    files.ok_or_else(|| format!("write a number from {least} to {most}"))
+}
+
+pub(crate) fn parse_threads(text: &str) -> Result<usize, String> {
+    if text == AUTO {
+        return Ok(0);
+    }
+    let threads = text
+        .parse()
+        .ok()
+        .filter(|threads| (1..=MAX_THREADS).contains(threads));
+    let threads = threads.and_then(|threads| usize::try_from(threads).ok());
+    threads.ok_or_else(|| format!("write a number from 1 to {MAX_THREADS}, or `{AUTO}`"))
+}
+
+pub(crate) fn show_threads(threads: usize) -> String {
+    match threads {
+        0 => AUTO.to_owned(),
+        threads => threads.to_string(),
     }
 }
 
@@ -168,6 +285,34 @@ mod tests {
         }
         for port in [ListenPort::Usual, ListenPort::Any, ListenPort::This(65_535)] {
             assert_eq!(parse_port(&show_port(port)), Ok(port));
+        }
+        for ports in [None, Some(7..=7), Some(50_000..=50_100)] {
+            assert_eq!(parse_ports(&show_ports(ports.as_ref())), Ok(ports));
+        }
+        for threads in [0, 1, 8] {
+            assert_eq!(parse_threads(&show_threads(threads)), Ok(threads));
+        }
+        assert_eq!(parse_cache("256MiB"), Ok(256 << 20));
+        assert_eq!(
+            (parse_dscp("63"), parse_open_files("512")),
+            (Ok(63), Ok(512))
+        );
+        for wrong in ["", "0", "9-8", "1-65536", "1-2-3"] {
+            assert!(
+                parse_ports(wrong).unwrap_err().contains("50000-50100"),
+                "{wrong}"
+            );
+        }
+        for (refused, words) in [
+            (parse_dscp("64").unwrap_err(), "63"),
+            (parse_cache("1MiB").unwrap_err(), "4MiB"),
+            (parse_cache("1TiB").unwrap_err(), "65536"),
+            (parse_cache("32GiB").unwrap_err(), "16GiB"),
+            (parse_open_files("8").unwrap_err(), "16"),
+            (parse_threads("0").unwrap_err(), "auto"),
+            (parse_threads("257").unwrap_err(), "256"),
+        ] {
+            assert!(refused.contains(words), "{refused}");
         }
         let routers = parse_routers("dht.example:1 192.0.2.1:6881").unwrap();
         assert_eq!(parse_routers(&show_routers(&routers)).unwrap(), routers);

@@ -149,7 +149,7 @@ const fn key(
     }
 }
 
-const KEYS: [Key; 33] = [
+const KEYS: [Key; 38] = [
     key(
         "add.layout",
         "whether new torrents have a folder of their own: original, folder or none",
@@ -228,6 +228,33 @@ const KEYS: [Key; 33] = [
         list: true,
     },
     key(
+        "disk.cache",
+        "memory for blocks on their way to the disk: a size from 4MiB to 16GiB; holds from the next start",
+        |settings, text| {
+            let cache = &mut settings.network.disk.cache_bytes;
+            put(cache, network::parse_cache(text))
+        },
+        |settings| values::show_size(settings.network.disk.cache_bytes as u64),
+    ),
+    key(
+        "disk.open_files",
+        "files that are held open at a time: a number from 16 to 500000; holds from the next start",
+        |settings, text| {
+            let files = &mut settings.network.disk.open_files;
+            put(files, network::parse_open_files(text))
+        },
+        |settings| settings.network.disk.open_files.to_string(),
+    ),
+    key(
+        "disk.threads",
+        "threads that hash, read and write: a number from 1 to 256, or auto, which is one for each core; holds from the next start",
+        |settings, text| {
+            let threads = &mut settings.network.disk.threads;
+            put(threads, network::parse_threads(text))
+        },
+        |settings| network::show_threads(settings.network.disk.threads),
+    ),
+    key(
         "filter.trackers",
         "address lists hold for trackers too: on or off",
         |settings, text| put(&mut settings.filter_trackers, values::parse_switch(text)),
@@ -294,6 +321,15 @@ const KEYS: [Key; 33] = [
         |settings| values::show_switch(settings.network.anonymous).to_owned(),
     ),
     key(
+        "peers.dscp",
+        "the class of service of all that goes to peers, which routers may heed: a code point from 0 to 63, such as 8 (CS1), which is behind all else; holds from the next start",
+        |settings, text| {
+            let dscp = &mut settings.network.departure.dscp;
+            put(dscp, network::parse_dscp(text))
+        },
+        |settings| settings.network.departure.dscp.to_string(),
+    ),
+    key(
         "peers.encryption",
         "whether connections to peers are disguised: disabled, enabled or forced; holds from the next start",
         |settings, text| {
@@ -310,6 +346,15 @@ const KEYS: [Key; 33] = [
             put(exchange, values::parse_switch(text))
         },
         |settings| values::show_switch(settings.network.sources.exchange).to_owned(),
+    ),
+    key(
+        "peers.from_ports",
+        "where TCP connections to peers begin: ports such as 50000-50100, or any; uTP has listen.port; holds from the next start",
+        |settings, text| {
+            let ports = &mut settings.network.departure.from_ports;
+            put(ports, network::parse_ports(text))
+        },
+        |settings| network::show_ports(settings.network.departure.from_ports.as_ref()),
     ),
     key(
         "peers.local",

@@ -418,6 +418,7 @@ impl Engine {
             admission,
             encryption: config.encryption,
             anonymous: config.anonymous,
+            departure: config.transport.departure.clone(),
             sources: config.sources,
             register: Register::default(),
             tasks: TaskTracker::new(),

@@ -21,8 +21,8 @@ use crate::tracker::TrackerClient;
 use crate::worker::Pool;
 use shoal_storage::Storage;
 use shoal_transport::{
-    Binding, Listener, OtherDatagrams, PeerDialer, Transport, TransportConfig, TransportError,
-    UtpEndpoint, WantedPort,
+    Binding, Departure, Listener, OtherDatagrams, PeerDialer, Transport, TransportConfig,
+    TransportError, UtpEndpoint, WantedPort,
 };
 use shoal_wire::mse::EncryptionPolicy;
 use std::collections::BTreeMap;
@@ -90,6 +90,7 @@ pub(crate) struct Ground {
     pub(crate) admission: Admission,
     pub(crate) encryption: EncryptionPolicy,
     pub(crate) anonymous: bool,
+    pub(crate) departure: Departure,
     pub(crate) sources: PeerSources,
     pub(crate) register: Register,
     pub(crate) tasks: TaskTracker,
@@ -335,6 +336,7 @@ pub(crate) async fn open(
     let (clock, pool) = (ground.clock, &ground.pool);
     let isolated = config.transport.isolated;
     config.transport.anonymous = ground.anonymous;
+    config.transport.departure = ground.departure.clone();
     let admission = ground.admission.clone();
     config.transport.tracker_filter =
         Some(Arc::new(move |address| admission.allows_tracker(address)));

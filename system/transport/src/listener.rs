@@ -132,7 +132,11 @@ impl Listener {
         loop {
             let hold = self.transport.wait_for_way().await;
             let hold = hold.ok_or(io::ErrorKind::NotConnected)?;
-            match sockets::tcp_on(self.address, self.transport.binding()) {
+            match sockets::tcp_on(
+                self.address,
+                self.transport.binding(),
+                self.transport.departure(),
+            ) {
                 Ok(socket) => {
                     tracing::info!(listener = %self.address, "listening again");
                     let socket = Arc::new(socket);

@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 
 use crate::binding::Binding;
+use crate::departure::{Departure, Turn};
 use crate::route::Route;
 
 /// Connections that may wait to be accepted. A swarm that finds a new seed arrives all at once.
@@ -22,6 +23,20 @@ const UDP_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 pub(crate) fn tcp_to(target: SocketAddr, binding: &Binding) -> io::Result<TcpSocket> {
     let socket = new_socket(target, Type::STREAM, Protocol::TCP)?;
     binding.apply_to_client(&socket, target)?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(TcpSocket::from_std_stream(socket.into()))
+}
+
+/// The same, of a peer.
+pub(crate) fn tcp_to_peer(
+    target: SocketAddr,
+    binding: &Binding,
+    departure: &Departure,
+    turn: &Turn,
+) -> io::Result<TcpSocket> {
+    let socket = new_socket(target, Type::STREAM, Protocol::TCP)?;
+    departure.mark(&socket, target)?;
+    departure.apply(&socket, target, binding, turn)?;
     socket.set_tcp_nodelay(true)?;
     Ok(TcpSocket::from_std_stream(socket.into()))
 }
@@ -52,8 +67,13 @@ pub(crate) fn udp_towards(route: &Route) -> io::Result<UdpSocket> {
 }
 
 /// A UDP socket on `address` that exchanges datagrams with everybody, IPv6 without IPv4 in it.
-pub(crate) fn udp_on(address: SocketAddr, binding: &Binding) -> io::Result<UdpSocket> {
+pub(crate) fn udp_on(
+    address: SocketAddr,
+    binding: &Binding,
+    departure: &Departure,
+) -> io::Result<UdpSocket> {
     let socket = new_socket(address, Type::DGRAM, Protocol::UDP)?;
+    departure.mark(&socket, address)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -66,8 +86,14 @@ pub(crate) fn udp_on(address: SocketAddr, binding: &Binding) -> io::Result<UdpSo
 }
 
 /// A TCP socket that listens on `address`, IPv6 without IPv4 in it.
-pub(crate) fn tcp_on(address: SocketAddr, binding: &Binding) -> io::Result<TcpListener> {
+pub(crate) fn tcp_on(
+    address: SocketAddr,
+    binding: &Binding,
+    departure: &Departure,
+) -> io::Result<TcpListener> {
     let socket = new_socket(address, Type::STREAM, Protocol::TCP)?;
+    // Connections that are accepted have what their listener has.
+    departure.mark(&socket, address)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }

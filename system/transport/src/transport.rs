@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::address_class::TargetClass;
 use crate::binding::Binding;
+use crate::departure::{Departure, Turn};
 use crate::http::{Clients, HttpClient};
 use crate::interfaces::shared_networks;
 use crate::ip_net::IpNet;
@@ -76,6 +77,8 @@ pub struct TransportConfig {
     pub isolated: bool,
     /// HTTP requests do not say which program we are.
     pub anonymous: bool,
+    /// How packets to peers leave, where no proxy sends them.
+    pub departure: Departure,
     /// Addresses that a tracker may have, besides what the policy says; asked before each request. Where a proxy looks names up,
     /// it alone knows the address.
     pub tracker_filter: Option<AddressFilter>,
@@ -103,6 +106,7 @@ impl Default for TransportConfig {
             allow_net: Vec::new(),
             isolated: false,
             anonymous: false,
+            departure: Departure::default(),
             tracker_filter: None,
             limits: RateLimits::default(),
             limiter: None,
@@ -248,6 +252,8 @@ struct Inner {
     route: Route,
     policy: Policy,
     anonymous: bool,
+    departure: Departure,
+    turn: Turn,
     tracker_filter: Option<AddressFilter>,
     limiter: Limiter,
     connect_timeout: Duration,
@@ -304,6 +310,8 @@ impl Transport {
                 isolated: config.isolated,
             },
             anonymous: config.anonymous,
+            departure: config.departure,
+            turn: Turn::default(),
             tracker_filter: config.tracker_filter,
             limiter: match config.limiter {
                 Some(limiter) => limiter,
@@ -445,7 +453,7 @@ impl Transport {
                 listeners.push(Listener::later(address, self.clone()));
                 continue;
             };
-            let socket = sockets::tcp_on(address, self.binding());
+            let socket = sockets::tcp_on(address, self.binding(), self.departure());
             let listener = socket.and_then(|socket| Listener::new(socket, hold, self.clone()));
             match listener {
                 Ok(listener) => {
@@ -568,7 +576,7 @@ impl Transport {
     /// A socket that speaks to everybody, if there is a way.
     fn direct(&self, address: SocketAddr) -> Option<io::Result<Datagrams>> {
         let hold = self.hold().ok()?;
-        let socket = sockets::udp_on(address, self.binding());
+        let socket = sockets::udp_on(address, self.binding(), self.departure());
         Some(socket.map(|socket| Datagrams::direct(socket, hold)))
     }
 
@@ -619,7 +627,9 @@ impl Transport {
             let stream = tunnel::open(proxy, &through, self.binding(), after).await;
             return stream.map_err(|why| ProxyFailure::of(proxy, through, why));
         }
-        let socket = sockets::tcp_to(target, self.binding()).map_err(io_error)?;
+        let (departure, turn) = (self.departure(), &self.inner.turn);
+        let socket = sockets::tcp_to_peer(target, self.binding(), departure, turn);
+        let socket = socket.map_err(io_error)?;
         let stream = tokio::time::timeout(after, socket.connect(target))
             .await
             .map_err(|_| DialError::TimedOut { target, after })?
@@ -713,6 +723,11 @@ impl Transport {
     #[must_use]
     pub fn binding(&self) -> &Binding {
         &self.inner.route.binding
+    }
+
+    /// How packets to peers leave.
+    pub(crate) fn departure(&self) -> &Departure {
+        &self.inner.departure
     }
 
     /// Who everything goes through, if there is such a proxy.

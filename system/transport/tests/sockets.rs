@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use shoal_transport::{
-    Binding, DialError, HttpError, HttpLimits, Listener, Lookup, OriginClass, PeerStream, Protocol,
-    RefusalReason, Resolve, ResolveError, Transport, TransportConfig, TransportError,
+    Binding, Departure, DialError, HttpError, HttpLimits, Listener, Lookup, OriginClass,
+    PeerStream, Protocol, RefusalReason, Resolve, ResolveError, Transport, TransportConfig,
+    TransportError,
 };
 
 /// Answers every name with the same addresses and counts the questions.
@@ -55,6 +56,31 @@ async fn connected(address: &str) -> (PeerStream, PeerStream) {
     let (accepted, from) = listener.accept().await.unwrap();
     assert_eq!(from, dialled.local_addr().unwrap());
     (dialled, accepted)
+}
+
+#[tokio::test]
+async fn a_dial_begins_at_the_ports_that_are_named() {
+    let (_, listener) = listening_on("127.0.0.1:0");
+    // One that is free now; others who use this machine may take it, but not ten of them.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let first = free.local_addr().unwrap().port().min(65_525);
+    drop(free);
+    let transport = Transport::start(TransportConfig {
+        departure: Departure {
+            from_ports: Some(first..=first + 9),
+            dscp: 8,
+        },
+        ..TransportConfig::default()
+    });
+    let transport = transport.unwrap();
+    for _ in 0..3 {
+        let dialled = transport.dial(listener.local_addr(), OriginClass::User);
+        let dialled = dialled.await.unwrap();
+        let from = dialled.local_addr().unwrap().port();
+        assert!((first..=first + 9).contains(&from), "{from}");
+        let (_, seen) = listener.accept().await.unwrap();
+        assert_eq!(seen.port(), from);
+    }
 }
 
 async fn read_to_end(stream: &PeerStream) -> Vec<u8> {
