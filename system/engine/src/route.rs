@@ -532,7 +532,6 @@ mod tests {
     use shoal_metainfo::Metainfo;
     use shoal_metainfo::bencode::Limits;
     use std::time::Duration;
-    use tokio::net::TcpListener;
 
     /// A file `hello` of five bytes.
     const HELLO: &[u8] = b"d4:infod6:lengthi5e4:name5:hello12:piece lengthi16384e6:pieces20:\
@@ -540,6 +539,15 @@ mod tests {
 
     /// Shorter than the pause after a first failure.
     const AT_ONCE: Duration = Duration::from_secs(10);
+
+    /// Somebody who can be connected to at `address`.
+    fn stand_at(address: SocketAddr) -> Listener {
+        let transport = Transport::start(TransportConfig {
+            listen: vec![address],
+            ..TransportConfig::default()
+        });
+        transport.unwrap().listen().unwrap().remove(0)
+    }
 
     #[tokio::test]
     async fn who_comes_into_another_network_announces_again_at_once() {
@@ -553,9 +561,7 @@ mod tests {
             ..EngineConfig::default()
         });
         let engine = engine.await.unwrap();
-        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let at = nobody.local_addr().unwrap();
-        drop(nobody);
+        let at = stand_at(([127, 0, 0, 1], 0).into()).local_addr();
         let folder = tempfile::tempdir().unwrap();
         let metainfo = Arc::new(Metainfo::parse(HELLO, Limits::LOCAL).unwrap());
         let mut add = AddTorrent::new(metainfo, folder.path().to_path_buf());
@@ -568,7 +574,7 @@ mod tests {
                 .any(|line| line.state == crate::snapshot::TrackerState::Failing)
         });
         drop(failed.await.unwrap());
-        let tracker = TcpListener::bind(at).await.unwrap();
+        let tracker = stand_at(at);
         let other = ToSession::NetworkChanged(RouteId(7));
         engine.handle().tell_session(other).await.unwrap();
         let asked = tokio::time::timeout(Duration::from_millis(300), tracker.accept());
