@@ -29,10 +29,10 @@ use crate::output::{self, Format};
 use crate::units;
 
 pub(crate) use node::{
-    AddArgs, CategoryArgs, CategoryDo, DownArgs, FilterArgs, FilterDo, HookArgs, HookDo,
-    ImportArgs, LimitArgs, ListArgs, MoveArgs, NamedArgs, QueueArgs, RemoveArgs, RenameArgs,
-    RouteArgs, RouteDo, RuleArgs, ScheduleArgs, ScheduleDo, SettingsArgs, SettingsDo, ShareArgs,
-    SortKey, TagArgs, TagDo, UpArgs, WatchArgs, WatchDo,
+    AddArgs, AddOptions, CategoryArgs, CategoryDo, DownArgs, FilterArgs, FilterDo, HookArgs,
+    HookDo, ImportArgs, LimitArgs, ListArgs, MoveArgs, NamedArgs, QueueArgs, RemoveArgs,
+    RenameArgs, RouteArgs, RouteDo, RuleArgs, ScheduleArgs, ScheduleDo, SettingsArgs, SettingsDo,
+    ShareArgs, SortKey, TagArgs, TagDo, UpArgs, WatchArgs, WatchDo,
 };
 pub(crate) use node::{AnnounceArgs, PeerArgs, PriorityArgs, TrackerArgs, WebSeedArgs};
 pub(crate) use selection::{Selection, numbered};

@@ -69,14 +69,27 @@ fn parse_most(text: &str) -> Result<Most, String> {
     values::parse_most(text).map(Most)
 }
 
-/// Give a torrent to the running node
+/// Give torrents to the running node
 ///
-/// It downloads what is missing and seeds until it is paused or removed, or has given what its share limits ask for.
+/// They download what is missing and seed until they are paused or removed, or have given what their share limits ask for. Of several,
+/// each is added that can be; the others are named with what is wrong.
 #[derive(Debug, Args)]
 pub(crate) struct AddArgs {
-    /// A torrent file, an http or https URL of one, which the node fetches, or a magnet link
-    #[arg(value_name = "FILE|URL|MAGNET")]
-    pub(crate) source: OsString,
+    /// A torrent file, an http or https URL of one, which the node fetches, or a magnet link; several share all options
+    #[arg(value_name = "FILE|URL|MAGNET", required = true)]
+    pub(crate) sources: Vec<OsString>,
+    /// Only these files, by their numbers in `shoal show`, such as 1,3-5; not with a magnet link, which may have a selection of its own
+    #[arg(long, value_name = "FILES")]
+    pub(crate) select: Option<Selection>,
+    #[command(flatten)]
+    pub(crate) options: AddOptions,
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+}
+
+/// What is told of a torrent as it is added, by a person or from a watched folder.
+#[derive(Debug, Args)]
+pub(crate) struct AddOptions {
     /// The folder to download into; the torrent's own file or folder is, or comes to be, there
     /// [default: that of the category, of a tag, or `folder.data` of the settings, or else the current one]
     #[arg(short, long, value_name = "DIR")]
@@ -85,9 +98,6 @@ pub(crate) struct AddArgs {
     /// [default: that of the category, of a tag, or `folder.incomplete` of the settings]
     #[arg(long, value_name = "DIR")]
     pub(crate) incomplete: Option<PathBuf>,
-    /// Only these files, by their numbers in `shoal show`, such as 1,3-5; not with a magnet link, which may have a selection of its own
-    #[arg(long, value_name = "FILES")]
-    pub(crate) select: Option<Selection>,
     /// A folder of its own: as it was made (original), always (folder), or never (none) [default: `add.layout` of the settings]
     #[arg(long, value_name = "LAYOUT")]
     pub(crate) layout: Option<String>,
@@ -146,11 +156,9 @@ pub(crate) struct AddArgs {
     /// A peer to connect to
     #[arg(long = "peer", value_name = "ADDR:PORT", value_parser = parse_peer)]
     pub(crate) peers: Vec<SocketAddr>,
-    #[command(flatten)]
-    pub(crate) state: StateArgs,
 }
 
-impl AddArgs {
+impl AddOptions {
     /// What it is told of its own.
     pub(crate) fn rules(&self) -> BTreeMap<String, String> {
         said(&[

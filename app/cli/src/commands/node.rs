@@ -37,12 +37,13 @@ use super::Done;
 use super::show::{is_magnet, running};
 use super::transfer::{LEAVE_AT_ONCE, runtime};
 use crate::args::{
-    AddArgs, CategoryArgs, CategoryDo, LimitArgs, ListArgs, NamedArgs, QueueArgs, RemoveArgs,
-    RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey, StateArgs, TagArgs, TagDo, UpArgs,
+    AddArgs, AddOptions, CategoryArgs, CategoryDo, LimitArgs, ListArgs, NamedArgs, QueueArgs,
+    RemoveArgs, RuleArgs, SettingsArgs, SettingsDo, ShareArgs, SortKey, StateArgs, TagArgs, TagDo,
+    UpArgs,
 };
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::output::event::{Banned, Event, Listening, Span};
+use crate::output::event::{Banned, Event, Listening, NotAdded, Span};
 use crate::signals::Interrupt;
 use crate::{journal_path, listen, signals, torrent_file};
 
@@ -156,7 +157,7 @@ async fn control(state: &StateArgs) -> Result<ControlListener, Failure> {
 }
 
 /// What is told of a torrent as it is added.
-fn told(args: &AddArgs) -> Result<Add, Failure> {
+fn told(args: &AddOptions) -> Result<Add, Failure> {
     let mut add = Add {
         directory: args.output.as_deref().map(folder).transpose()?,
         current: env::current_dir()
@@ -189,10 +190,54 @@ fn told(args: &AddArgs) -> Result<Add, Failure> {
     Ok(add)
 }
 
-/// Gives the running node a torrent.
+/// Gives the running node torrents.
 pub(super) fn add(args: &AddArgs, output: &mut Output) -> Done {
-    let mut add = told(args)?;
-    let link = args.source.to_str().filter(|text| is_magnet(text));
+    let told = told(&args.options)?;
+    if let [source] = &args.sources[..] {
+        let (add, file) = addition(args, source, told)?;
+        return ask(&args.state, &Request::Add(Box::new(add)), &file, output);
+    }
+    let of_one = [
+        (args.select.is_some(), "--select"),
+        (!args.options.priorities.is_empty(), "--priority"),
+        (args.options.name.is_some(), "--name"),
+    ];
+    if let Some((_, option)) = of_one.iter().find(|(said, _)| *said) {
+        let message = format!("{option} is about one torrent; add it alone");
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let (runtime, path) = (runtime()?, socket(&args.state)?);
+    let mut client = runtime.block_on(Client::connect(&path))?;
+    let mut failed = Vec::new();
+    for source in &args.sources {
+        let mut one = || {
+            let (add, file) = addition(args, source, told.clone())?;
+            let request = Request::Add(Box::new(add));
+            Ok::<_, Failure>(runtime.block_on(client.ask(&request, &file))?)
+        };
+        match one() {
+            Ok(reply) => drop(show(reply, output)?),
+            Err(failure) => {
+                output.show(&Event::NotAdded(NotAdded::new(source, &failure)))?;
+                failed.push(failure.exit);
+            }
+        }
+    }
+    let Some(&first) = failed.first() else {
+        return Ok(Exit::Ok);
+    };
+    let exit = match failed.iter().all(|exit| *exit == first) {
+        true => first,
+        false => Exit::Failure,
+    };
+    let (failed, all) = (failed.len(), args.sources.len());
+    let message = format!("{failed} of {all} were not added; add them again when that is mended");
+    Err(Failure::new(exit, message))
+}
+
+/// What the node is asked to add, and the torrent file that goes with it.
+fn addition(args: &AddArgs, source: &OsStr, mut add: Add) -> Result<(Add, Vec<u8>), Failure> {
+    let link = source.to_str().filter(|text| is_magnet(text));
     let file = match link {
         Some(_) if args.select.is_some() => {
             let message = "the files of a magnet link are not known yet; leave out --select";
@@ -202,17 +247,17 @@ pub(super) fn add(args: &AddArgs, output: &mut Output) -> Done {
             add.magnet = Some(link.to_owned());
             Vec::new()
         }
-        None if is_url(&args.source) => {
+        None if is_url(source) => {
             if args.select.is_some() {
                 let message =
                     "the files of a torrent behind a URL are not known yet; leave out --select";
                 return Err(Failure::new(Exit::Usage, message));
             }
-            add.url = args.source.to_str().map(str::to_owned);
+            add.url = source.to_str().map(str::to_owned);
             Vec::new()
         }
         None => {
-            let path = Path::new(&args.source);
+            let path = Path::new(source);
             // What is wrong with it is said as by other commands, before a node hears of it.
             let file = torrent_file::bytes(path)?;
             let origin = path.display().to_string();
@@ -223,7 +268,7 @@ pub(super) fn add(args: &AddArgs, output: &mut Output) -> Done {
             file
         }
     };
-    ask(&args.state, &Request::Add(Box::new(add)), &file, output)
+    Ok((add, file))
 }
 
 /// Whether this is no file but something that a server has.

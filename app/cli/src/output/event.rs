@@ -8,6 +8,7 @@ mod import;
 pub(crate) use import::{ImportBegun, ImportDone, ImportTorrent};
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
@@ -42,6 +43,7 @@ pub(crate) enum Event {
     File(FileEvent),
     Checked(Checked),
     SessionTorrent(Box<SessionTorrent>),
+    NotAdded(NotAdded),
     TorrentTracker(TorrentTracker),
     Peer(Box<Peer>),
     Banned(Banned),
@@ -99,6 +101,7 @@ impl Event {
                 | Event::File(_)
                 | Event::Checked(_)
                 | Event::SessionTorrent(_)
+                | Event::NotAdded(_)
                 | Event::TorrentTracker(_)
                 | Event::Peer(_)
                 | Event::Banned(_)
@@ -281,6 +284,24 @@ pub(crate) struct Started {
     pub(crate) verified_pieces: u32,
     pub(crate) resumed_pieces: u32,
     pub(crate) piece_count: u32,
+}
+
+/// One of several that was not given to a node.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct NotAdded {
+    pub(crate) source: String,
+    pub(crate) kind: &'static str,
+    pub(crate) message: String,
+}
+
+impl NotAdded {
+    pub(crate) fn new(source: &OsStr, failure: &Failure) -> Self {
+        NotAdded {
+            source: source.to_string_lossy().into_owned(),
+            kind: failure.exit.kind(),
+            message: failure.message.clone(),
+        }
+    }
 }
 
 /// A torrent of a node.

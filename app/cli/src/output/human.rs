@@ -54,6 +54,9 @@ pub(super) fn lines(event: &Event) -> Vec<Line> {
         Event::File(file) => vec![show_wrong_file(file)],
         Event::Checked(checked) => vec![show_checked(checked)],
         Event::SessionTorrent(torrent) => show_session_torrent(torrent),
+        Event::NotAdded(one) => {
+            vec![Line::bad("not added: ").then(format!("{}: {}", one.source, one.message))]
+        }
         Event::TorrentTracker(tracker) => vec![show_torrent_tracker(tracker)],
         Event::Peer(peer) => vec![show_peer(peer)],
         Event::Banned(banned) => vec![Line::plain(banned.address.to_string())],

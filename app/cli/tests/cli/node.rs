@@ -134,6 +134,60 @@ fn what_is_created_is_seeded_at_once_where_it_is_and_not_read_again() {
 }
 
 #[test]
+fn several_are_added_at_once_and_of_each_it_is_said_what_came_of_it() {
+    let world = World::new();
+    let torrent = world.torrent(&world.album(), "--hybrid");
+    let other = world.torrent(&world.file("source/one.bin", 40_000), "--v1");
+    fs::write(world.path("none.torrent"), "no torrent").unwrap();
+    let _node = up(&world, "state", &[]);
+    let magnet = format!("magnet:?xt=urn:btih:{}&dn=far", "5a".repeat(20));
+    let source = text(&world.path("source"));
+    let add = [
+        "add",
+        "none.torrent",
+        &torrent,
+        "absent",
+        &magnet,
+        &other,
+        &torrent,
+        "-o",
+        &source,
+    ];
+    let said = ask(&world, "state", &add).expect(1);
+    let outcomes: Vec<(Value, Value)> = said
+        .events()
+        .iter()
+        .map(|event| (event["event"].clone(), event["name"].clone()))
+        .collect();
+    let names = |name: &str| outcomes.iter().position(|(_, known)| known == name);
+    assert_eq!(
+        (names("album"), names("far"), names("one.bin")),
+        (Some(1), Some(3), Some(4))
+    );
+    let events = said.events();
+    for (at, kind, words) in [
+        (0, "torrent_refused", "none.torrent"),
+        (2, "failure", "no such file"),
+        (5, "failure", "already"),
+    ] {
+        assert_eq!(events[at]["event"], "not_added", "{said:?}");
+        assert_eq!(events[at]["kind"], kind, "{said:?}");
+        let message = events[at]["message"].as_str().unwrap();
+        assert!(message.contains(words), "{message}");
+    }
+    let error = said.event("error")["message"].to_string();
+    assert!(error.contains("3 of 6"), "{error}");
+    let listed = ask(&world, "state", &["list"]).expect(0);
+    assert_eq!(listed.events().len(), 3);
+    // What has one meaning for one torrent has none for two.
+    let add = ["add", &torrent, &other, "--name", "both"];
+    let refused = ask(&world, "state", &add).expect(2).event("error");
+    assert!(refused["message"].as_str().unwrap().contains("--name"));
+    let said = ask(&world, "state", &["add", "none.torrent", "none.torrent"]).expect(3);
+    assert_eq!(said.events().len(), 3);
+}
+
+#[test]
 fn a_second_node_and_wrong_requests_are_refused_with_what_to_do() {
     let world = World::new();
     let album = world.album();

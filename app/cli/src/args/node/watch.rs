@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use shoal_node::message::Afterwards;
 
-use super::AddArgs;
+use super::AddOptions;
 use crate::args::StateArgs;
 
 /// Have the running node add what appears in folders
@@ -39,14 +39,12 @@ pub(crate) enum WatchDo {
 
 /// A folder to watch.
 #[derive(Debug, Args)]
-#[command(
-    mut_arg("source", |arg| arg.value_name("DIR").help("The folder to watch")),
-    mut_arg("select", |arg| arg.hide(true))
-)]
 pub(crate) struct WatchAddArgs {
-    /// The folder stands where a torrent does.
+    /// The folder to watch
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
     #[command(flatten)]
-    pub(crate) add: AddArgs,
+    pub(crate) add: AddOptions,
     /// Folders below it, too
     #[arg(long)]
     pub(crate) recursive: bool,

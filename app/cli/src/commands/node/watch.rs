@@ -10,27 +10,20 @@ use super::filter::from_root;
 use super::{ask, folder, told};
 use crate::args::{WatchArgs, WatchDo};
 use crate::commands::Done;
-use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
 /// Watched folders.
 pub(in crate::commands) fn watch(args: WatchArgs, output: &mut Output) -> Done {
     let request = match args.does.unwrap_or(WatchDo::List) {
         WatchDo::List => WatchRequest::List {},
-        WatchDo::Add(args) => {
-            if args.add.select.is_some() {
-                let message = "which files its torrents have is not known; leave out --select";
-                return Err(Failure::new(Exit::Usage, message));
-            }
-            WatchRequest::Add {
-                path: folder(Path::new(&args.add.source))?,
-                watch: Box::new(Watch {
-                    recursive: args.recursive,
-                    then: args.then.into(),
-                    add: told(&args.add)?,
-                }),
-            }
-        }
+        WatchDo::Add(args) => WatchRequest::Add {
+            path: folder(&args.folder)?,
+            watch: Box::new(Watch {
+                recursive: args.recursive,
+                then: args.then.into(),
+                add: told(&args.add)?,
+            }),
+        },
         WatchDo::Rm { folders } => {
             // One that is gone is still watched, by the name that it had.
             let path = |path: &Path| folder(path).or_else(|_| from_root(path));

@@ -176,6 +176,11 @@ fn samples() -> Vec<Event> {
             wrong_files: 1,
             time_s: 0.5,
         }),
+        Event::NotAdded(NotAdded {
+            source: "film.torrent".to_owned(),
+            kind: "torrent_refused",
+            message: "film.torrent: this is no torrent; name a torrent file".to_owned(),
+        }),
         Event::SessionTorrent(Box::new(SessionTorrent {
             id: 3,
             info_hash: "0a".repeat(20),
@@ -592,6 +597,7 @@ fn the_page_has_no_section_without_an_event() {
             | Event::File(_)
             | Event::Checked(_)
             | Event::SessionTorrent(_)
+            | Event::NotAdded(_)
             | Event::TorrentTracker(_)
             | Event::Peer(_)
             | Event::Banned(_)
