@@ -351,6 +351,10 @@ pub struct Add {
     /// Whether the room on the disk is reserved first; absent is as the session has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preallocate: Option<bool>,
+    /// Where it is there already, its trackers and web seeds are added to those of the first, unless it is private; absent is as the session
+    /// has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge: Option<bool>,
     /// Trackers besides its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trackers: Vec<String>,

@@ -10,6 +10,7 @@ mod folders;
 mod gone;
 mod hook;
 mod importing;
+mod merging;
 mod moving;
 mod node;
 mod owner;

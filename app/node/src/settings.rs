@@ -21,6 +21,8 @@ pub(crate) struct Settings {
     pub(crate) add_paused: bool,
     /// New torrents come before those that wait.
     pub(crate) add_top: bool,
+    /// Of a torrent that is there already, trackers and web seeds are taken over.
+    pub(crate) add_merge: bool,
     /// When new torrents stop by themselves.
     pub(crate) stop_at: Option<StopAt>,
     /// Announced to by each new torrent that is not private.
@@ -90,6 +92,7 @@ impl Default for Settings {
             layout: Layout::Original,
             add_paused: false,
             add_top: false,
+            add_merge: false,
             stop_at: None,
             add_trackers: Vec::new(),
             filter_trackers: false,
@@ -149,12 +152,18 @@ const fn key(
     }
 }
 
-const KEYS: [Key; 38] = [
+const KEYS: [Key; 39] = [
     key(
         "add.layout",
         "whether new torrents have a folder of their own: original, folder or none",
         |settings, text| put(&mut settings.layout, choice(text, &LAYOUTS)),
         |settings| word(settings.layout, &LAYOUTS),
+    ),
+    key(
+        "add.merge",
+        "of a torrent that is added and there already, trackers and web seeds are taken over, unless it is private: on or off",
+        |settings, text| put(&mut settings.add_merge, values::parse_switch(text)),
+        |settings| values::show_switch(settings.add_merge).to_owned(),
     ),
     key(
         "add.paused",

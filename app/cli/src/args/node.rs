@@ -120,6 +120,9 @@ pub(crate) struct AddOptions {
     /// Take files of the right size for right, without reading them
     #[arg(long)]
     pub(crate) trust: bool,
+    /// Where it is there already, and not private, add its trackers and web seeds to those of the first
+    #[arg(long)]
+    pub(crate) merge: bool,
     /// Run it whatever the queue says
     #[arg(long, conflicts_with = "paused")]
     pub(crate) force: bool,

@@ -180,6 +180,7 @@ fn told(args: &AddOptions) -> Result<Add, Failure> {
         first_last: args.first_last,
         stop_at: args.stop_at.clone(),
         trust: args.trust,
+        merge: args.merge.then_some(true),
         peers: args.peers.clone(),
         ..Add::default()
     };

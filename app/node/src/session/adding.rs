@@ -38,6 +38,11 @@ impl Session {
     ) -> Result<i64, NodeError> {
         self.check_room()?;
         let (hashes, source) = source(&add, file.as_deref())?;
+        if add.merge.unwrap_or(self.settings.add_merge)
+            && let Some(id) = self.copy_of(&hashes, &source)
+        {
+            return self.merge(id, &source, add).await;
+        }
         if let (Source::Metainfo(metainfo), Some(selection)) = (&source, &add.selection)
             && selection.len() != metainfo.files().len()
         {

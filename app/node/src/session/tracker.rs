@@ -185,7 +185,8 @@ pub(super) fn parsed(tiers: &Tiers) -> Vec<Vec<Url>> {
 }
 
 /// URLs of trackers, as they are stored.
-fn readable(texts: &[String]) -> Result<Vec<String>, NodeError> {
+/// URLs of trackers, as they are stored.
+pub(super) fn readable(texts: &[String]) -> Result<Vec<String>, NodeError> {
     let what = "that is no tracker; write a URL like https://tracker.example/announce";
     urls::readable(texts, &["http", "https", "udp"], what)
 }

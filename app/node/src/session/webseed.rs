@@ -141,7 +141,7 @@ fn changed(entry: &Entry, add: &[String], remove: &[String]) -> Result<TorrentOp
 }
 
 /// URLs of web seeds, as they are stored.
-fn readable(texts: &[String]) -> Result<Vec<String>, NodeError> {
+pub(super) fn readable(texts: &[String]) -> Result<Vec<String>, NodeError> {
     let what = "that is no web seed; write a URL like https://mirror.example/files/";
     urls::readable(texts, &["http", "https"], what)
 }

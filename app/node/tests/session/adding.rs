@@ -1,9 +1,10 @@
 //! What is told of a torrent as it is added: when it stops by itself, what is trusted, which of its files are wanted.
 
 use crate::support::{
-    PATIENCE, add_file, into, list, node, node_with, only, pause, resume, sample, set, until,
+    PATIENCE, add_file, into, list, named, node, node_with, only, pause, resume, sample, set, until,
 };
-use shoal_node::message::{Add, ErrorKind, State};
+use shoal_node::Node;
+use shoal_node::message::{Add, ErrorKind, Reply, Request, State, TrackerRequest, WebSeedRequest};
 use std::path::Path;
 
 fn stops_at(when: &str, folder: &Path) -> Add {
@@ -136,4 +137,83 @@ async fn a_link_says_which_files_come_unless_a_person_does() {
     assert_eq!(only(&leech).await.verified_bytes, 3 * 16 * 1024);
     leech.stop(PATIENCE).await;
     seeding.stop(PATIENCE).await;
+}
+
+/// A torrent of `word` with more than its info.
+fn with(torrent: &[u8], before: &str, after: &str) -> Vec<u8> {
+    let info = &torrent[1..torrent.len() - 1];
+    [b"d", before.as_bytes(), info, after.as_bytes(), b"e"].concat()
+}
+
+#[tokio::test]
+async fn a_second_copy_gives_its_trackers_and_web_seeds_to_the_first_unless_it_is_private() {
+    let state = tempfile::tempdir().unwrap();
+    let (ours, _) = node(state.path()).await;
+    let sample = sample("word", 1_000);
+    let paused = |merge| Add {
+        paused: Some(true),
+        merge,
+        ..into(sample.folder.path())
+    };
+    let (tracker, seed) = ("http://127.0.0.1:9/a", "http://127.0.0.1:9/w");
+    let copy_of = |torrent: &[u8]| {
+        let (announce, list) = (
+            format!("8:announce20:{tracker}"),
+            format!("8:url-list20:{seed}"),
+        );
+        with(torrent, &announce, &list)
+    };
+    let first = sample.add_to(&ours, paused(None)).await.unwrap();
+    let copy = copy_of(&sample.torrent);
+    let refused = add_file(&ours, paused(None), Some(copy.clone())).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Duplicate);
+    assert_eq!(known(&ours).await, (vec![], vec![]));
+    for _ in 0..2 {
+        let merged = add_file(&ours, paused(Some(true)), Some(copy.clone())).await;
+        assert_eq!(merged.unwrap()[0].id, first.id);
+        let both = (vec![tracker.to_owned()], vec![seed.to_owned()]);
+        assert_eq!(known(&ours).await, both);
+    }
+    // A link is a copy, too.
+    set(&ours, &[("add.merge", "on")]).await.unwrap();
+    let link = Add {
+        magnet: Some(format!(
+            "magnet:?xt=urn:btih:{}&tr=udp://127.0.0.1:8",
+            first.info_hash
+        )),
+        ..paused(None)
+    };
+    add_file(&ours, link, None).await.unwrap();
+    assert_eq!(known(&ours).await.0.len(), 2);
+    crate::support::remove(&ours, "all").await;
+
+    let mut private = sample.torrent.clone();
+    private.truncate(private.len() - 2);
+    private.extend(b"7:privatei1eee");
+    add_file(&ours, paused(None), Some(private.clone()))
+        .await
+        .unwrap();
+    let refused = add_file(&ours, paused(None), Some(copy_of(&private))).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Duplicate);
+    assert_eq!(known(&ours).await, (vec![], vec![]));
+    ours.stop(PATIENCE).await;
+}
+
+/// The trackers and web seeds of the only torrent.
+async fn known(node: &Node) -> (Vec<String>, Vec<String>) {
+    let torrents = named("all");
+    let list = TrackerRequest::List {
+        torrents: torrents.clone(),
+    };
+    let Reply::Trackers { trackers } = node.ask(Request::Tracker(list), None).await.unwrap() else {
+        panic!("no trackers");
+    };
+    let list = WebSeedRequest::List { torrents };
+    let Reply::WebSeeds { web_seeds } = node.ask(Request::WebSeed(list), None).await.unwrap()
+    else {
+        panic!("no web seeds");
+    };
+    let trackers = trackers.into_iter().map(|tracker| tracker.url);
+    let web_seeds = web_seeds.into_iter().map(|seed| seed.url);
+    (trackers.collect(), web_seeds.collect())
 }
