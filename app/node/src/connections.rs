@@ -3,9 +3,9 @@
 //!
 //! Invariant: what is shown is read back as the same; of a torrent, nothing said is as many as the session allows one.
 
-use crate::{rules_text, values};
+use crate::{rules_text, settings, values};
 use serde::{Deserialize, Serialize};
-use shoal_engine::{SessionSettings, Slots};
+use shoal_engine::{SeedingPolicy, SessionSettings, Slots};
 use shoal_store::TorrentOptions;
 use std::collections::BTreeMap;
 
@@ -65,25 +65,61 @@ pub(crate) struct SessionLimits {
     slots: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     slots_per_torrent: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slots_to: Option<SlotsTo>,
+}
+
+/// Who gets a seed's slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum SlotsTo {
+    InTurn,
+    Fastest,
+    AntiLeech,
+}
+
+const SLOTS_TO: [(&str, SlotsTo); 3] = [
+    ("in-turn", SlotsTo::InTurn),
+    ("fastest", SlotsTo::Fastest),
+    ("anti-leech", SlotsTo::AntiLeech),
+];
+
+impl From<SlotsTo> for SeedingPolicy {
+    fn from(to: SlotsTo) -> Self {
+        match to {
+            SlotsTo::InTurn => SeedingPolicy::RoundRobin,
+            SlotsTo::Fastest => SeedingPolicy::Fastest,
+            SlotsTo::AntiLeech => SeedingPolicy::AntiLeech,
+        }
+    }
 }
 
 impl SessionLimits {
     /// Takes what is for it out of what is said.
     pub(crate) fn take(&mut self, said: &mut Words) -> Result<(), String> {
         let mut told = *self;
-        let places = [
+        let numbers = [
             ("peers", &mut told.peers),
             ("peers_per_torrent", &mut told.peers_per_torrent),
             ("slots", &mut told.slots),
             ("slots_per_torrent", &mut told.slots_per_torrent),
         ];
-        for (word, place) in places {
+        for (word, place) in numbers {
             if let Some(text) = said.remove(word) {
                 *place = match (word, text.as_str()) {
                     ("slots", AUTO) => Some(0),
                     (word, text) => number(word, text)?,
                 };
             }
+        }
+        if let Some(text) = said.remove("slots_to") {
+            told.slots_to = match text.as_str() {
+                INHERIT => None,
+                text => {
+                    let to = settings::choice(text, &SLOTS_TO);
+                    Some(to.map_err(|error| format!("slots_to: {error}"))?)
+                }
+            };
         }
         *self = told;
         Ok(())
@@ -106,6 +142,10 @@ impl SessionLimits {
                 "slots_per_torrent",
                 self.slots_per_torrent.map(|most| most.to_string()),
             ),
+            (
+                "slots_to",
+                self.slots_to.map(|to| settings::word(to, &SLOTS_TO)),
+            ),
         ];
         let said = all.into_iter();
         said.filter_map(|(word, text)| Some((word.to_owned(), text?)))
@@ -125,6 +165,7 @@ impl SessionLimits {
                 Some(most) => Slots::Fixed(most),
             },
             slots_per_torrent: self.slots_per_torrent.or(started.slots_per_torrent),
+            seeding: self.slots_to.map_or(started.seeding, SeedingPolicy::from),
             ..started.clone()
         }
     }
@@ -190,6 +231,7 @@ mod tests {
             ("peers", "50"),
             ("slots", "auto"),
             ("slots_per_torrent", "4"),
+            ("slots_to", "anti-leech"),
             ("up", "1MiB"),
         ]);
         limits.take(&mut words).unwrap();
@@ -198,9 +240,25 @@ mod tests {
             ("peers", "50"),
             ("slots", "auto"),
             ("slots_per_torrent", "4"),
+            ("slots_to", "anti-leech"),
         ]);
         assert_eq!(limits.shown(), shown);
+        let stored = serde_json::to_string(&limits).unwrap();
+        assert_eq!(
+            serde_json::from_str::<SessionLimits>(&stored).unwrap(),
+            limits
+        );
         let settings = limits.over(&started);
+        assert_eq!(settings.seeding, SeedingPolicy::AntiLeech);
+        for (word, policy) in [
+            ("in-turn", SeedingPolicy::RoundRobin),
+            ("fastest", SeedingPolicy::Fastest),
+        ] {
+            limits.take(&mut said(&[("slots_to", word)])).unwrap();
+            assert_eq!(limits.over(&started).seeding, policy);
+        }
+        let wrong = limits.take(&mut said(&[("slots_to", "friends")]));
+        assert!(wrong.unwrap_err().contains("anti-leech"));
         assert_eq!(
             (settings.max_connections, settings.slots_per_torrent),
             (50, Some(4))

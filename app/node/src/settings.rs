@@ -484,7 +484,7 @@ pub(crate) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, St
     found.map(|(_, value)| *value).ok_or_else(what)
 }
 
-fn word<T: Copy + PartialEq>(value: T, choices: &[(&str, T)]) -> String {
+pub(crate) fn word<T: Copy + PartialEq>(value: T, choices: &[(&str, T)]) -> String {
     let found = choices.iter().find(|(_, known)| *known == value);
     found.map_or_else(String::new, |(word, _)| (*word).to_owned())
 }

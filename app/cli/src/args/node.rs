@@ -346,6 +346,10 @@ pub(crate) struct ShareArgs {
     /// Whether a torrent is shown piece by piece until others have all of it between them: on or off
     #[arg(long, value_name = "on|off", value_parser = ["on", "off"])]
     super_seed: Option<String>,
+    /// Of the session: who gets a seed's slots: in-turn (each for a while), fastest (who takes most), or anti-leech (who begins or has
+    /// nearly finished)
+    #[arg(long, value_name = "WHOM")]
+    slots_to: Option<String>,
     #[command(flatten)]
     pub(crate) state: StateArgs,
 }
@@ -374,7 +378,10 @@ impl ShareArgs {
     /// What is said.
     pub(crate) fn rules(&self) -> BTreeMap<String, String> {
         let mut rules = self.share.rules();
-        rules.extend(said(&[("super_seed", &self.super_seed)]));
+        rules.extend(said(&[
+            ("super_seed", &self.super_seed),
+            ("slots_to", &self.slots_to),
+        ]));
         rules
     }
 }

@@ -46,6 +46,10 @@ fn connections_and_slots_are_told_of_a_torrent_and_of_the_session() {
     });
     assert_eq!(rules(&[&all[..], &slots].concat(), "rules"), said);
     assert_eq!(rules(&["limit", "session"], "rules"), said);
+    let to = rules(&["share", "session", "--slots-to", "fastest"], "rules");
+    assert_eq!(to["slots_to"], "fastest");
+    rules(&["share", "session", "--slots-to", "inherit"], "rules");
+    assert_eq!(rules(&["limit", "session"], "rules"), said);
     for (arguments, words) in [
         (vec!["limit", "album", "--peers", "0"], "from 1"),
         (vec!["limit", "album", "--slots", "auto"], "from 1"),

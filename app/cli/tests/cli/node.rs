@@ -134,6 +134,39 @@ fn what_is_created_is_seeded_at_once_where_it_is_and_not_read_again() {
 }
 
 #[test]
+fn what_is_removed_with_its_data_goes_into_the_trash_where_that_is_asked_for() {
+    let world = World::new();
+    let torrent = world.torrent(&world.album(), "--v1");
+    world.file("source/album/mine", 10);
+    let state = text(&world.path("state"));
+    let usual = ["--json", "up", "--headless", "--state-dir", &state];
+    let listen = ["--listen", "127.0.0.1:0"];
+    let mut command = world.command(&[&usual[..], &listen].concat());
+    command.env("XDG_DATA_HOME", world.path("share"));
+    let _node = Running::start(&mut command);
+    let source = text(&world.path("source"));
+    ask(&world, "state", &["add", &torrent, "-o", &source]).expect(0);
+    until(&world, "state", "seeding");
+    let remove = ["rm", "album", "--data", "--trash"];
+    ask(&world, "state", &remove).expect(0);
+    let trashed = world.path("share/Trash/files/album/a.bin");
+    for _ in 0..3_000 {
+        if trashed.exists() && !world.path("source/album/a.bin").exists() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert!(trashed.exists(), "it can be put back");
+    let note = world.path("share/Trash/info/album.trashinfo");
+    assert!(fs::read_to_string(note).unwrap().contains("source/album"));
+    assert!(
+        world.path("source/album/mine").exists(),
+        "a file of its own stays"
+    );
+    assert!(!world.path("source/album/a.bin").exists());
+}
+
+#[test]
 fn several_are_added_at_once_and_of_each_it_is_said_what_came_of_it() {
     let world = World::new();
     let torrent = world.torrent(&world.album(), "--hybrid");

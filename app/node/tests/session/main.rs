@@ -5,6 +5,7 @@
 mod adding;
 mod connections;
 mod control;
+mod disk;
 mod filter;
 mod folders;
 mod giving;
