@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use shoal_engine::{
     DhtConfig, DhtRouter, Engine, EngineConfig, EngineError, PeerTransports, PortMapping,
-    RouteConfig,
+    RouteConfig, SessionSettings,
 };
 use shoal_node::{ListenPort, Network, NetworkSettings};
 use shoal_transport::{OriginClass, TransportConfig, TransportError};
@@ -178,7 +178,12 @@ fn config(
             PortMapping::Asked
         },
         dht,
-        session: network.session(),
+        session: SessionSettings {
+            max_half_open: set.dials,
+            ..network.session()
+        },
+        peer_rules: set.peer_rules,
+        announces: set.announces,
         encryption: network.encryption.unwrap_or(set.encryption),
         peers_over: network.transport.unwrap_or(set.transports),
         anonymous: set.anonymous,
@@ -192,7 +197,7 @@ fn config(
 mod tests {
     use super::*;
     use crate::args::{Command, parse};
-    use shoal_engine::{EncryptionPolicy, PeerSources, PeerTransports};
+    use shoal_engine::{AnnounceRules, EncryptionPolicy, PeerRules, PeerSources, PeerTransports};
     use shoal_node::DiskSettings;
     use shoal_transport::Departure;
     use std::ffi::OsString;
@@ -220,6 +225,18 @@ mod tests {
             departure: Departure {
                 from_ports: Some(50_000..=50_100),
                 dscp: 8,
+            },
+            peer_rules: PeerRules {
+                one_per_address: true,
+                system_ports: false,
+                dials_when_complete: false,
+            },
+            dials: 7,
+            announces: AnnounceRules {
+                all_trackers: true,
+                all_tiers: false,
+                address: Some([192, 0, 2, 1].into()),
+                port: Some(51_413),
             },
             disk: DiskSettings {
                 cache_bytes: 64 << 20,
@@ -254,6 +271,9 @@ mod tests {
         assert!(anonymous(&set()) && !anonymous(&none));
         let begun = |set: &NetworkSettings| super::config(&read("").0, set, everywhere(0), None);
         assert_eq!(begun(&set()).transport.departure, set().departure);
+        assert_eq!(begun(&set()).peer_rules, set().peer_rules);
+        assert_eq!(begun(&set()).announces, set().announces);
+        assert_eq!(begun(&set()).session.max_half_open, 7);
         let storage = begun(&set()).storage;
         assert_eq!(
             (storage.cache_bytes, storage.max_open_files, storage.threads),

@@ -4,11 +4,14 @@
 
 use crate::settings::Settings;
 use crate::values;
-use shoal_engine::{EncryptionPolicy, PeerSources, PeerTransports};
+use shoal_engine::{
+    AnnounceRules, EncryptionPolicy, PeerRules, PeerSources, PeerTransports, SessionSettings,
+};
 use shoal_metainfo::metainfo::Contact;
 use shoal_storage::StorageConfig;
 use shoal_store::{Database, StoreError};
 use shoal_transport::{Departure, MAX_DSCP};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 /// More hosts than anybody asks for a first contact.
@@ -110,6 +113,12 @@ pub struct NetworkSettings {
     pub transports: PeerTransports,
     /// From which ports and in which class packets to peers leave.
     pub departure: Departure,
+    /// Whom torrents dial and let in.
+    pub peer_rules: PeerRules,
+    /// So many are dialled at a time.
+    pub dials: u32,
+    /// Which trackers are announced to, and as what.
+    pub announces: AnnounceRules,
     /// What its disks get.
     pub disk: DiskSettings,
 }
@@ -126,6 +135,9 @@ impl Default for NetworkSettings {
             sources: PeerSources::default(),
             transports: PeerTransports::default(),
             departure: Departure::default(),
+            peer_rules: PeerRules::default(),
+            dials: SessionSettings::default().max_half_open,
+            announces: AnnounceRules::default(),
             disk: DiskSettings::default(),
         }
     }
@@ -181,6 +193,72 @@ pub(crate) fn show_ports(ports: Option<&RangeInclusive<u16>>) -> String {
         Some(ports) if ports.start() == ports.end() => ports.start().to_string(),
         Some(ports) => format!("{}-{}", ports.start(), ports.end()),
     }
+}
+
+/// Connections that are being opened: home routers fall over when too many are.
+const MAX_DIALS: u32 = 1_000;
+
+pub(crate) fn parse_dials(text: &str) -> Result<u32, String> {
+    let dials = text
+        .parse()
+        .ok()
+        .filter(|dials| (1..=MAX_DIALS).contains(dials));
+    dials.ok_or_else(|| format!("write a number from 1 to {MAX_DIALS}"))
+}
+
+const SAME_ADDRESS: [(&str, bool); 2] = [("one", true), ("several", false)];
+
+pub(crate) fn parse_same_address(text: &str) -> Result<bool, String> {
+    choice(text, &SAME_ADDRESS)
+}
+
+pub(crate) fn show_same_address(one: bool) -> String {
+    word(one, &SAME_ADDRESS)
+}
+
+const AT_ONCE: [(&str, bool); 2] = [("all", true), ("one", false)];
+
+pub(crate) fn parse_at_once(text: &str) -> Result<bool, String> {
+    choice(text, &AT_ONCE)
+}
+
+pub(crate) fn show_at_once(all: bool) -> String {
+    word(all, &AT_ONCE)
+}
+
+/// What trackers see, and nothing else is said.
+const SEEN: &str = "seen";
+
+pub(crate) fn parse_announced_address(text: &str) -> Result<Option<IpAddr>, String> {
+    match text {
+        SEEN => Ok(None),
+        text => text
+            .parse()
+            .map(Some)
+            .map_err(|_| format!("write an address like 192.0.2.1, or `{SEEN}`")),
+    }
+}
+
+pub(crate) fn show_announced_address(address: Option<IpAddr>) -> String {
+    address.map_or_else(|| SEEN.to_owned(), |address| address.to_string())
+}
+
+/// The port where peers connect, or that the router passes on.
+const OURS: &str = "ours";
+
+pub(crate) fn parse_announced_port(text: &str) -> Result<Option<u16>, String> {
+    match text {
+        OURS => Ok(None),
+        text => {
+            let port = text.parse().ok().filter(|&port| port != 0);
+            port.map(Some)
+                .ok_or_else(|| format!("write a port like 51413, or `{OURS}`"))
+        }
+    }
+}
+
+pub(crate) fn show_announced_port(port: Option<u16>) -> String {
+    port.map_or_else(|| OURS.to_owned(), |port| port.to_string())
 }
 
 pub(crate) fn parse_dscp(text: &str) -> Result<u8, String> {
@@ -285,6 +363,27 @@ mod tests {
         }
         for port in [ListenPort::Usual, ListenPort::Any, ListenPort::This(65_535)] {
             assert_eq!(parse_port(&show_port(port)), Ok(port));
+        }
+        for (text, address) in [("seen", None), ("192.0.2.1", Some([192, 0, 2, 1].into()))] {
+            assert_eq!(parse_announced_address(text), Ok(address));
+            assert_eq!(show_announced_address(address), text);
+        }
+        for (text, port) in [("ours", None), ("7", Some(7))] {
+            assert_eq!(parse_announced_port(text), Ok(port));
+            assert_eq!(show_announced_port(port), text);
+        }
+        for one in [true, false] {
+            assert_eq!(parse_same_address(&show_same_address(one)), Ok(one));
+            assert_eq!(parse_at_once(&show_at_once(one)), Ok(one));
+        }
+        for wrong in [
+            parse_announced_address("here").unwrap_err(),
+            parse_announced_port("0").unwrap_err(),
+            parse_same_address("two").unwrap_err(),
+            parse_at_once("none").unwrap_err(),
+            parse_dials("0").unwrap_err(),
+        ] {
+            assert!(wrong.contains("write"), "{wrong}");
         }
         for ports in [None, Some(7..=7), Some(50_000..=50_100)] {
             assert_eq!(parse_ports(&show_ports(ports.as_ref())), Ok(ports));

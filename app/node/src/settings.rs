@@ -152,7 +152,7 @@ const fn key(
     }
 }
 
-const KEYS: [Key; 39] = [
+const KEYS: [Key; 47] = [
     key(
         "add.layout",
         "whether new torrents have a folder of their own: original, folder or none",
@@ -190,6 +190,42 @@ const KEYS: [Key; 39] = [
         show: |settings| settings.add_trackers.join(" "),
         list: true,
     },
+    key(
+        "announce.address",
+        "another address than the one where trackers see us, which some of them believe: an address, or seen; holds from the next start",
+        |settings, text| {
+            let address = &mut settings.network.announces.address;
+            put(address, network::parse_announced_address(text))
+        },
+        |settings| network::show_announced_address(settings.network.announces.address),
+    ),
+    key(
+        "announce.port",
+        "another port for trackers than ours, or the one that the router passes on: a port, or ours; holds from the next start",
+        |settings, text| {
+            let port = &mut settings.network.announces.port;
+            put(port, network::parse_announced_port(text))
+        },
+        |settings| network::show_announced_port(settings.network.announces.port),
+    ),
+    key(
+        "announce.tiers",
+        "which tiers of trackers hear of a torrent: all at once, or one, the first that answers; holds from the next start",
+        |settings, text| {
+            let all = &mut settings.network.announces.all_tiers;
+            put(all, network::parse_at_once(text))
+        },
+        |settings| network::show_at_once(settings.network.announces.all_tiers),
+    ),
+    key(
+        "announce.trackers",
+        "which trackers of a tier hear of a torrent: all at once, or one, the first that answers; holds from the next start",
+        |settings, text| {
+            let all = &mut settings.network.announces.all_trackers;
+            put(all, network::parse_at_once(text))
+        },
+        |settings| network::show_at_once(settings.network.announces.all_trackers),
+    ),
     Key {
         name: "content.exclude",
         help: "names of files and folders that new torrents do not fetch where nobody selects files: patterns like *.exe",
@@ -330,6 +366,24 @@ const KEYS: [Key; 39] = [
         |settings| values::show_switch(settings.network.anonymous).to_owned(),
     ),
     key(
+        "peers.dial_when_seeding",
+        "torrents that are complete dial: on, or off, where they wait to be dialled; holds from the next start",
+        |settings, text| {
+            let dials = &mut settings.network.peer_rules.dials_when_complete;
+            put(dials, values::parse_switch(text))
+        },
+        |settings| {
+            let dials = settings.network.peer_rules.dials_when_complete;
+            values::show_switch(dials).to_owned()
+        },
+    ),
+    key(
+        "peers.dials",
+        "so many peers are dialled at a time: a number from 1 to 1000; holds from the next start",
+        |settings, text| put(&mut settings.network.dials, network::parse_dials(text)),
+        |settings| settings.network.dials.to_string(),
+    ),
+    key(
         "peers.dscp",
         "the class of service of all that goes to peers, which routers may heed: a code point from 0 to 63, such as 8 (CS1), which is behind all else; holds from the next start",
         |settings, text| {
@@ -373,6 +427,24 @@ const KEYS: [Key; 39] = [
             put(local, values::parse_switch(text))
         },
         |settings| values::show_switch(settings.network.sources.local).to_owned(),
+    ),
+    key(
+        "peers.same_address",
+        "how many peers of a torrent may have one address: one or several; holds from the next start",
+        |settings, text| {
+            let one = &mut settings.network.peer_rules.one_per_address;
+            put(one, network::parse_same_address(text))
+        },
+        |settings| network::show_same_address(settings.network.peer_rules.one_per_address),
+    ),
+    key(
+        "peers.system_ports",
+        "whoever others name at a port below 1024 is dialled: on or off; holds from the next start",
+        |settings, text| {
+            let ports = &mut settings.network.peer_rules.system_ports;
+            put(ports, values::parse_switch(text))
+        },
+        |settings| values::show_switch(settings.network.peer_rules.system_ports).to_owned(),
     ),
     key(
         "peers.transport",

@@ -15,7 +15,7 @@ use core::time::Duration;
 use shoal_machine::{Machine, Moment};
 use shoal_metainfo::{BLOCK_LENGTH, Bitfield, Block, BlockIndex, BlockRun, Layout, PieceIndex};
 use shoal_swarm::message::DeadlineLease;
-use shoal_swarm::torrent::{Input, Origin, Output, Priority, Torrent, TorrentConfig};
+use shoal_swarm::torrent::{Input, Origin, Output, PeerRules, Priority, Torrent, TorrentConfig};
 use shoal_swarm::{CloseReason, FromPeer, Has, PeerKey, Report, ReturnReason};
 use shoal_wire::{HolePunch, HolePunchError, HolePunchKind};
 use std::sync::Arc;
@@ -149,6 +149,7 @@ impl Run {
             private: false,
             exchange: true,
             super_seed: false,
+            peer_rules: PeerRules::default(),
         };
         Run {
             torrent: Torrent::new(config),

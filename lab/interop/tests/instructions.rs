@@ -10,7 +10,7 @@ use shoal_interop::{Lab, Program, isolated, output_of};
 use shoal_machine::{Machine, Moment};
 use shoal_metainfo::{Bitfield, Block, Layout, PieceIndex};
 use shoal_swarm::peer_session::{self, Negotiated, Output, PeerSession, PeerSettings};
-use shoal_swarm::torrent::{self, Origin, Torrent, TorrentConfig};
+use shoal_swarm::torrent::{self, Origin, PeerRules, Torrent, TorrentConfig};
 use shoal_swarm::{CloseReason, FromPeer, Has, PeerKey, ToPeer};
 use shoal_wire::{Decoded, Decoder, Limits, Message, RemoteExtensions, Request, encode};
 use std::collections::VecDeque;
@@ -148,6 +148,7 @@ impl Node {
             private: false,
             exchange: false,
             super_seed: false,
+            peer_rules: PeerRules::default(),
         });
         Node {
             key: torrent.next_key(),

@@ -262,6 +262,30 @@ pub struct TorrentConfig {
     pub exchange: bool,
     /// Where everything is there at the start, it is shown piece by piece until others have it all between them (BEP 16).
     pub super_seed: bool,
+    /// Whom it dials and lets in.
+    pub peer_rules: PeerRules,
+}
+
+/// Whom a torrent dials and lets in, as far as a person may choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerRules {
+    /// Who comes from an IP address that is connected already is turned away. Off: many may be behind one router.
+    pub one_per_address: bool,
+    /// Ports of the system, below 1,024, are dialled, where somebody else than the user names them. On: some peers are there to pass
+    /// firewalls; who speaks to other services at the word of strangers (announced as peers by a liar) may not want it.
+    pub system_ports: bool,
+    /// A torrent that is complete dials. On: otherwise nobody whose router lets nobody in gets anything from it.
+    pub dials_when_complete: bool,
+}
+
+impl Default for PeerRules {
+    fn default() -> Self {
+        PeerRules {
+            one_per_address: false,
+            system_ports: true,
+            dials_when_complete: true,
+        }
+    }
 }
 
 /// The most connections of one torrent, unless told otherwise: enough to find fast peers in any swarm.
@@ -337,6 +361,7 @@ pub struct Torrent {
     dial_at: Option<Moment>,
     /// What is needed of connections and addresses has to be looked at again.
     connections_changed: bool,
+    peer_rules: PeerRules,
 }
 
 /// A dial under way.
@@ -431,6 +456,7 @@ impl Torrent {
             asked_candidates: None,
             dial_at: None,
             connections_changed: true,
+            peer_rules: config.peer_rules,
         };
         torrent.recount();
         torrent

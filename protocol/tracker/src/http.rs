@@ -7,6 +7,7 @@ mod reply;
 use crate::announce::{AnnounceRequest, Event, MAX_SCRAPE_HASHES};
 use crate::error::Error;
 use core::fmt::Write;
+use core::net::IpAddr;
 use shoal_metainfo::InfoHash;
 use url::Url;
 
@@ -62,6 +63,12 @@ pub fn announce_url(tracker: &Url, request: &AnnounceRequest) -> Result<Url, Err
     if let Some(id) = &request.tracker_id {
         query.push_str("&trackerid=");
         percent_encode(id, &mut query);
+    }
+    let (ipv4, ipv6) = (request.ipv4.map(IpAddr::V4), request.ipv6.map(IpAddr::V6));
+    if let Some(ip) = ipv4.or(ipv6) {
+        // For trackers that know no other word for it (BEP 3).
+        query.push_str("&ip=");
+        percent_encode(ip.to_string().as_bytes(), &mut query);
     }
     if let Some(ip) = request.ipv4 {
         query.push_str("&ipv4=");

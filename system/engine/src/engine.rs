@@ -18,13 +18,14 @@ use crate::session::{SessionTask, ToSession};
 use crate::snapshot::{Shown, Snapshot};
 use crate::start::{self, Entrance, Starting};
 use crate::torrent::{Inbox, OnDisk, ToTorrent};
-use crate::tracker::{Standing, Totals, TrackerClient, TrackerTask};
+use crate::tracker::{AnnounceRules, Standing, Totals, TrackerClient, TrackerTask};
 use crate::web_seed::Mirror;
 use crate::wishes::Wishes;
 use crate::worker::{Pool, Workers};
 use shoal_metainfo::{FileIndex, InfoHashes, Metainfo};
 use shoal_session::{Settings, TorrentKey};
 use shoal_storage::{ContentSpec, Disk, Reason, Storage, StorageConfig, StorageError};
+use shoal_swarm::torrent::PeerRules;
 use shoal_transport::{
     AddressFilter, LimitGroup, Mapped, OriginClass, PeerDialer, RateLimits, Transport,
     TransportConfig, TransportError,
@@ -170,6 +171,10 @@ pub struct EngineConfig {
     pub anonymous: bool,
     /// By what else peers are found.
     pub sources: PeerSources,
+    /// Whom torrents dial and let in.
+    pub peer_rules: PeerRules,
+    /// Which trackers are announced to, and as what.
+    pub announces: AnnounceRules,
     /// Slots and connections.
     pub session: Settings,
     /// Event loops; 0 is one for each core.
@@ -310,6 +315,10 @@ pub(crate) struct Environment {
     pub(crate) anonymous: bool,
     /// Peers tell of each other.
     pub(crate) exchange: bool,
+    /// Whom torrents dial and let in.
+    pub(crate) peer_rules: PeerRules,
+    /// Which trackers are announced to, and as what.
+    pub(crate) announces: AnnounceRules,
     /// Nobody is spoken to but those whom a person or a torrent named.
     pub(crate) isolated: bool,
     /// What is waited for at the end.
@@ -419,6 +428,8 @@ impl Engine {
             encryption: config.encryption,
             anonymous: config.anonymous,
             departure: config.transport.departure.clone(),
+            peer_rules: config.peer_rules,
+            announces: config.announces,
             sources: config.sources,
             register: Register::default(),
             tasks: TaskTracker::new(),

@@ -172,6 +172,7 @@ pub use shoal_dht::Settings as DhtSettings;
 pub use shoal_session::{SeedingPolicy, Settings as SessionSettings, Slots, TorrentKey};
 pub use shoal_storage::{Fate, Location, Progress, Reason, Removed, StorageError};
 pub use shoal_swarm::metadata::search::Standing as SearchStanding;
+pub use shoal_swarm::torrent::PeerRules;
 pub use shoal_swarm::web_session::content_range;
 pub use shoal_tracker::{Error as TrackerError, ScrapeCounts, ScrapeReply};
 pub use shoal_transport::{
@@ -181,4 +182,5 @@ pub use shoal_wire::mse::EncryptionPolicy;
 pub use snapshot::{
     PeerLine, PeerOrigin, Phase, SecretUrl, Snapshot, TrackerLine, TrackerState, WebSeedLine,
 };
+pub use tracker::AnnounceRules;
 pub use web_seed::{Mirror, Version};

@@ -17,9 +17,10 @@ use crate::ports::OurPort;
 use crate::register::Register;
 use crate::session::ToSession;
 use crate::torrent::ToTorrent;
-use crate::tracker::TrackerClient;
+use crate::tracker::{AnnounceRules, TrackerClient};
 use crate::worker::Pool;
 use shoal_storage::Storage;
+use shoal_swarm::torrent::PeerRules;
 use shoal_transport::{
     Binding, Departure, Listener, OtherDatagrams, PeerDialer, Transport, TransportConfig,
     TransportError, UtpEndpoint, WantedPort,
@@ -91,6 +92,8 @@ pub(crate) struct Ground {
     pub(crate) encryption: EncryptionPolicy,
     pub(crate) anonymous: bool,
     pub(crate) departure: Departure,
+    pub(crate) peer_rules: PeerRules,
+    pub(crate) announces: AnnounceRules,
     pub(crate) sources: PeerSources,
     pub(crate) register: Register,
     pub(crate) tasks: TaskTracker,
@@ -429,6 +432,8 @@ pub(crate) async fn open(
         register: ground.register.clone(),
         anonymous: ground.anonymous,
         exchange: ground.sources.exchange,
+        peer_rules: ground.peer_rules,
+        announces: ground.announces,
         encryption: ground.encryption,
         isolated,
         tasks: ground.tasks.clone(),

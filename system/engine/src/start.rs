@@ -250,6 +250,7 @@ impl Order {
             private: metainfo.is_private(),
             exchange: environment.exchanges_peers(metainfo),
             super_seed: wishes.super_seed,
+            peer_rules: environment.peer_rules,
         })
     }
 
@@ -777,6 +778,7 @@ pub(crate) fn announce(
         client: environment.trackers.clone(),
         peer_id: us.peer_id.0,
         port: environment.port.clone(),
+        rules: environment.announces,
         key: rng.u32(..),
         totals: Arc::new(announces.totals),
         named_by_user: announces.named_by_user,

@@ -22,6 +22,7 @@ use shoal_tracker::{
 };
 use shoal_transport::OriginClass;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
@@ -137,7 +138,7 @@ impl Trackers {
             return (None, Trackers(None));
         }
         let dice = rng.fork();
-        let settings = ScheduleSettings::default();
+        let settings = announcer.rules.schedule();
         let begin = |swarm| Schedule::new(swarm, tiers.to_vec(), settings, dice.clone());
         let schedules = swarms.map(begin).collect();
         let mailbox = Mailbox::new();
@@ -247,12 +248,48 @@ impl Drop for Trackers {
     }
 }
 
+/// Which trackers are announced to, and as what, as far as a person may choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnnounceRules {
+    /// All trackers of a tier at once, in place of the first one that answers (BEP 12).
+    pub all_trackers: bool,
+    /// All tiers at once, in place of the first one in which a tracker answers.
+    pub all_tiers: bool,
+    /// Another address than the one that trackers see us at (BEP 7). Some believe it, of private networks at least.
+    pub address: Option<IpAddr>,
+    /// Another port than the one where peers connect, or the router passes them on from.
+    pub port: Option<u16>,
+}
+
+impl Default for AnnounceRules {
+    fn default() -> Self {
+        let usual = ScheduleSettings::default();
+        AnnounceRules {
+            all_trackers: usual.announce_to_all_trackers,
+            all_tiers: usual.announce_to_all_tiers,
+            address: None,
+            port: None,
+        }
+    }
+}
+
+impl AnnounceRules {
+    fn schedule(&self) -> ScheduleSettings {
+        ScheduleSettings {
+            announce_to_all_trackers: self.all_trackers,
+            announce_to_all_tiers: self.all_tiers,
+            ..ScheduleSettings::default()
+        }
+    }
+}
+
 /// What every announce says.
 pub(crate) struct Announcer {
     pub(crate) clock: Clock,
     pub(crate) client: TrackerClient,
     pub(crate) peer_id: [u8; 20],
     pub(crate) port: OurPort,
+    pub(crate) rules: AnnounceRules,
     pub(crate) key: u32,
     pub(crate) totals: Arc<Totals>,
     /// The trackers that the user named; all others that were there from the start the torrent did.
@@ -385,7 +422,8 @@ impl TrackerTask {
 
     fn join(&mut self, swarm: InfoHash) {
         let (tiers, dice) = (self.tiers.clone(), self.dice.clone());
-        let schedule = Schedule::new(swarm, tiers, ScheduleSettings::default(), dice);
+        let settings = self.around.rules.schedule();
+        let schedule = Schedule::new(swarm, tiers, settings, dice);
         self.schedules.push(schedule);
         let at = self.schedules.len() - 1;
         let partial = self.standing == Standing::PartialSeed;
@@ -507,6 +545,9 @@ impl TrackerTask {
 impl Announcer {
     /// The port that trackers are told.
     fn port(&self) -> u16 {
+        if let Some(port) = self.rules.port {
+            return port;
+        }
         self.port.announced().unwrap_or(NOBODY_LISTENS)
     }
 
@@ -528,8 +569,14 @@ impl Announcer {
             event,
             num_want,
             key: self.key,
-            ipv4: None,
-            ipv6: None,
+            ipv4: match self.rules.address {
+                Some(IpAddr::V4(address)) => Some(address),
+                _ => None,
+            },
+            ipv6: match self.rules.address {
+                Some(IpAddr::V6(address)) => Some(address),
+                _ => None,
+            },
             tracker_id,
         }
     }

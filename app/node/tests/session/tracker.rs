@@ -1,10 +1,15 @@
 //! Trackers of torrents, over real requests.
 
-use crate::support::{PATIENCE, all_are, ask, into, named, node, node_with, only, sample, until};
+use crate::support::{
+    PATIENCE, all_are, ask, into, named, node, node_of, node_with, only, sample, until,
+};
+use shoal_engine::{AnnounceRules, Engine, EngineConfig};
 use shoal_node::message::{
     Add, ErrorKind, Reply, Request, State, Tracker, TrackerRequest, TrackerState,
 };
-use shoal_node::{Node, NodeError};
+use shoal_node::{Node, NodeError, NodeSettings};
+use shoal_store::Database;
+use shoal_transport::TransportConfig;
 use std::ops::RangeInclusive;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -226,4 +231,80 @@ async fn a_magnet_link_is_looked_for_with_the_trackers_that_it_is_told() {
     heard(&announces, "info_hash=").await;
     assert_eq!(shown(&ours).await, [(1, url)]);
     ours.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn trackers_are_told_what_was_chosen_and_as_many_as_was_chosen() {
+    let mut trackers = Vec::new();
+    for _ in 0..4 {
+        trackers.push(tracker().await);
+    }
+    let url = |at: usize| trackers[at].0.clone();
+    let (all, first) = (true, false);
+    for (name, all_trackers, all_tiers) in [("a", all, first), ("b", first, all)] {
+        let (sample, state) = (sample(name, 50_000), tempfile::tempdir().unwrap());
+        let engine = Engine::start(EngineConfig {
+            transport: TransportConfig {
+                listen: vec![([127, 0, 0, 1], 0).into()],
+                isolated: true,
+                ..TransportConfig::default()
+            },
+            announces: AnnounceRules {
+                all_trackers,
+                all_tiers,
+                address: Some([192, 0, 2, 1].into()),
+                port: Some(4_444),
+            },
+            workers: 1,
+            ..EngineConfig::default()
+        });
+        let engine = engine.await.unwrap();
+        let database = Database::open(&state.path().join("session.db")).await;
+        let database = database.unwrap();
+        let ours = node_of(state.path(), engine, database, NodeSettings::default()).await;
+        let paused = Add {
+            paused: Some(true),
+            ..into(sample.folder.path())
+        };
+        sample.add_to(&ours, paused).await.unwrap();
+        let add = |urls: Vec<String>, tier| TrackerRequest::Add {
+            torrents: named(name),
+            urls,
+            tier: Some(tier),
+        };
+        tell(&ours, add(vec![url(0), url(1)], 1)).await.unwrap();
+        tell(&ours, add(vec![url(2), url(3)], 2)).await.unwrap();
+        crate::support::resume(&ours, name).await;
+        until(&ours, State::Seeding).await;
+        let mut asked = [false; 4];
+        let wanted = 2;
+        let waiting = async {
+            while asked.iter().filter(|asked| **asked).count() < wanted {
+                for (asked, (_, announces)) in asked.iter_mut().zip(&trackers) {
+                    if let Ok(line) = announces.try_recv() {
+                        assert!(line.contains("port=4444"), "{line}");
+                        assert!(line.contains("&ip=192.0.2.1"), "{line}");
+                        *asked = true;
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap();
+        // Others hear of it where one does not answer, which all do.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        for (asked, (_, announces)) in asked.iter_mut().zip(&trackers) {
+            *asked |= announces.try_iter().any(|line| line.contains("started"));
+        }
+        let tiers = [&asked[..2], &asked[2..]];
+        let of_tier = tiers.map(|tier| tier.iter().filter(|asked| **asked).count());
+        match all_trackers {
+            true => assert_eq!(of_tier, [2, 0]),
+            false => assert_eq!(of_tier, [1, 1]),
+        }
+        ours.stop(PATIENCE).await;
+        for (_, announces) in &trackers {
+            announces.try_iter().for_each(drop);
+        }
+    }
 }

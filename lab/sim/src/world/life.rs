@@ -17,7 +17,7 @@ use core::time::Duration;
 use shoal_metainfo::{Bitfield, Layout, PieceIndex};
 use shoal_session::filter::IpFilter;
 use shoal_session::{Input as SessionInput, Session};
-use shoal_swarm::torrent::{self, Origin, Priority, Torrent, TorrentConfig};
+use shoal_swarm::torrent::{self, Origin, PeerRules, Priority, Torrent, TorrentConfig};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -62,6 +62,7 @@ fn torrent_of(
         private: false,
         exchange: setup.word_of_mouth,
         super_seed: config.super_seed,
+        peer_rules: PeerRules::default(),
     })
 }
 

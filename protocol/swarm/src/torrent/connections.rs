@@ -4,7 +4,7 @@
 //! someone banned. A connection that was told to close does not count.
 
 use super::peer::{Peer, Remote};
-use super::{Dialling, Origin, Output, REVIEW, Torrent};
+use super::{Dialling, Origin, Output, PeerRules, REVIEW, Torrent};
 use crate::candidates::canonical;
 use crate::message::{Blame, CloseReason, PeerKey, ToPeer};
 use crate::source::WebSeedIndex;
@@ -35,13 +35,25 @@ const INDIFFERENT: Duration = Duration::from_secs(60);
 /// Two connections between the same two peers crossed if the first is younger than this.
 const CROSSING: Duration = Duration::from_secs(20);
 
+/// The first port that anybody may listen at (RFC 6335 section 6).
+const FIRST_USER_PORT: u16 = 1_024;
+
+impl PeerRules {
+    /// Whether who is at this address, on that word, may be dialled.
+    pub(super) const fn allow(&self, address: SocketAddr, origin: Origin) -> bool {
+        let named = matches!(origin, Origin::User);
+        self.system_ports || named || address.port() >= FIRST_USER_PORT
+    }
+}
+
 impl Torrent {
     pub(super) fn on_candidates(&mut self, origin: Origin, addresses: Vec<SocketAddr>) {
         if self.private && !origin.may_name_private_peers() {
             return;
         }
         self.connections_changed = true;
-        for address in addresses.into_iter().take(MAX_CANDIDATES_AT_ONCE) {
+        let addresses = addresses.into_iter().take(MAX_CANDIDATES_AT_ONCE);
+        for address in addresses.filter(|address| self.peer_rules.allow(*address, origin)) {
             self.candidates.add(self.now, address, origin);
         }
     }
@@ -61,8 +73,16 @@ impl Torrent {
             .saturating_sub(self.open.saturating_add(dialing))
     }
 
+    /// Whether it waits to be dialled.
+    const fn dials_nobody(&self) -> bool {
+        self.complete && !self.peer_rules.dials_when_complete
+    }
+
     /// How many of these we may dial: the rest is for those who find us.
     pub(super) fn room_for_dials(&self) -> u32 {
+        if self.dials_nobody() {
+            return 0;
+        }
         self.room()
             .saturating_sub(self.max_connections / LEFT_FOR_OTHERS)
     }
@@ -71,6 +91,9 @@ impl Torrent {
         self.connections_changed = true;
         // Whatever was granted is used up; what is needed beyond it is said anew.
         self.stated_dials = None;
+        if self.dials_nobody() {
+            return;
+        }
         for _ in 0..count.min(self.room()) {
             // Whoever dials us at this moment does not do so for long.
             if let Some(address) = self.next_punch() {
@@ -214,6 +237,10 @@ impl Torrent {
                 return Err(CloseReason::Duplicate);
             }
             self.close(twin, CloseReason::Duplicate);
+        }
+        let neighbour = |peer: &Peer| peer.address().is_some_and(|at| at.ip() == address.ip());
+        if self.peer_rules.one_per_address && self.open_peers().any(|(_, peer)| neighbour(peer)) {
+            return Err(CloseReason::Duplicate);
         }
         if self.room() == 0 {
             let idle = self.most_indifferent();
@@ -376,7 +403,10 @@ impl Torrent {
         } else {
             0
         };
-        let punches = u32::try_from(self.punches_due()).unwrap_or(u32::MAX);
+        let punches = match self.dials_nobody() {
+            true => 0,
+            false => u32::try_from(self.punches_due()).unwrap_or(u32::MAX),
+        };
         let dials = dials.saturating_add(punches).min(self.room());
         if self.stated_dials != Some(dials) {
             self.stated_dials = Some(dials);

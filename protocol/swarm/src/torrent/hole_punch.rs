@@ -254,7 +254,8 @@ impl Torrent {
             let mut addresses = waiting.map(|&(_, address)| address);
             let at = addresses.position(|address| !self.is_dialled(address))?;
             let (_, address) = self.hole_punches.waiting.remove(at)?;
-            if !self.is_here(address) && !self.candidates.is_banned(address.ip()) {
+            let allowed = self.peer_rules.allow(address, Origin::PeerExchange);
+            if allowed && !self.is_here(address) && !self.candidates.is_banned(address.ip()) {
                 return Some(address);
             }
         }

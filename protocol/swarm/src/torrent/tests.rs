@@ -9,6 +9,7 @@ use shoal_metainfo::{Block, BlockIndex};
 mod commands;
 mod exchange;
 mod hole_punch;
+mod peer_rules;
 mod priority;
 mod super_seed;
 mod swarm;
@@ -31,6 +32,7 @@ fn config(have: Bitfield) -> TorrentConfig {
         private: false,
         exchange: false,
         super_seed: false,
+        peer_rules: PeerRules::default(),
     }
 }
 

@@ -68,7 +68,7 @@ fn optional_arguments_are_sent_where_there_is_something_to_say() {
     };
     let announce = announce_url(&url("http://t.example/announce"), &request).unwrap();
     let query = announce.query().unwrap();
-    let end = "&compact=1&no_peer_id=1&trackerid=id%201&ipv4=192.0.2.1&ipv6=2001%3adb8%3a%3a1";
+    let end = "&compact=1&no_peer_id=1&trackerid=id%201&ip=192.0.2.1&ipv4=192.0.2.1&ipv6=2001%3adb8%3a%3a1";
     assert!(query.ends_with(end), "{query}");
     assert!(!query.contains("event="));
 }

@@ -11,13 +11,13 @@ use crate::register::Register;
 use crate::route::RouteId;
 use crate::snapshot::Snapshot;
 use crate::start;
-use crate::tracker::{Announcer, Standing, Totals, TrackerClient};
+use crate::tracker::{AnnounceRules, Announcer, Standing, Totals, TrackerClient};
 use crate::worker::Workers;
 use shoal_metainfo::bencode::Limits;
 use shoal_metainfo::{Bitfield, Metainfo, PieceIndex};
 use shoal_session::Input as ToBooks;
 use shoal_storage::{Storage, StorageConfig};
-use shoal_swarm::torrent::{DEFAULT_MAX_CONNECTIONS, TorrentConfig};
+use shoal_swarm::torrent::{DEFAULT_MAX_CONNECTIONS, PeerRules, TorrentConfig};
 use shoal_transport::{PeerDialer, RateLimits, Transport, TransportConfig};
 use shoal_wire::PeerId;
 use shoal_wire::mse::EncryptionPolicy;
@@ -68,6 +68,8 @@ fn still_with(have: Bitfield, may_rest: bool) -> Still {
         register: Register::default(),
         anonymous: false,
         exchange: true,
+        peer_rules: PeerRules::default(),
+        announces: AnnounceRules::default(),
         isolated: true,
         encryption: EncryptionPolicy::default(),
         tasks: TaskTracker::new(),
@@ -92,6 +94,7 @@ fn still_with(have: Bitfield, may_rest: bool) -> Still {
         private: false,
         exchange: false,
         super_seed: false,
+        peer_rules: PeerRules::default(),
     });
     let inbox = Inbox::new();
     let announcer = Announcer {
@@ -99,6 +102,7 @@ fn still_with(have: Bitfield, may_rest: bool) -> Still {
         client: environment.trackers.clone(),
         peer_id: introduction.peer_id.0,
         port: environment.port.clone(),
+        rules: environment.announces,
         key: 0,
         totals: Arc::new(Totals::default()),
         named_by_user: Vec::new(),
